@@ -1,0 +1,122 @@
+//! The cluster's agreed facts. The control plane changes them through its Raft group; every
+//! node follows and routes by its own copy.
+
+use crate::{
+    id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId},
+    slot,
+    strategy::Strategy,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::SocketAddr};
+
+/// Everything that the cluster has agreed on, as of `version`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// The control group's applied index that produced this state. A node adopts only
+    /// greater versions, and only committed states are ever passed on.
+    pub version: u64,
+    /// Every node that has joined.
+    pub nodes: BTreeMap<NodeId, NodeInfo>,
+    /// Every keyspace, by number.
+    pub keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    /// Every shard of every keyspace.
+    pub shards: BTreeMap<ShardId, Shard>,
+    /// The next keyspace number to give.
+    pub next_keyspace: u32,
+    /// The next shard number to give.
+    pub next_shard: u64,
+}
+
+/// A node, as it introduced itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Where it stands.
+    pub region: Region,
+    /// Where within the region.
+    pub zone: String,
+    /// Where clients reach it.
+    pub client_addr: SocketAddr,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+    /// Where people and monitoring reach it.
+    pub http_addr: SocketAddr,
+    /// The disk it came with last.
+    pub disk: DiskId,
+}
+
+/// A keyspace and what it chose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyspace {
+    /// Its name.
+    pub name: KeyspaceName,
+    /// What it chose.
+    pub strategy: Strategy,
+    /// Its shards, in the order of their slots.
+    pub shards: Vec<ShardId>,
+}
+
+/// A shard and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Whose it is.
+    pub keyspace: KeyspaceId,
+    /// Its slots, first and last.
+    pub slots: (u16, u16),
+    /// Who holds a copy, in the order of preference for the primary.
+    pub replicas: Vec<Replica>,
+    /// Who takes writes.
+    pub primary: NodeId,
+    /// The epoch in which `primary` writes; 0 until it first took up its office.
+    pub epoch: Epoch,
+    /// Which process of `primary` took up the office in `epoch`. A later process of the same
+    /// node must take a new epoch first (soundness: no process resumes writing in an epoch
+    /// that it held).
+    pub process: u64,
+    /// The disk on which `primary` held the shard when it took up the office. Another disk
+    /// of the same node doesn't hold what was acknowledged, and is refused.
+    pub disk: DiskId,
+    /// Whether the keyspace's rule is suspended for this shard (`on_timeout = degrade`).
+    pub degraded: bool,
+}
+
+/// One copy of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// The node that holds it.
+    pub node: NodeId,
+    /// Where that node stands; kept here so that rules can be judged by the shard alone.
+    pub region: Region,
+}
+
+impl Catalog {
+    /// The keyspace called `name`.
+    pub fn keyspace_named(&self, name: &str) -> Option<(KeyspaceId, &Keyspace)> {
+        self.keyspaces
+            .iter()
+            .find(|(_, k)| k.name.as_str() == name)
+            .map(|(id, k)| (*id, k))
+    }
+
+    /// The shard of `keyspace` that holds `key_slot`.
+    pub fn shard_of_slot(&self, keyspace: KeyspaceId, key_slot: u16) -> Option<ShardId> {
+        let shards = &self.keyspaces.get(&keyspace)?.shards;
+        let at = shards.partition_point(|id| {
+            self.shards
+                .get(id)
+                .is_some_and(|shard| shard.slots.1 < key_slot)
+        });
+        shards.get(at).copied()
+    }
+
+    /// The shard of `keyspace` that holds `key`.
+    pub fn shard_of_key(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<ShardId> {
+        self.shard_of_slot(keyspace, slot::of(key))
+    }
+}
+
+impl Shard {
+    /// Whether `node` holds a copy.
+    pub fn has_replica(&self, node: &NodeId) -> bool {
+        self.replicas.iter().any(|r| r.node == *node)
+    }
+}

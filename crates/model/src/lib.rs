@@ -1,0 +1,37 @@
+//! The values that every part of Quire shares, and nothing that acts.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`id`] | names of nodes, regions, keyspaces and shards, checked when made |
+//! | [`position`] | (epoch, index) in a shard's log, and the history of epochs |
+//! | [`stamp`] | the hybrid logical clock |
+//! | [`slot`] | key → hash slot, as in Redis Cluster |
+//! | [`strategy`] | topology, acknowledgement rule, placement: what a keyspace chooses |
+//! | [`catalog`] | the cluster's agreed facts |
+//! | [`cell`] | versioned cells that merge |
+//! | [`mutation`] | the effect of a command: what to write |
+//! | [`entry`] | a mutation in a shard's log; the same bytes on disk and on the wire |
+//!
+//! Everything here is plain data: no clock, no randomness, no IO. A type that can be
+//! wrong is checked by its constructor; holding one is the proof.
+
+pub mod catalog;
+pub mod cell;
+pub mod codec;
+pub mod entry;
+pub mod id;
+pub mod mutation;
+pub mod position;
+pub mod slot;
+pub mod stamp;
+pub mod strategy;
+pub mod time;
+
+pub use catalog::Catalog;
+pub use entry::{Entry, EntryKind};
+pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};
+pub use mutation::{Mutation, Op};
+pub use position::{EpochHistory, Position};
+pub use stamp::{HybridClock, Stamp};
+pub use strategy::{AckRule, OnTimeout, Placement, Topology};
+pub use time::Now;
