@@ -1,0 +1,213 @@
+//! `COMMAND` and its subcommands, answered from the table.
+
+use crate::{
+    glob,
+    spec::Categories,
+    table::{Spec, TABLE, lookup},
+};
+use bytes::BytesMut;
+use resp::{Encoder, Version};
+
+/// Appends the reply to `args`, which begin with `COMMAND`.
+pub fn answer(args: &[&[u8]], version: Version, reply: &mut BytesMut) {
+    let mut out = Encoder::new(version, reply);
+    let Some(subcommand) = args.get(1) else {
+        out.array(TABLE.len());
+        return TABLE.iter().for_each(|spec| info(spec, &mut out));
+    };
+    let rest = &args[2..];
+    let is = |name: &str| subcommand.eq_ignore_ascii_case(name.as_bytes());
+    if is("count") {
+        match rest {
+            [] => out.integer(TABLE.len() as i64),
+            _ => arity("count", &mut out),
+        }
+    } else if is("info") {
+        infos(rest, &mut out);
+    } else if is("docs") {
+        docs(rest, &mut out);
+    } else if is("list") {
+        list(rest, &mut out);
+    } else if is("getkeys") {
+        get_keys(rest, &mut out);
+    } else if is("help") {
+        match rest {
+            [] => help(&mut out),
+            _ => arity("help", &mut out),
+        }
+    } else {
+        let subcommand = crate::error::line(&subcommand[..subcommand.len().min(128)]);
+        out.error(format!(
+            "ERR unknown subcommand '{subcommand}'. Try COMMAND HELP."
+        ));
+    }
+}
+
+fn arity(subcommand: &str, out: &mut Encoder<'_>) {
+    out.error(format!(
+        "ERR wrong number of arguments for 'command|{subcommand}' command"
+    ));
+}
+
+/// The commands of these names; all if none is given.
+fn named<'a>(names: &'a [&'a [u8]]) -> Box<dyn Iterator<Item = Option<&'static Spec>> + 'a> {
+    if names.is_empty() {
+        Box::new(TABLE.iter().map(Some))
+    } else {
+        Box::new(names.iter().map(|name| lookup(name)))
+    }
+}
+
+fn infos(names: &[&[u8]], out: &mut Encoder<'_>) {
+    out.array(named(names).count());
+    for spec in named(names) {
+        match spec {
+            Some(spec) => info(spec, out),
+            None => out.null(),
+        }
+    }
+}
+
+fn info(spec: &Spec, out: &mut Encoder<'_>) {
+    out.array(10);
+    out.bulk(spec.name.as_bytes());
+    out.integer(spec.arity.into());
+    statuses(spec.flags.names(), out);
+    out.integer(spec.first_key.into());
+    out.integer(spec.last_key.into());
+    out.integer(spec.step.into());
+    statuses(spec.categories().names(), out);
+    out.set(spec.tips.len());
+    for tip in spec.tips {
+        out.bulk(tip.as_bytes());
+    }
+    key_specs(spec, out);
+    // Subcommands: none is described.
+    out.set(0);
+}
+
+fn statuses(names: impl Iterator<Item = &'static str> + Clone, out: &mut Encoder<'_>) {
+    out.set(names.clone().count());
+    names.for_each(|name| out.simple(name));
+}
+
+/// The key of an entry of a map.
+fn word(word: &str, out: &mut Encoder<'_>) {
+    out.bulk(word.as_bytes());
+}
+
+/// Where the keys stand, in the words of Redis 7's key specifications.
+fn key_specs(spec: &Spec, out: &mut Encoder<'_>) {
+    if spec.first_key == 0 {
+        return out.set(0);
+    }
+    out.set(1);
+    if spec.key_notes.is_empty() {
+        out.map(3);
+    } else {
+        out.map(4);
+        word("notes", out);
+        out.bulk(spec.key_notes.as_bytes());
+    }
+    word("flags", out);
+    statuses(spec.key_use.iter().copied(), out);
+    word("begin_search", out);
+    search("index", &[("index", spec.first_key)], out);
+    word("find_keys", out);
+    // Counted from the first key, if not from the end.
+    let last = if spec.last_key < 0 {
+        spec.last_key
+    } else {
+        spec.last_key - spec.first_key
+    };
+    let range = [("lastkey", last), ("keystep", spec.step), ("limit", 0)];
+    search("range", &range, out);
+}
+
+fn search(kind: &str, numbers: &[(&str, i32)], out: &mut Encoder<'_>) {
+    out.map(2);
+    word("type", out);
+    out.bulk(kind.as_bytes());
+    word("spec", out);
+    out.map(numbers.len());
+    for (name, number) in numbers {
+        word(name, out);
+        out.integer((*number).into());
+    }
+}
+
+fn docs(names: &[&[u8]], out: &mut Encoder<'_>) {
+    out.map(named(names).flatten().count());
+    for spec in named(names).flatten() {
+        out.bulk(spec.name.as_bytes());
+        out.map(4);
+        for (name, text) in [
+            ("summary", spec.summary),
+            ("since", spec.since),
+            ("group", spec.family.name()),
+            ("complexity", spec.complexity),
+        ] {
+            word(name, out);
+            out.bulk(text.as_bytes());
+        }
+    }
+}
+
+fn list(rest: &[&[u8]], out: &mut Encoder<'_>) {
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    let wanted: Box<dyn Fn(&Spec) -> bool + '_> = match rest {
+        [] => Box::new(|_| true),
+        // No command comes from a module.
+        [by, kind, _] if is(by, "filterby") && is(kind, "module") => Box::new(|_| false),
+        [by, kind, name] if is(by, "filterby") && is(kind, "aclcat") => {
+            let category = Categories::named(name);
+            Box::new(move |spec| category.is_some_and(|c| spec.categories().has(c)))
+        }
+        [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => {
+            Box::new(|spec| glob::matches(pattern, spec.name.as_bytes()))
+        }
+        _ => return out.error("ERR syntax error"),
+    };
+    let found = || TABLE.iter().filter(|spec| wanted(spec));
+    out.array(found().count());
+    found().for_each(|spec| out.bulk(spec.name.as_bytes()));
+}
+
+fn get_keys(args: &[&[u8]], out: &mut Encoder<'_>) {
+    if args.len() < 2 {
+        return arity("getkeys", out);
+    }
+    let Some(spec) = lookup(args[0]) else {
+        return out.error("ERR Invalid command specified");
+    };
+    if spec.first_key == 0 {
+        return out.error("ERR The command has no key arguments");
+    }
+    if spec.check_arity(args).is_err() {
+        return out.error("ERR Invalid number of arguments specified for command");
+    }
+    out.array(spec.keys(args).count());
+    spec.keys(args).for_each(|key| out.bulk(key));
+}
+
+fn help(out: &mut Encoder<'_>) {
+    const LINES: [&str; 15] = [
+        "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        "(no subcommand)",
+        "    Return details about all commands.",
+        "COUNT",
+        "    Return the total number of commands.",
+        "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
+        "    Return a list of the names of commands.",
+        "INFO [<command-name> ...]",
+        "    Return details about multiple commands; about all if none is named.",
+        "DOCS [<command-name> ...]",
+        "    Return documentation of multiple commands; of all if none is named.",
+        "GETKEYS <full-command>",
+        "    Return the keys from a full command.",
+        "HELP",
+        "    Print this help.",
+    ];
+    out.array(LINES.len());
+    LINES.iter().for_each(|line| out.simple(line));
+}

@@ -1,0 +1,254 @@
+//! The frame of every evaluation: limits, expiry, and what becomes of a refusal.
+
+use crate::{
+    error::Refusal,
+    spec::Spec,
+    view::{Context, View, ViewError},
+};
+use bytes::{Bytes, BytesMut};
+use model::{
+    Mutation, Stamp,
+    entry::PAYLOAD_MAX,
+    mutation::{Header, KeyKind},
+};
+use resp::reply::Encoder;
+use std::collections::BTreeSet;
+
+/// Keys that one command may name at one shard: each takes two ops at most (a deletion and a
+/// write), and a mutation has room for 65,535.
+pub const KEYS_MAX: usize = u16::MAX as usize / 2;
+
+/// Bytes of arguments that a write may have: what fits into an entry of the log, with room
+/// for headers and lengths.
+pub const WRITE_BYTES_MAX: usize = PAYLOAD_MAX - (32 << 20);
+
+/// The longest string, as in Redis.
+pub const STRING_BYTES_MAX: usize = 512 << 20;
+
+/// Evaluates a command whose name is `args[0]`: appends one reply to `reply` and its ops to
+/// `mutation`.
+///
+/// An error is the view's: then `reply` is as it was, and the mutation is to be thrown away.
+pub fn evaluate(
+    spec: &Spec,
+    args: &[&[u8]],
+    view: &dyn View,
+    cx: &Context,
+    mutation: &mut Mutation,
+    reply: &mut BytesMut,
+) -> Result<(), ViewError> {
+    let start = reply.len();
+    let mut evaluation = Evaluation {
+        args,
+        spec,
+        view,
+        cx: *cx,
+        mutation,
+        reply,
+        gone: BTreeSet::new(),
+    };
+    match evaluation.run() {
+        Ok(()) => Ok(()),
+        Err(refusal) => {
+            reply.truncate(start);
+            if let Refusal::View(error) = refusal {
+                return Err(error);
+            }
+            Encoder::new(cx.version, reply).error(refusal.to_string());
+            Ok(())
+        }
+    }
+}
+
+/// One command being evaluated.
+pub(crate) struct Evaluation<'a> {
+    pub(crate) args: &'a [&'a [u8]],
+    pub(crate) spec: &'a Spec,
+    pub(crate) view: &'a dyn View,
+    pub(crate) cx: Context,
+    pub(crate) mutation: &'a mut Mutation,
+    reply: &'a mut BytesMut,
+    /// Keys that this command has deleted already, which the view still shows.
+    gone: BTreeSet<&'a [u8]>,
+}
+
+/// What an evaluation knows of a key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    /// Its header, if it is there.
+    pub(crate) live: Option<Header>,
+    /// What a header written from now on carries.
+    deleted: Stamp,
+}
+
+impl Found {
+    /// When it expires; 0 for never, and if it is not there.
+    pub(crate) fn expires_ms(&self) -> u64 {
+        self.live.map_or(0, |header| header.expires_ms)
+    }
+
+    /// How many fields it has; 0 if it is not there.
+    pub(crate) fn fields(&self) -> u64 {
+        self.live.map_or(0, |header| header.fields)
+    }
+
+    /// The header to start from if the key is created.
+    pub(crate) fn fresh(&self, kind: KeyKind) -> Header {
+        Header {
+            deleted: self.deleted,
+            ..Header::new(kind)
+        }
+    }
+
+    fn expect(self, kind: KeyKind) -> Result<Found, Refusal> {
+        match self.live {
+            Some(header) if header.kind != kind => Err(Refusal::WrongType),
+            _ => Ok(self),
+        }
+    }
+}
+
+impl<'a> Evaluation<'a> {
+    fn run(&mut self) -> Result<(), Refusal> {
+        let spec = self.spec;
+        spec.check_arity(self.args)?;
+        let keys = spec.key_positions(self.args.len()).count();
+        if keys > KEYS_MAX {
+            return Err(Refusal::TooManyKeys {
+                name: spec.name,
+                keys,
+                keys_max: KEYS_MAX,
+            });
+        }
+        if spec.is_write() {
+            self.check_bytes(self.args.iter().map(|arg| arg.len()).sum())?;
+        }
+        let run = spec.run.ok_or(Refusal::NotEvaluated(spec.name))?;
+        run(self)
+    }
+
+    /// Refuses what would not fit into one entry of the log.
+    pub(crate) fn check_bytes(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > WRITE_BYTES_MAX {
+            return Err(Refusal::TooManyBytes {
+                name: self.spec.name,
+                bytes,
+                bytes_max: WRITE_BYTES_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    /// Where the reply is written.
+    pub(crate) fn reply(&mut self) -> Encoder<'_> {
+        Encoder::new(self.cx.version, self.reply)
+    }
+
+    /// How far the reply is written, to come back to with [`Evaluation::rewind_reply`].
+    pub(crate) fn reply_mark(&self) -> usize {
+        self.reply.len()
+    }
+
+    /// Takes back what was written of the reply since `mark`.
+    pub(crate) fn rewind_reply(&mut self, mark: usize) {
+        self.reply.truncate(mark);
+    }
+
+    /// Appends an encoded part of the reply.
+    pub(crate) fn reply_raw(&mut self, part: &[u8]) {
+        self.reply.extend_from_slice(part);
+    }
+
+    /// The view, and an encoder for the reply while it is being read.
+    pub(crate) fn view_and_reply(&mut self) -> (&'a dyn View, Encoder<'_>) {
+        (self.view, Encoder::new(self.cx.version, self.reply))
+    }
+
+    /// Turns a stored header into what the command may know, and commits an expiry.
+    fn judge(&mut self, key: &'a [u8], stored: Option<Header>) -> Found {
+        let Some(header) = stored else {
+            return Found {
+                live: None,
+                deleted: Stamp::ZERO,
+            };
+        };
+        let deleted = header.deleted;
+        if !header.is_live(self.cx.now_ms) {
+            if header.kind != KeyKind::Tombstone && self.cx.may_write && self.gone.insert(key) {
+                self.mutation.delete(key, &header);
+            }
+        } else if !self.gone.contains(key) {
+            return Found {
+                live: Some(header),
+                deleted,
+            };
+        }
+        Found {
+            live: None,
+            deleted,
+        }
+    }
+
+    /// A key of any kind.
+    pub(crate) fn key(&mut self, key: &'a [u8]) -> Result<Found, Refusal> {
+        let stored = self.view.header(key)?;
+        Ok(self.judge(key, stored))
+    }
+
+    /// A key that must be a hash, if it is there.
+    pub(crate) fn hash(&mut self, key: &'a [u8]) -> Result<Found, Refusal> {
+        self.key(key)?.expect(KeyKind::Hash)
+    }
+
+    /// A key that must be a string, if it is there, and its value.
+    pub(crate) fn string(&mut self, key: &'a [u8]) -> Result<(Found, Option<Bytes>), Refusal> {
+        let (header, value) = self.view.string(key)?.unzip();
+        let found = self.judge(key, header).expect(KeyKind::String)?;
+        Ok((found, value.filter(|_| found.live.is_some())))
+    }
+
+    /// The value of a field of a hash; None if either is not there.
+    pub(crate) fn field(
+        &self,
+        key: &[u8],
+        hash: &Found,
+        field: &[u8],
+    ) -> Result<Option<Bytes>, Refusal> {
+        match &hash.live {
+            Some(header) => Ok(self.view.field(key, header, field)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Deletes the key if it is there; what follows in this command sees it gone.
+    pub(crate) fn delete(&mut self, key: &'a [u8], found: &Found) -> bool {
+        let Some(header) = &found.live else {
+            return false;
+        };
+        self.mutation.delete(key, header);
+        if self.args.len() > 2 {
+            self.gone.insert(key);
+        }
+        true
+    }
+
+    /// Makes the key a string, whatever it was. A key is written at most once a command.
+    pub(crate) fn put_string(
+        &mut self,
+        key: &'a [u8],
+        found: &Found,
+        expires_ms: u64,
+        value: &[u8],
+    ) {
+        let mut created = found.live.is_none();
+        if found
+            .live
+            .is_some_and(|header| header.kind != KeyKind::String)
+        {
+            created = self.delete(key, found);
+        }
+        let mut header = found.fresh(KeyKind::String);
+        header.expires_ms = expires_ms;
+        self.mutation.put_string(key, created, &header, value);
+    }
+}

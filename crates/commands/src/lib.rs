@@ -1,0 +1,51 @@
+//! Arguments → reply and mutation, over a read view.
+//!
+//! ```text
+//! args ──lookup──▶ Spec ──evaluate(view, shard time)──▶ one reply, ops for the mutation
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`table`] | every command as data: arity, flags, where its keys stand, how it spreads over shards |
+//! | [`view`] | what a command may read, and what it is told ([`Context`]) |
+//! | [`evaluate`](mod@evaluate) | the frame of every evaluation: arity, expiry, error replies |
+//! | `strings`, `hashes`, `keys` | the commands, one file a family |
+//! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
+//! | [`numbers`], [`glob`] | Redis's integers and patterns |
+//! | [`error`] | every error line that a command answers with |
+//!
+//! Replies, options, limits and error texts are those of Redis 7.0.15, byte for byte, in
+//! RESP2 and RESP3. Where Redis leaves an order open (fields of a hash, a scan) it is the
+//! view's. What holds for every evaluation:
+//!
+//! - It writes exactly one reply. An error reply is written before any op is added, but for
+//!   the deletion of expired keys that it met.
+//! - Its ops say outcomes, in the terms of [`model::mutation`]; a command that changes nothing
+//!   adds none. Integers are stored as their decimal text.
+//! - A key whose time is over (judged by shard time) is absent. Where writing is allowed, its
+//!   deletion is added to the mutation, also by a read: so it is committed before the reply.
+//! - `created` is true exactly where no live key was there before. A new header carries the
+//!   old one's `deleted`, since dead cells may still wait to be purged.
+//! - Nothing here knows of shards, sessions or logs: the node splits a command by its
+//!   [`Fanout`] and evaluates each part at its shard.
+
+pub mod command_reply;
+pub mod error;
+pub mod evaluate;
+pub mod glob;
+mod hashes;
+mod keys;
+pub mod numbers;
+mod spec;
+mod strings;
+pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+pub use error::Refusal;
+pub use evaluate::evaluate;
+pub use table::{Family, Fanout, Flags, Spec, lookup};
+pub use view::{Context, View, ViewError};

@@ -1,0 +1,354 @@
+//! What is known of a command without running it: the columns of the [table](crate::table).
+
+use crate::{error::Refusal, evaluate::Evaluation};
+
+/// How a command spreads over the shards of a keyspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fanout {
+    /// The node itself answers; no shard is asked.
+    Node,
+    /// Every key must be in one shard, which answers.
+    OneShard,
+    /// Split by shard, the integers summed (DEL).
+    Sum,
+    /// Split by shard, the arrays put together in the order of the keys (MGET).
+    Gather,
+    /// Split by shard, all must say OK (MSET).
+    AllOk,
+    /// Every shard is asked, the integers summed (DBSIZE).
+    EveryShardSum,
+    /// Every shard is asked, all must say OK (FLUSHDB).
+    EveryShardOk,
+    /// The cursor's slot names the shard (SCAN).
+    Scan,
+}
+
+/// What a command is about; named as Redis groups its documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Strings.
+    String,
+    /// Hashes.
+    Hash,
+    /// Keys of any kind.
+    Generic,
+    /// The connection's own state.
+    Connection,
+    /// The server.
+    Server,
+    /// The map of the cluster.
+    Cluster,
+}
+
+impl Family {
+    /// Its name in `COMMAND DOCS`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::String => "string",
+            Family::Hash => "hash",
+            Family::Generic => "generic",
+            Family::Connection => "connection",
+            Family::Server => "server",
+            Family::Cluster => "cluster",
+        }
+    }
+}
+
+/// A set of a command's properties, as `COMMAND INFO` names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u16);
+
+impl Flags {
+    /// None of them.
+    pub const NONE: Flags = Flags(0);
+    /// May change data.
+    pub const WRITE: Flags = Flags(1);
+    /// Reads keys.
+    pub const READONLY: Flags = Flags(1 << 1);
+    /// Refused when memory is short.
+    pub const DENYOOM: Flags = Flags(1 << 2);
+    /// For operators.
+    pub const ADMIN: Flags = Flags(1 << 3);
+    /// Not in scripts.
+    pub const NOSCRIPT: Flags = Flags(1 << 4);
+    /// Answered while data is being loaded.
+    pub const LOADING: Flags = Flags(1 << 5);
+    /// Answered by a replica that may be stale.
+    pub const STALE: Flags = Flags(1 << 6);
+    /// Takes constant or logarithmic time.
+    pub const FAST: Flags = Flags(1 << 7);
+    /// Needs no authentication.
+    pub const NO_AUTH: Flags = Flags(1 << 8);
+    /// Answered while a script blocks the server.
+    pub const ALLOW_BUSY: Flags = Flags(1 << 9);
+
+    /// Every flag and its name, in Redis's order.
+    const NAMES: [(Flags, &str); 10] = [
+        (Flags::WRITE, "write"),
+        (Flags::READONLY, "readonly"),
+        (Flags::DENYOOM, "denyoom"),
+        (Flags::ADMIN, "admin"),
+        (Flags::NOSCRIPT, "noscript"),
+        (Flags::LOADING, "loading"),
+        (Flags::STALE, "stale"),
+        (Flags::FAST, "fast"),
+        (Flags::NO_AUTH, "no_auth"),
+        (Flags::ALLOW_BUSY, "allow_busy"),
+    ];
+
+    /// These and `other`.
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among them.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Their names, in Redis's order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
+        Self::NAMES
+            .iter()
+            .filter(move |(flag, _)| self.has(*flag))
+            .map(|(_, name)| *name)
+    }
+}
+
+/// A set of access control categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Categories(u16);
+
+impl Categories {
+    /// None.
+    pub const NONE: Categories = Categories(0);
+    /// Keys of any kind.
+    pub const KEYSPACE: Categories = Categories(1);
+    /// Reads keys.
+    pub const READ: Categories = Categories(1 << 1);
+    /// Writes keys.
+    pub const WRITE: Categories = Categories(1 << 2);
+    /// Hashes.
+    pub const HASH: Categories = Categories(1 << 3);
+    /// Strings.
+    pub const STRING: Categories = Categories(1 << 4);
+    /// For operators.
+    pub const ADMIN: Categories = Categories(1 << 5);
+    /// Fast.
+    pub const FAST: Categories = Categories(1 << 6);
+    /// Not fast.
+    pub const SLOW: Categories = Categories(1 << 7);
+    /// Can do harm.
+    pub const DANGEROUS: Categories = Categories(1 << 8);
+    /// The connection's own state.
+    pub const CONNECTION: Categories = Categories(1 << 9);
+
+    /// Every category and its name, in Redis's order.
+    const NAMES: [(Categories, &str); 10] = [
+        (Categories::KEYSPACE, "@keyspace"),
+        (Categories::READ, "@read"),
+        (Categories::WRITE, "@write"),
+        (Categories::HASH, "@hash"),
+        (Categories::STRING, "@string"),
+        (Categories::ADMIN, "@admin"),
+        (Categories::FAST, "@fast"),
+        (Categories::SLOW, "@slow"),
+        (Categories::DANGEROUS, "@dangerous"),
+        (Categories::CONNECTION, "@connection"),
+    ];
+
+    /// These and `other`.
+    pub const fn and(self, other: Categories) -> Categories {
+        Categories(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among them.
+    pub const fn has(self, other: Categories) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The category of a name without its `@`, in any case.
+    pub fn named(name: &[u8]) -> Option<Categories> {
+        let named =
+            |(_, full): &&(Categories, &str)| full.as_bytes()[1..].eq_ignore_ascii_case(name);
+        Self::NAMES
+            .iter()
+            .find(named)
+            .map(|(category, _)| *category)
+    }
+
+    /// Their names with the `@`, in Redis's order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> + Clone {
+        Self::NAMES
+            .iter()
+            .filter(move |(category, _)| self.has(*category))
+            .map(|(_, name)| *name)
+    }
+}
+
+/// Carries a command out at a shard. Reports a [`Refusal`] before it adds any op of its own.
+pub(crate) type Run = for<'a> fn(&mut Evaluation<'a>) -> Result<(), Refusal>;
+
+/// One command.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// In lower case.
+    pub name: &'static str,
+    /// How many arguments, the name included; if negative, at least so many.
+    pub arity: i32,
+    /// Its properties.
+    pub flags: Flags,
+    /// Where its first key stands; 0 if it has none.
+    pub first_key: i32,
+    /// Where its last key stands; if negative, counted from the end.
+    pub last_key: i32,
+    /// From one key to the next.
+    pub step: i32,
+    /// What it does with its keys, in Redis's words.
+    pub key_use: &'static [&'static str],
+    /// What must be said besides about its keys; mostly nothing.
+    pub key_notes: &'static str,
+    /// How it spreads over shards.
+    pub fanout: Fanout,
+    /// What it is about.
+    pub family: Family,
+    /// Categories besides those that follow from its flags and family.
+    pub(crate) categories_more: Categories,
+    /// Hints for clients that spread commands themselves.
+    pub tips: &'static [&'static str],
+    /// In one sentence.
+    pub summary: &'static str,
+    /// The first version of Redis (or of Quire, for its own) that has it.
+    pub since: &'static str,
+    /// The time it takes.
+    pub complexity: &'static str,
+    /// None if the node answers it.
+    pub(crate) run: Option<Run>,
+}
+
+impl Spec {
+    pub(crate) const fn new(name: &'static str, arity: i32, flags: Flags, family: Family) -> Spec {
+        Spec {
+            name,
+            arity,
+            flags,
+            first_key: 0,
+            last_key: 0,
+            step: 0,
+            key_use: &[],
+            key_notes: "",
+            fanout: Fanout::Node,
+            family,
+            categories_more: Categories::NONE,
+            tips: &[],
+            summary: "",
+            since: "",
+            complexity: "",
+            run: None,
+        }
+    }
+
+    /// Its keys stand from 1 to `last` in steps of `step`.
+    pub(crate) const fn keys_at(
+        mut self,
+        last: i32,
+        step: i32,
+        key_use: &'static [&'static str],
+    ) -> Spec {
+        (self.first_key, self.last_key, self.step) = (1, last, step);
+        self.key_use = key_use;
+        self
+    }
+
+    pub(crate) const fn key_notes(mut self, notes: &'static str) -> Spec {
+        self.key_notes = notes;
+        self
+    }
+
+    pub(crate) const fn runs(mut self, fanout: Fanout, run: Run) -> Spec {
+        self.fanout = fanout;
+        self.run = Some(run);
+        self
+    }
+
+    pub(crate) const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
+        self.tips = tips;
+        self
+    }
+
+    pub(crate) const fn also(mut self, categories: Categories) -> Spec {
+        self.categories_more = categories;
+        self
+    }
+
+    pub(crate) const fn doc(
+        mut self,
+        summary: &'static str,
+        since: &'static str,
+        complexity: &'static str,
+    ) -> Spec {
+        (self.summary, self.since, self.complexity) = (summary, since, complexity);
+        self
+    }
+
+    /// Whether it may change data, and so must go to a replica that accepts writes.
+    pub fn is_write(&self) -> bool {
+        self.flags.has(Flags::WRITE)
+    }
+
+    /// Whether [`evaluate`](crate::evaluate()) carries it out; else the node does.
+    pub fn is_evaluated(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Its keys among `args`, which begin with its name.
+    pub fn keys<'a>(&self, args: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+        self.key_positions(args.len()).map(|at| args[at])
+    }
+
+    /// Where its keys stand among `len` arguments, the name included.
+    pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = self.first_key.max(0) as usize;
+        let end = if self.last_key < 0 {
+            (len + 1).saturating_sub(self.last_key.unsigned_abs() as usize)
+        } else {
+            len.min(self.last_key as usize + 1)
+        };
+        let end = if first == 0 { 0 } else { end };
+        (first..end).step_by(self.step.max(1) as usize)
+    }
+
+    /// Whether `args`, which begin with its name, are as many as it takes.
+    pub fn check_arity(&self, args: &[&[u8]]) -> Result<(), Refusal> {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if args.len() == wanted || (self.arity < 0 && args.len() > wanted) {
+            Ok(())
+        } else {
+            Err(Refusal::Arity(self.name))
+        }
+    }
+
+    /// Its access control categories.
+    pub fn categories(&self) -> Categories {
+        let mut all = self.categories_more;
+        for (flag, category) in [
+            (Flags::WRITE, Categories::WRITE),
+            (Flags::READONLY, Categories::READ),
+            (Flags::ADMIN, Categories::ADMIN.and(Categories::DANGEROUS)),
+        ] {
+            if self.flags.has(flag) {
+                all = all.and(category);
+            }
+        }
+        all = all.and(if self.flags.has(Flags::FAST) {
+            Categories::FAST
+        } else {
+            Categories::SLOW
+        });
+        all.and(match self.family {
+            Family::String => Categories::STRING,
+            Family::Hash => Categories::HASH,
+            _ => Categories::NONE,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! Commands against a shard in memory.
+
+mod commands;
+mod properties;
+mod transcript;
+
+use crate::{
+    Context, command_reply, error, evaluate, lookup, testing::MemoryView, view::ViewError,
+};
+use bytes::{Bytes, BytesMut};
+use model::{
+    Mutation, Op, Stamp,
+    mutation::{Header, Ops},
+};
+use resp::Version;
+
+/// A time that commands are evaluated at.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+/// One shard and its clock.
+pub(crate) struct Shard {
+    pub(crate) view: MemoryView,
+    pub(crate) cx: Context,
+    stamp: Stamp,
+}
+
+impl Shard {
+    pub(crate) fn new() -> Self {
+        Shard {
+            view: MemoryView::new(),
+            cx: Context {
+                now_ms: NOW_MS,
+                may_write: true,
+                version: Version::Resp2,
+            },
+            stamp: Stamp::from_ms(NOW_MS),
+        }
+    }
+
+    /// Evaluates and applies; returns the reply and the ops.
+    pub(crate) fn run(&mut self, args: &[&[u8]]) -> (BytesMut, Vec<Op>) {
+        let mut reply = BytesMut::new();
+        let mut mutation = Mutation::new();
+        match lookup(args[0]) {
+            None => resp::reply::Encoder::new(self.cx.version, &mut reply)
+                .error(error::unknown_command(args)),
+            Some(spec) if spec.name == "command" => {
+                command_reply::answer(args, self.cx.version, &mut reply);
+            }
+            Some(spec) => {
+                evaluate(spec, args, &self.view, &self.cx, &mut mutation, &mut reply).unwrap();
+            }
+        }
+        let before = self.stamp;
+        self.stamp = Stamp(before.0 + u64::from(mutation.ops()));
+        self.view.apply(mutation.bytes(), before).unwrap();
+        self.view.check();
+        let ops = Ops::new(Bytes::copy_from_slice(mutation.bytes()));
+        (reply, ops.collect::<Result<_, _>>().unwrap())
+    }
+
+    /// The reply to a line of words.
+    pub(crate) fn reply(&mut self, line: &str) -> String {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        String::from_utf8(self.run(&args).0.to_vec()).unwrap()
+    }
+
+    /// The ops of a line of words.
+    pub(crate) fn ops(&mut self, line: &str) -> Vec<Op> {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        self.run(&args).1
+    }
+
+    pub(crate) fn header(&self, key: &str) -> Option<Header> {
+        use crate::View;
+        let header: Result<_, ViewError> = self.view.header(key.as_bytes());
+        header.unwrap()
+    }
+}

@@ -1,0 +1,67 @@
+//! What a command reads, and what it is told besides its arguments.
+
+use bytes::Bytes;
+use model::mutation::Header;
+use resp::Version;
+
+/// One shard's keys. The node implements it over what is committed (for reads at a replica)
+/// or over the tip: committed and in flight. It shows one moment: nothing changes while a
+/// command is evaluated.
+pub trait View {
+    /// The key's header as stored, that of a tombstone or of an expired key included; None if
+    /// there is no row.
+    fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError>;
+
+    /// The header and, for a string, its value, in one read. The value of anything else is
+    /// empty.
+    fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError>;
+
+    /// The value of a live field of a hash whose header is `header`.
+    fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError>;
+
+    /// Every live field and its value, each once, of a hash whose header is `header`.
+    fn fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), ViewError>;
+
+    /// Keys from `cursor` on, expired ones included and tombstones left out: at least `count`,
+    /// unless the end is reached. Returns the cursor to go on from, 0 at the end. The top 16
+    /// bits of a cursor are a hash slot; the rest is the view's own.
+    fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Header),
+    ) -> Result<u64, ViewError>;
+
+    /// How many keys there are, expired ones included and tombstones left out.
+    fn key_count(&self) -> Result<u64, ViewError>;
+}
+
+/// A view that could not be read, damaged data for example. What was evaluated so far is to
+/// be thrown away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("IOERR {0}")]
+pub struct ViewError(String);
+
+impl ViewError {
+    /// `what` names the place and tells the user what to do; it becomes part of an error line.
+    pub fn new(what: impl Into<String>) -> Self {
+        ViewError(what.into())
+    }
+}
+
+/// What a command is told besides its arguments.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Shard time, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Whether ops may be added, so that an expired key met by a read is deleted; false at a
+    /// replica that only reads.
+    pub may_write: bool,
+    /// The protocol of the reply.
+    pub version: Version,
+}
