@@ -1,0 +1,251 @@
+//! The log on a simulated disk: what it keeps, what it refuses, what it says.
+
+mod damage;
+mod files;
+mod model;
+mod power;
+mod room;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use ::model::Now;
+
+use super::*;
+use crate::disk::SimDisk;
+
+/// Small enough that a few dozen records fill several segments and batches.
+fn options(sync: SyncPolicy) -> Options {
+    Options {
+        segment_bytes: 10 << 10,
+        batch_bytes_max: 2 << 10,
+        pending_bytes_max: 16 << 10,
+        sync,
+    }
+}
+
+type Replayed = Vec<(Lsn, Record)>;
+
+fn open_with(disk: &SimDisk, options: Options) -> Result<(Log, Replayed), OpenError<Infallible>> {
+    let mut replayed = Vec::new();
+    let log = Log::open(Arc::new(disk.clone()), options, &mut |lsn, record| {
+        replayed.push((lsn, record));
+        Ok(())
+    })?;
+    Ok((log, replayed))
+}
+
+fn open(disk: &SimDisk) -> (Log, Replayed) {
+    open_with(disk, options(SyncPolicy::Always)).unwrap()
+}
+
+/// A record whose every byte follows from its number.
+fn record(n: u64) -> Record {
+    let len = (n * 7919 % 701) as usize;
+    let body: Vec<u8> = (0..len as u64).map(|i| (n * 31 + i * 7) as u8).collect();
+    Record {
+        stream: n % 5,
+        kind: (n % 3) as u8,
+        body: body.into(),
+    }
+}
+
+fn append(log: &mut Log, record: &Record) -> Result<Lsn, AppendError> {
+    let (head, tail) = record.body.split_at(record.body.len() / 3);
+    log.append(record.stream, record.kind, &[head, tail])
+}
+
+fn flush(log: &mut Log) -> Result<Lsn, LogError> {
+    let job = log.take_flush(Now::at_ms(0)).ok_or(LogError::Stopped)?;
+    log.flush_done(job.run())
+}
+
+fn flush_all(log: &mut Log) -> Result<(), LogError> {
+    while log.written() < log.tip() {
+        flush(log)?;
+    }
+    Ok(())
+}
+
+/// Appends and flushes records until `log` has `segments` of them.
+fn fill(log: &mut Log, segments: usize) -> Replayed {
+    let mut all = Vec::new();
+    while log.segments() < segments {
+        let record = record(all.len() as u64);
+        all.push((append(log, &record).unwrap(), record));
+        flush(log).unwrap();
+    }
+    all
+}
+
+fn read_all(log: &Log, from: Lsn) -> Replayed {
+    let mut all = Vec::new();
+    log.read(from, usize::MAX, &mut |lsn, record| {
+        all.push((lsn, record));
+        true
+    })
+    .unwrap();
+    all
+}
+
+#[test]
+fn what_is_appended_meanwhile_goes_into_the_next_flush() {
+    fn sendable(_: &(impl Send + 'static)) {}
+    let (mut log, _) = open(&SimDisk::new());
+    let start = log.durable();
+    let first = append(&mut log, &record(1)).unwrap();
+    assert_eq!(log.durable(), start);
+    let job = log.take_flush(Now::at_ms(0)).unwrap();
+    sendable(&job);
+    let second = append(&mut log, &record(2)).unwrap();
+    let third = append(&mut log, &record(3)).unwrap();
+    assert!(
+        log.take_flush(Now::at_ms(0)).is_none(),
+        "one flush at a time"
+    );
+    assert_eq!(log.flush_done(job.run()).unwrap(), first);
+    assert_eq!(
+        read_all(&log, start),
+        [(first, record(1))],
+        "only what is on disk is read"
+    );
+    assert_eq!(flush(&mut log).unwrap(), third);
+    assert!(
+        log.take_flush(Now::at_ms(0)).is_none(),
+        "nothing left to do"
+    );
+    assert_eq!(
+        read_all(&log, first),
+        [(second, record(2)), (third, record(3))]
+    );
+    assert_eq!(log.pending_bytes(), 0);
+}
+
+#[test]
+fn buffers_are_bounded_and_used_again() {
+    let (mut log, _) = open(&SimDisk::new());
+    let big = vec![1; log.body_bytes_max() + 1];
+    assert!(matches!(
+        log.append(1, 1, &[&big]),
+        Err(AppendError::TooLarge { .. })
+    ));
+    let mut taken = 0;
+    let full = loop {
+        match log.append(1, 1, &[&[7; 300]]) {
+            Ok(_) => taken += 1,
+            Err(full) => break full,
+        }
+    };
+    assert!(matches!(full, AppendError::Full { .. }) && taken > 40);
+    assert!(log.pending_bytes() <= log.options.pending_bytes_max);
+    flush_all(&mut log).unwrap();
+    assert_eq!(log.pending_bytes(), 0);
+    assert!(log.buffers.len() <= 2);
+    // In the steady state one buffer is written while the other fills.
+    let mut seen = std::collections::BTreeSet::new();
+    for n in 0..50 {
+        append(&mut log, &record(n)).unwrap();
+        let job = log.take_flush(Now::at_ms(0)).unwrap();
+        seen.insert(job.batch.as_ref().map(|b| b.bytes.as_ptr() as usize));
+        log.flush_done(job.run()).unwrap();
+    }
+    assert!(seen.len() <= 3, "{}", seen.len());
+}
+
+#[test]
+fn a_record_larger_than_a_segment_gets_one_of_its_own() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    let big = Record {
+        stream: 9,
+        kind: 9,
+        body: vec![3; 14 << 10].into(),
+    };
+    let mut all = fill(&mut log, 2);
+    all.push((append(&mut log, &big).unwrap(), big));
+    flush_all(&mut log).unwrap();
+    all.push((append(&mut log, &record(1)).unwrap(), record(1)));
+    flush_all(&mut log).unwrap();
+    assert!(log.bytes() > 30 << 10);
+    drop(log);
+    assert_eq!(open(&disk).1, all);
+}
+
+#[test]
+fn reading_goes_on_from_any_position_and_stays_within_bounds() {
+    let (mut log, _) = open(&SimDisk::new());
+    let all = fill(&mut log, 4);
+    let mut from = log.oldest();
+    let mut got = Vec::new();
+    while from < log.written() {
+        let mut bytes = 0;
+        from = log
+            .read(from, 1000, &mut |lsn, record| {
+                assert!(bytes < 1000);
+                bytes += record.body.len();
+                got.push((lsn, record));
+                true
+            })
+            .unwrap();
+    }
+    assert_eq!(got, all);
+    for (i, (lsn, _)) in all.iter().enumerate() {
+        let mut next = None;
+        let at = log
+            .read(*lsn, usize::MAX, &mut |_, r| next.replace(r).is_some())
+            .unwrap();
+        assert_eq!(next.as_ref(), all.get(i + 1).map(|(_, r)| r));
+        assert_eq!(at, all.get(i + 1).map_or(*lsn, |(l, _)| *l));
+    }
+    log.release_below(all[all.len() / 2].0);
+    assert!(log.segments() < 4);
+    assert!(matches!(
+        log.read(Lsn(0), 1, &mut |_, _| true),
+        Err(LogError::Released { .. })
+    ));
+    let oldest = log.oldest();
+    let kept: Replayed = all.into_iter().filter(|(lsn, _)| *lsn > oldest).collect();
+    assert_eq!(read_all(&log, oldest), kept);
+}
+
+#[test]
+fn policies_differ_in_what_is_acknowledged_and_when_it_is_synced() {
+    for sync in [SyncPolicy::Os, SyncPolicy::EveryMs(100)] {
+        let (mut log, _) = open_with(&SimDisk::new(), options(sync)).unwrap();
+        let at = |log: &mut Log, ms| {
+            let lsn = append(log, &record(1)).unwrap();
+            let job = log.take_flush(Now::at_ms(ms)).unwrap();
+            assert_eq!(log.flush_done(job.run()).unwrap(), lsn, "written is enough");
+            log.durable() == lsn
+        };
+        let every = sync != SyncPolicy::Os;
+        assert_eq!(at(&mut log, 0), every, "never synced before");
+        assert!(!at(&mut log, 99));
+        assert_eq!(log.sync_due(), every.then_some(Duration::from_millis(100)));
+        let late = log.take_flush(Now::at_ms(100));
+        assert_eq!(
+            late.is_some(),
+            every,
+            "a sync is due though nothing was appended"
+        );
+        if let Some(job) = late {
+            log.flush_done(job.run()).unwrap();
+            assert_eq!(log.durable(), log.written());
+            assert_eq!(log.sync_due(), None);
+        }
+    }
+}
+
+#[test]
+fn every_opening_is_an_incarnation() {
+    let disk = SimDisk::new();
+    for n in 1..5 {
+        let (log, _) = open(&disk);
+        assert_eq!(log.incarnation(), n);
+        if n % 2 == 0 {
+            drop(log);
+        } else {
+            log.close().unwrap();
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Applying committed entries: ops become rows.
+//!
+//! Entries are gathered into a batch that ends at an entry's end, together with the applied
+//! position. Most ops write blindly. What an op must know of its key (the old header on a
+//! deletion, the value of a string whose header changes, the expiry that a new one replaces)
+//! is looked up in what the batch has done so far ([`Touched`]), then in the rows.
+//!
+//! Deletions and dead cells:
+//! - A deletion with a tombstone leaves the cells, a header of kind tombstone whose `deleted`
+//!   is the op's stamp, and a purge row. A cell at or below `deleted` is dead.
+//! - A later op of the same mutation that writes the header can't have known that stamp: it
+//!   takes it over.
+//! - A key that lives over dead cells is always deleted with a tombstone, whatever the op
+//!   says: else they would come alive with the next header.
+//! - `RemoveFields` without a header purges: it removes a field only if its cell is dead. (A
+//!   removal of live fields changes their count, and so the header.)
+//! - `Delete { tombstone: false }` of a tombstone, and a `SetHeader` with `deleted` zero, end
+//!   the purge. Only a key with no dead cells left may get them.
+
+use super::{
+    cache::{Cached, Fields},
+    error::StoreError,
+    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, cell, encode_cell, encode_head},
+    rows::{RowBatch, Rows},
+    shard::{Head, ShardStore, check_field, check_key, put_applied},
+};
+use bytes::Bytes;
+use model::{
+    Entry, EntryKind, Op, Stamp,
+    codec::Malformed,
+    mutation::{Header, KeyKind, Ops},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A batch is written at the first entry's end at or above this. Small enough that writing it
+/// takes about a millisecond.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// What a batch has done to a key so far.
+#[derive(Default)]
+struct Touched {
+    /// Its key row: None if it was not touched, Some(None) if it was removed.
+    head: Option<Option<Head>>,
+    /// Whether all live fields are in `fields`: none of before counts.
+    whole: bool,
+    /// Fields put, with their stamps, and fields removed. What was put may have died since,
+    /// of a deletion: a field is alive as its row is, by its stamp.
+    fields: BTreeMap<Bytes, Option<(Stamp, Bytes)>>,
+}
+
+/// A batch in the making.
+struct Work {
+    batch: RowBatch,
+    /// Begin by removing everything.
+    reset: bool,
+    touched: BTreeMap<Bytes, Touched>,
+    applied: Applied,
+    /// Tombstones of the mutation at hand.
+    tombstones: Vec<(Bytes, Stamp)>,
+}
+
+impl Work {
+    fn touch(&mut self, key: &Bytes) -> &mut Touched {
+        self.touched.entry(key.clone()).or_default()
+    }
+
+    fn inherit(&self, key: &Bytes, header: &mut Header) {
+        for (of, stamp) in &self.tombstones {
+            if of == key {
+                header.deleted = header.deleted.max(*stamp);
+            }
+        }
+    }
+}
+
+impl<R: Rows> ShardStore<R> {
+    /// Applies committed entries, in order, in one or several batches. Those at or below
+    /// [`ShardStore::applied`] are skipped; op number n of an entry is stamped its stamp + n.
+    ///
+    /// On an error the entries of the batches written before it are applied, no others.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.check_serving()?;
+        let mut work = self.work();
+        let mut begun = false;
+        for entry in entries {
+            let applied = work.applied.position;
+            if entry.position.index <= applied.index {
+                continue;
+            }
+            if entry.position.index != applied.index + 1 || entry.position.epoch < applied.epoch {
+                let entry = entry.position;
+                return Err(StoreError::Gap { applied, entry });
+            }
+            self.entry(&mut work, entry)?;
+            begun = true;
+            if work.batch.bytes() >= BATCH_BYTES {
+                self.commit(work)?;
+                work = self.work();
+                begun = false;
+            }
+        }
+        if begun {
+            self.commit(work)?;
+        }
+        Ok(())
+    }
+
+    fn work(&self) -> Work {
+        Work {
+            batch: RowBatch::new(),
+            reset: false,
+            touched: BTreeMap::new(),
+            applied: self.applied.clone(),
+            tombstones: Vec::new(),
+        }
+    }
+
+    fn entry(&self, work: &mut Work, entry: &Entry) -> Result<(), StoreError> {
+        if entry.kind == EntryKind::Mutation {
+            let malformed = |source| StoreError::Malformed {
+                position: entry.position,
+                source,
+            };
+            work.tombstones.clear();
+            for (n, op) in Ops::new(entry.payload()).enumerate() {
+                let stamp = Stamp(entry.stamp.0.saturating_add(n as u64));
+                if !self.op(work, op.map_err(malformed)?, stamp)? {
+                    return Err(malformed(Malformed { what: "mutation" }));
+                }
+            }
+        }
+        let applied = &mut work.applied;
+        applied.position = entry.position;
+        applied.stamp = applied.stamp.max(entry.last_stamp());
+        applied.history.note(entry.position);
+        Ok(())
+    }
+
+    /// False if the op makes no sense.
+    fn op(&self, work: &mut Work, op: Op, stamp: Stamp) -> Result<bool, StoreError> {
+        match op {
+            Op::PutString {
+                key,
+                created,
+                mut header,
+                value,
+            } => {
+                if header.kind != KeyKind::String {
+                    return Ok(false);
+                }
+                check_key(&key)?;
+                work.inherit(&key, &mut header);
+                work.applied.keys += u64::from(created);
+                self.move_expiry(work, &key, created, &header)?;
+                self.put_head(work, &key, header, Some((stamp, value)));
+                work.touch(&key).whole = true;
+            }
+            Op::SetFields {
+                key,
+                created,
+                header,
+                fields,
+            } => {
+                check_key(&key)?;
+                for (field, _) in &fields {
+                    check_field(field)?;
+                }
+                match header {
+                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
+                    None if created => return Ok(false),
+                    Some(mut header) => {
+                        work.inherit(&key, &mut header);
+                        work.applied.keys += u64::from(created);
+                        self.move_expiry(work, &key, created, &header)?;
+                        self.put_head(work, &key, header, None);
+                        work.touch(&key).whole |= created;
+                    }
+                    None => {}
+                }
+                let mut rows = KeyRows::new(&key);
+                for (field, value) in fields {
+                    work.batch.put_with(rows.field(&field), |out| {
+                        encode_cell(stamp, &value, out);
+                    });
+                    work.touch(&key).fields.insert(field, Some((stamp, value)));
+                }
+            }
+            Op::RemoveFields {
+                key,
+                header,
+                fields,
+            } => {
+                check_key(&key)?;
+                match header {
+                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
+                    Some(mut header) => {
+                        work.inherit(&key, &mut header);
+                        self.move_expiry(work, &key, false, &header)?;
+                        self.put_head(work, &key, header, None);
+                        let mut rows = KeyRows::new(&key);
+                        for field in fields {
+                            check_field(&field)?;
+                            work.batch.remove(rows.field(&field));
+                            work.touch(&key).fields.insert(field, None);
+                        }
+                    }
+                    None => self.purge_fields(work, &key, &fields)?,
+                }
+            }
+            Op::SetHeader { key, header } => return self.set_header(work, &key, header),
+            Op::Delete { key, tombstone, .. } => self.delete(work, &key, tombstone, stamp)?,
+            Op::Clear => {
+                work.batch.clear();
+                work.touched.clear();
+                work.tombstones.clear();
+                work.reset = true;
+                work.applied.keys = 0;
+            }
+        }
+        Ok(true)
+    }
+
+    /// A key row as it is at this point of the batch.
+    fn head(&self, work: &Work, key: &Bytes) -> Result<Option<Head>, StoreError> {
+        check_key(key)?;
+        match work.touched.get(key).and_then(|t| t.head.as_ref()) {
+            Some(head) => Ok(head.clone()),
+            None if work.reset => Ok(None),
+            None => self.read_head(key),
+        }
+    }
+
+    fn put_head(
+        &self,
+        work: &mut Work,
+        key: &Bytes,
+        header: Header,
+        string: Option<(Stamp, Bytes)>,
+    ) {
+        work.batch.put_with(KeyRows::new(key).head(), |out| {
+            let string = string.as_ref().map(|(stamp, value)| (*stamp, &value[..]));
+            encode_head(&header, string, out);
+        });
+        work.touch(key).head = Some(Some((header, string)));
+    }
+
+    /// Puts the expiry row of a key's new header, and removes the one that it replaces. The
+    /// old header is only looked up for keys that expire: each renewal would leave a row.
+    fn move_expiry(
+        &self,
+        work: &mut Work,
+        key: &Bytes,
+        created: bool,
+        new: &Header,
+    ) -> Result<(), StoreError> {
+        if new.expires_ms == 0 {
+            return Ok(());
+        }
+        if !created && let Some((old, _)) = self.head(work, key)? {
+            self.replace_expiry(work, key, &old, new.expires_ms);
+        } else {
+            let row = KeyRows::new(key).expiry(new.expires_ms);
+            work.batch.put(&row, &[]);
+        }
+        Ok(())
+    }
+
+    fn replace_expiry(&self, work: &mut Work, key: &Bytes, old: &Header, expires_ms: u64) {
+        if old.expires_ms == expires_ms {
+            return;
+        }
+        let rows = KeyRows::new(key);
+        if old.expires_ms != 0 {
+            work.batch.remove(&rows.expiry(old.expires_ms));
+        }
+        if expires_ms != 0 {
+            work.batch.put(&rows.expiry(expires_ms), &[]);
+        }
+    }
+
+    fn set_header(
+        &self,
+        work: &mut Work,
+        key: &Bytes,
+        mut header: Header,
+    ) -> Result<bool, StoreError> {
+        work.inherit(key, &mut header);
+        let old = self.head(work, key)?;
+        let none = Header::new(KeyKind::Tombstone);
+        let was = old.as_ref().map_or(none, |(h, _)| *h);
+        let string = old.and_then(|(_, string)| string);
+        if (header.kind == KeyKind::String) != string.is_some() {
+            return Ok(false);
+        }
+        match (was.kind, header.kind) {
+            (KeyKind::Tombstone, KeyKind::Tombstone) => {}
+            (KeyKind::Tombstone, _) => work.applied.keys += 1,
+            (_, KeyKind::Tombstone) => {
+                work.applied.keys = work.applied.keys.saturating_sub(1);
+            }
+            _ => {}
+        }
+        let purge = KeyRows::new(key).purge();
+        if header.deleted == Stamp::ZERO {
+            if was.deleted != Stamp::ZERO {
+                work.batch.remove(&purge);
+            }
+        } else if was.deleted != header.deleted {
+            work.batch.put(&purge, &header.deleted.0.to_le_bytes());
+        }
+        self.replace_expiry(work, key, &was, header.expires_ms);
+        self.put_head(work, key, header, string);
+        Ok(true)
+    }
+
+    fn delete(
+        &self,
+        work: &mut Work,
+        key: &Bytes,
+        tombstone: bool,
+        stamp: Stamp,
+    ) -> Result<(), StoreError> {
+        let Some((old, _)) = self.head(work, key)? else {
+            return Ok(());
+        };
+        let live = old.kind != KeyKind::Tombstone;
+        if !live && work.tombstones.iter().any(|(of, _)| of == key) {
+            return Ok(()); // deleted earlier in the same mutation
+        }
+        if live {
+            work.applied.keys = work.applied.keys.saturating_sub(1);
+        }
+        self.replace_expiry(work, key, &old, 0);
+        let mut rows = KeyRows::new(key);
+        if tombstone || (live && old.deleted != Stamp::ZERO) {
+            let mut header = Header::new(KeyKind::Tombstone);
+            header.deleted = stamp;
+            work.batch.put(&rows.purge(), &stamp.0.to_le_bytes());
+            work.tombstones.push((key.clone(), stamp));
+            self.put_head(work, key, header, None);
+        } else {
+            if old.kind == KeyKind::Hash {
+                let (from, to) = rows.fields(&[]);
+                if !work.reset {
+                    let batch = &mut work.batch;
+                    self.rows.scan(&from, &to, &mut |row, _| {
+                        batch.remove(row);
+                        true
+                    })?;
+                }
+                if let Some(touched) = work.touched.get_mut(key) {
+                    for (field, put) in &mut touched.fields {
+                        if put.take().is_some() {
+                            work.batch.remove(rows.field(field));
+                        }
+                    }
+                }
+            }
+            if old.deleted != Stamp::ZERO {
+                work.batch.remove(&rows.purge());
+            }
+            work.batch.remove(rows.head());
+            work.touch(key).head = Some(None);
+        }
+        work.touch(key).whole = true;
+        Ok(())
+    }
+
+    /// Removes those of the fields whose cells are dead.
+    fn purge_fields(
+        &self,
+        work: &mut Work,
+        key: &Bytes,
+        fields: &[Bytes],
+    ) -> Result<(), StoreError> {
+        let Some((header, _)) = self.head(work, key)? else {
+            return Ok(());
+        };
+        let mut rows = KeyRows::new(key);
+        for field in fields {
+            check_field(field)?;
+            let row = rows.field(field);
+            let touched = work.touched.get_mut(key);
+            let dead = match touched.and_then(|t| t.fields.get_mut(field)) {
+                Some(put) => put.take_if(|(stamp, _)| *stamp <= header.deleted).is_some(),
+                None if work.reset => false,
+                None => match self.rows.get(row)? {
+                    Some(value) => cell(row, &value)?.0 <= header.deleted,
+                    None => false,
+                },
+            };
+            if dead {
+                work.batch.remove(row);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, mut work: Work) -> Result<(), StoreError> {
+        put_applied(&mut work.batch, &work.applied);
+        if work.reset {
+            work.batch.put(FORMAT, &[FORMAT_VERSION]);
+            self.rows.reset(&work.batch)?;
+            self.cache.clear();
+        } else {
+            self.rows.write(&work.batch)?;
+        }
+        self.applied = work.applied;
+        for (key, touched) in work.touched {
+            self.refresh(&key, touched);
+        }
+        Ok(())
+    }
+
+    /// Brings what is cached of a key to what a batch made of it.
+    fn refresh(&self, key: &[u8], touched: Touched) {
+        let cached = self.cache.peek(key);
+        let header = match (&touched.head, &cached) {
+            (Some(Some((header, Some((_, value))))), _) => {
+                let string = Cached::String(*header, value.clone());
+                return self.cache.put(key, string);
+            }
+            (Some(Some((header, None))), _) => *header,
+            (Some(None), Some(_)) => return self.cache.put(key, Cached::Absent),
+            (None, Some(Cached::Hash(header, _))) => *header,
+            _ => return,
+        };
+        let changes = touched.fields.iter().map(|(field, put)| {
+            let alive = put.as_ref().filter(|(stamp, _)| *stamp > header.deleted);
+            (&field[..], alive.map(|(_, value)| &value[..]))
+        });
+        let fields = match cached {
+            _ if header.kind != KeyKind::Hash => None,
+            _ if touched.whole => Fields::default().changed(changes),
+            Some(Cached::Hash(_, fields)) => fields.changed(changes),
+            Some(Cached::Header(_)) => return self.cache.put(key, Cached::Header(header)),
+            Some(_) => None,
+            None => return,
+        };
+        self.cache.put(
+            key,
+            match fields {
+                Some(fields) => Cached::Hash(header, Arc::new(fields)),
+                None if header.kind == KeyKind::Hash => Cached::Large(header),
+                None => Cached::Header(header),
+            },
+        );
+    }
+}

@@ -1,0 +1,287 @@
+//! The threads that flush and compact, shared by all shards of a node.
+//!
+//! In go trees that have something to do; what comes out is left in the tree's [`Debt`],
+//! which writers read without taking the tree's locks. One thread flushes, so that a flush
+//! never waits behind a compaction; the others compact. A tree waits at most once in each
+//! queue. A failure is kept in the debt until the same work succeeds; the writers' next call
+//! of `maintain` starts it again.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // this is the one place of the store with threads of its own
+
+use super::lsm::Tree;
+use lsm_tree::{AbstractTree, compaction::Leveled};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    thread::JoinHandle,
+};
+
+/// Everything older than the newest version may go: what is pinned is held by reference, not
+/// by sequence number.
+const WATERMARK: u64 = u64::MAX;
+
+/// Sizes and numbers; one set a node.
+#[derive(Clone, Copy, Debug)]
+pub struct BackgroundOptions {
+    /// Threads that compact; at least one.
+    pub compaction_threads: usize,
+    /// Bytes a shard collects in memory before they are flushed.
+    pub memtable_bytes: u64,
+    /// Bytes of uncompressed blocks kept in memory, for all shards together.
+    pub block_cache_bytes: u64,
+}
+
+impl Default for BackgroundOptions {
+    fn default() -> Self {
+        BackgroundOptions {
+            compaction_threads: 2,
+            memtable_bytes: 32 << 20,
+            block_cache_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What a tree owes: read by its writer, written by the threads.
+#[derive(Debug, Default)]
+pub(super) struct Debt {
+    pub(super) sealed: AtomicUsize,
+    pub(super) l0_runs: AtomicUsize,
+    pub(super) disk_bytes: AtomicU64,
+    flush_queued: AtomicBool,
+    compaction_queued: AtomicBool,
+    /// Threads that work on it now; changed under the lock of the queues only.
+    busy: AtomicUsize,
+    /// Its owner is gone: nothing is started any more.
+    closed: AtomicBool,
+    failure: Mutex<Option<String>>,
+}
+
+impl Debt {
+    pub(super) fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these guard is whole after each statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Queues {
+    flush: VecDeque<Arc<Tree>>,
+    compact: VecDeque<Arc<Tree>>,
+    /// Trees that were replaced: dropping them removes their files, which takes time.
+    reap: VecDeque<Arc<Tree>>,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queues: Mutex<Queues>,
+    work: Condvar,
+    done: Condvar,
+}
+
+/// The pool. Dropping it waits for what is being written.
+pub struct Background {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    pub(super) options: BackgroundOptions,
+    pub(super) blocks: Arc<lsm_tree::Cache>,
+    pub(super) files: Arc<lsm_tree::DescriptorTable>,
+}
+
+impl std::fmt::Debug for Background {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Background")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many files of all trees are kept open.
+const OPEN_FILES_MAX: usize = 512;
+
+impl Background {
+    /// Starts the threads.
+    pub fn start(options: BackgroundOptions) -> std::io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared::default());
+        let mut threads = Vec::new();
+        let spawn = |name: String, work: fn(&Shared)| {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || work(&shared))
+        };
+        threads.push(spawn("store-flush".into(), flush_thread)?);
+        for n in 0..options.compaction_threads.max(1) {
+            threads.push(spawn(format!("store-compact-{n}"), compaction_thread)?);
+        }
+        Ok(Arc::new(Background {
+            shared,
+            threads,
+            options,
+            blocks: Arc::new(lsm_tree::Cache::with_capacity_bytes(
+                options.block_cache_bytes,
+            )),
+            files: Arc::new(lsm_tree::DescriptorTable::new(OPEN_FILES_MAX)),
+        }))
+    }
+
+    pub(super) fn flush(&self, tree: &Arc<Tree>) {
+        if !tree.debt.flush_queued.swap(true, SeqCst) {
+            lock(&self.shared.queues).flush.push_back(tree.clone());
+            self.shared.work.notify_all();
+        }
+    }
+
+    /// Takes a tree out of the queues and waits for what is being done to it: afterwards its
+    /// directory may be opened again. (Two trees on one directory would destroy it.)
+    pub(super) fn close(&self, tree: &Arc<Tree>) {
+        let mut queues = lock(&self.shared.queues);
+        tree.debt.closed.store(true, SeqCst);
+        queues.flush.retain(|t| !Arc::ptr_eq(t, tree));
+        queues.compact.retain(|t| !Arc::ptr_eq(t, tree));
+        while tree.debt.busy.load(SeqCst) > 0 {
+            queues = self
+                .shared
+                .done
+                .wait(queues)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn compact(&self, tree: &Arc<Tree>) {
+        self.shared.compact(tree);
+    }
+
+    pub(super) fn reap(&self, tree: Arc<Tree>) {
+        lock(&self.shared.queues).reap.push_back(tree);
+        self.shared.work.notify_all();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        lock(&self.shared.queues).stop = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn compact(&self, tree: &Arc<Tree>) {
+        if !tree.debt.compaction_queued.swap(true, SeqCst) {
+            let mut queues = lock(&self.queues);
+            if !tree.debt.closed.load(SeqCst) && !tree.is_doomed() {
+                queues.compact.push_back(tree.clone());
+                self.work.notify_all();
+            }
+        }
+    }
+
+    /// The next of what `take` picks; None when it is time to stop.
+    fn next(&self, take: impl Fn(&mut Queues) -> Option<Job>) -> Option<Job> {
+        let mut queues = lock(&self.queues);
+        loop {
+            if queues.stop {
+                return None;
+            }
+            if let Some(job) = take(&mut queues) {
+                if let Job::Work(tree) = &job {
+                    tree.debt.busy.fetch_add(1, SeqCst);
+                }
+                return Some(job);
+            }
+            queues = self
+                .work
+                .wait(queues)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Shared {
+    fn finished(&self, tree: &Tree) {
+        let _queues = lock(&self.queues);
+        tree.debt.busy.fetch_sub(1, SeqCst);
+        self.done.notify_all();
+    }
+}
+
+enum Job {
+    Work(Arc<Tree>),
+    Reap(Arc<Tree>),
+}
+
+fn flush_thread(shared: &Shared) {
+    while let Some(Job::Work(tree)) = shared.next(|q| q.flush.pop_front().map(Job::Work)) {
+        tree.debt.flush_queued.store(false, SeqCst);
+        let done = flush(&tree);
+        report(&tree, "flush", done);
+        shared.compact(&tree);
+        shared.finished(&tree);
+    }
+}
+
+fn compaction_thread(shared: &Shared) {
+    // Writers and the flush go first where the processor is short.
+    let _ = rustix::process::setpriority_process(None, 10);
+    let take = |q: &mut Queues| {
+        let work = q.compact.pop_front().map(Job::Work);
+        work.or_else(|| q.reap.pop_front().map(Job::Reap))
+    };
+    while let Some(job) = shared.next(take) {
+        let tree = match job {
+            Job::Work(tree) => tree,
+            Job::Reap(last) => {
+                drop(last);
+                continue;
+            }
+        };
+        tree.debt.compaction_queued.store(false, SeqCst);
+        let before = tree.tree.current_version().id();
+        let strategy = Arc::new(Leveled::default());
+        let done = tree.tree.compact(strategy, WATERMARK);
+        let fine = done.is_ok();
+        report(&tree, "compaction", done);
+        if fine && tree.tree.current_version().id() != before {
+            shared.compact(&tree);
+        }
+        shared.finished(&tree);
+    }
+}
+
+/// Flushes every sealed memtable of a tree, and then says so.
+pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
+    let lock = tree.tree.get_flush_lock();
+    // A memtable sealed from here on has its own mark and its own flush.
+    let marks = tree.marks_waiting();
+    tree.tree.flush(&lock, WATERMARK)?;
+    tree.marks_flushed(marks);
+    Ok(())
+}
+
+fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
+    let debt = &tree.debt;
+    debt.sealed.store(tree.tree.sealed_memtable_count(), SeqCst);
+    debt.l0_runs.store(tree.tree.l0_run_count(), SeqCst);
+    debt.disk_bytes.store(tree.tree.disk_space(), SeqCst);
+    let mut failure = lock(&debt.failure);
+    match done {
+        Ok(()) => {
+            if failure.as_ref().is_some_and(|f| f.starts_with(what)) {
+                *failure = None;
+            }
+        }
+        Err(error) => {
+            tracing::error!(path = %tree.path.display(), %error, "{what} failed");
+            *failure = Some(format!("{what}: {error}"));
+        }
+    }
+}

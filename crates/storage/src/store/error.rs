@@ -1,0 +1,101 @@
+//! What can go wrong in the store.
+
+use model::{Position, ShardId, codec::Malformed};
+use std::path::PathBuf;
+
+/// An error of the store. After [`StoreError::Damaged`], [`StoreError::Tree`] or
+/// [`StoreError::Malformed`] the shard must stop and be filled from another replica; the
+/// others are refusals that change nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The tree failed: the disk is full or failing, or a table is damaged.
+    #[error(
+        "store at {path}: {source}; check the disk's free space and health, then restart the node"
+    )]
+    Tree {
+        /// The tree's directory.
+        path: PathBuf,
+        /// What the tree said.
+        source: lsm_tree::Error,
+    },
+    /// A file or directory of the store could not be read or written.
+    #[error("store at {path}: {source}; check permissions, free space and the disk's health")]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Flushing or compacting in the background fails. It is tried again; writes must wait.
+    #[error(
+        "store at {path} can't write in the background: {reason}; free space on its disk or replace it"
+    )]
+    Background {
+        /// The tree's directory.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// A row is not what its key says.
+    #[error(
+        "store of this shard is damaged: {what}; remove the shard's data here and let it be copied from another replica"
+    )]
+    Damaged {
+        /// Which row, and how.
+        what: String,
+    },
+    /// The directory was written by another version.
+    #[error(
+        "store has format {found}, this version reads format {known}: upgrade or downgrade the node"
+    )]
+    Format {
+        /// What the directory says.
+        found: u8,
+        /// What this version writes.
+        known: u8,
+    },
+    /// A committed entry can't be read.
+    #[error("entry {position} can't be applied: {source}")]
+    Malformed {
+        /// Which entry.
+        position: Position,
+        /// How.
+        source: Malformed,
+    },
+    /// Entries are missing before this one.
+    #[error("entry {entry} does not follow {applied}: replay the log from there")]
+    Gap {
+        /// What has been applied.
+        applied: Position,
+        /// What came.
+        entry: Position,
+    },
+    /// A key or a field is longer than a row's key can be.
+    #[error("a {what} of {bytes} bytes is longer than {max}: shorten it")]
+    TooLong {
+        /// `key`, `field` or `value`.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// A copy is under way, or was cut short: there is nothing to read or to apply to yet.
+    #[error("this shard is being copied here; start the copy again if it was cut short")]
+    Installing,
+    /// [`crate::store::ShardStore::begin_install`] was not called.
+    #[error("no copy is under way on this shard")]
+    NotInstalling,
+    /// The handle belongs to an earlier life of the store.
+    #[error("shard {shard} was opened again since: drop this handle")]
+    Retired {
+        /// Which shard.
+        shard: ShardId,
+    },
+}
+
+impl StoreError {
+    pub(super) fn damaged(what: impl Into<String>) -> Self {
+        StoreError::Damaged { what: what.into() }
+    }
+}

@@ -1,0 +1,491 @@
+//! Rows in an lsm-tree: one tree a shard, in a directory of its own.
+//!
+//! ```text
+//! <dir>/<shard>/CURRENT     the name of the tree in use, "g" and a number, and a newline
+//! <dir>/<shard>/g<number>/  that tree
+//! <dir>/<shard>.gone        a shard that is being destroyed
+//! ```
+//! [`Rows::reset`] builds the next tree beside the one in use and then replaces `CURRENT`;
+//! whichever tree it does not name is a leftover and is removed on opening.
+//!
+//! How lsm-tree 3.1.10 is used, and why:
+//! - One sequence number a batch, from a counter that flushes and compactions share. The
+//!   memtable is sealed between batches only, so what is flushed is whole batches.
+//! - Reads by the owner take the newest version (sequence number MAX): the owner is also the
+//!   only writer. A snapshot holds the version itself, by reference, and the number after
+//!   the last batch. Nothing is ever looked up by an old number (which panics once the
+//!   version is gone), so every flush and compaction may drop all it supersedes.
+//! - Rows go into the active memtable directly: `Tree::insert` would wait for the version
+//!   lock, and a flush holds that one while it syncs.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // the tree talks to the file system itself; so does its directory
+
+use super::{
+    background::{Background, Debt, flush},
+    error::StoreError,
+    layout::APPLIED,
+    rows::{Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
+};
+use bytes::Bytes;
+use lsm_tree::{
+    AbstractTree, AnyTree, CompressionType, Config, InternalValue, Memtable, SeqNo,
+    SequenceNumberCounter, ValueType, config::CompressionPolicy,
+};
+use model::ShardId;
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+/// A tree and what the background threads need to know of it.
+pub(super) struct Tree {
+    pub(super) tree: lsm_tree::Tree,
+    pub(super) path: PathBuf,
+    pub(super) debt: Debt,
+    marks: Mutex<Marks>,
+    /// Replaced by another tree: its files go with the last reference to it.
+    doomed: AtomicBool,
+}
+
+/// Which applied position each sealed memtable reaches.
+#[derive(Default)]
+struct Marks {
+    sealed: VecDeque<Option<Bytes>>,
+    flushed: Option<Bytes>,
+}
+
+impl Tree {
+    fn marks(&self) -> MutexGuard<'_, Marks> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn marks_waiting(&self) -> usize {
+        self.marks().sealed.len()
+    }
+
+    /// The oldest `count` sealed memtables are on disk.
+    pub(super) fn marks_flushed(&self, count: usize) {
+        let mut marks = self.marks();
+        for _ in 0..count {
+            if let Some(Some(applied)) = marks.sealed.pop_front() {
+                marks.flushed = Some(applied);
+            }
+        }
+    }
+
+    pub(super) fn is_doomed(&self) -> bool {
+        self.doomed.load(SeqCst)
+    }
+
+    fn failed(&self, source: lsm_tree::Error) -> StoreError {
+        StoreError::Tree {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if self.is_doomed()
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a replaced tree is left until the next start");
+        }
+    }
+}
+
+/// One shard's rows in an lsm-tree.
+pub struct LsmRows {
+    /// The shard's directory.
+    dir: PathBuf,
+    generation: u64,
+    tree: Arc<Tree>,
+    active: Arc<Memtable>,
+    sequence: SequenceNumberCounter,
+    /// The number after the last batch: what a snapshot sees ends before it.
+    visible: SeqNo,
+    background: Arc<Background>,
+    written_bytes: u64,
+}
+
+fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::File { path, source }
+}
+
+fn sync_dir(path: &Path) -> Result<(), StoreError> {
+    let sync = || fs::File::open(path)?.sync_all();
+    sync().map_err(file_error(path))
+}
+
+/// Writes `CURRENT` so that it holds the old or the new name, whatever happens.
+fn set_current(dir: &Path, generation: u64) -> Result<(), StoreError> {
+    let next = dir.join("CURRENT.next");
+    let write = || {
+        fs::write(&next, format!("g{generation}\n"))?;
+        fs::File::open(&next)?.sync_all()?;
+        fs::rename(&next, dir.join("CURRENT"))
+    };
+    write().map_err(file_error(&next))?;
+    sync_dir(dir)
+}
+
+fn current(dir: &Path) -> Result<Option<u64>, StoreError> {
+    let path = dir.join("CURRENT");
+    match fs::read_to_string(&path) {
+        Ok(text) => text
+            .strip_prefix('g')
+            .and_then(|t| t.strip_suffix('\n'))
+            .and_then(|t| t.parse().ok())
+            .map(Some)
+            .ok_or_else(|| StoreError::damaged(format!("{} names no tree", path.display()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(file_error(&path)(e)),
+    }
+}
+
+fn remove_others(dir: &Path, generation: Option<u64>) -> Result<(), StoreError> {
+    let keep = generation.map(|g| format!("g{g}"));
+    for item in fs::read_dir(dir).map_err(file_error(dir))? {
+        let item = item.map_err(file_error(dir))?;
+        let name = item.file_name();
+        if name.as_encoded_bytes().starts_with(b"g") && name.to_str() != keep.as_deref() {
+            // A replaced tree may still be at work when its shard is opened again: then this
+            // fails, and the next start does it.
+            if let Err(error) = fs::remove_dir_all(item.path()) {
+                tracing::warn!(path = %item.path().display(), %error, "a replaced tree is left until the next start");
+            }
+        }
+    }
+    Ok(())
+}
+
+impl LsmRows {
+    fn open(dir: PathBuf, background: Arc<Background>) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(file_error(&dir))?;
+        let found = current(&dir)?;
+        remove_others(&dir, found)?;
+        let generation = found.unwrap_or(0);
+        let (tree, sequence) = Self::open_tree(&dir, generation, &background)?;
+        if found.is_none() {
+            set_current(&dir, generation)?;
+            if let Some(parent) = dir.parent() {
+                sync_dir(parent)?;
+            }
+        }
+        let applied = tree
+            .tree
+            .get(APPLIED, SeqNo::MAX)
+            .map_err(|e| tree.failed(e))?;
+        tree.marks().flushed = applied.map(|v| Bytes::copy_from_slice(&v));
+        background.compact(&tree);
+        Ok(LsmRows {
+            dir,
+            generation,
+            active: tree.tree.active_memtable(),
+            visible: sequence.get(),
+            sequence,
+            tree,
+            background,
+            written_bytes: 0,
+        })
+    }
+
+    fn open_tree(
+        dir: &Path,
+        generation: u64,
+        background: &Background,
+    ) -> Result<(Arc<Tree>, SequenceNumberCounter), StoreError> {
+        let path = dir.join(format!("g{generation}"));
+        let sequence = SequenceNumberCounter::default();
+        let visible = SequenceNumberCounter::default();
+        let opened = Config::new(&path, sequence.clone(), visible.clone())
+            .use_cache(background.blocks.clone())
+            .use_descriptor_table(Some(background.files.clone()))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .open();
+        let tree = match opened {
+            Ok(AnyTree::Standard(tree)) => tree,
+            Ok(AnyTree::Blob(_)) => {
+                let what = format!("{} is a blob tree", path.display());
+                return Err(StoreError::damaged(what));
+            }
+            Err(source) => return Err(StoreError::Tree { path, source }),
+        };
+        let first = tree.get_highest_persisted_seqno().map_or(1, |n| n + 1);
+        sequence.set(first);
+        visible.set(first);
+        let tree = Tree {
+            tree,
+            path,
+            debt: Debt::default(),
+            marks: Mutex::default(),
+            doomed: AtomicBool::new(false),
+        };
+        Ok((Arc::new(tree), sequence))
+    }
+
+    fn insert(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+        // Checked before the first goes in: a batch is written whole or not at all.
+        for (key, value) in batch.rows() {
+            let too_long = |what, bytes, max| Err(StoreError::TooLong { what, bytes, max });
+            if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
+                return too_long("row key", key.len(), ROW_KEY_BYTES_MAX);
+            }
+            let bytes = value.map_or(0, <[u8]>::len);
+            if bytes >= u32::MAX as usize {
+                return too_long("value", bytes, u32::MAX as usize - 1);
+            }
+        }
+        let number = self.sequence.next();
+        for (key, value) in batch.rows() {
+            let row = match value {
+                Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
+                None => InternalValue::new_tombstone(key, number),
+            };
+            self.active.insert(row);
+        }
+        self.visible = number + 1;
+        self.written_bytes += batch.bytes() as u64;
+        Ok(())
+    }
+
+    /// Seals the memtable; called between batches only. True if there was something in it.
+    fn seal(&mut self) -> Result<bool, StoreError> {
+        if self.active.is_empty() {
+            return Ok(false);
+        }
+        let applied = self.get(APPLIED)?;
+        // The mark comes second: a flush in between then takes the memtable without its
+        // mark, and the next one takes the mark. Never the other way round.
+        self.tree.tree.rotate_memtable();
+        self.tree.marks().sealed.push_back(applied);
+        self.tree.debt.sealed.fetch_add(1, SeqCst);
+        self.active = self.tree.tree.active_memtable();
+        Ok(true)
+    }
+}
+
+impl Drop for LsmRows {
+    fn drop(&mut self) {
+        if self.tree.is_doomed() {
+            // Nobody opens it again: no need to wait, and removing its files takes time.
+            self.background.reap(self.tree.clone());
+        } else {
+            self.background.close(&self.tree);
+        }
+    }
+}
+
+impl Rows for LsmRows {
+    type Snapshot = LsmSnapshot;
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.tree.tree.get(key, SeqNo::MAX);
+        let value = found.map_err(|e| self.tree.failed(e))?;
+        // Copied: a slice would hold its whole block.
+        Ok(value.map(|v| Bytes::copy_from_slice(&v)))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for item in self.tree.tree.create_range(&(from..to), SeqNo::MAX, None) {
+            let (key, value) = item.map_err(|e| self.tree.failed(e))?;
+            if !visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+        self.insert(batch)
+    }
+
+    fn reset(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+        let generation = self.generation + 1;
+        let leftover = self.dir.join(format!("g{generation}"));
+        if leftover.exists() {
+            // A reset that failed half-way.
+            fs::remove_dir_all(&leftover).map_err(file_error(&leftover))?;
+        }
+        let (tree, sequence) = Self::open_tree(&self.dir, generation, &self.background)?;
+        let mut next = LsmRows {
+            dir: self.dir.clone(),
+            generation,
+            active: tree.tree.active_memtable(),
+            visible: sequence.get(),
+            sequence,
+            tree,
+            background: self.background.clone(),
+            written_bytes: 0,
+        };
+        next.insert(batch)?;
+        next.flush()?;
+        set_current(&self.dir, generation)?;
+        let old = std::mem::replace(self, next);
+        old.tree.doomed.store(true, SeqCst);
+        Ok(()) // dropping it takes leave of its tree
+    }
+
+    fn snapshot(&self) -> LsmSnapshot {
+        let version = self.tree.tree.get_version_history_lock().latest_version();
+        let visible = self.visible;
+        LsmSnapshot {
+            tree: self.tree.clone(),
+            range: Box::new(move |from, to| {
+                let range = from.to_vec()..to.to_vec();
+                let rows =
+                    lsm_tree::Tree::create_internal_range(version.clone(), &range, visible, None);
+                Box::new(rows)
+            }),
+        }
+    }
+
+    fn flushed_applied(&self) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.tree.marks().flushed.clone())
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.seal()?;
+        flush(&self.tree).map_err(|e| self.tree.failed(e))?;
+        self.background.flush(&self.tree);
+        Ok(())
+    }
+
+    fn maintain(&mut self) -> Result<Pressure, StoreError> {
+        let limit = self.background.options.memtable_bytes;
+        if self.active.size() >= limit && self.seal()? {
+            self.background.flush(&self.tree);
+        }
+        if let Some(reason) = self.tree.debt.failure() {
+            self.background.flush(&self.tree);
+            return Err(StoreError::Background {
+                path: self.tree.path.clone(),
+                reason,
+            });
+        }
+        let debt = &self.tree.debt;
+        let memtables = debt.sealed.load(SeqCst) as f64 + self.active.size() as f64 / limit as f64;
+        let written = std::mem::take(&mut self.written_bytes);
+        Ok(pressure(memtables, debt.l0_runs.load(SeqCst), written))
+    }
+
+    fn stats(&self) -> RowStats {
+        let debt = &self.tree.debt;
+        let sealed = debt.sealed.load(SeqCst) as u64;
+        RowStats {
+            unflushed_bytes: self.active.size() + sealed * self.background.options.memtable_bytes,
+            disk_bytes: debt.disk_bytes.load(SeqCst),
+            runs: debt.l0_runs.load(SeqCst) as u64,
+        }
+    }
+}
+
+/// Memtables (in memtables' worth of bytes, the active one included) and sorted runs above
+/// which writers are slowed, and at which they stop.
+const MEMTABLES: (f64, f64) = (2.0, 5.0);
+const RUNS: (f64, f64) = (8.0, 24.0);
+/// What a MiB costs at the stop, in microseconds: a quarter of what flushing it takes.
+const DELAY_US_PER_MIB_MAX: f64 = 20_000.0;
+
+fn pressure(memtables: f64, runs: usize, written_bytes: u64) -> Pressure {
+    let over = |at: f64, (slow, stop): (f64, f64)| ((at - slow) / (stop - slow)).max(0.0);
+    let over = over(memtables, MEMTABLES).max(over(runs as f64, RUNS));
+    let mib = written_bytes as f64 / f64::from(1 << 20);
+    let delay_us = over.min(1.0).powi(2) * DELAY_US_PER_MIB_MAX * mib;
+    Pressure {
+        delay_us: delay_us.min(10_000.0) as u32,
+        stop: over >= 1.0,
+    }
+}
+
+type Range = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
+/// The rows between two keys of a version that it holds. (The version's own type is private
+/// to lsm-tree.)
+type Pinned = Box<dyn Fn(&[u8], &[u8]) -> Range + Send>;
+
+/// The rows of a tree as they were. Holding it keeps the files and the memtables that it
+/// sees, no more; later writes cost it nothing.
+pub struct LsmSnapshot {
+    tree: Arc<Tree>,
+    range: Pinned,
+}
+
+impl RowsSnapshot for LsmSnapshot {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for item in (self.range)(from, to) {
+            let row = item.map_err(|e| self.tree.failed(e))?;
+            if !visit(&row.key.user_key, &row.value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows of one node's shards, each in a directory under one.
+#[derive(Clone, Debug)]
+pub struct LsmStores {
+    dir: PathBuf,
+    background: Arc<Background>,
+}
+
+impl LsmStores {
+    /// Keeps them under `dir`.
+    pub fn new(dir: impl Into<PathBuf>, background: Arc<Background>) -> Self {
+        LsmStores {
+            dir: dir.into(),
+            background,
+        }
+    }
+}
+
+impl Stores for LsmStores {
+    type Rows = LsmRows;
+
+    fn open(&self, shard: ShardId) -> Result<LsmRows, StoreError> {
+        LsmRows::open(self.dir.join(shard.to_string()), self.background.clone())
+    }
+
+    fn list(&self) -> Result<Vec<ShardId>, StoreError> {
+        let mut shards = Vec::new();
+        let items = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(shards),
+            items => items.map_err(file_error(&self.dir))?,
+        };
+        for item in items {
+            let item = item.map_err(file_error(&self.dir))?;
+            let name = item.file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".gone") {
+                fs::remove_dir_all(item.path()).map_err(file_error(&item.path()))?;
+            } else if let Ok(shard) = name.parse() {
+                shards.push(ShardId(shard));
+            }
+        }
+        shards.sort();
+        Ok(shards)
+    }
+
+    fn destroy(&self, shard: ShardId) -> Result<(), StoreError> {
+        let dir = self.dir.join(shard.to_string());
+        let gone = self.dir.join(format!("{shard}.gone"));
+        match fs::rename(&dir, &gone) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(file_error(&dir))?,
+        }
+        sync_dir(&self.dir)?;
+        fs::remove_dir_all(&gone).map_err(file_error(&gone))
+    }
+}

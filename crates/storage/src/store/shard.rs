@@ -1,0 +1,440 @@
+//! Keys and fields over rows: opening, reading, and what is due.
+//!
+//! ```text
+//!          open                       begin_install
+//!   rows ────────► serving ───────────────────────────► installing
+//!                  apply, reads,   ◄──────────────────  install_chunk
+//!                  snapshot          finish_install
+//! ```
+//! A crash while installing leaves it installing: begin again.
+
+use super::{
+    cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
+    error::StoreError,
+    layout::{
+        APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KEY, KeyRow, KeyRows,
+        PURGE, bad_value, cell, decode_head, expiry_row, key_row, place, purge_row, row_after_key,
+        row_at_place,
+    },
+    rows::{Pressure, RowBatch, RowStats, Rows},
+};
+use bytes::{Bytes, BytesMut};
+use model::{
+    Position, Stamp,
+    mutation::{Header, KeyKind},
+};
+use std::cell::RefCell;
+
+/// The current values of one shard.
+pub struct ShardStore<R: Rows> {
+    pub(super) rows: R,
+    pub(super) cache: Cache,
+    pub(super) applied: Applied,
+    pub(super) installing: bool,
+    /// Where the last look for dead cells ended: the key, and the first field not looked at.
+    purge_from: RefCell<Option<(Bytes, Vec<u8>)>>,
+}
+
+/// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
+const STEP_ROWS_MAX: u64 = 32;
+/// Expiry rows that one call of [`ShardStore::expired`] looks at, stale ones included.
+const EXPIRY_ROWS_MAX: usize = 4096;
+/// Field rows that one call of [`ShardStore::to_purge`] looks at.
+const PURGE_ROWS_MAX: usize = 16_384;
+
+impl<R: Rows> ShardStore<R> {
+    /// Opens what `rows` hold.
+    pub fn open(mut rows: R, cache: CacheBudget) -> Result<Self, StoreError> {
+        let applied = rows.get(APPLIED)?;
+        match rows.get(FORMAT)?.as_deref() {
+            Some([FORMAT_VERSION]) => {}
+            None if applied.is_none() => {
+                let mut batch = RowBatch::new();
+                batch.put(FORMAT, &[FORMAT_VERSION]);
+                rows.write(&batch)?;
+            }
+            found => {
+                return Err(StoreError::Format {
+                    found: found.and_then(|f| f.first().copied()).unwrap_or(0),
+                    known: FORMAT_VERSION,
+                });
+            }
+        }
+        let installing = rows.get(INSTALLING)?.is_some();
+        Ok(ShardStore {
+            applied: decode_applied(applied)?,
+            installing,
+            rows,
+            cache: Cache::new(cache),
+            purge_from: RefCell::new(None),
+        })
+    }
+
+    /// How far it has come.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Where it would be at least after a crash: the log is needed above this.
+    pub fn flushed(&self) -> Result<Position, StoreError> {
+        Ok(decode_applied(self.rows.flushed_applied()?)?.position)
+    }
+
+    /// Keys that are there, expired ones that were not deleted yet included.
+    pub fn key_count(&self) -> u64 {
+        self.applied.keys
+    }
+
+    /// See [`Rows::flush`].
+    pub fn flush(&mut self) -> Result<(), StoreError> {
+        self.rows.flush()
+    }
+
+    /// See [`Rows::maintain`].
+    pub fn maintain(&mut self) -> Result<Pressure, StoreError> {
+        self.rows.maintain()
+    }
+
+    /// Figures of its rows.
+    pub fn row_stats(&self) -> RowStats {
+        self.rows.stats()
+    }
+
+    /// Figures of its cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Refuses while a copy is under way: what is here then is nobody's state.
+    pub(super) fn check_serving(&self) -> Result<(), StoreError> {
+        if self.installing {
+            Err(StoreError::Installing)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn look_up(&self, key: &[u8]) -> Result<Cached, StoreError> {
+        self.check_serving()?;
+        if let Some(cached) = self.cache.get(key) {
+            return Ok(cached);
+        }
+        let cached = match self.read_head(key)? {
+            None => Cached::Absent,
+            Some((header, Some((_, value)))) => Cached::String(header, value),
+            Some((header, None)) => Cached::Header(header),
+        };
+        self.cache.put(key, cached.clone());
+        Ok(cached)
+    }
+
+    /// A key row, from the rows themselves.
+    pub(super) fn read_head(&self, key: &[u8]) -> Result<Option<Head>, StoreError> {
+        check_key(key)?;
+        let mut rows = KeyRows::new(key);
+        let row = rows.head();
+        let value = self.rows.get(row)?;
+        value
+            .map(|v| decode_head(v).map_err(|e| bad_value(row, &e)))
+            .transpose()
+    }
+
+    /// The header of a key: None if nothing is known of it. A deleted key whose cells wait to
+    /// be purged has one of kind tombstone; an expired one is returned as it is.
+    pub fn header(&self, key: &[u8]) -> Result<Option<Header>, StoreError> {
+        Ok(match self.look_up(key)? {
+            Cached::Absent => None,
+            Cached::Header(header)
+            | Cached::Large(header)
+            | Cached::String(header, _)
+            | Cached::Hash(header, _) => Some(header),
+        })
+    }
+
+    /// The header and value of a string; None if the key is absent or of another kind.
+    pub fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, StoreError> {
+        Ok(match self.look_up(key)? {
+            Cached::String(header, value) => Some((header, value)),
+            Cached::Header(header) | Cached::Large(header) if header.kind == KeyKind::String => {
+                let head = self.read_head(key)?;
+                head.and_then(|(header, string)| Some((header, string?.1)))
+            }
+            _ => None,
+        })
+    }
+
+    /// The fields of a hash, if it is small; for a caller that sees `header`.
+    fn small(&self, key: &[u8], header: &Header) -> Result<Option<Small>, StoreError> {
+        match self.look_up(key)? {
+            Cached::Hash(own, fields) if own.deleted == header.deleted => {
+                return Ok(Some(fields));
+            }
+            Cached::Header(own)
+                if own.kind == KeyKind::Hash
+                    && own.fields <= HASH_FIELDS_MAX
+                    && own.deleted == Stamp::ZERO
+                    && header.deleted == Stamp::ZERO =>
+            {
+                let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+                let mut bytes = 0;
+                self.read_fields(key, Stamp::ZERO, &mut |field, value| {
+                    bytes += field.len() + value.len();
+                    found.push((field.to_vec(), value.to_vec()));
+                    bytes <= super::cache::HASH_BYTES_MAX
+                })?;
+                let fields = found.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
+                if bytes <= super::cache::HASH_BYTES_MAX
+                    && let Some(fields) = Fields::new(fields)
+                {
+                    let fields = std::sync::Arc::new(fields);
+                    self.cache.put(key, Cached::Hash(own, fields.clone()));
+                    return Ok(Some(fields));
+                }
+                self.cache.put(key, Cached::Large(own));
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// The value of a live field of the hash whose header is `header`.
+    pub fn field(
+        &self,
+        key: &[u8],
+        header: &Header,
+        field: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        if let Some(fields) = self.small(key, header)? {
+            return Ok(fields.get(field));
+        }
+        if field.len() > super::layout::FIELD_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut rows = KeyRows::new(key);
+        let row = rows.field(field);
+        let Some(value) = self.rows.get(row)? else {
+            return Ok(None);
+        };
+        let (stamp, _) = cell(row, &value)?;
+        let dead = stamp <= header.deleted;
+        Ok((!dead).then(|| value.slice(9..)))
+    }
+
+    /// Visits the live fields of the hash whose header is `header`, in order of their names,
+    /// until `visit` returns false.
+    pub fn fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        if let Some(fields) = self.small(key, header)? {
+            for (field, value) in fields.iter() {
+                if !visit(field, value) {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        self.read_fields(key, header.deleted, visit)
+    }
+
+    fn read_fields(
+        &self,
+        key: &[u8],
+        deleted: Stamp,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let rows = KeyRows::new(key);
+        let (from, to) = rows.fields(&[]);
+        let mut failed = None;
+        self.rows
+            .scan(&from, &to, &mut |row, value| match cell(row, value) {
+                Ok((stamp, _)) if stamp <= deleted => true,
+                Ok((_, value)) => visit(rows.field_of(row), value),
+                Err(e) => {
+                    failed = Some(e);
+                    false
+                }
+            })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Visits at least `count` keys that are there, from `cursor` on (0 to begin), and returns
+    /// the cursor to go on from, 0 at the end. A key that is there from the first call to the
+    /// last is visited, once; keys come in order of slot and hash. A few more than `count`
+    /// come where hashes are equal.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Header),
+    ) -> Result<u64, StoreError> {
+        self.check_serving()?;
+        let mut from = row_at_place(cursor);
+        let mut left = count.max(1);
+        let mut last = None;
+        loop {
+            let mut again = None;
+            let mut done = None;
+            let mut failed = None;
+            self.rows.scan(&from, &[KEY + 1], &mut |row, value| {
+                let mut step = || -> Result<bool, StoreError> {
+                    let KeyRow::Head { key } = key_row(row)? else {
+                        return Ok(true);
+                    };
+                    let at = place(row);
+                    if left == 0 && last != Some(at) {
+                        done = Some(at);
+                        return Ok(false);
+                    }
+                    let value = Bytes::copy_from_slice(value);
+                    let (header, _) = decode_head(value).map_err(|e| bad_value(row, &e))?;
+                    if header.kind != KeyKind::Tombstone {
+                        visit(key, &header);
+                        last = Some(at);
+                        left = left.saturating_sub(1);
+                    }
+                    if header.fields > STEP_ROWS_MAX || header.deleted != Stamp::ZERO {
+                        again = Some(row_after_key(row)?);
+                        return Ok(false);
+                    }
+                    Ok(true)
+                };
+                step().unwrap_or_else(|e| {
+                    failed = Some(e);
+                    false
+                })
+            })?;
+            match (failed, again) {
+                (Some(error), _) => return Err(error),
+                (None, Some(next)) => from = next,
+                (None, None) => return Ok(done.unwrap_or(0)),
+            }
+        }
+    }
+
+    /// Up to `limit` keys whose time is over at shard time `now_ms`, the earliest first; they
+    /// are there until their deletion is applied. Drops stale rows of the index on the way.
+    /// An empty answer may come while stale rows remain: ask again later.
+    pub fn expired(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Bytes>, StoreError> {
+        self.check_serving()?;
+        let mut rows: Vec<Vec<u8>> = Vec::new();
+        let rows_max = EXPIRY_ROWS_MAX.max(limit);
+        let to = match now_ms.checked_add(1) {
+            Some(after) => [&[EXPIRY][..], &after.to_be_bytes()].concat(),
+            None => vec![EXPIRY + 1],
+        };
+        self.rows.scan(&[EXPIRY], &to, &mut |row, _| {
+            rows.push(row.to_vec());
+            rows.len() < rows_max
+        })?;
+        let mut stale = RowBatch::new();
+        let mut expired = Vec::new();
+        for row in rows {
+            if expired.len() >= limit {
+                break;
+            }
+            let (at, key) = expiry_row(&row)?;
+            match self.header(key)? {
+                Some(h) if h.kind != KeyKind::Tombstone && h.expires_ms == at => {
+                    expired.push(Bytes::copy_from_slice(key));
+                }
+                _ => stale.remove(&row),
+            }
+        }
+        if !stale.is_empty() {
+            self.rows.write(&stale)?;
+        }
+        Ok(expired)
+    }
+
+    /// The next key with dead cells, and up to `limit` of its dead fields; none of them if
+    /// purging the key is done. None if there is nothing to purge, or nothing was found within
+    /// the work that one call may do: ask again later.
+    ///
+    /// The caller turns it into ops, evaluated at the tip: dead fields into a `RemoveFields`
+    /// without a header, the end into `Delete { tombstone: false }` for a tombstone or into
+    /// `SetHeader` with `deleted` zero for a key that lives again.
+    pub fn to_purge(&self, limit: usize) -> Result<Option<(Bytes, Vec<Bytes>)>, StoreError> {
+        self.check_serving()?;
+        let mut first = None;
+        self.rows.scan(&[PURGE], &[PURGE + 1], &mut |row, _| {
+            first = Some(row.to_vec());
+            false
+        })?;
+        let Some(row) = first else { return Ok(None) };
+        let key = Bytes::copy_from_slice(purge_row(&row)?);
+        let Some(header) = self.header(&key)? else {
+            return Err(StoreError::damaged("a purge row without its key"));
+        };
+        let rows = KeyRows::new(&key);
+        let begin = match self.purge_from.take() {
+            Some((of, from)) if of == key => from,
+            _ => Vec::new(),
+        };
+        let (from, to) = rows.fields(&begin);
+        let mut dead = Vec::new();
+        let mut seen = 0;
+        let mut next = None;
+        let mut failed = None;
+        self.rows.scan(&from, &to, &mut |row, value| {
+            if dead.len() >= limit.max(1) || seen >= PURGE_ROWS_MAX {
+                next = Some(rows.field_of(row).to_vec());
+                return false;
+            }
+            seen += 1;
+            match cell(row, value) {
+                Ok((stamp, _)) if stamp <= header.deleted => {
+                    dead.push(Bytes::copy_from_slice(rows.field_of(row)));
+                }
+                Ok(_) => {}
+                Err(e) => failed = Some(e),
+            }
+            failed.is_none()
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        // Only a look at all of it says that it is done: what was found before may not have
+        // been removed.
+        let all = begin.is_empty() && next.is_none();
+        *self.purge_from.borrow_mut() = next.map(|next| (key.clone(), next));
+        Ok((all || !dead.is_empty()).then_some((key, dead)))
+    }
+}
+
+/// A key row read: its header, and a string's stamp and value.
+pub(super) type Head = (Header, Option<(Stamp, Bytes)>);
+type Small = std::sync::Arc<Fields>;
+
+pub(super) fn check_key(key: &[u8]) -> Result<(), StoreError> {
+    too_long("key", key, super::layout::KEY_BYTES_MAX)
+}
+
+pub(super) fn check_field(field: &[u8]) -> Result<(), StoreError> {
+    too_long("field", field, super::layout::FIELD_BYTES_MAX)
+}
+
+fn too_long(what: &'static str, given: &[u8], max: usize) -> Result<(), StoreError> {
+    if given.len() > max {
+        let bytes = given.len();
+        return Err(StoreError::TooLong { what, bytes, max });
+    }
+    Ok(())
+}
+
+fn decode_applied(value: Option<Bytes>) -> Result<Applied, StoreError> {
+    value.map_or(Ok(Applied::default()), |value| {
+        Applied::decode(value).map_err(|e| bad_value(APPLIED, &e))
+    })
+}
+
+/// Adds the row that says how far a batch goes.
+pub(super) fn put_applied(batch: &mut RowBatch, applied: &Applied) {
+    let mut bytes = BytesMut::new();
+    applied.encode(&mut bytes);
+    batch.put(APPLIED, &bytes);
+}
+
+const _: () = assert!(END[0] > EXPIRY);

@@ -1,0 +1,22 @@
+//! The store against a plain model of keys, on both kinds of rows.
+
+mod fixture;
+mod primary;
+mod random;
+mod stories;
+
+use super::*;
+
+fn budget() -> CacheBudget {
+    // Small, so that keys are evicted.
+    CacheBudget { bytes: 6 << 10 }
+}
+
+fn lsm(dir: &std::path::Path) -> LsmStores {
+    let options = BackgroundOptions {
+        compaction_threads: 2,
+        memtable_bytes: 8 << 10,
+        block_cache_bytes: 1 << 20,
+    };
+    LsmStores::new(dir, Background::start(options).unwrap())
+}

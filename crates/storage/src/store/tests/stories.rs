@@ -1,0 +1,267 @@
+//! Particular cases, told one by one.
+
+use super::{primary::*, *};
+use model::{Entry, EntryKind, Position, ShardId, Stamp, mutation::KeyKind};
+
+fn open<S: Stores>(stores: &S) -> ShardStore<S::Rows> {
+    ShardStore::open(stores.open(ShardId(1)).unwrap(), budget()).unwrap()
+}
+
+fn big_hash(key: u8, value: u8) -> Command {
+    Command::HSet {
+        key,
+        first: 0,
+        count: 200,
+        value,
+    }
+}
+
+#[test]
+fn a_large_hash_deleted_and_made_again_is_purged_and_never_comes_back() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    for command in [
+        big_hash(1, 1),
+        Command::Del(1),
+        Command::HSet {
+            key: 1,
+            first: 10,
+            count: 2,
+            value: 9,
+        },
+    ] {
+        primary.run(&mut store, &command);
+    }
+    let key = name(1);
+    let header = store.header(&key).unwrap().unwrap();
+    assert_ne!(header.deleted, Stamp::ZERO);
+    assert_eq!(content(&store), primary.model);
+    let mut steps = 0;
+    while store.to_purge(50).unwrap().is_some() {
+        primary.run(&mut store, &Command::Purge(50));
+        assert_eq!(content(&store), primary.model);
+        steps += 1;
+    }
+    assert_eq!(
+        steps,
+        4 + 1,
+        "198 dead fields by 50, and a look at all of it"
+    );
+    let header = store.header(&key).unwrap().unwrap();
+    assert_eq!((header.deleted, header.fields), (Stamp::ZERO, 2));
+    let rows = store
+        .snapshot()
+        .unwrap()
+        .next_chunk(None, usize::MAX)
+        .unwrap();
+    assert_eq!(rows.rows.len(), 3, "the key row and two fields are left");
+}
+
+#[test]
+fn purging_spares_a_field_written_since_it_was_found_dead() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    for command in [big_hash(1, 1), Command::Del(1)] {
+        primary.run(&mut store, &command);
+    }
+    let (key, dead) = store.to_purge(1000).unwrap().unwrap();
+    assert_eq!(dead.len(), 200);
+    primary.run(
+        &mut store,
+        &Command::HSet {
+            key: 1,
+            first: 3,
+            count: 1,
+            value: 5,
+        },
+    );
+    let mut m = model::Mutation::new();
+    m.remove_fields(&key, None, dead.iter().map(|f| &f[..]));
+    primary.submit(&mut store, &m);
+    assert_eq!(content(&store), primary.model);
+}
+
+#[test]
+fn gaps_are_refused_and_nothing_changes() {
+    let stores = MemoryStores::new();
+    let mut store = open(&stores);
+    let entry = |epoch, index| {
+        let position = Position::new(epoch, index);
+        Entry::new(position, Stamp(index), EntryKind::Barrier, 0, &[])
+    };
+    store.apply(&[entry(2, 1)]).unwrap();
+    for bad in [entry(2, 3), entry(1, 2)] {
+        let refused = store.apply(&[bad]);
+        assert!(
+            matches!(refused, Err(StoreError::Gap { .. })),
+            "{refused:?}"
+        );
+    }
+    let garbage = Entry::new(
+        Position::new(2, 2),
+        Stamp(9),
+        EntryKind::Mutation,
+        1,
+        b"\x09zz",
+    );
+    assert!(matches!(
+        store.apply(&[garbage]),
+        Err(StoreError::Malformed { .. })
+    ));
+    assert_eq!(store.applied().position, Position::new(2, 1));
+    assert_eq!(store.applied().history.starts().len(), 1);
+}
+
+#[test]
+fn a_copy_cut_short_begins_again_and_serves_nothing_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = lsm(dir.path());
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    primary.run(&mut store, &big_hash(1, 1));
+    let chunk = store.snapshot().unwrap().next_chunk(None, 500).unwrap();
+    store.begin_install().unwrap();
+    store.install_chunk(&chunk.rows).unwrap();
+    drop(store);
+    let mut store = open(&stores);
+    assert!(store.is_installing());
+    assert!(matches!(store.header(b"k"), Err(StoreError::Installing)));
+    assert!(matches!(
+        store.apply(&primary.log),
+        Err(StoreError::Installing)
+    ));
+    assert_eq!(store.flushed().unwrap(), Position::ZERO);
+    store.begin_install().unwrap();
+    store.finish_install(Applied::default()).unwrap();
+    store.apply(&primary.log).unwrap();
+    assert_eq!(content(&store), primary.model);
+}
+
+#[test]
+fn rows_of_a_peer_are_checked() {
+    let stores = MemoryStores::new();
+    let mut store = open(&stores);
+    store.begin_install().unwrap();
+    for row in [
+        &b""[..],
+        b"mapplied",
+        b"k",
+        b"kxxxxxxxx\x03foo\0",
+        b"z",
+        b"p",
+        b"x1",
+    ] {
+        let rows = [(row.to_vec().into(), bytes::Bytes::new())];
+        assert!(store.install_chunk(&rows).is_err(), "{row:?} was taken");
+    }
+}
+
+#[test]
+fn clearing_survives_a_restart_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = lsm(dir.path());
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    for key in 0..6 {
+        primary.run(&mut store, &big_hash(key, 1));
+    }
+    store.flush().unwrap();
+    let old = store.snapshot().unwrap();
+    primary.run(&mut store, &Command::Clear);
+    assert_eq!(store.flushed().unwrap(), store.applied().position);
+    assert_eq!(
+        old.next_chunk(None, usize::MAX).unwrap().rows.len(),
+        6 * 201
+    );
+    drop((old, store));
+    let store = open(&stores);
+    assert_eq!(store.applied().position.index, 7);
+    assert_eq!(content(&store), Model::new());
+}
+
+#[test]
+fn renewing_an_expiry_leaves_one_row_of_the_index() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    for expires_ms in 1..20 {
+        let value = b"v".to_vec();
+        primary.run(
+            &mut store,
+            &Command::Set {
+                key: 1,
+                value,
+                expires_ms,
+            },
+        );
+    }
+    let rows = store
+        .snapshot()
+        .unwrap()
+        .next_chunk(None, usize::MAX)
+        .unwrap()
+        .rows;
+    assert_eq!(rows.iter().filter(|(k, _)| k[0] == b'x').count(), 1);
+    assert!(store.expired(18, 10).unwrap().is_empty());
+    assert_eq!(store.expired(19, 10).unwrap(), vec![name(1)]);
+}
+
+#[test]
+fn a_handle_from_before_a_crash_is_refused() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    primary.run(&mut store, &big_hash(1, 1));
+    stores.crash(0);
+    assert!(matches!(store.flush(), Err(StoreError::Retired { .. })));
+}
+
+#[test]
+fn shards_are_listed_and_destroyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = lsm(&dir.path().join("new"));
+    assert_eq!(stores.list().unwrap(), vec![]);
+    for shard in [3, 20] {
+        drop(stores.open(ShardId(shard)).unwrap());
+    }
+    assert_eq!(stores.list().unwrap(), vec![ShardId(3), ShardId(20)]);
+    stores.destroy(ShardId(3)).unwrap();
+    stores.destroy(ShardId(3)).unwrap();
+    assert_eq!(stores.list().unwrap(), vec![ShardId(20)]);
+}
+
+#[test]
+fn small_keys_are_served_from_the_cache() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let bytes = 1 << 20;
+    let mut store =
+        ShardStore::open(stores.open(ShardId(1)).unwrap(), CacheBudget { bytes }).unwrap();
+    primary.run(
+        &mut store,
+        &Command::HSet {
+            key: 1,
+            first: 0,
+            count: 9,
+            value: 1,
+        },
+    );
+    primary.run(
+        &mut store,
+        &Command::Set {
+            key: 2,
+            value: vec![1],
+            expires_ms: 0,
+        },
+    );
+    let misses = store.cache_stats().misses;
+    assert_eq!(content(&store), primary.model);
+    assert_eq!(store.header(&name(1)).unwrap().unwrap().kind, KeyKind::Hash);
+    assert_eq!(
+        store.cache_stats().misses - misses,
+        4,
+        "only the four absent keys that were never looked up"
+    );
+}
