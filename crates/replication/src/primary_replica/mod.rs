@@ -1,0 +1,457 @@
+//! Primary-replica: one replica takes the writes, appends them, and streams its log to the
+//! others (the shape of PacificA and of Kafka's in-sync replicas).
+//!
+//! ```text
+//!           assigned, this process in office          barrier committed
+//! Replica ────────────────────────────────▶ Starting ───────────────────▶ Primary
+//!    ▲  │                                       │ another epoch              │
+//!    │  └─ NeedsCopy ─▶ Learner ─ installed ─▶ Replica ◀────────────────────┘ Deposed
+//! ```
+//!
+//! # Invariants
+//! - Within an epoch only one process appends; it begins with a *barrier*, and nothing of the
+//!   epoch, and nothing inherited, counts as committed before the barrier does.
+//! - A replica appends an entry only behind the entry that precedes it in its primary's log
+//!   (same epoch and index), so two logs that share an entry share all before it.
+//! - `verified` at a replica is the index up to which its log is known to be its primary's *in
+//!   this epoch*; what it acknowledges is never above that, nor above what is durable.
+//! - Committed is never above durable here, on the primary and on a replica alike. A tail that
+//!   parts from the primary's is therefore cut from the log alone; if what was applied has
+//!   parted too, the replica copies the store anew.
+//! - With `async` an entry leaves the primary once it is durable there; with the other rules
+//!   at once, while its own sync is under way.
+//!
+//! `message` has the messages, `primary` and `replica` the two halves, this file what they
+//! share.
+
+mod message;
+mod primary;
+mod replica;
+mod tail;
+
+use crate::strategy::{
+    Assignment, Identity, MemberState, Output, Recovered, Refused, Role, State, Strategy,
+};
+use bytes::Bytes;
+use message::{Body, Message};
+use model::{Entry, EntryKind, Epoch, EpochHistory, HybridClock, NodeId, Now, Position, Stamp};
+use primary::Primary;
+use replica::Follower;
+use std::{collections::VecDeque, time::Duration};
+use tail::Tail;
+
+/// Times and bounds. The defaults fit regions up to half a second apart.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// A primary lets each replica hear from it this often.
+    pub heartbeat: Duration,
+    /// How long entries for a replica that nobody waits for are gathered: in the primary's
+    /// region …
+    pub pace_near: Duration,
+    /// … and in others.
+    pub pace_far: Duration,
+    /// How long a replica may gather acknowledgements that nobody waits for.
+    pub pace_ack: Duration,
+    /// Bytes under way to one replica.
+    pub window_bytes: usize,
+    /// Bytes of entries in one message, unless a single entry is larger.
+    pub message_bytes: usize,
+    /// Bytes of recent entries kept in memory to send from.
+    pub tail_bytes: usize,
+    /// Bytes of proposed entries that may wait to be committed.
+    pub uncommitted_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            heartbeat: Duration::from_millis(100),
+            pace_near: Duration::from_millis(2),
+            pace_far: Duration::from_millis(5),
+            pace_ack: Duration::from_millis(20),
+            window_bytes: 32 << 20,
+            message_bytes: 1 << 20,
+            tail_bytes: 8 << 20,
+            uncommitted_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What both halves work on.
+#[derive(Debug)]
+struct Core {
+    identity: Identity,
+    tuning: Tuning,
+    assignment: Option<Assignment>,
+    /// The newest epoch heard of, from the catalog or from a message.
+    epoch: Epoch,
+    history: EpochHistory,
+    /// The last entry of the log.
+    last: Position,
+    /// Everything up to here is on this disk.
+    durable: u64,
+    /// Everything up to here is committed. Never above `durable`.
+    commit: u64,
+    /// Everything up to here is in the store.
+    applied: u64,
+    /// The lowest index that the log still holds.
+    first_index: u64,
+    clock: HybridClock,
+    /// Recent entries.
+    tail: Tail,
+    outputs: VecDeque<Output>,
+    /// Why the shard stopped, if it did.
+    stopped: Option<String>,
+}
+
+#[derive(Debug)]
+enum Half {
+    Primary(Primary),
+    Follower(Follower),
+}
+
+/// One replica of one shard under this topology. See the module's documentation.
+#[derive(Debug)]
+pub struct PrimaryReplica {
+    core: Core,
+    half: Half,
+}
+
+impl Core {
+    fn send(&mut self, to: &NodeId, body: Body) {
+        let message = Message {
+            epoch: self.epoch,
+            body,
+        };
+        self.outputs.push_back(Output::Send {
+            to: to.clone(),
+            message: message.encode(),
+        });
+    }
+
+    fn append(&mut self, entry: Entry, urgent: bool) {
+        self.last = entry.position;
+        self.history.note(entry.position);
+        self.clock.observe(entry.last_stamp());
+        self.tail.push(entry.clone());
+        self.outputs.push_back(Output::Append { entry, urgent });
+    }
+
+    fn truncate_after(&mut self, index: u64) {
+        self.history.truncate_after(index);
+        self.last = Position {
+            epoch: self.history.epoch_at(index),
+            index,
+        };
+        self.durable = self.durable.min(index);
+        self.tail.truncate_after(index);
+        self.outputs.push_back(Output::Truncate { after: index });
+    }
+
+    /// Moves the committed index on, never beyond what is durable here.
+    fn commit_to(&mut self, index: u64) -> bool {
+        let index = index.min(self.durable);
+        if index <= self.commit {
+            return false;
+        }
+        self.commit = index;
+        self.outputs.push_back(Output::Commit { upto: index });
+        true
+    }
+
+    fn stop(&mut self, reason: String) {
+        if self.stopped.is_none() {
+            self.stopped = Some(reason.clone());
+            self.outputs.push_back(Output::Stop { reason });
+        }
+    }
+
+    /// The position of the entry at `index`, as far as the history knows.
+    fn position_at(&self, index: u64) -> Position {
+        Position {
+            epoch: self.history.epoch_at(index),
+            index,
+        }
+    }
+}
+
+impl PrimaryReplica {
+    /// A replica with what its disk still holds. It follows until it is assigned.
+    pub fn new(identity: Identity, recovered: Recovered, tuning: Tuning) -> Self {
+        let mut clock = HybridClock::default();
+        clock.observe(recovered.stamp);
+        let commit = recovered
+            .commit
+            .max(recovered.applied)
+            .min(recovered.last.index);
+        let mut core = Core {
+            identity,
+            epoch: recovered.last.epoch,
+            history: recovered.history,
+            last: recovered.last,
+            durable: recovered.last.index,
+            commit,
+            applied: recovered.applied,
+            first_index: recovered.first_index,
+            clock,
+            tail: Tail::new(recovered.last.index + 1, tuning.tail_bytes),
+            outputs: VecDeque::new(),
+            assignment: None,
+            stopped: None,
+            tuning,
+        };
+        if commit > recovered.applied {
+            core.outputs.push_back(Output::Commit { upto: commit });
+        }
+        let half = Half::Follower(Follower::new(&core));
+        PrimaryReplica { core, half }
+    }
+
+    fn depose(&mut self) {
+        if let Half::Primary(_) = self.half {
+            self.core.outputs.push_back(Output::Deposed {
+                commit: self.core.commit,
+            });
+            self.half = Half::Follower(Follower::new(&self.core));
+        }
+    }
+}
+
+impl Strategy for PrimaryReplica {
+    fn assign(&mut self, assignment: Assignment, now: Now) {
+        let core = &mut self.core;
+        if assignment.epoch < core.epoch
+            || core.assignment.as_ref() == Some(&assignment)
+            || core.stopped.is_some()
+        {
+            return;
+        }
+        let newer = assignment.epoch > core.epoch
+            || core
+                .assignment
+                .as_ref()
+                .is_none_or(|a| a.epoch < assignment.epoch);
+        core.epoch = assignment.epoch;
+        let in_office = assignment.in_office && assignment.primary == core.identity.node;
+        core.assignment = Some(assignment);
+        if !newer {
+            if let Half::Primary(primary) = &mut self.half {
+                primary.reassigned(core, now);
+            }
+            return;
+        }
+        self.depose();
+        self.half = if in_office {
+            Half::Primary(Primary::take_office(&mut self.core, now))
+        } else {
+            Half::Follower(Follower::new(&self.core))
+        };
+    }
+
+    fn propose(
+        &mut self,
+        kind: EntryKind,
+        ops: u16,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<Entry, Refused> {
+        match &mut self.half {
+            Half::Primary(primary) if self.core.stopped.is_none() => {
+                primary.propose(&mut self.core, kind, ops, payload, now)
+            }
+            _ => Err(Refused::NotPrimary {
+                shard: self.core.identity.shard,
+            }),
+        }
+    }
+
+    fn receive(&mut self, from: &NodeId, message: Bytes, now: Now) {
+        let Ok(message) = Message::decode(message) else {
+            return;
+        };
+        let core = &mut self.core;
+        let known = core
+            .assignment
+            .as_ref()
+            .is_none_or(|a| a.members.iter().any(|(node, _)| node == from));
+        if core.stopped.is_some() || !known {
+            return;
+        }
+        if message.epoch < core.epoch {
+            if let Body::Append(_) | Body::Behind { .. } = message.body {
+                core.send(from, Body::Stale);
+            }
+            return;
+        }
+        let from_primary = matches!(message.body, Body::Append(_) | Body::Behind { .. });
+        if message.epoch > core.epoch {
+            // Only a primary in office speaks in an epoch; the catalog will tell us too. What
+            // a replica says of a newer epoch is for whoever holds it.
+            if !from_primary && !matches!(message.body, Body::Stale) {
+                return;
+            }
+            core.epoch = message.epoch;
+            self.depose();
+            self.half = Half::Follower(Follower::new(&self.core));
+        }
+        let core = &mut self.core;
+        match (&mut self.half, message.body) {
+            (
+                Half::Primary(primary),
+                Body::Ack {
+                    matched,
+                    received,
+                    probe,
+                },
+            ) => {
+                primary.acknowledged(core, from, matched, received, probe, now);
+            }
+            (
+                Half::Primary(primary),
+                Body::Report {
+                    last,
+                    history,
+                    probe,
+                },
+            ) => {
+                primary.reported(core, from, last, &history, probe, now);
+            }
+            (Half::Follower(follower), Body::Append(append)) => {
+                follower.append(core, from, append, now);
+            }
+            (Half::Follower(follower), Body::Behind { first }) => {
+                follower.behind(core, from, first, now);
+            }
+            // Two primaries in one epoch can't be; a stale word about an epoch we hold can.
+            (Half::Primary(_), Body::Append(_) | Body::Behind { .. }) => core.stop(format!(
+                "{from} acts as primary of shard {} in {}, which is this node's epoch",
+                core.identity.shard, core.epoch
+            )),
+            (_, Body::Stale | Body::Ack { .. } | Body::Report { .. }) => {}
+        }
+    }
+
+    fn durable(&mut self, index: u64, now: Now) {
+        let core = &mut self.core;
+        core.durable = core.durable.max(index.min(core.last.index));
+        match &mut self.half {
+            Half::Primary(primary) => primary.durable(core, now),
+            Half::Follower(follower) => follower.durable(core, now),
+        }
+    }
+
+    fn applied(&mut self, index: u64, _now: Now) {
+        self.core.applied = self.core.applied.max(index);
+        if let Half::Follower(follower) = &mut self.half {
+            follower.applied(index);
+        }
+    }
+
+    fn fetched(&mut self, to: &NodeId, from: u64, entries: Option<Vec<Entry>>, now: Now) {
+        if let Half::Primary(primary) = &mut self.half {
+            primary.fetched(&mut self.core, to, from, entries, now);
+        }
+    }
+
+    fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now) {
+        let core = &mut self.core;
+        core.history = history;
+        core.last = at;
+        core.durable = at.index;
+        core.commit = at.index;
+        core.applied = at.index;
+        core.first_index = at.index + 1;
+        core.clock.observe(stamp);
+        core.tail = Tail::new(at.index + 1, core.tuning.tail_bytes);
+        if let Half::Follower(follower) = &mut self.half {
+            follower.installed(core, now);
+        }
+    }
+
+    fn released(&mut self, first_index: u64) {
+        self.core.first_index = self.core.first_index.max(first_index);
+    }
+
+    fn link_changed(&mut self, peer: &NodeId, _up: bool, _now: Now) {
+        if let Half::Primary(primary) = &mut self.half {
+            primary.link_changed(peer);
+        }
+    }
+
+    fn tick(&mut self, now: Now) {
+        if self.core.stopped.is_some() {
+            return;
+        }
+        match &mut self.half {
+            Half::Primary(primary) => primary.tick(&mut self.core, now),
+            Half::Follower(follower) => follower.tick(&mut self.core, now),
+        }
+    }
+
+    fn poll(&mut self, now: Now) -> Option<Output> {
+        if self.core.outputs.is_empty()
+            && self.core.stopped.is_none()
+            && let Half::Primary(primary) = &mut self.half
+        {
+            primary.send_due(&mut self.core, now);
+        }
+        self.core.outputs.pop_front()
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        match &self.half {
+            Half::Primary(primary) => primary.wake_at(&self.core),
+            Half::Follower(follower) => follower.wake_at(&self.core),
+        }
+    }
+
+    fn state(&self, now: Now) -> State {
+        let (role, closed, fresh_at) = match &self.half {
+            Half::Primary(primary) => {
+                let role = if primary.is_active(&self.core) {
+                    Role::Primary
+                } else {
+                    Role::Starting
+                };
+                (role, self.core.clock.last(), Some(now.monotonic))
+            }
+            Half::Follower(follower) => {
+                let role = if follower.is_learner() {
+                    Role::Learner
+                } else {
+                    Role::Replica
+                };
+                (role, follower.closed(), follower.fresh_at())
+            }
+        };
+        State {
+            role,
+            epoch: self.core.epoch,
+            tip: self.core.last,
+            commit: self.core.commit,
+            closed,
+            fresh_at,
+        }
+    }
+
+    fn history(&self) -> &EpochHistory {
+        &self.core.history
+    }
+
+    fn members(&self) -> Vec<MemberState> {
+        match &self.half {
+            Half::Primary(primary) => primary.members(),
+            Half::Follower(_) => Vec::new(),
+        }
+    }
+
+    fn close(&mut self, now: Now) -> Stamp {
+        match &self.half {
+            Half::Primary(_) => self.core.clock.close(now.wall_ms),
+            Half::Follower(follower) => follower.closed(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

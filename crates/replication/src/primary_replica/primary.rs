@@ -1,0 +1,407 @@
+//! The half that takes writes.
+
+use super::{
+    Core,
+    message::{Append, Body},
+};
+use crate::{
+    acknowledgement::{self, Other},
+    progress::{Phase, Progress},
+    strategy::{MemberState, Output, Refused},
+};
+use model::{AckRule, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+#[derive(Debug)]
+pub(super) struct Primary {
+    /// The first entry of this epoch. Nothing is committed before it is.
+    barrier: u64,
+    others: BTreeMap<NodeId, Progress>,
+    /// Since when the entry at `commit + 1` waits; None if nothing does.
+    waiting: Option<(u64, Duration)>,
+    /// What was asked of the catalog and has not come back: to suspend the rule, or to put it
+    /// in force again.
+    asked_degraded: Option<bool>,
+    /// What was proposed and is not committed: (index, bytes), oldest first.
+    uncommitted: VecDeque<(u64, usize)>,
+    uncommitted_bytes: usize,
+}
+
+impl Primary {
+    pub(super) fn take_office(core: &mut Core, now: Now) -> Self {
+        let mut primary = Primary {
+            barrier: core.last.index + 1,
+            others: BTreeMap::new(),
+            waiting: None,
+            asked_degraded: None,
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+        };
+        primary.reassigned(core, now);
+        primary.append(core, EntryKind::Barrier, 0, &[], now);
+        primary
+    }
+
+    /// Members or rule changed within the epoch.
+    pub(super) fn reassigned(&mut self, core: &mut Core, now: Now) {
+        let Some(assignment) = &core.assignment else {
+            return;
+        };
+        if self.asked_degraded == Some(assignment.degraded) {
+            self.asked_degraded = None;
+        }
+        let next = core.last.index + 1;
+        let mut before = std::mem::take(&mut self.others);
+        for (node, region) in &assignment.members {
+            if *node != core.identity.node {
+                let progress = before
+                    .remove(node)
+                    .unwrap_or_else(|| Progress::new(region.clone(), next));
+                self.others.insert(node.clone(), progress);
+            }
+        }
+        self.advance_commit(core, now);
+    }
+
+    pub(super) fn is_active(&self, core: &Core) -> bool {
+        core.commit >= self.barrier
+    }
+
+    pub(super) fn members(&self) -> Vec<MemberState> {
+        self.others
+            .iter()
+            .map(|(node, p)| MemberState {
+                node: node.clone(),
+                matched: p.matched,
+                heard_at: p.heard_at,
+            })
+            .collect()
+    }
+
+    pub(super) fn propose(
+        &mut self,
+        core: &mut Core,
+        kind: EntryKind,
+        ops: u16,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<Entry, Refused> {
+        if self.uncommitted_bytes > core.tuning.uncommitted_bytes {
+            return Err(Refused::Busy {
+                shard: core.identity.shard,
+                bytes: self.uncommitted_bytes,
+            });
+        }
+        Ok(self.append(core, kind, ops, payload, now))
+    }
+
+    fn append(
+        &mut self,
+        core: &mut Core,
+        kind: EntryKind,
+        ops: u16,
+        payload: &[u8],
+        now: Now,
+    ) -> Entry {
+        let position = Position {
+            epoch: core.epoch,
+            index: core.last.index + 1,
+        };
+        let stamp = core.clock.take(now.wall_ms, ops);
+        let entry = Entry::new(position, stamp, kind, ops, payload);
+        let bytes = entry.bytes().len();
+        self.uncommitted.push_back((position.index, bytes));
+        self.uncommitted_bytes += bytes;
+        if self.waiting.is_none() {
+            self.waiting = Some((position.index, now.monotonic));
+        }
+        core.append(entry.clone(), true);
+        entry
+    }
+
+    pub(super) fn durable(&mut self, core: &mut Core, now: Now) {
+        self.advance_commit(core, now);
+    }
+
+    /// The rule in force: `async` while the catalog has it suspended, unless we have asked
+    /// for it to be put in force again (from then on nothing may be committed without it).
+    fn rule<'a>(&self, core: &'a Core) -> &'a AckRule {
+        match &core.assignment {
+            Some(a) if a.degraded && self.asked_degraded != Some(false) => &AckRule::Async,
+            Some(a) => &a.ack,
+            None => &AckRule::Sync,
+        }
+    }
+
+    fn committed_under(&self, rule: &AckRule, core: &Core) -> u64 {
+        let others: Vec<Other> = self
+            .others
+            .values()
+            .map(|p| Other {
+                region: &p.region,
+                matched: p.matched,
+            })
+            .collect();
+        acknowledgement::committed(rule, &core.identity.region, core.durable, &others)
+    }
+
+    fn advance_commit(&mut self, core: &mut Core, now: Now) {
+        let index = self.committed_under(self.rule(core), core);
+        if index < self.barrier || !core.commit_to(index) {
+            return;
+        }
+        while let Some((index, bytes)) = self.uncommitted.front().copied()
+            && index <= core.commit
+        {
+            self.uncommitted.pop_front();
+            self.uncommitted_bytes -= bytes;
+        }
+        self.waiting = (core.commit < core.last.index).then_some((core.commit + 1, now.monotonic));
+    }
+
+    pub(super) fn acknowledged(
+        &mut self,
+        core: &mut Core,
+        from: &NodeId,
+        matched: u64,
+        received: u64,
+        probe: u64,
+        now: Now,
+    ) {
+        let Some(progress) = self.others.get_mut(from) else {
+            return;
+        };
+        progress.heard_at = Some(now.monotonic);
+        progress.echo = probe;
+        if matched > received || received > core.last.index {
+            return; // It can't have what we never wrote.
+        }
+        match progress.phase {
+            Phase::Probe => {
+                progress.phase = Phase::Stream;
+                progress.next = received + 1;
+            }
+            Phase::Stream => {}
+            Phase::Copy => return,
+        }
+        if progress.acknowledged(matched) {
+            self.advance_commit(core, now);
+        }
+    }
+
+    pub(super) fn reported(
+        &mut self,
+        core: &mut Core,
+        from: &NodeId,
+        last: Position,
+        history: &EpochHistory,
+        probe: u64,
+        now: Now,
+    ) {
+        let common = core
+            .history
+            .common_with(core.last.index, history, last.index);
+        let Some(progress) = self.others.get_mut(from) else {
+            return;
+        };
+        progress.heard_at = Some(now.monotonic);
+        progress.echo = probe;
+        let next = common + 1;
+        if progress.phase != Phase::Probe || progress.next != next {
+            progress.probe_from(next);
+        }
+    }
+
+    pub(super) fn link_changed(&mut self, peer: &NodeId) {
+        let Some(progress) = self.others.get_mut(peer) else {
+            return;
+        };
+        // It may be another process now, whose clock says less.
+        progress.echo = 0;
+        if progress.phase != Phase::Copy {
+            // What was under way may be lost. It says what it has if that is less.
+            progress.probe_from(progress.next);
+        }
+    }
+
+    pub(super) fn fetched(
+        &mut self,
+        core: &mut Core,
+        to: &NodeId,
+        from: u64,
+        entries: Option<Vec<Entry>>,
+        now: Now,
+    ) {
+        let Some(progress) = self.others.get_mut(to) else {
+            return;
+        };
+        if progress.fetching != Some(from) || progress.next != from {
+            return;
+        }
+        progress.fetching = None;
+        match entries {
+            Some(entries) if entries.first().is_some_and(|e| e.position.index == from) => {
+                progress.fetched = entries;
+            }
+            Some(_) => {}
+            None => {
+                progress.probe_from(from);
+                progress.phase = Phase::Copy;
+                progress.sent_at = Some(now.monotonic);
+                core.first_index = core.first_index.max(from + 1);
+                let first = core.first_index;
+                core.send(to, Body::Behind { first });
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self, core: &mut Core, now: Now) {
+        let Some(assignment) = &core.assignment else {
+            return;
+        };
+        if assignment.on_timeout != OnTimeout::Degrade || self.asked_degraded.is_some() {
+            return;
+        }
+        if assignment.degraded {
+            // Back in force once all that is committed satisfies the rule.
+            let held = self.committed_under(&assignment.ack, core);
+            if held >= core.commit && held >= self.barrier {
+                self.asked_degraded = Some(false);
+                core.outputs.push_back(Output::SetDegraded(false));
+            }
+        } else if let Some((_, since)) = self.waiting
+            && now.monotonic.saturating_sub(since) >= assignment.timeout
+        {
+            self.asked_degraded = Some(true);
+            core.outputs.push_back(Output::SetDegraded(true));
+        }
+    }
+
+    /// How far entries may go out: with `async` only what is durable here (which commits it).
+    fn shippable(&self, core: &Core) -> u64 {
+        match self.rule(core) {
+            AckRule::Async => core.durable,
+            _ => core.last.index,
+        }
+    }
+
+    /// Whether somebody may wait for what `progress` acknowledges.
+    fn is_waited_for(&self, core: &Core, progress: &Progress) -> bool {
+        let own_region = &core.identity.region;
+        match self.rule(core) {
+            AckRule::Async => false,
+            AckRule::Sync | AckRule::Quorum => true,
+            AckRule::LocalQuorum => progress.region == *own_region,
+            AckRule::SemiSync { region, .. } => {
+                progress.region == *region.as_ref().unwrap_or(own_region)
+            }
+        }
+    }
+
+    fn pace(&self, core: &Core, progress: &Progress) -> Duration {
+        if self.is_waited_for(core, progress) {
+            Duration::ZERO
+        } else if progress.region == core.identity.region {
+            core.tuning.pace_near
+        } else {
+            core.tuning.pace_far
+        }
+    }
+
+    /// When `progress` is to be sent something next.
+    fn due_at(&self, core: &Core, progress: &Progress) -> Duration {
+        let Some(sent_at) = progress.sent_at else {
+            return Duration::ZERO;
+        };
+        let news = match progress.phase {
+            Phase::Stream => {
+                let entries = progress.next <= self.shippable(core)
+                    && progress.fetching.is_none()
+                    && progress.has_room(core.tuning.window_bytes);
+                entries || progress.told_commit < core.commit
+            }
+            Phase::Probe | Phase::Copy => false,
+        };
+        let wait = if news {
+            self.pace(core, progress)
+        } else {
+            core.tuning.heartbeat
+        };
+        sent_at + wait
+    }
+
+    pub(super) fn wake_at(&self, core: &Core) -> Option<Duration> {
+        self.others
+            .values()
+            .map(|progress| self.due_at(core, progress))
+            .min()
+    }
+
+    /// Sends to each replica what is due.
+    pub(super) fn send_due(&mut self, core: &mut Core, now: Now) {
+        let due: Vec<NodeId> = self
+            .others
+            .iter()
+            .filter(|(_, progress)| self.due_at(core, progress) <= now.monotonic)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in due {
+            self.send_to(core, &node, now);
+        }
+    }
+
+    fn send_to(&mut self, core: &mut Core, node: &NodeId, now: Now) {
+        let shippable = self.shippable(core);
+        let Some(mut progress) = self.others.remove(node) else {
+            return;
+        };
+        let mut entries = Vec::new();
+        if progress.phase == Phase::Stream
+            && progress.next <= shippable
+            && progress.fetching.is_none()
+            && progress.has_room(core.tuning.window_bytes)
+        {
+            let from = progress.next;
+            if !progress.fetched.is_empty() {
+                entries = std::mem::take(&mut progress.fetched);
+            } else if let Some(recent) = core.tail.range(from, shippable, core.tuning.message_bytes)
+            {
+                entries = recent;
+            } else {
+                progress.fetching = Some(from);
+                core.outputs.push_back(Output::Fetch {
+                    to: node.clone(),
+                    from,
+                    bytes_max: core.tuning.message_bytes,
+                });
+            }
+        }
+        let body = if progress.phase == Phase::Copy {
+            Body::Behind {
+                first: core.first_index,
+            }
+        } else {
+            let append = Append {
+                prev: core.position_at(progress.next - 1),
+                commit: core.commit,
+                last: core.last.index,
+                closed: core.clock.close(now.wall_ms),
+                echo: progress.echo,
+                urgent: self.is_waited_for(core, &progress),
+                entries,
+            };
+            if let Some(last) = append.entries.last() {
+                let bytes = append.entries.iter().map(|e| e.bytes().len()).sum();
+                progress.sent(last.position.index, bytes);
+            }
+            progress.told_commit = core.commit;
+            Body::Append(append)
+        };
+        progress.sent_at = Some(now.monotonic);
+        core.send(node, body);
+        self.others.insert(node.clone(), progress);
+    }
+}

@@ -1,0 +1,248 @@
+//! The half that follows.
+
+use super::{
+    Core,
+    message::{Append, Body},
+};
+use crate::strategy::Output;
+use model::{NodeId, Now, Stamp};
+use std::{collections::VecDeque, time::Duration};
+
+/// What a primary said of its log at one moment; it holds for us once we have applied as much.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    /// Its last index: entries above it have stamps above `closed`.
+    last: u64,
+    closed: Stamp,
+    /// Its committed index, and the moment of our clock as of which that was all.
+    commit: u64,
+    fresh_at: Option<Duration>,
+}
+
+/// More than this many pieces of news at once are thinned out.
+const NEWS_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Whom we follow, once it has spoken.
+    primary: Option<NodeId>,
+    /// Up to where our log is known to be the primary's in this epoch.
+    verified: u64,
+    /// What the primary has committed, as far as we know.
+    primary_commit: u64,
+    /// The `matched` that was acknowledged last.
+    acknowledged: u64,
+    /// When an acknowledgement is due.
+    ack_at: Option<Duration>,
+    news: VecDeque<News>,
+    closed: Stamp,
+    fresh_at: Option<Duration>,
+    /// The store is being copied.
+    copying: bool,
+    applied: u64,
+}
+
+impl Follower {
+    pub(super) fn new(core: &Core) -> Self {
+        Follower {
+            primary: None,
+            // What is committed is part of every later primary's log.
+            verified: core.commit,
+            primary_commit: core.commit,
+            acknowledged: 0,
+            ack_at: None,
+            news: VecDeque::new(),
+            closed: Stamp::ZERO,
+            fresh_at: None,
+            copying: false,
+            applied: core.applied,
+        }
+    }
+
+    pub(super) fn is_learner(&self) -> bool {
+        self.copying
+    }
+
+    pub(super) fn closed(&self) -> Stamp {
+        self.closed
+    }
+
+    pub(super) fn fresh_at(&self) -> Option<Duration> {
+        self.fresh_at
+    }
+
+    pub(super) fn append(&mut self, core: &mut Core, from: &NodeId, append: Append, now: Now) {
+        self.primary = Some(from.clone());
+        if self.copying {
+            return;
+        }
+        let prev = append.prev;
+        if !core.history.contains(prev, core.last.index) {
+            // Below what is committed here the logs agree by the topology's promise, but what
+            // came with a store copy has no entries to show: the history tells the primary.
+            return self.report(core, from, now);
+        }
+        let mut upto = prev.index;
+        for entry in append.entries {
+            let index = entry.position.index;
+            upto = index;
+            if index <= core.last.index {
+                if core.history.epoch_at(index) == entry.position.epoch {
+                    if let Some(own) = core.tail.get(index)
+                        && own.checksum() != entry.checksum()
+                    {
+                        let shard = core.identity.shard;
+                        return core.stop(format!(
+                            "shard {shard}: this node and {from} hold different entries at {}",
+                            entry.position
+                        ));
+                    }
+                    continue;
+                }
+                if index <= core.commit {
+                    // What was applied here has parted from the primary: start over from its
+                    // store.
+                    return self.copy(core, from);
+                }
+                core.truncate_after(index - 1);
+            }
+            core.append(entry, append.urgent);
+        }
+        self.verified = self.verified.max(upto);
+        core.clock.observe(append.closed);
+        self.primary_commit = self.primary_commit.max(append.commit);
+        self.note_news(&append.commit, append.last, append.closed, append.echo);
+        self.commit(core);
+
+        let wait = if append.urgent {
+            Duration::ZERO
+        } else {
+            core.tuning.pace_ack
+        };
+        let due = now.monotonic + wait;
+        self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
+        // With nothing to wait for, an answer to a heartbeat or a probe goes at once.
+        if self.verified.min(core.durable) == self.verified {
+            self.acknowledge_if_due(core, now);
+        }
+    }
+
+    fn note_news(&mut self, commit: &u64, last: u64, closed: Stamp, echo: u64) {
+        if self.news.len() == NEWS_MAX {
+            self.news.remove(NEWS_MAX / 2);
+        }
+        self.news.push_back(News {
+            last,
+            closed,
+            commit: *commit,
+            fresh_at: (echo > 0).then(|| Duration::from_millis(echo)),
+        });
+        self.settle_news();
+    }
+
+    /// Takes in the news that what is applied has caught up with.
+    fn settle_news(&mut self) {
+        let applied = self.applied;
+        for news in &mut self.news {
+            if news.commit <= applied {
+                self.fresh_at = self.fresh_at.max(news.fresh_at.take());
+            }
+            if news.last <= applied {
+                self.closed = self.closed.max(news.closed);
+            }
+        }
+        while self.news.front().is_some_and(|n| n.last <= applied) {
+            self.news.pop_front();
+        }
+    }
+
+    fn commit(&mut self, core: &mut Core) {
+        core.commit_to(self.primary_commit.min(self.verified));
+    }
+
+    pub(super) fn durable(&mut self, core: &mut Core, now: Now) {
+        self.commit(core);
+        self.acknowledge_if_due(core, now);
+    }
+
+    pub(super) fn applied(&mut self, index: u64) {
+        self.applied = self.applied.max(index);
+        self.settle_news();
+    }
+
+    pub(super) fn tick(&mut self, core: &mut Core, now: Now) {
+        self.acknowledge_if_due(core, now);
+    }
+
+    pub(super) fn wake_at(&self, core: &Core) -> Option<Duration> {
+        // What waits for the disk goes out when `durable` says so, whatever the time.
+        self.ack_at.filter(|_| !self.waits_for_disk(core))
+    }
+
+    /// Whether nothing new can be acknowledged before more is durable, or copied.
+    fn waits_for_disk(&self, core: &Core) -> bool {
+        let matched = self.verified.min(core.durable);
+        self.copying || (matched < self.verified && matched <= self.acknowledged)
+    }
+
+    fn acknowledge_if_due(&mut self, core: &mut Core, now: Now) {
+        let (Some(due), Some(primary)) = (self.ack_at, self.primary.clone()) else {
+            return;
+        };
+        let matched = self.verified.min(core.durable);
+        if now.monotonic < due || self.waits_for_disk(core) {
+            return;
+        }
+        self.ack_at = (matched < self.verified).then_some(due);
+        self.acknowledged = matched;
+        core.send(
+            &primary,
+            Body::Ack {
+                matched,
+                received: self.verified,
+                probe: probe(now),
+            },
+        );
+    }
+
+    fn report(&mut self, core: &mut Core, to: &NodeId, now: Now) {
+        let body = Body::Report {
+            last: core.last,
+            history: core.history.clone(),
+            probe: probe(now),
+        };
+        core.send(to, body);
+    }
+
+    pub(super) fn behind(&mut self, core: &mut Core, from: &NodeId, first: u64, now: Now) {
+        self.primary = Some(from.clone());
+        if self.copying {
+        } else if core.last.index + 1 < first {
+            self.copy(core, from);
+        } else {
+            // Said before the last copy was filled in, or before our last word arrived.
+            self.report(core, from, now);
+        }
+    }
+
+    fn copy(&mut self, core: &mut Core, from: &NodeId) {
+        self.copying = true;
+        self.news.clear();
+        core.outputs
+            .push_back(Output::NeedsCopy { from: from.clone() });
+    }
+
+    pub(super) fn installed(&mut self, core: &mut Core, now: Now) {
+        let primary = self.primary.take();
+        *self = Follower::new(core);
+        if let Some(primary) = primary {
+            self.report(core, &primary, now);
+            self.primary = Some(primary);
+        }
+    }
+}
+
+/// A moment of this node's monotonic clock, as it goes on the wire; 0 stands for none.
+fn probe(now: Now) -> u64 {
+    (now.monotonic.as_millis() as u64).max(1)
+}

@@ -1,0 +1,266 @@
+//! The contract between a topology and the node that hosts it: one value of a type that
+//! implements [`Strategy`] for each replica on the node.
+//!
+//! ```text
+//!  catalog ── assign ─────▶ ┌───────────┐ ── Append, Truncate ─▶ shared log
+//!  commands ─ propose ────▶ │           │ ── Commit ───────────▶ store, waiting replies
+//!  peers ──── receive ────▶ │ Strategy  │ ── Send ─────────────▶ peers
+//!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
+//!  store ──── applied ────▶ │           │ ── NeedsCopy ────────▶ copy ─ installed ▶
+//!  clock ──── tick ───────▶ └───────────┘ ── SetDegraded ──────▶ catalog
+//! ```
+//!
+//! # Rules for the host
+//! - After any call, [`Strategy::poll`] until it returns None. Outputs are carried out in the
+//!   order in which they come.
+//! - `durable(i)` is called when entry i *and all before it* are on this node's disk by the
+//!   node's sync policy, and never for an entry that a later `Truncate` took back.
+//! - After a crash the host makes a new value from what the log and the store still hold
+//!   ([`Recovered`]); nothing else survives.
+//!
+//! # What every topology keeps
+//! 1. `Commit { upto }` is given only for entries that the acknowledgement rule in force holds
+//!    for, that are durable here, and, at a replica, that its primary has committed.
+//! 2. What was committed anywhere is never truncated anywhere (within what the rule covers).
+//! 3. No process proposes in an epoch that another process proposed in.
+//! 4. A message of an older epoch changes nothing.
+//! 5. Messages may be lost, repeated and reordered without harm; within a bounded time after
+//!    the links are whole again, all replicas hold the same.
+
+use bytes::Bytes;
+use model::{
+    AckRule, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position, Region,
+    ShardId, Stamp,
+};
+use std::time::Duration;
+
+/// What the catalog says of one shard, as far as a replica must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The shard.
+    pub shard: ShardId,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// Who takes writes in it.
+    pub primary: NodeId,
+    /// Whether *this process* took up the office in this epoch. False for an earlier process
+    /// of the same node: that epoch is over.
+    pub in_office: bool,
+    /// Every replica and its region, this one included.
+    pub members: Vec<(NodeId, Region)>,
+    /// When an entry is committed.
+    pub ack: AckRule,
+    /// What happens when that takes too long.
+    pub on_timeout: OnTimeout,
+    /// How long is too long.
+    pub timeout: Duration,
+    /// Whether the rule is suspended (`on_timeout = degrade`).
+    pub degraded: bool,
+}
+
+/// What a replica's disk still holds when its node starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Where each epoch began, in log and store together.
+    pub history: EpochHistory,
+    /// The last entry.
+    pub last: Position,
+    /// The greatest stamp seen.
+    pub stamp: Stamp,
+    /// The lowest index whose entry is still in the log; `last.index + 1` if none is.
+    pub first_index: u64,
+    /// Up to where entries are known to be committed (noted in the log now and then).
+    pub commit: u64,
+    /// Up to where the store has applied them.
+    pub applied: u64,
+}
+
+/// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another replica takes the writes.
+    #[error("this replica of shard {shard} is not its primary")]
+    NotPrimary {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Too many entries wait to be committed.
+    #[error("shard {shard} has {bytes} bytes of writes waiting to be committed")]
+    Busy {
+        /// The shard.
+        shard: ShardId,
+        /// What waits.
+        bytes: usize,
+    },
+}
+
+/// What a topology asks of its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Put this entry behind the last one of this shard in the log. `durable` answers.
+    Append {
+        /// The entry.
+        entry: Entry,
+        /// Whether somebody waits until it is durable here; else it may be gathered with
+        /// others for some milliseconds.
+        urgent: bool,
+    },
+    /// Forget every entry above this index, durably and before anything appended later.
+    Truncate {
+        /// The last index that stays.
+        after: u64,
+    },
+    /// Entries up to `upto` are committed: apply them, release what waits for them.
+    Commit {
+        /// The last committed index.
+        upto: u64,
+    },
+    /// Give this to the replica on `to`. It may be lost.
+    Send {
+        /// Which node.
+        to: NodeId,
+        /// The topology's own encoding.
+        message: Bytes,
+    },
+    /// Read entries from the log for `to`; `fetched` answers.
+    Fetch {
+        /// For whom.
+        to: NodeId,
+        /// The first index wanted.
+        from: u64,
+        /// About how many bytes.
+        bytes_max: usize,
+    },
+    /// The log of `from` no longer holds what this replica lacks: copy its store.
+    /// `installed` answers.
+    NeedsCopy {
+        /// Whom to copy from.
+        from: NodeId,
+    },
+    /// Ask the catalog to suspend the rule for this shard, or to put it in force again.
+    SetDegraded(bool),
+    /// This replica was primary and is no more: the outcome of everything proposed above
+    /// `commit` is unknown.
+    Deposed {
+        /// The last index whose outcome is known.
+        commit: u64,
+    },
+    /// A rule was broken that must never be (two entries at one position). The shard stops
+    /// here, and says so.
+    Stop {
+        /// What was seen.
+        reason: String,
+    },
+}
+
+/// How one replica stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes the writes, and its barrier is committed.
+    Primary,
+    /// It is to take the writes; its barrier is not committed yet.
+    Starting,
+    /// It follows.
+    Replica,
+    /// It is being filled: it can't be read, and doesn't count.
+    Learner,
+}
+
+/// What is known of another member, as its primary sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberState {
+    /// Who.
+    pub node: NodeId,
+    /// Up to where it is known to hold this log durably.
+    pub matched: u64,
+    /// When it was heard of last.
+    pub heard_at: Option<Duration>,
+}
+
+/// What a replica says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Its role.
+    pub role: Role,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// The last entry of its log.
+    pub tip: Position,
+    /// The last committed index it knows of.
+    pub commit: u64,
+    /// No entry that is not yet applied here has a stamp at or below it.
+    pub closed: Stamp,
+    /// The moment, by this node's monotonic clock, as of which it has everything. For a
+    /// primary: now. None before the first sign of its primary.
+    pub fresh_at: Option<Duration>,
+}
+
+/// One replica of one shard, under some topology.
+pub trait Strategy {
+    /// The catalog changed, or was read for the first time.
+    fn assign(&mut self, assignment: Assignment, now: Now);
+
+    /// Appends an entry with the next index and stamp. `ops` is how many stamps it takes.
+    fn propose(
+        &mut self,
+        kind: EntryKind,
+        ops: u16,
+        payload: &[u8],
+        now: Now,
+    ) -> Result<Entry, Refused>;
+
+    /// A message of the replica on `from`. Nonsense is dropped.
+    fn receive(&mut self, from: &NodeId, message: Bytes, now: Now);
+
+    /// Everything up to `index` is on this disk.
+    fn durable(&mut self, index: u64, now: Now);
+
+    /// Everything up to `index` is in the store and can be read.
+    fn applied(&mut self, index: u64, now: Now);
+
+    /// Answers `Fetch`: entries from `from` on (as many as fit), or None if the log no longer
+    /// holds them.
+    fn fetched(&mut self, to: &NodeId, from: u64, entries: Option<Vec<Entry>>, now: Now);
+
+    /// Answers `NeedsCopy`: the store now holds everything up to `at` and the log of this
+    /// shard is empty.
+    fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now);
+
+    /// The log no longer holds entries below `first_index`.
+    fn released(&mut self, first_index: u64);
+
+    /// The link to `peer` was made anew, or broke: what was under way may be lost.
+    fn link_changed(&mut self, peer: &NodeId, up: bool, now: Now);
+
+    /// Time passed.
+    fn tick(&mut self, now: Now);
+
+    /// The next thing to do.
+    fn poll(&mut self, now: Now) -> Option<Output>;
+
+    /// When `tick` is wanted at the latest (monotonic).
+    fn wake_at(&self) -> Option<Duration>;
+
+    /// How this replica stands.
+    fn state(&self, now: Now) -> State;
+
+    /// The epochs of its log.
+    fn history(&self) -> &EpochHistory;
+
+    /// The other members, if this is the primary.
+    fn members(&self) -> Vec<MemberState>;
+
+    /// A stamp that no later entry will be at or below, at a primary: shard time.
+    fn close(&mut self, now: Now) -> Stamp;
+}
+
+/// Who a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its node.
+    pub node: NodeId,
+    /// Where that stands.
+    pub region: Region,
+    /// Its shard.
+    pub shard: ShardId,
+}
