@@ -1,0 +1,34 @@
+//! The control plane's decisions: pure functions from the catalog and a command to the next
+//! catalog. The consensus group that orders the commands, the disk and the network are the
+//! node's.
+//!
+//! ```text
+//! KEYSPACE CREATE … ─ create ─→ Command ─ encode ─→ the group's log
+//!                                                        │ committed
+//!      inventory (from the catalog) ┐                    ▼
+//!      policy (is the wish sound?)  ├── planner ──→ machine::apply ──→ Catalog, Outcome | Refusal
+//!      check (is the plan sound?)   ┘
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`command`] | what can be asked of the control plane, and its bytes in the log |
+//! | [`machine`] | the state machine: a committed command → the next catalog |
+//! | [`refusal`] | why a command was refused, and what would be right |
+//! | [`policy`] | whether a strategy promises something, and can be met |
+//! | [`planner`] | inventory + strategy → who holds which shard |
+//! | [`check`] | whether a plan, or a whole catalog, is sound |
+//! | [`create`] | the words of `KEYSPACE CREATE` → a request |
+//! | [`snapshot`] | the catalog's bytes |
+//!
+//! Everything is decided inside [`machine::apply`], from the catalog alone: every voter
+//! computes the same.
+
+pub mod check;
+pub mod command;
+pub mod create;
+pub mod machine;
+pub mod planner;
+pub mod policy;
+pub mod refusal;
+pub mod snapshot;

@@ -1,0 +1,269 @@
+//! Why a command was refused. Each says what is wrong and what would be right.
+
+use model::{
+    AckRule, DiskId, Epoch, KeyspaceName, NodeId, OnTimeout, Region, ShardId, strategy::Placement,
+};
+use std::fmt;
+
+use crate::check::Unsound;
+
+/// Why a command was refused. The catalog stays as it was, but for its version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Replayed: nothing changes, the version included.
+    #[error("entry {index} is applied already (the catalog is at {version})")]
+    AlreadyApplied {
+        /// The entry.
+        index: u64,
+        /// The catalog's version.
+        version: u64,
+    },
+    /// The wish itself.
+    #[error(transparent)]
+    Strategy(#[from] StrategyRefusal),
+    /// The name is taken.
+    #[error("keyspace '{name}' exists: choose another name, or drop it first")]
+    KeyspaceExists {
+        /// The name.
+        name: KeyspaceName,
+    },
+    /// There is no such keyspace.
+    #[error("there is no keyspace '{name}'; there {}", are(.known, "keyspaces"))]
+    UnknownKeyspace {
+        /// The name.
+        name: KeyspaceName,
+        /// What there is.
+        known: Vec<KeyspaceName>,
+    },
+    /// There is no such shard.
+    #[error("there is no shard {shard}; its keyspace was dropped, or never was")]
+    UnknownShard {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A bound of the catalog.
+    #[error("the cluster holds at most {max} {what}: drop what is not needed")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A node can't move with its replicas.
+    #[error(
+        "node {node} holds {} in region {from} and can't move to {to}: start it in {from}, or give the node in {to} another id",
+        count(*.replicas, "replica")
+    )]
+    NodeMoved {
+        /// The node.
+        node: NodeId,
+        /// Where it is registered.
+        from: Region,
+        /// Where it says it is.
+        to: Region,
+        /// How many replicas it holds.
+        replicas: usize,
+    },
+    /// Two nodes with one disk, or one number.
+    #[error("node {node} can't join: its {what} is that of node {other}; {cure}")]
+    NodeClashes {
+        /// The node.
+        node: NodeId,
+        /// The other.
+        other: NodeId,
+        /// What clashes.
+        what: &'static str,
+        /// What to do.
+        cure: &'static str,
+    },
+    /// A field of a node's introduction.
+    #[error(
+        "node {node} can't join: its zone is {length} characters long, and at most {max} are taken"
+    )]
+    ZoneTooLong {
+        /// The node.
+        node: NodeId,
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// Somebody else is primary.
+    #[error("{node} is not the primary of shard {shard}; {primary} is")]
+    NotPrimary {
+        /// The shard.
+        shard: ShardId,
+        /// Who asked.
+        node: NodeId,
+        /// Who is.
+        primary: NodeId,
+    },
+    /// The shard is in another epoch.
+    #[error(
+        "shard {shard} is in epoch {current} (process {process} of {primary}), not in {expected}: follow the catalog and ask again"
+    )]
+    StaleEpoch {
+        /// The shard.
+        shard: ShardId,
+        /// What was expected.
+        expected: Epoch,
+        /// What is.
+        current: Epoch,
+        /// Who is primary.
+        primary: NodeId,
+        /// Which of its processes took up the office.
+        process: u64,
+    },
+    /// The primary lost its disk.
+    #[error(
+        "the disk of {node} is not the one that held shard {shard}: it is {found}, and acknowledged writes are on {expected}; put that disk back, or promote another replica"
+    )]
+    OtherDisk {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        node: NodeId,
+        /// The disk it came with.
+        found: DiskId,
+        /// The disk it held the shard on.
+        expected: DiskId,
+    },
+    /// The keyspace's rule doesn't allow it.
+    #[error(
+        "shard {shard} may not be degraded: its keyspace has ON_TIMEOUT {on_timeout}, and only degrade allows it"
+    )]
+    MayNotDegrade {
+        /// The shard.
+        shard: ShardId,
+        /// What the keyspace chose.
+        on_timeout: OnTimeout,
+    },
+    /// A defect of ours, caught before it did harm.
+    #[error(
+        "the plan that was made is not sound, so it is not carried out (please report this): {0}"
+    )]
+    Unsound(#[from] Unsound),
+}
+
+/// Why a strategy is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StrategyRefusal {
+    /// Not a number of shards.
+    #[error("SHARDS {given} is not valid: use 1 to {max}")]
+    Shards {
+        /// What was asked.
+        given: u16,
+        /// What may be.
+        max: u16,
+    },
+    /// Not a placement.
+    #[error(
+        "placement '{placement}' is not valid: name each region once, with at least 1 replica, as in us=3,eu=2,asia=2"
+    )]
+    Placement {
+        /// What was asked.
+        placement: Placement,
+    },
+    /// Not a timeout.
+    #[error("TIMEOUT {given_ms} ms is not valid: use 1 to {max_ms}")]
+    Timeout {
+        /// What was asked, in milliseconds.
+        given_ms: u128,
+        /// What may be, in milliseconds.
+        max_ms: u64,
+    },
+    /// No node stands there.
+    #[error("there is no node in region {region}; there {}", are(.known, "regions"))]
+    UnknownRegion {
+        /// The region.
+        region: Region,
+        /// Where nodes stand.
+        known: Vec<Region>,
+    },
+    /// More replicas than nodes.
+    #[error("region {region} has {}, {} asked", count(*.nodes, "node"), were(*.replicas))]
+    TooFewNodes {
+        /// The region.
+        region: Region,
+        /// Nodes in it.
+        nodes: usize,
+        /// Replicas asked for.
+        replicas: u16,
+    },
+    /// The primary has no place.
+    #[error(
+        "the primary's region {region} is not in the placement {placement}: add {region}=1 to it, or name another PRIMARY"
+    )]
+    PrimaryNotPlaced {
+        /// The region.
+        region: Region,
+        /// The placement.
+        placement: Placement,
+    },
+    /// The rule counts copies where there are none.
+    #[error("ACK {rule} counts copies in {region}, and the placement {placement} has none there")]
+    NoCopiesThere {
+        /// The rule.
+        rule: AckRule,
+        /// Where it counts.
+        region: Region,
+        /// The placement.
+        placement: Placement,
+    },
+    /// The rule can never be met.
+    #[error("ACK {rule} needs {k} others in {region}, where the placement {placement} has {} beside the primary: use k = {counted} or less, or more replicas", copies(*.counted))]
+    TooFewCopies {
+        /// The rule.
+        rule: AckRule,
+        /// How many it needs.
+        k: u16,
+        /// Where it counts.
+        region: Region,
+        /// How many count.
+        counted: u16,
+        /// The placement.
+        placement: Placement,
+    },
+    /// The rule promises nothing.
+    #[error(
+        "ACK {rule} promises no more than async where there is 1 copy ({placement}): use ACK async, or place more replicas {place}"
+    )]
+    PromisesNothing {
+        /// The rule.
+        rule: AckRule,
+        /// The placement.
+        placement: Placement,
+        /// Where more are needed.
+        place: String,
+    },
+}
+
+/// "are no regions" | "are the regions: us, eu"
+fn are<T: fmt::Display>(known: &[T], what: &str) -> String {
+    const SHOWN_MAX: usize = 20;
+    if known.is_empty() {
+        return format!("are no {what} yet");
+    }
+    let mut names: Vec<String> = known.iter().take(SHOWN_MAX).map(T::to_string).collect();
+    if known.len() > SHOWN_MAX {
+        names.push(format!("… ({} in all)", known.len()));
+    }
+    format!("are the {what} {}", names.join(", "))
+}
+
+fn count(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
+}
+
+fn were(replicas: u16) -> String {
+    let verb = if replicas == 1 { "was" } else { "were" };
+    format!("{} {verb}", count(replicas.into(), "replica"))
+}
+
+fn copies(n: u16) -> String {
+    match n {
+        1 => "1 copy".to_owned(),
+        n => format!("{n} copies"),
+    }
+}
