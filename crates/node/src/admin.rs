@@ -1,0 +1,298 @@
+//! Administration over the client port: `KEYSPACE …` and `QUIRE …`.
+
+use crate::{
+    control::Asker,
+    message::Message,
+    node::{Lane, Node},
+    request::Target,
+};
+use bytes::Bytes;
+use control::{command::Command, create};
+use model::{KeyspaceName, NodeId, Position, ShardId};
+use resp::Encoder;
+use serde_json::json;
+use std::{collections::BTreeSet, time::Duration};
+use storage::store::Stores;
+use wan::{Known, Order};
+
+/// How long a creation waits until every shard takes writes.
+const CREATE_MAX: Duration = Duration::from_secs(8);
+/// How long an order to the links waits for nodes that don't answer.
+const ORDER_MAX: Duration = Duration::from_secs(1);
+
+/// A keyspace that is there, but not known to take writes on every shard yet.
+#[derive(Debug)]
+struct Creating {
+    target: Target,
+    name: KeyspaceName,
+    version: u64,
+    since: Duration,
+}
+
+/// An order to the links that other nodes have not confirmed yet.
+#[derive(Debug)]
+struct Ordered {
+    target: Target,
+    counter: u64,
+    missing: BTreeSet<NodeId>,
+    since: Duration,
+}
+
+/// What administrators wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    creating: Vec<Creating>,
+    ordered: Vec<Ordered>,
+}
+
+const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+
+impl<S: Stores> Node<S> {
+    pub(crate) fn keyspace_command(&mut self, conn: u64, args: &[&[u8]]) {
+        let what = args
+            .get(1)
+            .map(|w| w.to_ascii_uppercase())
+            .unwrap_or_default();
+        match (what.as_slice(), args.len()) {
+            (b"CREATE", 3..) => match create::parse(&args[2..]) {
+                Ok(wanted) => {
+                    let Some(target) = self.hold(conn) else {
+                        return;
+                    };
+                    let name = wanted.name.clone();
+                    let asker = Asker::Create { target, name };
+                    self.ask(Command::CreateKeyspace(wanted), asker);
+                }
+                Err(error) => self.answer_error(conn, &format!("ERR {error}")),
+            },
+            (b"DROP", 3) => match name(args[2]) {
+                Ok(name) => {
+                    let Some(target) = self.hold(conn) else {
+                        return;
+                    };
+                    self.ask(Command::DropKeyspace { name }, Asker::Drop { target });
+                }
+                Err(line) => self.answer_error(conn, &line),
+            },
+            (b"LIST", 2) => {
+                let catalog = self.catalog.clone();
+                self.answer(conn, |out| {
+                    out.array(catalog.keyspaces.len());
+                    for id in catalog.keyspaces.keys() {
+                        show(out, &catalog, *id);
+                    }
+                });
+            }
+            (b"SHOW", 3) => {
+                let catalog = self.catalog.clone();
+                let text = String::from_utf8_lossy(args[2]);
+                match catalog.keyspace_named(&text) {
+                    Some((id, _)) => self.answer(conn, |out| show(out, &catalog, id)),
+                    None => {
+                        let line = format!(
+                            "ERR there is no keyspace '{text}': KEYSPACE LIST shows those there are"
+                        );
+                        self.answer_error(conn, &line);
+                    }
+                }
+            }
+            _ => {
+                let line = format!(
+                    "ERR use {}, KEYSPACE LIST, KEYSPACE SHOW name or KEYSPACE DROP name",
+                    create::SYNTAX
+                );
+                self.answer_error(conn, &line);
+            }
+        }
+    }
+
+    /// A place for a reply that comes later.
+    pub(crate) fn hold(&mut self, conn: u64) -> Option<Target> {
+        let slot = self.sessions.get_mut(&conn)?.reserve();
+        Some(Target::Client { conn, slot })
+    }
+
+    /// The catalog has the keyspace: it is answered when it can be written everywhere.
+    pub(crate) fn created(&mut self, target: Target, name: KeyspaceName, version: u64) {
+        self.admin.creating.push(Creating {
+            target,
+            name,
+            version,
+            since: self.now.monotonic,
+        });
+    }
+
+    fn is_created(&self, creating: &Creating) -> bool {
+        let Some((_, keyspace)) = self.catalog.keyspace_named(creating.name.as_str()) else {
+            return false;
+        };
+        keyspace.shards.iter().all(|shard| self.is_writable(*shard))
+            && self
+                .peers
+                .regions()
+                .filter(|(id, _)| self.peers.is_up(id, self.now.monotonic))
+                .all(|(id, _)| self.follows(id, creating.version))
+    }
+
+    pub(crate) fn admin_tick(&mut self) {
+        let now = self.now.monotonic;
+        for creating in std::mem::take(&mut self.admin.creating) {
+            if self.is_created(&creating) {
+                self.deliver(&creating.target, ShardId(0), Position::ZERO, OK);
+            } else if now.saturating_sub(creating.since) > CREATE_MAX {
+                let line = format!(
+                    "TRYAGAIN keyspace {} was created, but a shard of it has no primary that takes writes yet: see QUIRE STATUS",
+                    creating.name
+                );
+                self.reply_error(&creating.target, &line);
+            } else {
+                self.admin.creating.push(creating);
+            }
+        }
+        for ordered in std::mem::take(&mut self.admin.ordered) {
+            if ordered.missing.is_empty() || now.saturating_sub(ordered.since) > ORDER_MAX {
+                // A node that is away takes the links as they are when it comes back.
+                self.deliver(&ordered.target, ShardId(0), Position::ZERO, OK);
+            } else {
+                self.admin.ordered.push(ordered);
+            }
+        }
+    }
+
+    pub(crate) fn quire_command(&mut self, conn: u64, args: &[&[u8]]) {
+        let what = args
+            .get(1)
+            .map(|w| w.to_ascii_uppercase())
+            .unwrap_or_default();
+        match (what.as_slice(), args.len()) {
+            (b"STATUS", 2) => {
+                let status = self.status().to_string();
+                self.answer(conn, |out| out.bulk(&status));
+            }
+            (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
+            (b"VERIFY", 3) => {
+                let text = String::from_utf8_lossy(args[2]);
+                match self.catalog.keyspace_named(&text).map(|(id, _)| id) {
+                    Some(id) => self.verify(conn, id),
+                    None => {
+                        let line = format!(
+                            "ERR there is no keyspace '{text}': KEYSPACE LIST shows those there are"
+                        );
+                        self.answer_error(conn, &line);
+                    }
+                }
+            }
+            _ => self.answer_error(
+                conn,
+                "ERR use QUIRE STATUS, QUIRE VERIFY keyspace, or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+            ),
+        }
+    }
+
+    fn known(&self) -> Known {
+        let mut known = Known::default();
+        for (id, region) in self.peers.regions() {
+            known.nodes.insert(id.clone(), region.clone());
+        }
+        known
+            .nodes
+            .insert(self.config.id.clone(), self.config.region.clone());
+        known
+    }
+
+    fn wan_command(&mut self, conn: u64, words: &[&[u8]]) {
+        let known = self.known();
+        if self.links.is_absent() {
+            let line = "ERR this cluster's links are not emulated: give every node a [wan] section to do that";
+            return self.answer_error(conn, line);
+        }
+        match wan::parse_order(words, &known) {
+            Ok(Order::Show) => {
+                let links: Vec<_> = self
+                    .links
+                    .show(&known)
+                    .iter()
+                    .map(|row| {
+                        json!({
+                            "from": row.from,
+                            "to": row.to,
+                            "latency_ms": row.latency.as_secs_f64() * 1e3,
+                            "state": if row.cut { "cut" } else { "up" },
+                        })
+                    })
+                    .collect();
+                let text = json!({ "links": links }).to_string();
+                self.answer(conn, |out| out.bulk(&text));
+            }
+            Ok(Order::Change(change)) => {
+                if let Err(error) = self.links.apply(change, &self.config.id) {
+                    return self.answer_error(conn, &format!("ERR {error}"));
+                }
+                let Some(target) = self.hold(conn) else {
+                    return;
+                };
+                let state = self.links.state().clone();
+                let missing = self.peers.connected_nodes();
+                self.admin.ordered.push(Ordered {
+                    target,
+                    counter: state.version().0,
+                    missing: missing.iter().cloned().collect(),
+                    since: self.now.monotonic,
+                });
+                for peer in missing {
+                    self.send(&peer, Lane::Bypass, &Message::Wan(state.clone()));
+                }
+                self.admin_tick();
+            }
+            Err(error) => self.answer_error(conn, &format!("ERR {error}")),
+        }
+    }
+
+    /// Another node says how the links are.
+    pub(crate) fn links_told(&mut self, from: &NodeId, state: &wan::State) {
+        self.links.merge(state);
+        let counter = self.links.state().version().0;
+        let message = Message::WanSeen { counter };
+        self.send(from, Lane::Bypass, &message);
+    }
+
+    pub(crate) fn links_seen(&mut self, from: &NodeId, counter: u64) {
+        for ordered in &mut self.admin.ordered {
+            if counter >= ordered.counter {
+                ordered.missing.remove(from);
+            }
+        }
+        self.admin_tick();
+    }
+}
+
+fn name(text: &[u8]) -> Result<KeyspaceName, String> {
+    KeyspaceName::new(&String::from_utf8_lossy(text)).map_err(|e| format!("ERR {e}"))
+}
+
+fn show(out: &mut Encoder<'_>, catalog: &model::Catalog, id: model::KeyspaceId) {
+    let Some(keyspace) = catalog.keyspaces.get(&id) else {
+        return out.null();
+    };
+    let strategy = &keyspace.strategy;
+    out.map(9);
+    out.bulk("id");
+    out.integer(i64::from(id.0));
+    for (field, value) in [
+        ("name", keyspace.name.to_string()),
+        ("topology", strategy.topology.to_string()),
+        ("ack", strategy.ack.to_string()),
+        ("on_timeout", strategy.on_timeout.to_string()),
+    ] {
+        out.bulk(field);
+        out.bulk(value);
+    }
+    out.bulk("timeout_ms");
+    out.integer(strategy.timeout.as_millis() as i64);
+    out.bulk("placement");
+    out.bulk(strategy.placement.to_string());
+    out.bulk("primary_region");
+    out.bulk(strategy.primary_region.as_str());
+    out.bulk("shards");
+    out.integer(keyspace.shards.len() as i64);
+}

@@ -1,0 +1,141 @@
+//! What the catalog asks of this node: shards come, change and go with it.
+
+use crate::{
+    node::{Effect, Node},
+    shard::Shard,
+};
+use model::{Catalog, ShardId};
+use replication::{
+    primary_replica::{PrimaryReplica, Tuning},
+    strategy::{Assignment, Identity},
+};
+use std::sync::Arc;
+use storage::store::{ShardStore, StoreError, Stores};
+
+impl<S: Stores> Node<S> {
+    /// A newer catalog is known: shards come, change and go with it.
+    pub(crate) fn adopt(&mut self, catalog: Catalog) {
+        if catalog.version <= self.catalog.version {
+            return;
+        }
+        let me = self.config.id.clone();
+        self.catalog = Arc::new(catalog);
+        if self.peers.follow(&self.catalog) {
+            self.effects.push_back(Effect::PeersChanged);
+        }
+        let catalog = self.catalog.clone();
+        let gone: Vec<ShardId> = self
+            .shards
+            .keys()
+            .filter(|id| {
+                // Numbers are never used again: one that was given and isn't there was dropped.
+                id.0 < catalog.next_shard
+                    && catalog
+                        .shards
+                        .get(id)
+                        .is_none_or(|shard| !shard.has_replica(&me))
+            })
+            .copied()
+            .collect();
+        for id in gone {
+            self.drop_shard(id);
+        }
+        for (id, facts) in &catalog.shards {
+            if facts.has_replica(&me)
+                && let Err(error) = self.take_up(*id, facts, &catalog)
+            {
+                tracing::error!(shard = id.0, %error, "a shard could not be opened");
+            }
+        }
+        self.report_soon();
+    }
+
+    fn drop_shard(&mut self, id: ShardId) {
+        if let Some(shard) = self.shards.remove(&id) {
+            for waiting in shard.waiting {
+                self.reply_unknown(&waiting.target, "the keyspace was dropped");
+            }
+            for (_, request) in shard.readers {
+                self.count_waiting(&request, -1);
+                self.reply_error(
+                    &request.target,
+                    &crate::route::no_keyspace(request.keyspace),
+                );
+            }
+        }
+        self.appended.retain(|(_, shard, _)| *shard != id);
+        self.dirty.remove(&id);
+        self.copies.forget(id);
+        if let Err(error) = self.stores.destroy(id) {
+            tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
+        }
+    }
+
+    fn take_up(
+        &mut self,
+        id: ShardId,
+        facts: &model::catalog::Shard,
+        catalog: &Catalog,
+    ) -> Result<(), StoreError> {
+        let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
+            return Ok(());
+        };
+        if !self.shards.contains_key(&id) {
+            let store = ShardStore::open(self.stores.open(id)?, self.config.cache)?;
+            self.shards.insert(id, Shard::new(id, store));
+        }
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Ok(());
+        };
+        shard.keyspace = Some(facts.keyspace);
+        if shard.stopped.is_some() {
+            return Ok(());
+        }
+        let in_office = facts.primary == self.config.id
+            && facts.process == self.config.process
+            && facts.epoch.0 > 0;
+        let assignment = Assignment {
+            shard: id,
+            epoch: facts.epoch,
+            primary: facts.primary.clone(),
+            in_office,
+            members: facts
+                .replicas
+                .iter()
+                .map(|r| (r.node.clone(), r.region.clone()))
+                .collect(),
+            ack: keyspace.strategy.ack.clone(),
+            on_timeout: keyspace.strategy.on_timeout,
+            timeout: keyspace.strategy.timeout,
+            degraded: facts.degraded,
+        };
+        let installing = shard.store.is_installing();
+        let strategy = shard.strategy.get_or_insert_with(|| {
+            let identity = Identity {
+                node: self.config.id.clone(),
+                region: self.config.region.clone(),
+                shard: id,
+            };
+            let recovered = shard.recovered.clone();
+            Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))
+        });
+        if !installing || !in_office {
+            strategy.assign(assignment, self.now);
+        }
+        self.dirty.insert(id);
+        if installing {
+            self.start_copy(id, &facts.primary);
+        }
+        Ok(())
+    }
+
+    /// Takes up a shard again whose copy is complete.
+    pub(crate) fn readopt(&mut self, id: ShardId, catalog: &Catalog) {
+        if let Some(facts) = catalog.shards.get(&id)
+            && let Err(error) = self.take_up(id, facts, catalog)
+        {
+            tracing::error!(shard = id.0, %error, "a shard could not be opened");
+        }
+        self.report_soon();
+    }
+}

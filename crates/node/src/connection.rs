@@ -1,0 +1,716 @@
+//! Commands about the connection and the server, which the node itself answers.
+
+use crate::{
+    node::Node,
+    request::{ReadFrom, Request, Target, own},
+};
+use bytes::Bytes;
+use commands::{Spec, numbers};
+use model::{KeyspaceId, Position, ShardId};
+use replication::strategy::Role;
+use resp::Version;
+use std::time::Duration;
+use storage::store::Stores;
+
+/// The Redis version whose commands and replies are spoken.
+const REDIS_VERSION: &str = "7.0.15";
+
+/// A WAIT that is not over.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    target: Target,
+    shard: ShardId,
+    index: u64,
+    copies: usize,
+    /// None: for good.
+    deadline: Option<Duration>,
+}
+
+/// Bounds what is waited for.
+const WAITERS_MAX: usize = 100_000;
+
+impl<S: Stores> Node<S> {
+    pub(crate) fn node_command(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
+        match spec.name.to_ascii_lowercase().as_str() {
+            "ping" => match args.get(1) {
+                Some(text) => self.answer(conn, |out| out.bulk(text)),
+                None => self.answer(conn, |out| out.simple("PONG")),
+            },
+            "echo" => self.answer(conn, |out| out.bulk(args[1])),
+            "hello" => self.hello(conn, args),
+            "select" => self.select(conn, args),
+            "reset" => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.reset();
+                }
+                self.answer(conn, |out| out.simple("RESET"));
+            }
+            "quit" => {
+                self.answer(conn, |out| out.ok());
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.closing = true;
+                }
+                self.close_if_done(conn);
+            }
+            "client" => self.client(conn, args),
+            "command" => {
+                let Some(session) = self.sessions.get(&conn) else {
+                    return;
+                };
+                let mut reply = bytes::BytesMut::new();
+                commands::command_reply::answer(args, session.version, &mut reply);
+                self.answer_bytes(conn, reply.freeze());
+            }
+            "config" => self.config_command(conn, args),
+            "info" => self.info(conn, args),
+            "role" => self.role(conn),
+            "time" => {
+                let ms = self.now.wall_ms;
+                self.answer(conn, |out| {
+                    out.array(2);
+                    out.bulk((ms / 1000).to_string());
+                    out.bulk((ms % 1000 * 1000).to_string());
+                });
+            }
+            "wait" => self.wait(conn, spec, args),
+            // Every node takes any command already; a session's own choice comes with the
+            // read policies.
+            "readonly" | "readwrite" => self.answer(conn, |out| out.ok()),
+            "keyspace" => self.keyspace_command(conn, args),
+            "quire" => self.quire_command(conn, args),
+            other => {
+                let line = format!("ERR command '{other}' is in the table, but not built yet");
+                self.answer_error(conn, &line);
+            }
+        }
+    }
+
+    /// Bytes of RESP as the next reply of a client.
+    fn answer_bytes(&mut self, conn: u64, reply: Bytes) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let slot = session.reserve();
+        session.fill(slot, reply);
+        self.announce(conn);
+    }
+
+    fn hello(&mut self, conn: u64, args: &[&[u8]]) {
+        let mut version = None;
+        if let Some(wanted) = args.get(1) {
+            version = match numbers::parse(wanted) {
+                Some(2) => Some(Version::Resp2),
+                Some(3) => Some(Version::Resp3),
+                Some(_) => {
+                    return self.answer_error(conn, "NOPROTO unsupported protocol version");
+                }
+                None => {
+                    let line = "ERR Protocol version is not an integer or out of range";
+                    return self.answer_error(conn, line);
+                }
+            };
+        }
+        let mut name = None;
+        let mut rest = args.get(2..).unwrap_or_default();
+        while let [option, more @ ..] = rest {
+            match (option.to_ascii_lowercase().as_slice(), more) {
+                (b"setname", [text, more @ ..]) => {
+                    if !is_name(text) {
+                        return self.answer_error(conn, BAD_NAME);
+                    }
+                    name = Some(Bytes::copy_from_slice(text));
+                    rest = more;
+                }
+                (b"auth", [_, _, ..]) => {
+                    let line = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
+                    return self.answer_error(conn, line);
+                }
+                _ => {
+                    let line = format!(
+                        "ERR Syntax error in HELLO option '{}'",
+                        String::from_utf8_lossy(option)
+                    );
+                    return self.answer_error(conn, &line);
+                }
+            }
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.version = version.unwrap_or(session.version);
+        if let Some(name) = name {
+            session.name = name;
+        }
+        let proto = if session.version == Version::Resp3 {
+            3
+        } else {
+            2
+        };
+        let id = conn as i64;
+        let zone = self.config.zone.clone();
+        let role = if self.holds_a_primary() {
+            "master"
+        } else {
+            "replica"
+        };
+        self.answer(conn, |out| {
+            out.map(if zone.is_empty() { 7 } else { 8 });
+            for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+                out.bulk(field);
+                out.bulk(value);
+            }
+            out.bulk("proto");
+            out.integer(proto);
+            out.bulk("id");
+            out.integer(id);
+            for (field, value) in [("mode", "standalone"), ("role", role)] {
+                out.bulk(field);
+                out.bulk(value);
+            }
+            out.bulk("modules");
+            out.array(0);
+            if !zone.is_empty() {
+                out.bulk("availability_zone");
+                out.bulk(&zone);
+            }
+        });
+    }
+
+    fn select(&mut self, conn: u64, args: &[&[u8]]) {
+        if self.try_select(conn, args[1]) {
+            return self.answer(conn, |out| out.ok());
+        }
+        // Created a moment ago elsewhere, maybe: the control group knows.
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.held = true;
+            self.refresh_catalog(conn, own(args));
+        }
+    }
+
+    /// The newest catalog that can be had is here; `known` is false if the control group did
+    /// not say whether there is a newer one.
+    pub(crate) fn select_finally(&mut self, conn: u64, args: &[&[u8]], known: bool) {
+        let Some(wanted) = args.get(1) else {
+            return;
+        };
+        if self.try_select(conn, wanted) {
+            self.answer(conn, |out| out.ok());
+        } else if !known {
+            let line = "TRYAGAIN this keyspace is not known here, and the control group did not say in time whether there is one: most of its voters must be reachable";
+            self.answer_error(conn, line);
+        } else {
+            let text = String::from_utf8_lossy(wanted).into_owned();
+            let line = if numbers::parse(wanted).is_some() {
+                "ERR DB index is out of range: there is no keyspace of this number, see KEYSPACE LIST".to_owned()
+            } else {
+                format!("ERR there is no keyspace '{text}': KEYSPACE LIST shows those there are")
+            };
+            self.answer_error(conn, &line);
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.held = false;
+        }
+        self.resume(conn);
+    }
+
+    fn try_select(&mut self, conn: u64, wanted: &[u8]) -> bool {
+        let found = match numbers::parse(wanted) {
+            Some(number) => u32::try_from(number).ok().map(KeyspaceId),
+            None => std::str::from_utf8(wanted)
+                .ok()
+                .and_then(|name| self.catalog.keyspace_named(name))
+                .map(|(id, _)| id),
+        };
+        // Keyspace 0 is where every connection begins, so it can always be gone back to.
+        let found = found.filter(|id| id.0 == 0 || self.catalog.keyspaces.contains_key(id));
+        match (found, self.sessions.get_mut(&conn)) {
+            (Some(id), Some(session)) => {
+                session.keyspace = id;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn client(&mut self, conn: u64, args: &[&[u8]]) {
+        let what = args
+            .get(1)
+            .map(|w| w.to_ascii_lowercase())
+            .unwrap_or_default();
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        match (what.as_slice(), args.get(2..).unwrap_or_default()) {
+            (b"id", []) => self.answer(conn, |out| out.integer(conn as i64)),
+            (b"getname", []) => {
+                let name = session.name.clone();
+                self.answer(conn, |out| {
+                    if name.is_empty() {
+                        out.null();
+                    } else {
+                        out.bulk(&name);
+                    }
+                });
+            }
+            (b"setname", [name]) => {
+                if !is_name(name) {
+                    return self.answer_error(conn, BAD_NAME);
+                }
+                session.name = Bytes::copy_from_slice(name);
+                self.answer(conn, |out| out.ok());
+            }
+            (b"setinfo", [option, value]) => {
+                match option.to_ascii_lowercase().as_slice() {
+                    b"lib-name" => session.library.0 = Bytes::copy_from_slice(value),
+                    b"lib-ver" => session.library.1 = Bytes::copy_from_slice(value),
+                    _ => {
+                        let line = format!(
+                            "ERR Unrecognized option '{}'",
+                            String::from_utf8_lossy(option)
+                        );
+                        return self.answer_error(conn, &line);
+                    }
+                }
+                self.answer(conn, |out| out.ok());
+            }
+            (b"no-evict" | b"no-touch", [_]) => self.answer(conn, |out| out.ok()),
+            (b"info", []) => {
+                let line = self.client_line(conn);
+                self.answer(conn, |out| out.verbatim(b"txt", &line));
+            }
+            (b"list", _) => {
+                let mut conns: Vec<u64> = self.sessions.keys().copied().collect();
+                conns.sort_unstable();
+                let text: String = conns.iter().map(|c| self.client_line(*c)).collect();
+                self.answer(conn, |out| out.verbatim(b"txt", &text));
+            }
+            (b"kill", [b"ID" | b"id", id]) => {
+                let id = numbers::parse(id).and_then(|id| u64::try_from(id).ok());
+                let victim = id.and_then(|id| self.sessions.get_mut(&id));
+                let killed = victim.is_some();
+                if let Some(victim) = victim {
+                    victim.closing = true;
+                }
+                if let Some(id) = id.filter(|_| killed) {
+                    self.effects
+                        .push_back(crate::node::Effect::CloseClient(crate::node::ConnId(id)));
+                }
+                self.answer(conn, |out| out.integer(i64::from(killed)));
+            }
+            _ => {
+                let line = format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST, KILL ID, NO-EVICT.",
+                    String::from_utf8_lossy(&what)
+                );
+                self.answer_error(conn, &line);
+            }
+        }
+    }
+
+    fn client_line(&self, conn: u64) -> String {
+        let Some(s) = self.sessions.get(&conn) else {
+            return String::new();
+        };
+        format!(
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+            s.conn,
+            s.addr,
+            self.config.client_addr,
+            String::from_utf8_lossy(&s.name),
+            self.now.monotonic.saturating_sub(s.since).as_secs(),
+            s.keyspace,
+            s.out.len(),
+            s.last_command,
+            if s.version == Version::Resp3 { 3 } else { 2 },
+            String::from_utf8_lossy(&s.library.0),
+            String::from_utf8_lossy(&s.library.1),
+        )
+    }
+
+    /// Options that client programs and tools ask for, and what they are here.
+    fn options(&self) -> [(&'static str, String); 9] {
+        let fsync = match self.config.log.sync {
+            storage::log::SyncPolicy::Always => "always".to_owned(),
+            storage::log::SyncPolicy::Os => "no".to_owned(),
+            storage::log::SyncPolicy::EveryMs(_) => "everysec".to_owned(),
+        };
+        [
+            ("appendfsync", fsync),
+            ("appendonly", "yes".to_owned()),
+            ("availability-zone", self.config.zone.clone()),
+            (
+                "databases",
+                self.catalog.keyspaces.len().max(16).to_string(),
+            ),
+            ("maxmemory", "0".to_owned()),
+            ("maxmemory-policy", "noeviction".to_owned()),
+            ("port", self.config.client_addr.port().to_string()),
+            ("proto-max-bulk-len", (512u64 << 20).to_string()),
+            ("save", String::new()),
+        ]
+    }
+
+    fn config_command(&mut self, conn: u64, args: &[&[u8]]) {
+        let what = args
+            .get(1)
+            .map(|w| w.to_ascii_lowercase())
+            .unwrap_or_default();
+        match (what.as_slice(), args.get(2..).unwrap_or_default()) {
+            (b"get", patterns @ [_, ..]) => {
+                let options = self.options();
+                let found: Vec<_> = options
+                    .iter()
+                    .filter(|(name, _)| {
+                        patterns.iter().any(|p| {
+                            commands::glob::matches(&p.to_ascii_lowercase(), name.as_bytes())
+                        })
+                    })
+                    .collect();
+                self.answer(conn, |out| {
+                    out.map(found.len());
+                    for (name, value) in found {
+                        out.bulk(name);
+                        out.bulk(value);
+                    }
+                });
+            }
+            (b"set", [option, value, ..]) => {
+                let option = option.to_ascii_lowercase();
+                if option == b"availability-zone" {
+                    self.config.zone = String::from_utf8_lossy(value).into_owned();
+                    return self.answer(conn, |out| out.ok());
+                }
+                let text = String::from_utf8_lossy(&option).into_owned();
+                let line = if self.options().iter().any(|(name, _)| *name == text) {
+                    format!(
+                        "ERR CONFIG SET failed (possibly related to argument '{text}') - can't set immutable config: change it in the node's configuration file"
+                    )
+                } else {
+                    format!("ERR Unknown option or number of arguments for CONFIG SET - '{text}'")
+                };
+                self.answer_error(conn, &line);
+            }
+            (b"resetstat", []) => {
+                self.commands_processed = 0;
+                self.connections_received = 0;
+                self.answer(conn, |out| out.ok());
+            }
+            _ => self.answer_error(
+                conn,
+                "ERR unknown subcommand or wrong number of arguments for CONFIG. Try CONFIG GET pattern, CONFIG SET option value, CONFIG RESETSTAT.",
+            ),
+        }
+    }
+
+    fn holds_a_primary(&self) -> bool {
+        self.catalog
+            .shards
+            .values()
+            .any(|s| s.primary == self.config.id)
+    }
+
+    fn info(&mut self, conn: u64, args: &[&[u8]]) {
+        let wanted: Vec<Vec<u8>> = args[1..].iter().map(|a| a.to_ascii_lowercase()).collect();
+        let all = wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|w| matches!(w.as_slice(), b"all" | b"default" | b"everything"));
+        let mut text = String::new();
+        for (section, lines) in self.sections() {
+            if all
+                || wanted
+                    .iter()
+                    .any(|w| w == section.to_ascii_lowercase().as_bytes())
+            {
+                text.push_str(&format!("# {section}\r\n{lines}\r\n"));
+            }
+        }
+        self.answer(conn, |out| out.verbatim(b"txt", &text));
+    }
+
+    fn sections(&self) -> [(&'static str, String); 6] {
+        let up = self.now.monotonic.saturating_sub(self.started).as_secs();
+        let server = format!(
+            "redis_version:{REDIS_VERSION}\r\nquire_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\ntcp_port:{}\r\nuptime_in_seconds:{up}\r\nuptime_in_days:{}\r\nnode_id:{}\r\nregion:{}\r\navailability_zone:{}\r\n",
+            env!("CARGO_PKG_VERSION"),
+            self.config.pid,
+            self.config.client_addr.port(),
+            up / 86_400,
+            self.config.id,
+            self.config.region,
+            self.config.zone,
+        );
+        let clients = format!("connected_clients:{}\r\n", self.sessions.len());
+        let persistence = format!(
+            "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\n",
+            if self.disk_is_full() { "err" } else { "ok" },
+            self.log.bytes(),
+            self.log.segments(),
+            self.log.pending_bytes(),
+        );
+        let stats = format!(
+            "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
+            self.connections_received, self.commands_processed
+        );
+        let mut keyspace = String::new();
+        for (id, facts) in &self.catalog.keyspaces {
+            let keys: u64 = facts
+                .shards
+                .iter()
+                .filter_map(|s| self.shards.get(s))
+                .map(|s| s.store.key_count())
+                .sum();
+            keyspace.push_str(&format!(
+                "db{id}:keys={keys},expires=0,avg_ttl=0,name={}\r\n",
+                facts.name
+            ));
+        }
+        [
+            ("Server", server),
+            ("Clients", clients),
+            ("Persistence", persistence),
+            ("Stats", stats),
+            ("Replication", self.replication_section()),
+            ("Keyspace", keyspace),
+        ]
+    }
+
+    /// Redis's names, for the node as a whole: what it is to most tools.
+    fn replication_section(&self) -> String {
+        let primary = self.holds_a_primary();
+        let mut text = format!("role:{}\r\n", if primary { "master" } else { "slave" });
+        let mut degraded = 0;
+        for (id, shard) in &self.shards {
+            let Some(state) = shard.state(self.now) else {
+                continue;
+            };
+            let facts = self.catalog.shards.get(id);
+            degraded += usize::from(facts.is_some_and(|f| f.degraded));
+            if state.role == Role::Primary {
+                let members = shard.strategy.iter().flat_map(|s| s.members());
+                for (n, member) in members.enumerate() {
+                    let info = self.catalog.nodes.get(&member.node);
+                    let (ip, port) = info.map_or(("?".into(), 0), |i| {
+                        (i.client_addr.ip().to_string(), i.client_addr.port())
+                    });
+                    let up = self.peers.is_up(&member.node, self.now.monotonic);
+                    text.push_str(&format!(
+                        "shard{id}_slave{n}:ip={ip},port={port},state={},offset={},lag_entries={}\r\n",
+                        if up { "online" } else { "offline" },
+                        member.matched,
+                        state.tip.index.saturating_sub(member.matched),
+                    ));
+                }
+            } else {
+                let lag = state.fresh_at.map_or(-1, |at| {
+                    self.now.monotonic.saturating_sub(at).as_millis() as i64
+                });
+                text.push_str(&format!(
+                    "shard{id}_master:{},offset={},data_lag_ms={lag}\r\n",
+                    facts.map_or("?", |f| f.primary.as_str()),
+                    shard.applied().index,
+                ));
+            }
+        }
+        text.push_str(&format!(
+            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\n",
+            if primary {
+                self.peers
+                    .regions()
+                    .filter(|(id, _)| self.peers.is_up(id, self.now.monotonic))
+                    .count()
+            } else {
+                0
+            }
+        ));
+        text
+    }
+
+    fn role(&mut self, conn: u64) {
+        let Some(session) = self.sessions.get(&conn) else {
+            return;
+        };
+        let shard = self
+            .catalog
+            .keyspaces
+            .get(&session.keyspace)
+            .and_then(|k| k.shards.first())
+            .and_then(|id| Some((self.catalog.shards.get(id)?, self.shards.get(id))));
+        let Some((facts, own)) = shard else {
+            return self.answer_error(conn, &crate::route::no_keyspace(session.keyspace));
+        };
+        let position = own.map_or(0, |s| s.applied().index) as i64;
+        if facts.primary == self.config.id {
+            let members: Vec<_> = own
+                .and_then(|s| s.strategy.as_ref())
+                .map(|s| s.members())
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|m| Some((self.catalog.nodes.get(&m.node)?.client_addr, m.matched)))
+                .collect();
+            self.answer(conn, |out| {
+                out.array(3);
+                out.bulk("master");
+                out.integer(position);
+                out.array(members.len());
+                for (addr, matched) in members {
+                    out.array(3);
+                    out.bulk(addr.ip().to_string());
+                    out.bulk(addr.port().to_string());
+                    out.bulk(matched.to_string());
+                }
+            });
+        } else {
+            let primary = self.catalog.nodes.get(&facts.primary);
+            let (ip, port) = primary.map_or((String::new(), 0), |i| {
+                (i.client_addr.ip().to_string(), i.client_addr.port())
+            });
+            let up = self.peers.is_up(&facts.primary, self.now.monotonic);
+            self.answer(conn, |out| {
+                out.array(5);
+                out.bulk("slave");
+                out.bulk(&ip);
+                out.integer(i64::from(port));
+                out.bulk(if up { "connected" } else { "connect" });
+                out.integer(position);
+            });
+        }
+    }
+
+    // ---- WAIT -----------------------------------------------------------------------------
+
+    fn wait(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        // Its own writes that are away must be answered first: then their positions are known.
+        if session.writes_away > 0 {
+            session.backlog.push_front((self.now.monotonic, own(args)));
+            return;
+        }
+        let copies = numbers::parse(args[1]).and_then(|n| usize::try_from(n).ok());
+        let timeout = numbers::parse(args[2]);
+        if copies.is_none() {
+            return self.answer_error(conn, "ERR value is not an integer or out of range");
+        }
+        match timeout {
+            None => {
+                return self.answer_error(conn, "ERR timeout is not an integer or out of range");
+            }
+            Some(ms) if ms < 0 => return self.answer_error(conn, "ERR timeout is negative"),
+            Some(_) => {}
+        }
+        let Some((shard, position)) = session.last_write else {
+            // Nothing written, nothing to wait for: every replica that is there has it.
+            let keyspace = session.keyspace;
+            let up = self.replicas_up(keyspace);
+            return self.answer(conn, |out| out.integer(up));
+        };
+        let (version, keyspace) = (session.version, session.keyspace);
+        let slot = session.reserve();
+        let target = Target::Client { conn, slot };
+        if self
+            .shards
+            .get(&shard)
+            .is_some_and(|s| s.is_primary(self.now))
+        {
+            return self.wait_for_copies(target, shard, position, &own(args));
+        }
+        let primary = self.catalog.shards.get(&shard).map(|s| s.primary.clone());
+        match primary.filter(|p| self.peers.is_up(p, self.now.monotonic)) {
+            Some(primary) => self.forward(
+                Request {
+                    target,
+                    spec,
+                    args: own(args),
+                    keyspace,
+                    shard,
+                    seen: position,
+                    version,
+                    since: self.now.monotonic,
+                    read_from: ReadFrom::Primary,
+                },
+                &primary,
+            ),
+            None => self.reply_error(
+                &target,
+                "NOPRIMARY the primary that knows who has the write can't be reached",
+            ),
+        }
+    }
+
+    fn replicas_up(&self, keyspace: KeyspaceId) -> i64 {
+        let shard = self
+            .catalog
+            .keyspaces
+            .get(&keyspace)
+            .and_then(|k| k.shards.first())
+            .and_then(|id| self.catalog.shards.get(id));
+        shard.map_or(0, |s| {
+            s.replicas
+                .iter()
+                .filter(|r| r.node != s.primary)
+                .filter(|r| {
+                    r.node == self.config.id || self.peers.is_up(&r.node, self.now.monotonic)
+                })
+                .count() as i64
+        })
+    }
+
+    /// Answers once as many replicas as asked for have `position`, or with how many have it
+    /// when the time is over.
+    pub(crate) fn wait_for_copies(
+        &mut self,
+        target: Target,
+        shard: ShardId,
+        position: Position,
+        args: &[Bytes],
+    ) {
+        let number = |n: usize| args.get(n).and_then(|a| numbers::parse(a));
+        let (Some(copies), Some(timeout)) = (number(1), number(2)) else {
+            return self.reply_error(&target, "ERR value is not an integer or out of range");
+        };
+        if self.waiters.len() >= WAITERS_MAX {
+            return self.reply_error(&target, "ERR too many clients wait; try again");
+        }
+        self.waiters.push(Waiter {
+            target,
+            shard,
+            index: position.index,
+            copies: usize::try_from(copies).unwrap_or(0),
+            deadline: (timeout > 0)
+                .then(|| self.now.monotonic + Duration::from_millis(timeout as u64)),
+        });
+        self.waiters_tick();
+    }
+
+    /// Looks after those who wait.
+    pub(crate) fn waiters_tick(&mut self) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            let strategy = self
+                .shards
+                .get(&waiter.shard)
+                .and_then(|s| s.strategy.as_ref());
+            let have = strategy.map_or(0, |s| {
+                let members = s.members();
+                members.iter().filter(|m| m.matched >= waiter.index).count()
+            });
+            let over = waiter.deadline.is_some_and(|at| at <= self.now.monotonic);
+            if have >= waiter.copies || over {
+                let reply = Bytes::from(format!(":{have}\r\n"));
+                self.deliver(&waiter.target, waiter.shard, Position::ZERO, reply);
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
+    }
+}
+
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
+fn is_name(text: &[u8]) -> bool {
+    text.iter().all(|b| (b'!'..=b'~').contains(b))
+}

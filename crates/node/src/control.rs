@@ -1,0 +1,646 @@
+//! The catalog: the control group's voters among the nodes, everybody else who follows, and
+//! what a node asks of the group.
+//!
+//! A voter applies the group's entries to its own catalog; every node adopts only greater
+//! versions of committed states, from its own group or from any peer that has one. What a node
+//! asks for is sent to the leader until an outcome comes or the time is up; asking twice is
+//! harmless, since every command names what it expects to find.
+
+use crate::{
+    message::Message,
+    node::{Lane, Node, NodeConfig},
+    request::{Target, borrow},
+};
+use bytes::Bytes;
+use control::{
+    command::{Command, Proposal, RequestId},
+    machine, snapshot,
+};
+use model::{Catalog, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo};
+use replication::consensus::{GroupConfig, LogRecord, NotTaken, RaftGroup, Recovered, Work};
+use std::{collections::BTreeMap, time::Duration};
+use storage::{log::Lsn, store::Stores};
+
+/// One tick of the group's clock. A leader's heartbeat takes two, an election 15 to 30: well
+/// above a round trip between the farthest regions.
+const TICK: Duration = Duration::from_millis(100);
+/// How long until a question is asked again, of another voter.
+const ASK_AGAIN: Duration = Duration::from_millis(700);
+/// How often a voter's word on who leads is followed at once.
+const HINTS_MAX: u32 = 4;
+/// Reads for other nodes that may wait for a majority.
+const READS_MAX: usize = 10_000;
+/// How long a client waits for an outcome.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long a SELECT of an unknown name waits for the newest catalog.
+const REFRESH_MAX: Duration = Duration::from_secs(2);
+/// How many bytes of log the group's records may span before they are written anew.
+const COMPACT_BYTES: u64 = 32 << 20;
+
+/// Who waits for what was asked.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// This node introduces itself.
+    Register,
+    /// This node takes up the office of a shard's primary.
+    Epoch(ShardId),
+    /// A shard's rule is to be suspended, or put in force again.
+    Degraded(ShardId, bool),
+    /// A client creates a keyspace.
+    Create { target: Target, name: KeyspaceName },
+    /// A client drops one.
+    Drop { target: Target },
+}
+
+#[derive(Debug)]
+struct Asked {
+    command: Command,
+    asker: Asker,
+    since: Duration,
+    sent_at: Duration,
+    tries: u32,
+}
+
+/// A SELECT that waits for the newest catalog.
+#[derive(Debug)]
+struct Refresh {
+    conn: u64,
+    args: Vec<Bytes>,
+    since: Duration,
+    sent_at: Duration,
+    tries: u32,
+}
+
+pub(crate) struct Control {
+    /// This node's member, if it is a voter.
+    group: Option<RaftGroup>,
+    /// The group's state machine, if it is.
+    machine: Catalog,
+    voters: Vec<NodeId>,
+    /// Up to where the log must be durable before the group goes on.
+    sync_at: Option<Lsn>,
+    synced: bool,
+    /// Where the group's records begin in the log.
+    first_record: Option<Lsn>,
+    asked: BTreeMap<u64, Asked>,
+    sequence: u64,
+    /// Proposals that came from other nodes: whom to answer.
+    proposers: BTreeMap<RequestId, NodeId>,
+    /// Reads of the catalog: for a client here, or for another node.
+    refreshes: BTreeMap<u64, Refresh>,
+    reads: BTreeMap<u64, (NodeId, u64)>,
+    next_tick: Duration,
+    /// When an office that was refused is asked for again, at the earliest.
+    next_offices: Duration,
+    registered: bool,
+    leader_hint: Option<NodeId>,
+}
+
+impl Control {
+    pub(crate) fn new(config: &NodeConfig, recovered: Recovered) -> Result<Self, String> {
+        let voters = config.control_voters.clone();
+        let mut group = None;
+        if voters.contains(&config.id) {
+            let config = GroupConfig {
+                group: 0,
+                id: config.id.number(),
+                process: config.process,
+                voters: voters.iter().map(NodeId::number).collect(),
+                seed: config.seed,
+                election_ticks: 15,
+                heartbeat_ticks: 2,
+            };
+            group = Some(RaftGroup::new(config, recovered).map_err(|e| e.to_string())?);
+        }
+        Ok(Control {
+            group,
+            machine: Catalog::default(),
+            voters,
+            sync_at: None,
+            synced: false,
+            first_record: None,
+            asked: BTreeMap::new(),
+            sequence: config.first_number(),
+            proposers: BTreeMap::new(),
+            refreshes: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            next_tick: Duration::ZERO,
+            next_offices: Duration::ZERO,
+            registered: false,
+            leader_hint: None,
+        })
+    }
+
+    /// The log is durable up to `durable`.
+    pub(crate) fn durable(&mut self, durable: Lsn) {
+        if self.sync_at.is_some_and(|at| at <= durable) {
+            self.sync_at = None;
+            self.synced = true;
+        }
+    }
+
+    /// Where the group's records begin, if they are needed.
+    pub(crate) fn log_needed_from(&self) -> Option<Lsn> {
+        self.group.as_ref()?;
+        Some(self.first_record.unwrap_or(Lsn(0)))
+    }
+
+    fn voter(&self, number: u64) -> Option<&NodeId> {
+        self.voters.iter().find(|v| v.number() == number)
+    }
+
+    /// Whom to ask next.
+    fn whom(&self, tries: u32) -> Option<NodeId> {
+        let leader = match &self.group {
+            Some(group) => group.leader().and_then(|n| self.voter(n)).cloned(),
+            None => self.leader_hint.clone(),
+        };
+        if tries == 0
+            && let Some(leader) = leader
+        {
+            return Some(leader);
+        }
+        self.voters.get(tries as usize % self.voters.len()).cloned()
+    }
+
+    /// Whether this node leads the group.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.group.as_ref().is_some_and(RaftGroup::is_leader)
+    }
+}
+
+impl<S: Stores> Node<S> {
+    /// Asks the group for a change.
+    pub(crate) fn ask(&mut self, command: Command, asker: Asker) {
+        self.control.sequence = self.control.sequence.wrapping_add(1);
+        let sequence = self.control.sequence;
+        let now = self.now.monotonic;
+        self.control.asked.insert(
+            sequence,
+            Asked {
+                command,
+                asker,
+                since: now,
+                sent_at: now,
+                tries: 0,
+            },
+        );
+        self.ask_again(sequence, None);
+    }
+
+    /// Asks the leader, or who is to be tried next, or `whom`.
+    fn ask_again(&mut self, sequence: u64, whom: Option<NodeId>) {
+        let Some(asked) = self.control.asked.get_mut(&sequence) else {
+            return;
+        };
+        let tries = asked.tries;
+        asked.tries += 1;
+        asked.sent_at = self.now.monotonic;
+        let proposal = Proposal {
+            request: RequestId {
+                node: self.config.id.number(),
+                process: self.config.process,
+                sequence,
+            },
+            command: asked.command.clone(),
+        };
+        let Ok(bytes) = proposal.encode() else {
+            return;
+        };
+        match whom.or_else(|| self.control.whom(tries)) {
+            Some(to) if to == self.config.id => {
+                if let Some(group) = &mut self.control.group {
+                    // Busy or no longer the leader: it is asked again.
+                    let _ = group.propose(bytes.into());
+                }
+            }
+            Some(to) => {
+                let message = Message::Propose {
+                    request: sequence,
+                    command: bytes,
+                };
+                self.send(&to, Lane::Ordinary, &message);
+            }
+            None => {}
+        }
+    }
+
+    /// Asks the catalog to suspend a shard's rule, or to put it in force again.
+    pub(crate) fn ask_degraded(&mut self, shard: ShardId, degraded: bool) {
+        let Some(facts) = self.catalog.shards.get(&shard) else {
+            return;
+        };
+        tracing::warn!(
+            shard = shard.0,
+            degraded,
+            "the acknowledgement rule changes"
+        );
+        let command = Command::SetDegraded {
+            shard,
+            epoch: facts.epoch,
+            degraded,
+        };
+        self.ask(command, Asker::Degraded(shard, degraded));
+    }
+
+    /// Answers a SELECT once the newest catalog is known here.
+    pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
+        self.control.sequence = self.control.sequence.wrapping_add(1);
+        let sequence = self.control.sequence;
+        let now = self.now.monotonic;
+        self.control.refreshes.insert(
+            sequence,
+            Refresh {
+                conn,
+                args,
+                since: now,
+                sent_at: now,
+                tries: 0,
+            },
+        );
+        self.refresh_again(sequence);
+    }
+
+    fn refresh_again(&mut self, request: u64) {
+        let Some(refresh) = self.control.refreshes.get_mut(&request) else {
+            return;
+        };
+        let tries = refresh.tries;
+        refresh.tries += 1;
+        refresh.sent_at = self.now.monotonic;
+        if let Some(group) = &mut self.control.group {
+            let _ = group.read_index(request);
+        } else if let Some(to) = self.control.whom(tries) {
+            self.send(&to, Lane::Ordinary, &Message::ReadCatalog { request });
+        }
+    }
+
+    /// The catalog is the newest, or (`known` is false) nobody could be asked in time.
+    fn refreshed(&mut self, request: u64, known: bool) {
+        if let Some(refresh) = self.control.refreshes.remove(&request) {
+            self.select_finally(refresh.conn, &borrow(&refresh.args), known);
+        }
+    }
+
+    pub(crate) fn control_message(&mut self, from: &NodeId, message: Message) {
+        match message {
+            Message::Raft(message) => {
+                if let Some(group) = &mut self.control.group {
+                    group.receive(from.number(), message);
+                }
+            }
+            Message::Propose { request, command } => self.proposed(from, request, command),
+            Message::Outcome { request, result } => {
+                self.control.leader_hint = Some(from.clone());
+                self.outcome(request, result);
+            }
+            Message::NotLeader { request, leader } => {
+                let leader = leader.and_then(|n| self.control.voter(n)).cloned();
+                self.control.leader_hint.clone_from(&leader);
+                let tries = self.control.asked.get(&request).map_or(0, |a| a.tries);
+                if leader.is_some() && (1..HINTS_MAX).contains(&tries) {
+                    self.ask_again(request, leader);
+                }
+            }
+            Message::ReadCatalog { request } => {
+                if let Some(group) = &mut self.control.group
+                    && self.control.reads.len() < READS_MAX
+                {
+                    self.control.sequence = self.control.sequence.wrapping_add(1);
+                    let own = self.control.sequence;
+                    if group.read_index(own).is_ok() {
+                        self.control.reads.insert(own, (from.clone(), request));
+                    }
+                }
+            }
+            Message::CatalogRead { request, version } if self.catalog.version >= version => {
+                self.refreshed(request, true);
+            }
+            Message::Catalog { bytes } => match snapshot::decode(&bytes) {
+                Ok(catalog) => self.adopt(catalog),
+                Err(error) => tracing::error!(%from, %error, "a catalog was dropped"),
+            },
+            _ => {}
+        }
+    }
+
+    fn proposed(&mut self, from: &NodeId, request: u64, command: Vec<u8>) {
+        let Some(group) = &mut self.control.group else {
+            let message = Message::NotLeader {
+                request,
+                leader: None,
+            };
+            return self.send(from, Lane::Ordinary, &message);
+        };
+        let Ok(proposal) = Proposal::decode(&command) else {
+            return;
+        };
+        match group.propose(command.into()) {
+            Ok(()) => {
+                self.control
+                    .proposers
+                    .insert(proposal.request, from.clone());
+            }
+            Err(NotTaken::NotLeader { leader }) => {
+                self.send(
+                    from,
+                    Lane::Ordinary,
+                    &Message::NotLeader { request, leader },
+                );
+            }
+            // It is asked again.
+            Err(NotTaken::Busy | NotTaken::Size { .. }) => {}
+        }
+    }
+
+    pub(crate) fn control_tick(&mut self) {
+        let now = self.now.monotonic;
+        while self.control.next_tick <= now {
+            self.control.next_tick = (self.control.next_tick + TICK).max(now.saturating_sub(TICK));
+            if let Some(group) = &mut self.control.group {
+                group.tick();
+            }
+        }
+        self.register();
+        self.take_offices();
+        let due: Vec<u64> = self
+            .control
+            .asked
+            .iter()
+            .filter(|(_, a)| now.saturating_sub(a.sent_at) >= ASK_AGAIN)
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for sequence in due {
+            let over = self
+                .control
+                .asked
+                .get(&sequence)
+                .is_some_and(|a| now.saturating_sub(a.since) >= ANSWER_MAX);
+            if over {
+                let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
+                self.outcome(sequence, Err(line));
+            } else {
+                self.ask_again(sequence, None);
+            }
+        }
+        let due: Vec<(u64, bool)> = self
+            .control
+            .refreshes
+            .iter()
+            .filter(|(_, r)| now.saturating_sub(r.sent_at) >= ASK_AGAIN)
+            .map(|(request, r)| (*request, now.saturating_sub(r.since) >= REFRESH_MAX))
+            .collect();
+        for (request, over) in due {
+            if over {
+                self.refreshed(request, false);
+            } else {
+                self.refresh_again(request);
+            }
+        }
+    }
+
+    fn register(&mut self) {
+        let config = &self.config;
+        let info = NodeInfo {
+            region: config.region.clone(),
+            zone: config.zone.clone(),
+            client_addr: config.client_addr,
+            peer_addr: config.peer_addr,
+            http_addr: config.http_addr,
+            disk: config.disk,
+        };
+        let asked = self
+            .control
+            .asked
+            .values()
+            .any(|a| matches!(a.asker, Asker::Register));
+        if self.control.registered || asked {
+            return;
+        }
+        if self.catalog.nodes.get(&config.id) == Some(&info) {
+            self.control.registered = true;
+            return;
+        }
+        let id = config.id.clone();
+        self.ask(Command::RegisterNode { id, info }, Asker::Register);
+    }
+
+    /// Shards whose primary this node is, but not yet this process: every process takes a new
+    /// epoch before it writes.
+    fn take_offices(&mut self) {
+        if self.now.monotonic < self.control.next_offices {
+            return;
+        }
+        let catalog = self.catalog.clone();
+        for (id, facts) in &catalog.shards {
+            let mine = facts.primary == self.config.id;
+            let in_office = facts.epoch > Epoch(0) && facts.process == self.config.process;
+            let ready = self
+                .shards
+                .get(id)
+                .is_some_and(|s| s.stopped.is_none() && !s.store.is_installing());
+            let asked = self
+                .control
+                .asked
+                .values()
+                .any(|a| matches!(a.asker, Asker::Epoch(shard) if shard == *id));
+            if mine && !in_office && ready && !asked {
+                let command = Command::StartEpoch {
+                    shard: *id,
+                    node: self.config.id.clone(),
+                    process: self.config.process,
+                    disk: self.config.disk,
+                    expected: facts.epoch,
+                };
+                self.ask(command, Asker::Epoch(*id));
+            }
+        }
+    }
+
+    /// Carries out what the group asks for.
+    pub(crate) fn control_settle(&mut self) {
+        if std::mem::take(&mut self.control.synced)
+            && let Some(group) = &mut self.control.group
+        {
+            group.synced();
+        }
+        let mut changed = false;
+        while let Some(work) = self.control.group.as_mut().and_then(RaftGroup::ready) {
+            changed |= self.control_work(work);
+        }
+        if changed {
+            self.adopt(self.control.machine.clone());
+            self.take_offices();
+            self.publish();
+        }
+    }
+
+    /// Returns whether the catalog changed.
+    fn control_work(&mut self, work: Work) -> bool {
+        for record in &work.persist {
+            let before = self.log.tip();
+            match self.append_control(&record.encode()) {
+                Ok(lsn) => {
+                    if let LogRecord::Snapshot(_) = record {
+                        self.control.first_record = Some(before);
+                    }
+                    if work.must_sync {
+                        self.control.sync_at = Some(lsn);
+                    }
+                }
+                Err(error) => self.stop(format!("the log takes nothing more: {error}")),
+            }
+        }
+        if work.must_sync && work.persist.is_empty() {
+            self.control.synced = true;
+        }
+        for (to, message) in work.send {
+            if let Some(to) = self.control.voter(to).cloned() {
+                self.send(&to, Lane::Ordinary, &Message::Raft(message));
+            }
+        }
+        for (from, why) in work.refused {
+            tracing::warn!(from, %why, "a control message was refused");
+        }
+        let mut changed = false;
+        if let Some((_, bytes)) = work.snapshot {
+            match snapshot::decode(&bytes) {
+                Ok(catalog) => {
+                    self.control.machine = catalog;
+                    changed = true;
+                }
+                Err(error) => self.stop(error.to_string()),
+            }
+        }
+        for entry in work.committed {
+            changed = true;
+            match machine::apply_entry(&mut self.control.machine, entry.index, &entry.data) {
+                Ok(Some(applied)) => {
+                    let version = self.control.machine.version;
+                    let result = match applied.result {
+                        Ok(_) => Ok(version),
+                        Err(refusal) => Err(refusal.to_string()),
+                    };
+                    self.agreed(applied.request, result);
+                }
+                Ok(None) => {}
+                Err(error) => self.stop(error.to_string()),
+            }
+        }
+        for read in work.reads {
+            if let Some((node, request)) = self.control.reads.remove(&read.request) {
+                self.send_catalog(&node, &self.control.machine.clone());
+                let version = self.control.machine.version;
+                let message = Message::CatalogRead { request, version };
+                self.send(&node, Lane::Ordinary, &message);
+            } else if self.control.refreshes.contains_key(&read.request) {
+                self.adopt(self.control.machine.clone());
+                self.refreshed(read.request, true);
+            }
+        }
+        changed
+    }
+
+    fn agreed(&mut self, request: RequestId, result: Result<u64, String>) {
+        if request.node == self.config.id.number() && request.process == self.config.process {
+            // What is answered may read the catalog.
+            self.adopt(self.control.machine.clone());
+            self.outcome(request.sequence, result);
+        } else if let Some(node) = self.control.proposers.remove(&request) {
+            self.send_catalog(&node, &self.control.machine.clone());
+            let message = Message::Outcome {
+                request: request.sequence,
+                result,
+            };
+            self.send(&node, Lane::Ordinary, &message);
+        }
+    }
+
+    fn outcome(&mut self, sequence: u64, result: Result<u64, String>) {
+        let Some(asked) = self.control.asked.remove(&sequence) else {
+            return;
+        };
+        match (asked.asker, result) {
+            (Asker::Register, Ok(_)) => self.control.registered = true,
+            (Asker::Create { target, name }, Ok(version)) => {
+                self.created(target, name, version);
+            }
+            (Asker::Create { target, name }, Err(line)) => {
+                // Asked twice, it may have been done the first time.
+                let done = asked.tries > 1
+                    && matches!(&asked.command, Command::CreateKeyspace(wanted)
+                        if self.catalog.keyspace_named(name.as_str())
+                            .is_some_and(|(_, found)| found.strategy == wanted.strategy));
+                if done {
+                    self.created(target, name, self.catalog.version);
+                } else {
+                    self.reply_error(&target, &format!("ERR {line}"));
+                }
+            }
+            (Asker::Drop { target }, Ok(_)) => {
+                self.deliver(
+                    &target,
+                    ShardId(0),
+                    model::Position::ZERO,
+                    Bytes::from_static(b"+OK\r\n"),
+                );
+            }
+            (Asker::Drop { target }, Err(line)) => {
+                self.reply_error(&target, &format!("ERR {line}"));
+            }
+            (Asker::Epoch(_) | Asker::Degraded(..), Ok(_)) => {}
+            (Asker::Degraded(shard, degraded), Err(line)) => {
+                tracing::warn!(shard = shard.0, degraded, reason = %line, "the rule was not changed");
+                // The strategy waits for it: as long as this is the primary it is asked again.
+                let primary = self
+                    .shards
+                    .get(&shard)
+                    .is_some_and(|s| s.is_primary(self.now));
+                let facts = self.catalog.shards.get(&shard);
+                if primary && facts.is_some_and(|f| f.degraded != degraded) {
+                    self.ask_degraded(shard, degraded);
+                }
+            }
+            (asker @ (Asker::Register | Asker::Epoch(_)), Err(line)) => {
+                self.control.next_offices = self.now.monotonic + ASK_AGAIN;
+                tracing::warn!(?asker, reason = %line, "the control group refused");
+            }
+        }
+    }
+
+    /// The leader hands the newest catalog to those who are not voters; a voter has it from
+    /// the group.
+    fn publish(&mut self) {
+        if !self.control.is_leader() {
+            return;
+        }
+        for (node, _) in self.peers.addresses() {
+            if !self.control.voters.contains(&node) {
+                self.send_catalog(&node, &self.control.machine.clone());
+            }
+        }
+    }
+
+    pub(crate) fn send_catalog(&mut self, to: &NodeId, catalog: &Catalog) {
+        match snapshot::encode(catalog) {
+            Ok(bytes) => self.send(to, Lane::Ordinary, &Message::Catalog { bytes }),
+            Err(error) => tracing::error!(%error, "the catalog could not be sent"),
+        }
+    }
+
+    /// Writes the group's records anew when they span too much of the log.
+    pub(crate) fn compact_control(&mut self) {
+        let tip = self.log.tip();
+        let from = self.control.first_record.unwrap_or(Lsn(0));
+        let (Some(group), Ok(bytes)) = (
+            self.control.group.as_mut(),
+            snapshot::encode(&self.control.machine),
+        ) else {
+            return;
+        };
+        if tip.0 - from.0 > COMPACT_BYTES && self.control.machine.version > 0 {
+            // Not while a round is under way: then a second later.
+            group.compact(self.control.machine.version, bytes.into());
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One node of a cluster: routing, shards, sessions, the catalog as it follows it. No sockets,
+//! no clock, no threads: the host feeds inputs and carries out effects, so that a server and a
+//! simulator host the same code.
+//!
+//! ```text
+//!  client_*  peer_*  flush_done  tick           (inputs, each with the time)
+//!      │        │         │        │
+//!      ▼        ▼         ▼        ▼
+//!  ┌───────┐ route ┌────────┐ propose ┌──────────┐ append  ┌─────┐ take_flush
+//!  │session│──────▶│ shard  │────────▶│ strategy │────────▶│ log │──────────▶ disk
+//!  └───────┘       └────────┘         └──────────┘         └─────┘
+//!      ▲ reply          ▲ apply, release      │ commit
+//!      └────────────────┴────────────────────┘            poll_effect ──▶ sockets
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`node`](mod@node) | the node: its parts, opening it, inputs |
+//! | `settle` | carrying out what strategies ask for; giving up old log |
+//! | `assign` | shards come, change and go with the catalog |
+//! | `route` | where a command goes, and evaluating it here |
+//! | `reply` | replies, to whomever they belong |
+//! | `expire` | keys whose time is over, and dead cells |
+//! | `split` | commands over several shards |
+//! | `forward` | commands that travel to another node |
+//! | `session` | a connection's choices, positions and replies in order |
+//! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
+//! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
+//! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
+//! | `admin`, `connection` | commands that the node itself answers |
+//! | `copy`, `verify` | filling a replica from another; comparing replicas |
+//! | `message` | what nodes tell each other |
+//!
+//! Invariants:
+//! - A reply goes out only once the tip that it was computed from is committed and in the
+//!   store here; so only committed data is ever visible.
+//! - A session's position moves when its write is appended, and a read on the same connection
+//!   is not answered from less.
+//! - What was refused before it was appended may be tried again; anything else whose answer is
+//!   lost is answered with "outcome unknown", never tried again.
+
+mod admin;
+mod assign;
+mod connection;
+mod control;
+mod copy;
+mod expire;
+mod forward;
+mod message;
+pub mod node;
+mod reply;
+mod report;
+mod request;
+mod route;
+mod session;
+mod settle;
+mod shard;
+mod split;
+mod tip;
+mod verify;
+
+pub use node::{ConnId, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

@@ -1,0 +1,344 @@
+//! What nodes tell each other. docs/messages says who sends what, and when.
+//!
+//! # Bytes
+//! ```text
+//! 1, 1, shard u64 LE, the topology's own bytes     (the hot one: no copy, no decoding here)
+//! 1, 2, postcard of `Message`
+//! ```
+//! The first byte is the version; another version is refused whole. Variants are only added at
+//! the end: their order is part of the format.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use model::{NodeId, Position, ShardId, codec::Malformed};
+use replication::consensus;
+use serde::{Deserialize, Serialize};
+
+const VERSION: u8 = 1;
+
+/// A message, with the hot one kept apart.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// For the replica of a shard.
+    Replica(ShardId, Bytes),
+    /// Anything else.
+    Message(Box<Message>),
+}
+
+/// Everything but what replicas of a shard tell each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// Between voters of the control group.
+    Raft(consensus::Message),
+    /// To a control leader: propose this. Repeating it is harmless.
+    Propose { request: u64, command: Vec<u8> },
+    /// What came of it: at which version of the catalog, or why not.
+    Outcome {
+        request: u64,
+        result: Result<u64, String>,
+    },
+    /// Not the leader: try this one.
+    NotLeader { request: u64, leader: Option<u64> },
+    /// To a control leader: tell me your catalog as of now.
+    ReadCatalog { request: u64 },
+    /// The catalog is (at least) as of the request; a `Catalog` went before if it is newer.
+    CatalogRead { request: u64, version: u64 },
+    /// The whole catalog; only ever a committed state.
+    Catalog { bytes: Vec<u8> },
+    /// How the sender and its replicas stand. Sent to everybody, several times a second: it is
+    /// the heartbeat between nodes too.
+    Report(Report),
+    /// A client's command, to a node that may evaluate it.
+    Forward(Forward),
+    /// Its answer.
+    Forwarded { id: u64, answer: Answer },
+    /// How the emulated links are. Travels outside of them.
+    Wan(wan::State),
+    /// Copy a shard's store: the rows behind `from`, or from the beginning.
+    CopyAsk {
+        shard: ShardId,
+        copy: u64,
+        from: Option<Vec<u8>>,
+    },
+    /// Some rows.
+    CopyChunk(CopyChunk),
+    /// The copy is no longer known here: begin again.
+    CopyLost { shard: ShardId, copy: u64 },
+    /// To a shard's primary: append a digest entry for this request.
+    VerifyAsk { id: u64, shard: ShardId },
+    /// The digest of one replica at that entry.
+    Digest(DigestReport),
+    /// Which keys have which digest in a bucket that differs?
+    DigestKeysAsk {
+        id: u64,
+        shard: ShardId,
+        bucket: u32,
+    },
+    /// These.
+    DigestKeys {
+        id: u64,
+        shard: ShardId,
+        bucket: u32,
+        keys: Vec<(Vec<u8>, u128)>,
+    },
+    /// The links here are as of this order, or a later one.
+    WanSeen { counter: u64 },
+}
+
+/// How a node stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) pid: u32,
+    pub(crate) catalog_version: u64,
+    pub(crate) ready: bool,
+    /// Whom the sender has heard lately: a link may be cut one way.
+    pub(crate) hears: Vec<NodeId>,
+    pub(crate) replicas: Vec<ReplicaReport>,
+}
+
+/// How one of its replicas stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReplicaReport {
+    pub(crate) shard: ShardId,
+    pub(crate) role: ReportedRole,
+    pub(crate) epoch: u64,
+    /// What it has applied.
+    pub(crate) position: Position,
+    pub(crate) lag_ms: Option<u64>,
+    pub(crate) stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReportedRole {
+    Primary,
+    Starting,
+    Replica,
+    Learner,
+}
+
+/// A command that travels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Forward {
+    pub(crate) id: u64,
+    pub(crate) shard: ShardId,
+    /// What the session has seen of the shard.
+    pub(crate) seen: Position,
+    /// Whether it must see what came before it on the same link.
+    pub(crate) at_tip: bool,
+    pub(crate) resp3: bool,
+    pub(crate) args: Vec<Bytes>,
+}
+
+/// What came of a forwarded command.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The reply, as RESP, and what it shows.
+    Reply { reply: Bytes, position: Position },
+    /// Refused before anything was appended: try elsewhere or later.
+    NotHere,
+    /// What the session had seen was thrown away.
+    Lost,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyChunk {
+    pub(crate) shard: ShardId,
+    pub(crate) copy: u64,
+    /// Which question it answers.
+    pub(crate) from: Option<Vec<u8>>,
+    pub(crate) rows: Vec<(Bytes, Bytes)>,
+    pub(crate) next: Option<Vec<u8>>,
+    /// `storage::store::Applied`, encoded: what the rows together are as of.
+    pub(crate) applied: Bytes,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DigestReport {
+    pub(crate) id: u64,
+    pub(crate) shard: ShardId,
+    pub(crate) position: Position,
+    pub(crate) keys: u64,
+    pub(crate) buckets: Vec<u128>,
+}
+
+/// Names a verification in a digest entry's payload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DigestRequest {
+    pub(crate) id: u64,
+    /// Who wants to know.
+    pub(crate) coordinator: NodeId,
+}
+
+impl Message {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = vec![VERSION, 2];
+        // Serialising plain data into memory fails only for types that postcard can't express,
+        // and every variant is tested.
+        if let Ok(bytes) = postcard::to_extend(self, out.clone()) {
+            out = bytes;
+        }
+        out.into()
+    }
+}
+
+/// What a topology says to its replica on another node.
+pub(crate) fn encode_replica(shard: ShardId, message: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(10 + message.len());
+    out.put_u8(VERSION);
+    out.put_u8(1);
+    out.put_u64_le(shard.0);
+    out.put_slice(message);
+    out.freeze()
+}
+
+/// Reads a message from a peer.
+pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
+    let malformed = Malformed {
+        what: "peer message",
+    };
+    match bytes.get(..2) {
+        Some([VERSION, 1]) if bytes.len() >= 10 => {
+            let mut shard = [0; 8];
+            shard.copy_from_slice(&bytes[2..10]);
+            let shard = ShardId(u64::from_le_bytes(shard));
+            Ok(Incoming::Replica(shard, bytes.slice(10..)))
+        }
+        Some([VERSION, 2]) => postcard::from_bytes(&bytes[2..])
+            .map(|m| Incoming::Message(Box::new(m)))
+            .map_err(|_| malformed),
+        _ => Err(malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn one_of_each() -> Vec<Message> {
+        let node = |name: &str| NodeId::new(name).unwrap();
+        let position = Position::new(3, 77);
+        let shard = ShardId(4);
+        vec![
+            Message::Raft(consensus::Message {
+                term: 2,
+                body: consensus::Body::HeartbeatResponse {
+                    commit: 5,
+                    read: None,
+                },
+            }),
+            Message::Propose {
+                request: 1,
+                command: vec![1, 2],
+            },
+            Message::Outcome {
+                request: 1,
+                result: Err("no".into()),
+            },
+            Message::NotLeader {
+                request: 1,
+                leader: Some(9),
+            },
+            Message::ReadCatalog { request: 5 },
+            Message::CatalogRead {
+                request: 5,
+                version: 8,
+            },
+            Message::Catalog { bytes: vec![1] },
+            Message::Report(Report {
+                pid: 42,
+                catalog_version: 8,
+                ready: true,
+                hears: vec![node("us-1")],
+                replicas: vec![ReplicaReport {
+                    shard,
+                    role: ReportedRole::Replica,
+                    epoch: 3,
+                    position,
+                    lag_ms: Some(120),
+                    stopped: false,
+                }],
+            }),
+            Message::Forwarded {
+                id: 7,
+                answer: Answer::Reply {
+                    reply: "+OK\r\n".into(),
+                    position,
+                },
+            },
+            Message::CopyAsk {
+                shard,
+                copy: 1,
+                from: None,
+            },
+            Message::CopyChunk(CopyChunk {
+                shard,
+                copy: 1,
+                from: None,
+                rows: vec![("row".into(), "value".into())],
+                next: Some(vec![9]),
+                applied: "applied".into(),
+            }),
+            Message::CopyLost { shard, copy: 1 },
+            Message::VerifyAsk { id: 6, shard },
+            Message::Digest(DigestReport {
+                id: 6,
+                shard,
+                position,
+                keys: 2,
+                buckets: vec![1, 2],
+            }),
+            Message::DigestKeysAsk {
+                id: 6,
+                shard,
+                bucket: 3,
+            },
+            Message::DigestKeys {
+                id: 6,
+                shard,
+                bucket: 3,
+                keys: vec![(b"key".to_vec(), 5)],
+            },
+            Message::WanSeen { counter: 2 },
+        ]
+    }
+
+    /// A capture of this version's bytes: the next version must still read them, or refuse
+    /// them whole by their version.
+    #[test]
+    fn the_capture_reads_back() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v1.bin");
+        let mut written = BytesMut::new();
+        for message in one_of_each() {
+            let bytes = message.encode();
+            let Ok(Incoming::Message(read)) = decode(bytes.clone()) else {
+                panic!("{message:?} does not read back");
+            };
+            assert_eq!(format!("{read:?}"), format!("{message:?}"));
+            written.put_u32_le(bytes.len() as u32);
+            written.put_slice(&bytes);
+        }
+        if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
+            #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
+            std::fs::write(path, &written).unwrap();
+        }
+        let capture: &[u8] = include_bytes!("../testdata/messages-v1.bin");
+        assert_eq!(capture, written.as_ref());
+    }
+
+    #[test]
+    fn the_hot_message_is_not_copied() {
+        let bytes = encode_replica(ShardId(5), b"inside");
+        let Ok(Incoming::Replica(ShardId(5), inside)) = decode(bytes.clone()) else {
+            panic!("it does not read back");
+        };
+        assert_eq!(inside.as_ptr(), bytes[10..].as_ptr());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(Bytes::from(bytes.clone()));
+            let _ = decode([&[VERSION, 2][..], &bytes].concat().into());
+        }
+    }
+}

@@ -1,0 +1,618 @@
+//! The node: its parts, opening it, and its inputs. What they cause is settled in `settle`;
+//! what the catalog asks of its shards is done in `assign`.
+
+use crate::{
+    control::Control,
+    copy::Copies,
+    forward::Forwards,
+    message::{self, Incoming, Message},
+    report::Peers,
+    request::Request,
+    session::Session,
+    shard::Shard,
+    split::Splits,
+    verify::Verifications,
+};
+use bytes::{Bytes, BytesMut};
+use model::{Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+use storage::{
+    disk::Disk,
+    log::{AppendError, FlushDone, FlushJob, Log, LogError, Lsn, Options, Record},
+    store::{CacheBudget, Rows, ShardStore, StoreError, Stores},
+};
+use wan::Links;
+
+/// A client's connection. Never used again in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// How a message to a peer travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// In order with the other ordinary messages, under the emulated latency and cuts.
+    Ordinary,
+    /// Like `Ordinary`, on a connection of its own, so that copies don't hold up the rest.
+    Bulk,
+    /// At once, also over a cut link, ahead of ordinary messages.
+    Bypass,
+}
+
+/// What the host is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The client's output has grown.
+    ClientOutput(ConnId),
+    /// The client accepts commands again.
+    ClientResumed(ConnId),
+    /// Close the connection once its output is written.
+    CloseClient(ConnId),
+    /// Send a message to a peer. Lost without notice while there is no link to it.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// How.
+        lane: Lane,
+        /// What.
+        message: Bytes,
+    },
+    /// [`Node::peers`] answers differently now.
+    PeersChanged,
+    /// The node can't go on, for this reason. Nothing more is flushed.
+    Stop(String),
+}
+
+/// What a node must know from the start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where within the region.
+    pub zone: String,
+    /// Where clients reach it.
+    pub client_addr: SocketAddr,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+    /// Where people and monitoring reach it.
+    pub http_addr: SocketAddr,
+    /// Nodes to begin with; the catalog names the rest.
+    pub peers: Vec<PeerConfig>,
+    /// The voters of the control group: the same list on every node, for good.
+    pub control_voters: Vec<NodeId>,
+    /// Emulated links, if any.
+    pub links: Links,
+    /// The shared log.
+    pub log: Options,
+    /// The cache in front of each shard's store: so much for every shard.
+    pub cache: CacheBudget,
+    /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
+    pub log_retention_bytes: u64,
+    /// The disk that the data directory lies on.
+    pub disk: DiskId,
+    /// This process: greater than any before it on this disk, or drawn at random.
+    pub process: u64,
+    /// The process as the operating system numbers it, for people.
+    pub pid: u32,
+    /// Where everything that looks random comes from.
+    pub seed: u64,
+}
+
+impl NodeConfig {
+    /// Where this process begins to number what it asks of others, so that an answer to what
+    /// an earlier one asked is not taken for an answer to this.
+    pub(crate) fn first_number(&self) -> u64 {
+        self.seed ^ self.process.rotate_left(40)
+    }
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where nodes reach it.
+    pub peer_addr: SocketAddr,
+}
+
+/// Why a node did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its log.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// A store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Log and store don't fit together, or a record makes no sense.
+    #[error("{0}")]
+    Replay(String),
+    /// The control group.
+    #[error("control group: {0}")]
+    Control(String),
+}
+
+/// Replicas' messages of so many bytes keep the memory that they came in; smaller ones get
+/// their own. The host reads 64 KiB at a time, and a replica keeps recent entries: each of a
+/// hundred bytes would hold 64 KiB.
+const SHARED_FROM: usize = 32 << 10;
+/// How long a full disk is left alone before the log tries again.
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
+/// How often the node looks after what is not urgent.
+pub(crate) const UPKEEP: Duration = Duration::from_millis(200);
+
+const REMADE: &str = "its connection was made anew";
+
+/// The control group's stream in the shared log.
+const CONTROL_STREAM: u64 = 0;
+
+/// The kind of its records: `replication::consensus::LogRecord`.
+const CONTROL_RECORD: u8 = 1;
+
+/// A shard's stream in the shared log.
+pub(crate) fn stream(id: ShardId) -> u64 {
+    id.0 + CONTROL_STREAM + 1
+}
+
+/// One node. See the crate's documentation.
+pub struct Node<S: Stores> {
+    pub(crate) config: NodeConfig,
+    pub(crate) now: Now,
+    pub(crate) started: Duration,
+    pub(crate) stores: S,
+    pub(crate) log: Log,
+    /// Entries in the log that are not acknowledgeable yet: (position, shard, index).
+    pub(crate) appended: VecDeque<(Lsn, ShardId, u64)>,
+    pub(crate) shards: BTreeMap<ShardId, Shard<S::Rows>>,
+    /// Shards that have something to settle.
+    pub(crate) dirty: BTreeSet<ShardId>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) control: Control,
+    pub(crate) peers: Peers,
+    pub(crate) links: Links,
+    pub(crate) sessions: FxHashMap<u64, Session>,
+    pub(crate) forwards: Forwards,
+    pub(crate) splits: Splits,
+    pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
+    pub(crate) waiters: Vec<crate::connection::Waiter>,
+    pub(crate) admin: crate::admin::Pending,
+    pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
+    /// Requests that can't go anywhere for the moment.
+    pub(crate) stalled: VecDeque<Request>,
+    pub(crate) effects: VecDeque<Effect>,
+    pub(crate) mutation: Mutation,
+    pub(crate) scratch: BytesMut,
+    /// Bytes waiting for the disk above which replicas' entries are not taken.
+    pub(crate) log_room: usize,
+    /// When what is in the log's buffer is to be on its way to the disk.
+    pub(crate) flush_at: Option<Duration>,
+    /// Whether a flush is under way.
+    pub(crate) flushing: bool,
+    /// After a full disk: when to try again.
+    pub(crate) flush_not_before: Duration,
+    pub(crate) next_upkeep: Duration,
+    pub(crate) next_release: Duration,
+    pub(crate) stopped: bool,
+    /// Counts for INFO.
+    pub(crate) commands_processed: u64,
+    pub(crate) connections_received: u64,
+}
+
+impl<S: Stores> Node<S> {
+    /// Reads back what the disk holds. Nothing is served before the catalog is known.
+    pub fn open(
+        config: NodeConfig,
+        disk: Arc<dyn Disk>,
+        stores: S,
+        now: Now,
+    ) -> Result<Self, OpenError> {
+        let mut shards = BTreeMap::new();
+        for id in stores.list()? {
+            let store = ShardStore::open(stores.open(id)?, config.cache)?;
+            shards.insert(id, Shard::new(id, store));
+        }
+        let mut recovered = replication::consensus::Recovered::default();
+        let mut previous = None;
+        let log = Log::open(disk, config.log, &mut |at: Lsn, record: Record| {
+            // The record ends at `at`, and begins where the one before it ended.
+            let before = previous.unwrap_or(Lsn(at.0 - record.body.len() as u64 - 13));
+            previous = Some(at);
+            Self::replay(
+                &mut shards,
+                &mut recovered,
+                &stores,
+                config.cache,
+                before,
+                record,
+            )
+        })
+        .map_err(|e| OpenError::Replay(e.to_string()))?;
+        for shard in shards.values_mut() {
+            shard.finish_replay();
+        }
+        let control = Control::new(&config, recovered).map_err(OpenError::Control)?;
+        let peers = Peers::new(&config);
+        Ok(Node {
+            links: config.links.clone(),
+            now,
+            started: now.monotonic,
+            stores,
+            log,
+            appended: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            catalog: Arc::new(Catalog::default()),
+            control,
+            peers,
+            sessions: FxHashMap::default(),
+            forwards: Forwards::new(config.first_number()),
+            splits: Splits::default(),
+            copies: Copies::new(config.first_number()),
+            waiters: Vec::new(),
+            admin: crate::admin::Pending::default(),
+            verifications: Verifications::default(),
+            stalled: VecDeque::new(),
+            effects: VecDeque::new(),
+            mutation: Mutation::new(),
+            scratch: BytesMut::new(),
+            log_room: config.log.pending_bytes_max / 2,
+            flush_at: None,
+            flushing: false,
+            flush_not_before: Duration::ZERO,
+            next_upkeep: Duration::ZERO,
+            next_release: Duration::ZERO,
+            stopped: false,
+            commands_processed: 0,
+            connections_received: 0,
+            shards,
+            config,
+        })
+    }
+
+    fn replay(
+        shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
+        recovered: &mut replication::consensus::Recovered,
+        stores: &S,
+        cache: CacheBudget,
+        before: Lsn,
+        record: Record,
+    ) -> Result<(), String> {
+        let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
+            let body = Bytes::copy_from_slice(&record.body);
+            let record =
+                replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
+            return recovered.replay(record).map_err(|e| e.to_string());
+        };
+        let shard = match shards.entry(id) {
+            std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
+            std::collections::btree_map::Entry::Vacant(v) => {
+                let rows = stores.open(id).map_err(|e| e.to_string())?;
+                let store = ShardStore::open(rows, cache).map_err(|e| e.to_string())?;
+                v.insert(Shard::new(id, store))
+            }
+        };
+        shard.replay(before, record)
+    }
+
+    // ---- inputs -------------------------------------------------------------------------
+
+    /// A client connected.
+    pub fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now) {
+        self.now = now;
+        self.connections_received += 1;
+        self.sessions
+            .insert(conn.0, Session::new(conn.0, addr, now.monotonic));
+    }
+
+    /// A client is gone.
+    pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
+        self.now = now;
+        self.sessions.remove(&conn.0);
+    }
+
+    /// One command, its name first. Its reply appears in `client_output`, in order.
+    pub fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now) {
+        self.now = now;
+        self.command(conn.0, args);
+    }
+
+    /// The client sent what isn't RESP: an error behind the earlier replies, then the end.
+    pub fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(&conn.0) else {
+            return;
+        };
+        session.closing = true;
+        session.last_words = Some(line.to_owned());
+        self.say_last_words(conn.0);
+        self.close_if_done(conn.0);
+    }
+
+    /// Whether the client may go on.
+    pub fn client_accepts(&mut self, conn: ConnId) -> bool {
+        match self.sessions.get_mut(&conn.0) {
+            Some(session) => {
+                session.paused = !session.accepts();
+                !session.paused
+            }
+            None => false,
+        }
+    }
+
+    /// Bytes that are ready to go out; the host takes them.
+    pub fn client_output(&mut self, conn: ConnId) -> Option<&mut BytesMut> {
+        let session = self.sessions.get_mut(&conn.0)?;
+        session.announced = false;
+        Some(&mut session.out)
+    }
+
+    /// The outgoing link to `peer` is newly made.
+    pub fn peer_connected(&mut self, peer: &NodeId, now: Now) {
+        self.now = now;
+        self.peers.connected(peer);
+        let state = self.links.state().clone();
+        self.send(peer, Lane::Bypass, &Message::Wan(state));
+        self.tell_report(peer);
+        for (id, shard) in &mut self.shards {
+            if let Some(strategy) = &mut shard.strategy {
+                strategy.link_changed(peer, true, now);
+                self.dirty.insert(*id);
+            }
+        }
+    }
+
+    /// The outgoing link broke; what was sent may be lost.
+    pub fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
+        self.now = now;
+        self.peers.disconnected(peer);
+        self.forwards_lost(peer, "its connection broke");
+        for shard in self.shards.values_mut() {
+            if let Some(strategy) = &mut shard.strategy {
+                strategy.link_changed(peer, false, now);
+            }
+        }
+    }
+
+    /// `from` has made a new link to us; messages of its former one may be lost.
+    pub fn peer_inbound(&mut self, from: &NodeId, now: Now) {
+        self.now = now;
+        self.forwards_lost(from, REMADE);
+        self.peers.remade(from);
+    }
+
+    /// A message from `from`.
+    pub fn peer_message(&mut self, from: &NodeId, bytes: Bytes, now: Now) {
+        self.now = now;
+        if self.peers.heard(from, now.monotonic) {
+            // Until it knew the new link itself it could answer nothing.
+            self.forwards_lost(from, REMADE);
+        }
+        match message::decode(bytes) {
+            // With no room to log more, what comes is as good as lost: it is sent again.
+            Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
+            Ok(Incoming::Replica(id, bytes)) => {
+                let bytes = if bytes.len() < SHARED_FROM {
+                    Bytes::copy_from_slice(&bytes)
+                } else {
+                    bytes
+                };
+                if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
+                    strategy.receive(from, bytes, now);
+                    self.dirty.insert(id);
+                }
+            }
+            Ok(Incoming::Message(message)) => self.message(from, *message),
+            Err(error) => tracing::warn!(%from, %error, "a message was dropped"),
+        }
+    }
+
+    pub(crate) fn message(&mut self, from: &NodeId, message: Message) {
+        match message {
+            Message::Raft(_)
+            | Message::Propose { .. }
+            | Message::Outcome { .. }
+            | Message::NotLeader { .. }
+            | Message::ReadCatalog { .. }
+            | Message::CatalogRead { .. }
+            | Message::Catalog { .. } => self.control_message(from, message),
+            Message::Report(report) => self.reported(from, report),
+            Message::Forward(forward) => self.forwarded_here(from, forward),
+            Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
+            Message::Wan(state) => self.links_told(from, &state),
+            Message::WanSeen { counter } => self.links_seen(from, counter),
+            Message::CopyAsk {
+                shard,
+                copy,
+                from: row,
+            } => self.copy_asked(from, shard, copy, row),
+            Message::CopyChunk(chunk) => self.copy_chunk(from, chunk),
+            Message::CopyLost { shard, copy } => self.copy_lost(from, shard, copy),
+            Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
+            Message::Digest(report) => self.digest_reported(from, report),
+            Message::DigestKeysAsk { id, shard, bucket } => {
+                self.digest_keys_asked(from, id, shard, bucket);
+            }
+            Message::DigestKeys {
+                id,
+                shard,
+                bucket,
+                keys,
+            } => self.digest_keys(from, id, shard, bucket, keys),
+        }
+    }
+
+    /// To whom links are kept.
+    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.peers.addresses()
+    }
+
+    /// What the emulation says of the link to `to`.
+    pub fn link(&self, to: &NodeId) -> wan::Link {
+        let region = self.peers.region(to).unwrap_or(&self.config.region);
+        self.links
+            .delay(&self.config.id, &self.config.region, to, region)
+    }
+
+    /// What is to be made durable next, if no flush is under way.
+    pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
+        self.now = now;
+        self.settle();
+        let due = self.flush_at.is_some_and(|at| at <= now.monotonic)
+            || self.log.sync_due().is_some_and(|at| at <= now.monotonic);
+        if self.stopped || !due || now.monotonic < self.flush_not_before {
+            return None;
+        }
+        let job = self.log.take_flush(now)?;
+        self.flushing = true;
+        // What is left is as urgent as what was taken.
+        self.flush_at = (self.log.pending_bytes() > job.bytes()).then_some(now.monotonic);
+        Some(job)
+    }
+
+    /// A flush has ended.
+    pub fn flush_done(&mut self, done: FlushDone, now: Now) {
+        self.now = now;
+        self.flushing = false;
+        match self.log.flush_done(done) {
+            Ok(durable) => self.durable(durable),
+            Err(error @ LogError::NoSpace { .. }) => {
+                tracing::warn!(%error, "writes are refused");
+                self.flush_not_before = now.monotonic + NO_SPACE_PAUSE;
+                self.flush_at = Some(self.flush_not_before);
+                self.give_up_all("the disk of the shard's primary is full");
+            }
+            Err(error) => self.stop(error.to_string()),
+        }
+    }
+
+    fn durable(&mut self, durable: Lsn) {
+        let mut reached: BTreeMap<ShardId, u64> = BTreeMap::new();
+        while let Some((lsn, shard, index)) = self.appended.front().copied()
+            && lsn <= durable
+        {
+            self.appended.pop_front();
+            reached.insert(shard, index);
+        }
+        for (id, index) in reached {
+            if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
+                strategy.durable(index, self.now);
+                self.dirty.insert(id);
+            }
+        }
+        self.control.durable(durable);
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Now) {
+        self.now = now;
+        self.control_tick();
+        for (id, shard) in &mut self.shards {
+            if let Some(strategy) = &mut shard.strategy {
+                strategy.tick(now);
+                self.dirty.insert(*id);
+            }
+        }
+        for shard in self.shards.values_mut() {
+            if shard.pressure.stop || shard.upkeep_error.is_some() {
+                shard.maintain(now);
+            }
+        }
+        self.expire();
+        self.forwards_tick();
+        self.retry_stalled();
+        self.waiting_tick();
+        self.report_tick();
+        self.copies_tick();
+        self.verify_tick();
+        self.admin_tick();
+        self.waiters_tick();
+        if now.monotonic >= self.next_upkeep {
+            self.next_upkeep = now.monotonic + UPKEEP;
+            self.upkeep();
+        }
+    }
+
+    /// When `wake` is wanted at the latest, by the monotonic clock.
+    pub fn wake_at(&self) -> Option<Duration> {
+        let stalled = !self.stalled.is_empty();
+        self.shards
+            .values()
+            .flat_map(|shard| {
+                let strategy = shard.strategy.as_ref().and_then(|s| s.wake_at());
+                let slowed = stalled && shard.not_before > self.now.monotonic;
+                [strategy, slowed.then_some(shard.not_before)]
+            })
+            .flatten()
+            .chain(self.flush_at.filter(|_| !self.flushing))
+            .min()
+    }
+
+    /// A moment that `wake_at` named has come: entries and acknowledgements that were gathered
+    /// go out.
+    pub fn wake(&mut self, now: Now) {
+        self.now = now;
+        if !self.stalled.is_empty() {
+            self.retry_stalled();
+        }
+        for (id, shard) in &mut self.shards {
+            if let Some(strategy) = &mut shard.strategy
+                && strategy.wake_at().is_some_and(|at| at <= now.monotonic)
+            {
+                strategy.tick(now);
+                self.dirty.insert(*id);
+            }
+        }
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        if self.effects.is_empty() {
+            self.settle();
+        }
+        self.effects.pop_front()
+    }
+
+    // ---- sending ------------------------------------------------------------------------
+
+    pub(crate) fn send(&mut self, to: &NodeId, lane: Lane, message: &Message) {
+        self.effects.push_back(Effect::Send {
+            to: to.clone(),
+            lane,
+            message: message.encode(),
+        });
+    }
+
+    /// Puts a record of the control group into the log.
+    pub(crate) fn append_control(&mut self, record: &[u8]) -> Result<Lsn, AppendError> {
+        self.flush_within(Duration::ZERO);
+        self.log.append(CONTROL_STREAM, CONTROL_RECORD, &[record])
+    }
+
+    pub(crate) fn append_shard(
+        &mut self,
+        id: ShardId,
+        kind: u8,
+        body: &[u8],
+    ) -> Result<Lsn, AppendError> {
+        self.flush_within(Duration::ZERO);
+        self.log.append(stream(id), kind, &[body])
+    }
+
+    /// Forgets entries of a shard that were on their way to the disk.
+    pub(crate) fn forget_appended(&mut self, id: ShardId) {
+        self.appended.retain(|(_, shard, _)| *shard != id);
+    }
+
+    /// Whether writes are refused because the disk is full.
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.log.is_full()
+    }
+}

@@ -1,0 +1,114 @@
+//! Replies: to a client, to the node that forwarded a command, or to a command that was split.
+
+use crate::{
+    node::{ConnId, Effect, Node},
+    request::Target,
+};
+use bytes::Bytes;
+use model::{Position, ShardId};
+use resp::{Encoder, Version};
+use storage::store::Stores;
+
+impl<S: Stores> Node<S> {
+    /// Gives a reply to whom it belongs.
+    pub(crate) fn deliver(
+        &mut self,
+        target: &Target,
+        id: ShardId,
+        position: Position,
+        reply: Bytes,
+    ) {
+        match target {
+            Target::Client { conn, slot } => {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    if position.index > 0 {
+                        session.seen.advance(id, position);
+                    }
+                    session.fill(*slot, reply);
+                    self.announce(*conn);
+                }
+            }
+            Target::Remote { node, id: number } => {
+                self.answer_forwarded(node, *number, reply, position);
+            }
+            Target::Part { split, part } => self.part_done(*split, *part, id, position, reply),
+        }
+    }
+
+    pub(crate) fn deliver_lost(&mut self, target: &Target, id: ShardId) {
+        let line = format!(
+            "SESSIONLOST a failover threw away writes of shard {id} that this session had seen; it goes on from what is left"
+        );
+        match target {
+            Target::Client { conn, .. } => {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.seen.forget(id);
+                }
+                self.reply_error(target, &line);
+            }
+            Target::Remote { .. } => self.answer_lost(target),
+            _ => self.reply_error(target, &line),
+        }
+    }
+
+    /// An error for whoever waits, with no position to show.
+    pub(crate) fn reply_error(&mut self, target: &Target, line: &str) {
+        let mut reply = bytes::BytesMut::with_capacity(line.len() + 3);
+        Encoder::new(Version::Resp2, &mut reply).error(line);
+        self.deliver(target, ShardId(0), Position::ZERO, reply.freeze());
+    }
+
+    /// The command may have taken effect or not.
+    pub(crate) fn reply_unknown(&mut self, target: &Target, why: &str) {
+        let line = format!(
+            "UNKNOWN the outcome of this command is unknown ({why}): it may have taken effect, read before you repeat it"
+        );
+        self.reply_error(target, &line);
+    }
+
+    /// An error as the next reply of a client.
+    pub(crate) fn answer_error(&mut self, conn: u64, line: &str) {
+        self.answer(conn, |out| out.error(line));
+    }
+
+    /// The next reply of a client.
+    pub(crate) fn answer(&mut self, conn: u64, write: impl FnOnce(&mut Encoder<'_>)) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if session.is_in_turn() {
+            write(&mut Encoder::new(session.version, &mut session.out));
+        } else {
+            let mut reply = bytes::BytesMut::new();
+            write(&mut Encoder::new(session.version, &mut reply));
+            let slot = session.reserve();
+            session.fill(slot, reply.freeze());
+        }
+        self.announce(conn);
+    }
+
+    /// Tells the host that a client has output, once until it is taken.
+    pub(crate) fn announce(&mut self, conn: u64) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if !session.announced && !session.out.is_empty() {
+            session.announced = true;
+            self.effects.push_back(Effect::ClientOutput(ConnId(conn)));
+        }
+        if session.paused && session.accepts() {
+            session.paused = false;
+            self.effects.push_back(Effect::ClientResumed(ConnId(conn)));
+        }
+        self.close_if_done(conn);
+    }
+
+    pub(crate) fn close_if_done(&mut self, conn: u64) {
+        if let Some(session) = self.sessions.get(&conn)
+            && session.closing
+            && session.is_idle()
+        {
+            self.effects.push_back(Effect::CloseClient(ConnId(conn)));
+        }
+    }
+}

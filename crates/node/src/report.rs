@@ -1,0 +1,387 @@
+//! How nodes and replicas stand, as told several times a second to everybody. It is the
+//! heartbeat between nodes, and what `QUIRE STATUS` answers from.
+
+use crate::{
+    message::{Message, ReplicaReport, Report, ReportedRole},
+    node::{Lane, Node, NodeConfig},
+};
+use model::{Catalog, NodeId, Region, ShardId};
+use replication::strategy::Role;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use storage::store::Stores;
+
+/// How often a node tells how it stands.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+/// A node that was not heard for this long is taken for dead: nothing is sent there, and what
+/// is away there is given up. Well above what a busy machine delays a report by, and below the
+/// second within which a client is promised an answer.
+pub(crate) const SILENT: Duration = Duration::from_millis(850);
+/// Within this time a node tells that it hears another.
+const HEARS_WITHIN: Duration = Duration::from_millis(650);
+/// A replica is fresh enough to be shown as caught up within this lag.
+const CAUGHT_UP_LAG: Duration = Duration::from_secs(5);
+/// How often a peer that lags is given the catalog, at most.
+const CATALOG_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+struct Peer {
+    addr: SocketAddr,
+    region: Region,
+    connected: bool,
+    heard_at: Option<Duration>,
+    /// It has made a new link to us, over which nothing came yet.
+    remade: bool,
+    report: Option<Report>,
+    catalog_sent_at: Option<Duration>,
+}
+
+/// The other nodes.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    me: NodeId,
+    known: BTreeMap<NodeId, Peer>,
+    next_report: Duration,
+}
+
+impl Peers {
+    pub(crate) fn new(config: &NodeConfig) -> Self {
+        let mut peers = Peers {
+            me: config.id.clone(),
+            known: BTreeMap::new(),
+            next_report: Duration::ZERO,
+        };
+        for peer in &config.peers {
+            peers.learn(&peer.id, &peer.region, peer.peer_addr);
+        }
+        peers
+    }
+
+    /// Returns whether its address is news.
+    fn learn(&mut self, id: &NodeId, region: &Region, addr: SocketAddr) -> bool {
+        if *id == self.me {
+            return false;
+        }
+        match self.known.get_mut(id) {
+            Some(peer) => {
+                peer.region = region.clone();
+                std::mem::replace(&mut peer.addr, addr) != addr
+            }
+            None => {
+                self.known.insert(
+                    id.clone(),
+                    Peer {
+                        addr,
+                        region: region.clone(),
+                        connected: false,
+                        heard_at: None,
+                        remade: false,
+                        report: None,
+                        catalog_sent_at: None,
+                    },
+                );
+                true
+            }
+        }
+    }
+
+    /// Takes over the nodes of the catalog. Returns whether there is news.
+    pub(crate) fn follow(&mut self, catalog: &Catalog) -> bool {
+        let mut news = false;
+        for (id, info) in &catalog.nodes {
+            news |= self.learn(id, &info.region, info.peer_addr);
+        }
+        news
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.known
+            .iter()
+            .map(|(id, p)| (id.clone(), p.addr))
+            .collect()
+    }
+
+    pub(crate) fn region(&self, id: &NodeId) -> Option<&Region> {
+        self.known.get(id).map(|p| &p.region)
+    }
+
+    /// The nodes that there is a link to.
+    pub(crate) fn connected_nodes(&self) -> Vec<NodeId> {
+        self.known
+            .iter()
+            .filter(|(_, p)| p.connected)
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Every node known and its region, this one not included.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = (&NodeId, &Region)> {
+        self.known.iter().map(|(id, p)| (id, &p.region))
+    }
+
+    pub(crate) fn connected(&mut self, id: &NodeId) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.connected = true;
+        }
+    }
+
+    pub(crate) fn disconnected(&mut self, id: &NodeId) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.connected = false;
+        }
+    }
+
+    /// Something came from there. True if it is the first over a new link.
+    pub(crate) fn heard(&mut self, id: &NodeId, now: Duration) -> bool {
+        self.known.get_mut(id).is_some_and(|peer| {
+            peer.heard_at = Some(now);
+            std::mem::take(&mut peer.remade)
+        })
+    }
+
+    /// It has made a new link to us.
+    pub(crate) fn remade(&mut self, id: &NodeId) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.remade = true;
+        }
+    }
+
+    /// Whether a message is likely to arrive there, and its answer here.
+    pub(crate) fn is_up(&self, id: &NodeId, now: Duration) -> bool {
+        self.known.get(id).is_some_and(|p| {
+            p.connected
+                && p.heard_at.is_some_and(|at| now.saturating_sub(at) < SILENT)
+                && p.report
+                    .as_ref()
+                    .is_some_and(|r| r.hears.contains(&self.me))
+        })
+    }
+
+    fn heard_lately(&self, now: Duration) -> Vec<NodeId> {
+        self.known
+            .iter()
+            .filter(|(_, p)| {
+                p.heard_at
+                    .is_some_and(|at| now.saturating_sub(at) < HEARS_WITHIN)
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    fn report(&self, id: &NodeId) -> Option<&Report> {
+        self.known.get(id)?.report.as_ref()
+    }
+}
+
+impl<S: Stores> Node<S> {
+    fn own_report(&self) -> Report {
+        let replicas = self
+            .shards
+            .values()
+            .map(|shard| {
+                let state = shard.state(self.now);
+                let lag = state
+                    .as_ref()
+                    .and_then(|s| s.fresh_at)
+                    .map(|at| self.now.monotonic.saturating_sub(at));
+                let role = match state.as_ref().map(|s| s.role) {
+                    _ if shard.store.is_installing() => ReportedRole::Learner,
+                    Some(Role::Primary) => ReportedRole::Primary,
+                    Some(Role::Starting) => ReportedRole::Starting,
+                    Some(Role::Learner) => ReportedRole::Learner,
+                    Some(Role::Replica) | None => ReportedRole::Replica,
+                };
+                ReplicaReport {
+                    shard: shard.id,
+                    role,
+                    epoch: state.map_or(0, |s| s.epoch.0),
+                    position: shard.applied(),
+                    lag_ms: lag.map(|l| l.as_millis() as u64),
+                    stopped: shard.stopped.is_some(),
+                }
+            })
+            .collect();
+        Report {
+            pid: self.config.pid,
+            catalog_version: self.catalog.version,
+            hears: self.peers.heard_lately(self.now.monotonic),
+            ready: self.catalog.nodes.contains_key(&self.config.id),
+            replicas,
+        }
+    }
+
+    pub(crate) fn tell_report(&mut self, to: &NodeId) {
+        let report = self.own_report();
+        self.send(to, Lane::Ordinary, &Message::Report(report));
+    }
+
+    /// Something that others wait for has changed.
+    pub(crate) fn report_soon(&mut self) {
+        self.peers.next_report = Duration::ZERO;
+    }
+
+    pub(crate) fn report_tick(&mut self) {
+        let now = self.now.monotonic;
+        if now < self.peers.next_report {
+            return;
+        }
+        self.peers.next_report = now + REPORT_EVERY;
+        let message = Message::Report(self.own_report());
+        for (to, _) in self.peers.addresses() {
+            self.send(&to, Lane::Ordinary, &message);
+        }
+    }
+
+    pub(crate) fn reported(&mut self, from: &NodeId, report: Report) {
+        let now = self.now.monotonic;
+        let Some(peer) = self.peers.known.get_mut(from) else {
+            return;
+        };
+        let lags = report.catalog_version < self.catalog.version
+            && peer
+                .catalog_sent_at
+                .is_none_or(|at| now.saturating_sub(at) >= CATALOG_EVERY);
+        if lags {
+            peer.catalog_sent_at = Some(now);
+        }
+        peer.report = Some(report);
+        if lags {
+            self.send_catalog(from, &self.catalog.clone());
+        }
+    }
+
+    /// Whether `id` says that its catalog is at least at `version`.
+    pub(crate) fn follows(&self, id: &NodeId, version: u64) -> bool {
+        self.peers
+            .report(id)
+            .is_some_and(|r| r.catalog_version >= version)
+    }
+
+    /// Whether the primary of `shard` says that it takes writes.
+    pub(crate) fn is_writable(&self, shard: ShardId) -> bool {
+        let Some(facts) = self.catalog.shards.get(&shard) else {
+            return false;
+        };
+        if facts.primary == self.config.id {
+            return self
+                .shards
+                .get(&shard)
+                .is_some_and(|s| s.is_primary(self.now));
+        }
+        self.replica_report(&facts.primary, shard)
+            .is_some_and(|r| r.role == ReportedRole::Primary)
+    }
+
+    fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {
+        let report = if *node == self.config.id {
+            Some(self.own_report())
+        } else {
+            self.peers.report(node).cloned()
+        };
+        report?.replicas.into_iter().find(|r| r.shard == shard)
+    }
+
+    /// What `QUIRE STATUS` answers.
+    pub(crate) fn status(&self) -> Value {
+        let now = self.now.monotonic;
+        let nodes: Vec<Value> = self
+            .catalog
+            .nodes
+            .iter()
+            .map(|(id, info)| {
+                let own = *id == self.config.id;
+                let up = own || self.peers.is_up(id, now);
+                let report = self.peers.report(id);
+                let state = match (up, own || report.is_some_and(|r| r.ready)) {
+                    (true, true) => "up",
+                    (true, false) => "starting",
+                    (false, _) => "down",
+                };
+                let pid = if own {
+                    Some(self.config.pid)
+                } else {
+                    report.filter(|_| up).map(|r| r.pid)
+                };
+                json!({
+                    "id": id.as_str(),
+                    "region": info.region.as_str(),
+                    "client_addr": info.client_addr.to_string(),
+                    "pid": pid,
+                    "state": state,
+                })
+            })
+            .collect();
+        let keyspaces: Vec<Value> = self
+            .catalog
+            .keyspaces
+            .iter()
+            .map(|(id, keyspace)| {
+                let shards: Vec<Value> = keyspace
+                    .shards
+                    .iter()
+                    .map(|s| self.shard_status(*s))
+                    .collect();
+                json!({
+                    "id": id.0,
+                    "name": keyspace.name.as_str(),
+                    "topology": keyspace.strategy.topology.to_string(),
+                    "ack": keyspace.strategy.ack.to_string(),
+                    "shards": shards,
+                })
+            })
+            .collect();
+        json!({ "nodes": nodes, "keyspaces": keyspaces })
+    }
+
+    fn shard_status(&self, id: ShardId) -> Value {
+        let Some(facts) = self.catalog.shards.get(&id) else {
+            return Value::Null;
+        };
+        let ack = self
+            .catalog
+            .keyspaces
+            .get(&facts.keyspace)
+            .map(|k| k.strategy.ack.clone());
+        let replicas: Vec<Value> = facts
+            .replicas
+            .iter()
+            .map(|replica| {
+                let up = replica.node == self.config.id
+                    || self.peers.is_up(&replica.node, self.now.monotonic);
+                let report = self.replica_report(&replica.node, id).filter(|_| up);
+                let primary = report
+                    .as_ref()
+                    .is_some_and(|r| r.role == ReportedRole::Primary && !r.stopped);
+                let caught_up = primary
+                    || report.as_ref().is_some_and(|r| {
+                        r.role == ReportedRole::Replica
+                            && !r.stopped
+                            && r.lag_ms
+                                .is_some_and(|lag| u128::from(lag) < CAUGHT_UP_LAG.as_millis())
+                    });
+                // Only `sync` puts every acknowledged write on every replica.
+                let promotable =
+                    primary || (caught_up && ack == Some(model::AckRule::Sync) && !facts.degraded);
+                let role = match report.as_ref().map(|r| r.role) {
+                    Some(ReportedRole::Learner) => "learner",
+                    _ if replica.node == facts.primary => "primary",
+                    _ => "replica",
+                };
+                json!({
+                    "node": replica.node.as_str(),
+                    "role": role,
+                    "caught_up": caught_up,
+                    "promotable": promotable,
+                    "position": report.as_ref().map(|r| r.position.to_string()),
+                    "lag_ms": if primary { Some(0) } else { report.and_then(|r| r.lag_ms) },
+                })
+            })
+            .collect();
+        json!({
+            "id": id.0,
+            "epoch": facts.epoch.0,
+            "primary": facts.primary.as_str(),
+            "replicas": replicas,
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! A command on its way: who wants to know, and what it needs.
+
+use bytes::Bytes;
+use commands::Spec;
+use model::{KeyspaceId, NodeId, Position, ShardId};
+use resp::Version;
+use std::time::Duration;
+
+/// Where a reply goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// To a client of this node: its connection, and which of its replies.
+    Client {
+        /// The connection.
+        conn: u64,
+        /// Its command's number on that connection.
+        slot: u64,
+    },
+    /// To the node that forwarded it.
+    Remote {
+        /// Which node.
+        node: NodeId,
+        /// The node's number for it.
+        id: u64,
+    },
+    /// To a command that was split: which one, and which part.
+    Part {
+        /// The split command.
+        split: u64,
+        /// Its part.
+        part: usize,
+    },
+}
+
+/// A command for one shard, owned, so that it can wait or travel.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) target: Target,
+    pub(crate) spec: &'static Spec,
+    pub(crate) args: Vec<Bytes>,
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) shard: ShardId,
+    /// What its session has seen of the shard.
+    pub(crate) seen: Position,
+    pub(crate) version: Version,
+    /// When it came, by the monotonic clock.
+    pub(crate) since: Duration,
+    /// Who may answer it, if it is a read.
+    pub(crate) read_from: ReadFrom,
+}
+
+/// Which replica may answer a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadFrom {
+    /// Whichever has what the session has seen.
+    Any,
+    /// Only the primary: others were tried in vain.
+    Primary,
+    /// Only the primary, as of all that came to it before: writes of the same connection are
+    /// on their way there, and nobody knows their positions yet.
+    PrimaryTip,
+}
+
+/// Borrows the arguments.
+pub(crate) fn borrow(args: &[Bytes]) -> Vec<&[u8]> {
+    args.iter().map(AsRef::as_ref).collect()
+}
+
+/// Owns the arguments.
+pub(crate) fn own(args: &[&[u8]]) -> Vec<Bytes> {
+    args.iter().map(|a| Bytes::copy_from_slice(a)).collect()
+}

@@ -1,0 +1,195 @@
+//! One client's connection, as the node sees it: what it has chosen, what it has seen, and its
+//! replies in order.
+
+use crate::request::ReadFrom;
+use bytes::{Bytes, BytesMut};
+use commands::Spec;
+use model::{KeyspaceId, Position, ShardId};
+use replication::session::SessionPositions;
+use resp::Version;
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+
+/// Replies that may be outstanding before the client's input is left unread.
+const SLOTS_MAX: usize = 8192;
+/// Commands that may wait behind one that must come first.
+const BACKLOG_MAX: usize = 1024;
+/// Output that the client may leave unread before its input is left unread too, in bytes.
+const OUTPUT_MAX: usize = 16 << 20;
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) conn: u64,
+    pub(crate) addr: SocketAddr,
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) version: Version,
+    pub(crate) name: Bytes,
+    pub(crate) library: (Bytes, Bytes),
+    pub(crate) since: Duration,
+    pub(crate) last_command: &'static str,
+    pub(crate) commands: u64,
+    /// What it has written and read.
+    pub(crate) seen: SessionPositions,
+    /// Its last write, for WAIT.
+    pub(crate) last_write: Option<(ShardId, Position)>,
+    /// Writes on their way to another node: their positions are not known yet, so that a read
+    /// must follow them there.
+    pub(crate) writes_away: u32,
+    /// Reads on their way to another node: what they will have seen is not known yet, so that
+    /// a read here must wait for them.
+    pub(crate) reads_away: u32,
+    /// Reads that wait here for what the session has seen: a later write must not overtake
+    /// them.
+    pub(crate) reads_waiting: u32,
+    /// Commands of it that wait for somewhere to go: later ones must not overtake them.
+    pub(crate) stalled: u32,
+    /// Whether a command runs that must be over before the next begins.
+    pub(crate) held: bool,
+    /// Commands that wait, in order, and when each came.
+    pub(crate) backlog: VecDeque<(Duration, Vec<Bytes>)>,
+    /// Bytes that are ready to go out.
+    pub(crate) out: BytesMut,
+    /// Replies that are not ready (None), or ready behind one that is not.
+    slots: VecDeque<Option<Bytes>>,
+    /// The number of the first slot.
+    first_slot: u64,
+    /// To be closed once everything was answered.
+    pub(crate) closing: bool,
+    /// What wasn't RESP: the error that comes behind all replies.
+    pub(crate) last_words: Option<String>,
+    /// Whether the server was told of the output that is here.
+    pub(crate) announced: bool,
+    /// Whether the server was told to wait.
+    pub(crate) paused: bool,
+}
+
+impl Session {
+    pub(crate) fn new(conn: u64, addr: SocketAddr, now: Duration) -> Self {
+        Session {
+            conn,
+            addr,
+            keyspace: KeyspaceId(0),
+            version: Version::Resp2,
+            name: Bytes::new(),
+            library: (Bytes::new(), Bytes::new()),
+            since: now,
+            last_command: "",
+            commands: 0,
+            seen: SessionPositions::default(),
+            last_write: None,
+            writes_away: 0,
+            reads_away: 0,
+            reads_waiting: 0,
+            stalled: 0,
+            held: false,
+            backlog: VecDeque::new(),
+            out: BytesMut::new(),
+            slots: VecDeque::new(),
+            first_slot: 0,
+            closing: false,
+            last_words: None,
+            announced: false,
+            paused: false,
+        }
+    }
+
+    /// Back to how it began, as RESET does.
+    pub(crate) fn reset(&mut self) {
+        self.keyspace = KeyspaceId(0);
+        self.version = Version::Resp2;
+        self.name = Bytes::new();
+    }
+
+    /// Whether a reply may be written straight to `out`.
+    pub(crate) fn is_in_turn(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// A place for a reply that comes later.
+    pub(crate) fn reserve(&mut self) -> u64 {
+        self.slots.push_back(None);
+        self.first_slot + self.slots.len() as u64 - 1
+    }
+
+    /// Fills a place, and moves what is ready to `out`.
+    pub(crate) fn fill(&mut self, slot: u64, reply: Bytes) {
+        let Some(at) = slot.checked_sub(self.first_slot) else {
+            return;
+        };
+        if at == 0 && self.slots.len() == 1 {
+            self.slots.clear();
+            self.first_slot += 1;
+            self.out.extend_from_slice(&reply);
+            return;
+        }
+        if let Some(place) = self.slots.get_mut(at as usize) {
+            *place = Some(reply);
+        }
+        while let Some(Some(_)) = self.slots.front()
+            && let Some(Some(reply)) = self.slots.pop_front()
+        {
+            self.first_slot += 1;
+            self.out.extend_from_slice(&reply);
+        }
+    }
+
+    /// Whether the next command must wait behind an earlier one.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.held || self.stalled > 0
+    }
+
+    /// Whether a command may not be placed before earlier ones were answered. A read behind
+    /// writes that are away follows them.
+    pub(crate) fn must_follow(&self, spec: &Spec) -> bool {
+        if spec.is_write() {
+            self.reads_waiting > 0
+        } else {
+            self.reads_away > 0 && self.writes_away == 0
+        }
+    }
+
+    /// Who may answer a read that comes now.
+    pub(crate) fn read_from(&self, spec: &Spec) -> ReadFrom {
+        if !spec.is_write() && self.writes_away > 0 {
+            ReadFrom::PrimaryTip
+        } else {
+            ReadFrom::Any
+        }
+    }
+
+    /// Whether more commands may come.
+    pub(crate) fn accepts(&self) -> bool {
+        !self.closing
+            && self.slots.len() < SLOTS_MAX
+            && self.backlog.len() < BACKLOG_MAX
+            && self.out.len() < OUTPUT_MAX
+    }
+
+    /// Whether everything was answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.slots.is_empty() && self.backlog.is_empty() && self.last_words.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_go_out_in_the_order_of_their_commands() {
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let mut s = Session::new(1, addr, Duration::ZERO);
+        let (a, b, c) = (s.reserve(), s.reserve(), s.reserve());
+        s.fill(b, "b".into());
+        assert!(s.out.is_empty());
+        s.fill(a, "a".into());
+        assert_eq!(s.out.as_ref(), b"ab");
+        assert!(!s.is_in_turn());
+        s.fill(c, "c".into());
+        assert_eq!(s.out.as_ref(), b"abc");
+        assert!(s.is_in_turn() && s.is_idle());
+        // A reply for a slot that is gone (the client was told already) changes nothing.
+        s.fill(a, "x".into());
+        assert_eq!(s.out.as_ref(), b"abc");
+    }
+}

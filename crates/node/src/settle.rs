@@ -1,0 +1,294 @@
+//! Settling: carrying out what strategies ask for, until none asks; and giving up the part of
+//! the log that nobody needs any more.
+
+use crate::{
+    message,
+    node::{Effect, Lane, Node, stream},
+    shard,
+};
+use bytes::Bytes;
+use model::ShardId;
+use replication::strategy::Output;
+use std::time::Duration;
+use storage::{
+    log::{AppendError, Lsn, Record},
+    store::Stores,
+};
+
+/// How long entries that nobody waits for are gathered before they are made durable: each
+/// sync costs the disk as much for one as for a hundred.
+const GATHER: Duration = Duration::from_millis(10);
+/// How long a hint for the next start may wait for something better to go with.
+const HINT_WITHIN: Duration = Duration::from_secs(1);
+
+impl<S: Stores> Node<S> {
+    /// Carries out what strategies and the control group ask for, until nobody asks.
+    pub(crate) fn settle(&mut self) {
+        // Each round answers what the one before caused; a topology comes to rest in a few.
+        for _ in 0..64 {
+            self.control_settle();
+            if self.dirty.is_empty() || self.stopped {
+                return;
+            }
+            for id in std::mem::take(&mut self.dirty) {
+                self.settle_shard(id);
+            }
+        }
+    }
+
+    fn settle_shard(&mut self, id: ShardId) {
+        loop {
+            let Some(shard) = self.shards.get_mut(&id) else {
+                return;
+            };
+            let Some(output) = shard.strategy.as_mut().and_then(|s| s.poll(self.now)) else {
+                return;
+            };
+            match output {
+                Output::Append { entry, urgent } => {
+                    let before = self.log.tip();
+                    match self.log.append(stream(id), shard::ENTRY, &[entry.bytes()]) {
+                        Ok(lsn) => {
+                            let index = entry.position.index;
+                            shard.log_index.note(index, before);
+                            self.appended.push_back((lsn, id, index));
+                            shard.unapplied.push_back(entry);
+                            self.flush_within(if urgent { Duration::ZERO } else { GATHER });
+                        }
+                        Err(error) => {
+                            // The strategy has it and the log has not: only a restart, which
+                            // reads back what the log has, makes them agree again.
+                            return self.stop_for(error);
+                        }
+                    }
+                }
+                Output::Truncate { after } => {
+                    shard.forget_after(after);
+                    self.appended
+                        .retain(|(_, shard, index)| *shard != id || *index <= after);
+                    self.flush_within(Duration::ZERO);
+                    if let Err(error) =
+                        self.log
+                            .append(stream(id), shard::TRUNCATE, &[&after.to_le_bytes()])
+                    {
+                        return self.stop_for(error);
+                    }
+                }
+                Output::Commit { upto } => self.committed(id, upto),
+                Output::Send { to, message } => {
+                    self.effects.push_back(Effect::Send {
+                        to,
+                        lane: Lane::Ordinary,
+                        message: message::encode_replica(id, &message),
+                    });
+                }
+                Output::Fetch {
+                    to,
+                    from,
+                    bytes_max,
+                } => {
+                    let entries = self.read_entries(id, from, bytes_max);
+                    if let Some(shard) = self.shards.get_mut(&id)
+                        && let Some(strategy) = &mut shard.strategy
+                    {
+                        strategy.fetched(&to, from, entries, self.now);
+                    }
+                }
+                Output::NeedsCopy { from } => self.start_copy(id, &from),
+                Output::SetDegraded(degraded) => self.ask_degraded(id, degraded),
+                Output::Deposed { commit } => self.deposed(id, commit),
+                Output::Stop { reason } => self.stop_shard(id, reason),
+            }
+        }
+    }
+
+    /// What was appended is to be on its way to the disk within `within`.
+    pub(crate) fn flush_within(&mut self, within: Duration) {
+        let at = self.now.monotonic + within;
+        self.flush_at = Some(self.flush_at.map_or(at, |before| before.min(at)));
+    }
+
+    fn stop_for(&mut self, error: AppendError) {
+        self.stop(format!("the log takes nothing more: {error}"));
+    }
+
+    pub(crate) fn stop(&mut self, reason: String) {
+        if !self.stopped {
+            tracing::error!(%reason, "the node stops");
+            self.stopped = true;
+            self.effects.push_back(Effect::Stop(reason));
+        }
+    }
+
+    /// One shard can't go on; the others can.
+    pub(crate) fn stop_shard(&mut self, id: ShardId, reason: String) {
+        tracing::error!(shard = id.0, %reason, "a shard stops");
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        shard.strategy = None;
+        let waiting = std::mem::take(&mut shard.waiting);
+        shard.tip.reset();
+        shard.stopped = Some(reason);
+        for waiting in waiting {
+            self.reply_unknown(&waiting.target, "this replica stopped");
+        }
+    }
+
+    fn deposed(&mut self, id: ShardId, commit: u64) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        shard.tip.reset();
+        let keep = shard.waiting.partition_point(|w| w.index <= commit);
+        for waiting in shard.waiting.split_off(keep) {
+            self.reply_unknown(&waiting.target, "another node became the shard's primary");
+        }
+    }
+
+    /// Entries up to `upto` are committed: into the store with them, and out with the replies.
+    fn committed(&mut self, id: ShardId, upto: u64) {
+        loop {
+            let Some(shard) = self.shards.get_mut(&id) else {
+                return;
+            };
+            let applied = match shard.apply(upto) {
+                Ok(applied) => applied,
+                Err(reason) => return self.stop_shard(id, reason),
+            };
+            let index = shard.applied().index;
+            if let Some(strategy) = &mut shard.strategy {
+                strategy.applied(index, self.now);
+            }
+            for entry in &applied.digests {
+                self.digest_due(id, entry);
+            }
+            if !applied.more {
+                break;
+            }
+        }
+        if let Some(shard) = self.shards.get_mut(&id) {
+            shard.maintain(self.now);
+            if shard.commit_noted < upto {
+                shard.commit_noted = upto;
+                // Only a hint for the next start: what does not fit is left out.
+                let _ = self
+                    .log
+                    .append(stream(id), shard::COMMIT, &[&upto.to_le_bytes()]);
+                self.flush_within(HINT_WITHIN);
+            }
+        }
+        self.release_waiting(id);
+    }
+
+    /// Entries from the log, for a replica that lags. None: they are gone.
+    fn read_entries(
+        &mut self,
+        id: ShardId,
+        from: u64,
+        bytes_max: usize,
+    ) -> Option<Vec<model::Entry>> {
+        let shard = self.shards.get(&id)?;
+        if from < shard.log_index.first {
+            return None;
+        }
+        let start = shard.log_index.before(from)?;
+        let mut entries: Vec<model::Entry> = Vec::new();
+        let mut bytes = 0;
+        let mut visit = |_: Lsn, record: Record| {
+            if record.stream != stream(id) {
+                return true;
+            }
+            let after = match record.kind {
+                shard::ENTRY => {
+                    let body = Bytes::copy_from_slice(&record.body);
+                    let Ok(entry) = model::Entry::decode(body) else {
+                        return false;
+                    };
+                    let next = from + entries.len() as u64;
+                    if entry.position.index == next {
+                        bytes += entry.bytes().len();
+                        entries.push(entry);
+                    }
+                    return bytes < bytes_max;
+                }
+                shard::TRUNCATE => record.body.as_ref().try_into().map(u64::from_le_bytes),
+                _ => return true,
+            };
+            if let Ok(after) = after {
+                entries.retain(|e| e.position.index <= after);
+            }
+            true
+        };
+        // The bound is generous: records of other shards lie between.
+        if let Err(error) = self.log.read(start, 64 << 20, &mut visit) {
+            tracing::warn!(shard = id.0, %error, "the log could not be read for a replica");
+            return None;
+        }
+        Some(entries)
+    }
+
+    pub(crate) fn upkeep(&mut self) {
+        if self.now.monotonic >= self.next_release {
+            self.next_release = self.now.monotonic + Duration::from_secs(1);
+            self.compact_control();
+            self.release_log();
+        }
+    }
+
+    /// Gives up the part of the log that nobody needs any more.
+    fn release_log(&mut self) {
+        let tip = self.log.tip();
+        let kept_for_others = Lsn(tip.0.saturating_sub(self.config.log_retention_bytes));
+        let mut keep = self.control.log_needed_from().unwrap_or(tip);
+        for (id, shard) in &mut self.shards {
+            let flushed = match shard.store.flushed() {
+                Ok(position) => position.index,
+                Err(_) => 0,
+            };
+            let own = shard.log_index.before(flushed + 1);
+            if let Some(own) = own
+                && own.0 + self.config.log.segment_bytes * 4 < tip.0
+                && flushed < shard.applied().index
+            {
+                // A cold shard must not pin the log that all share.
+                if let Err(error) = shard.store.flush() {
+                    tracing::warn!(shard = id.0, %error, "a cold shard could not be flushed");
+                }
+            }
+            if flushed < shard.applied().index || !shard.unapplied.is_empty() {
+                keep = keep.min(own.unwrap_or(Lsn(0)));
+            }
+            let others = shard
+                .strategy
+                .iter()
+                .flat_map(|s| s.members())
+                .map(|m| m.matched)
+                .min();
+            if let Some(matched) = others
+                && let Some(wanted) = shard.log_index.before(matched + 1)
+            {
+                keep = keep.min(wanted.max(kept_for_others));
+            }
+            if let Some(pinned) = self.copies.pinned(*id)
+                && let Some(wanted) = shard.log_index.before(pinned + 1)
+            {
+                keep = keep.min(wanted.max(kept_for_others));
+            }
+        }
+        self.log.release_below(keep);
+        let oldest = self.log.oldest();
+        for shard in self.shards.values_mut() {
+            let next = shard
+                .unapplied
+                .back()
+                .map_or(shard.store.applied().position.index, |e| e.position.index)
+                + 1;
+            if shard.log_index.release_below(oldest, next)
+                && let Some(strategy) = &mut shard.strategy
+            {
+                strategy.released(shard.log_index.first);
+            }
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! One replica on this node: its strategy, its part of the log, its store, and the replies
+//! that wait for it.
+//!
+//! ```text
+//! entry appended ─▶ unapplied ── committed ─▶ store ─▶ waiting replies go out
+//!            └────▶ tip (at the primary)  ◀── forgets ──┘
+//! ```
+//!
+//! # Records in the shared log, in the stream of the shard's number + 1 (persisted)
+//! ```text
+//! 1 entry     model::entry
+//! 2 truncate  u64 LE: entries above it are forgotten
+//! 3 commit    u64 LE: entries up to it are known to be committed
+//! 4 reset     u64 LE: the store was copied up to it; every entry before this record is
+//!             forgotten
+//! ```
+
+use crate::{
+    request::{Request, Target},
+    tip::Tip,
+};
+use bytes::Bytes;
+use model::{Entry, EntryKind, KeyspaceId, Position, ShardId};
+use replication::strategy::{Recovered, Role, State, Strategy};
+use std::{collections::VecDeque, time::Duration};
+use storage::{
+    log::{Lsn, Record},
+    store::{Pressure, Rows, ShardStore},
+};
+
+pub(crate) const ENTRY: u8 = 1;
+pub(crate) const TRUNCATE: u8 = 2;
+pub(crate) const COMMIT: u8 = 3;
+pub(crate) const RESET: u8 = 4;
+
+/// A reply that goes out once everything up to `index` is in the store.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) index: u64,
+    pub(crate) since: Duration,
+    pub(crate) target: Target,
+    /// Whether something was appended for it.
+    pub(crate) wrote: bool,
+    pub(crate) what: WaitingFor,
+}
+
+#[derive(Debug)]
+pub(crate) enum WaitingFor {
+    /// The reply is known, and the position that it shows.
+    Reply(Bytes, Position),
+    /// The command is evaluated then.
+    Read(Box<Request>),
+}
+
+/// Where entries stand in the shared log: one mark every so often, so that a read starts near.
+#[derive(Debug, Default)]
+pub(crate) struct LogIndex {
+    /// (index of an entry, the log's position before it), both growing.
+    marks: VecDeque<(u64, Lsn)>,
+    /// The lowest index that the log still holds.
+    pub(crate) first: u64,
+}
+
+/// The shortest time that writers are slowed down by.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+/// Bytes of log between two marks.
+const MARK_BYTES: u64 = 64 << 10;
+
+impl LogIndex {
+    pub(crate) fn note(&mut self, index: u64, before: Lsn) {
+        if self.marks.is_empty() {
+            self.first = index;
+        }
+        if self
+            .marks
+            .back()
+            .is_none_or(|(_, at)| before.0 >= at.0 + MARK_BYTES)
+        {
+            self.marks.push_back((index, before));
+        }
+    }
+
+    pub(crate) fn truncate_after(&mut self, index: u64) {
+        while self.marks.back().is_some_and(|(i, _)| *i > index) {
+            self.marks.pop_back();
+        }
+    }
+
+    /// A position in the log at or before entry `index`.
+    pub(crate) fn before(&self, index: u64) -> Option<Lsn> {
+        let at = self.marks.partition_point(|(i, _)| *i <= index);
+        self.marks.get(at.checked_sub(1)?).map(|(_, lsn)| *lsn)
+    }
+
+    /// The log begins at `oldest` now. True if entries are gone.
+    pub(crate) fn release_below(&mut self, oldest: Lsn, next: u64) -> bool {
+        let before = self.first;
+        while self.marks.front().is_some_and(|(_, at)| *at < oldest) {
+            self.marks.pop_front();
+        }
+        self.first = self.marks.front().map_or(next, |(index, _)| *index);
+        self.first > before
+    }
+
+    pub(crate) fn reset(&mut self, next: u64) {
+        self.marks.clear();
+        self.first = next;
+    }
+}
+
+/// One replica.
+pub(crate) struct Shard<R: Rows> {
+    pub(crate) id: ShardId,
+    /// Whose it is, once the catalog has said so.
+    pub(crate) keyspace: Option<KeyspaceId>,
+    pub(crate) store: ShardStore<R>,
+    /// None until the catalog has said what to be.
+    pub(crate) strategy: Option<Box<dyn Strategy>>,
+    pub(crate) recovered: Recovered,
+    pub(crate) log_index: LogIndex,
+    /// Entries in the log that are not in the store yet.
+    pub(crate) unapplied: VecDeque<Entry>,
+    pub(crate) tip: Tip,
+    /// By index, ascending.
+    pub(crate) waiting: VecDeque<Waiting>,
+    /// Reads at a replica that lacks what their sessions have seen, and until when they wait.
+    pub(crate) readers: Vec<(Duration, Request)>,
+    /// The committed index that the log was told last.
+    pub(crate) commit_noted: u64,
+    pub(crate) pressure: Pressure,
+    /// No write is evaluated before this moment: the store is behind.
+    pub(crate) not_before: Duration,
+    /// Why the store can't write in the background, if it can't.
+    pub(crate) upkeep_error: Option<String>,
+    /// Why it stopped, if it did.
+    pub(crate) stopped: Option<String>,
+}
+
+impl<R: Rows> Shard<R> {
+    pub(crate) fn new(id: ShardId, store: ShardStore<R>) -> Self {
+        let applied = store.applied().clone();
+        let mut shard = Shard {
+            id,
+            keyspace: None,
+            strategy: None,
+            recovered: Recovered {
+                history: applied.history,
+                last: applied.position,
+                stamp: applied.stamp,
+                first_index: applied.position.index + 1,
+                commit: applied.position.index,
+                applied: applied.position.index,
+            },
+            log_index: LogIndex::default(),
+            unapplied: VecDeque::new(),
+            tip: Tip::default(),
+            waiting: VecDeque::new(),
+            readers: Vec::new(),
+            commit_noted: applied.position.index,
+            pressure: Pressure::default(),
+            not_before: Duration::ZERO,
+            upkeep_error: None,
+            stopped: None,
+            store,
+        };
+        shard.log_index.reset(applied.position.index + 1);
+        shard
+    }
+
+    /// Takes in a record of the log as it is replayed. `before` is where the record begins.
+    pub(crate) fn replay(&mut self, before: Lsn, record: Record) -> Result<(), String> {
+        let number = || {
+            let bytes: Option<[u8; 8]> = record.body.as_ref().try_into().ok();
+            bytes
+                .map(u64::from_le_bytes)
+                .ok_or_else(|| format!("record {} of shard {} is malformed", record.kind, self.id))
+        };
+        match record.kind {
+            ENTRY => {
+                let entry = Entry::decode(Bytes::copy_from_slice(&record.body))
+                    .map_err(|e| format!("log of shard {}: {e}", self.id))?;
+                self.replay_entry(before, entry)?;
+            }
+            TRUNCATE => {
+                let after = number()?;
+                if after < self.recovered.last.index {
+                    self.forget_after(after);
+                }
+            }
+            COMMIT => {
+                let commit = number()?;
+                self.recovered.commit = self.recovered.commit.max(commit);
+            }
+            RESET => {
+                let at = number()?;
+                // Either the copy was finished, and the store is at or above it; or the store
+                // says that it is still being filled, and is filled again.
+                self.unapplied.clear();
+                let applied = self.store.applied();
+                self.recovered.last = applied.position;
+                self.recovered.history = applied.history.clone();
+                self.log_index.reset(at.max(applied.position.index) + 1);
+            }
+            other => {
+                return Err(format!(
+                    "log of shard {}: record of kind {other}; a newer version wrote it: upgrade this node",
+                    self.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_entry(&mut self, before: Lsn, entry: Entry) -> Result<(), String> {
+        let index = entry.position.index;
+        let applied = self.store.applied().position.index;
+        if index > applied {
+            let next = self.unapplied.back().map_or(applied, |e| e.position.index) + 1;
+            if index != next {
+                return Err(format!(
+                    "log of shard {}: entry {} follows entry {}; remove the shard's data on this node, it is filled from another replica",
+                    self.id,
+                    entry.position,
+                    next - 1
+                ));
+            }
+            self.recovered.last = entry.position;
+            self.recovered.history.note(entry.position);
+            self.recovered.stamp = self.recovered.stamp.max(entry.last_stamp());
+            self.unapplied.push_back(entry);
+        }
+        self.log_index.note(index, before);
+        Ok(())
+    }
+
+    /// Forgets the entries above `index`.
+    pub(crate) fn forget_after(&mut self, index: u64) {
+        while self
+            .unapplied
+            .back()
+            .is_some_and(|e| e.position.index > index)
+        {
+            self.unapplied.pop_back();
+        }
+        self.log_index.truncate_after(index);
+        if self.strategy.is_none() {
+            let history = &mut self.recovered.history;
+            history.truncate_after(index);
+            self.recovered.last = Position {
+                epoch: history.epoch_at(index),
+                index,
+            };
+        }
+    }
+
+    /// What the log and the store hold together, once all records were replayed.
+    pub(crate) fn finish_replay(&mut self) {
+        let applied = self.store.applied().position.index;
+        if self.log_index.first > applied + 1 {
+            // Nothing but what the store already has was in the log.
+            self.log_index.reset(applied + 1);
+        }
+        self.recovered.first_index = self.log_index.first;
+        self.recovered.commit = self.recovered.commit.min(self.recovered.last.index);
+    }
+
+    /// The store's upkeep, after a batch and now and then: how much writers must slow down.
+    pub(crate) fn maintain(&mut self, now: model::Now) {
+        match self.store.maintain() {
+            Ok(pressure) => {
+                self.pressure = pressure;
+                let delay = Duration::from_micros(pressure.delay_us.into());
+                // Timers count milliseconds: less than one is not worth one.
+                if delay >= DELAY_MIN {
+                    self.not_before = now.monotonic + delay;
+                }
+                self.upkeep_error = None;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if self.upkeep_error.as_ref() != Some(&text) {
+                    tracing::warn!(shard = self.id.0, error = %text, "the store's upkeep fails");
+                }
+                self.upkeep_error = Some(text);
+            }
+        }
+    }
+
+    pub(crate) fn state(&self, now: model::Now) -> Option<State> {
+        self.strategy.as_ref().map(|s| s.state(now))
+    }
+
+    /// Whether it takes writes now.
+    pub(crate) fn is_primary(&self, now: model::Now) -> bool {
+        self.stopped.is_none() && self.state(now).is_some_and(|s| s.role == Role::Primary)
+    }
+
+    /// The position up to which its store can be read.
+    pub(crate) fn applied(&self) -> Position {
+        self.store.applied().position
+    }
+
+    /// Merges committed entries up to `upto` into the store and takes those that wait for
+    /// them. A digest entry ends a batch: its snapshot is as of exactly its position.
+    pub(crate) fn apply(&mut self, upto: u64) -> Result<Applied, String> {
+        let mut done = Applied::default();
+        while self
+            .unapplied
+            .front()
+            .is_some_and(|e| e.position.index <= upto)
+        {
+            let ready = self.unapplied.partition_point(|e| e.position.index <= upto);
+            let ends = self
+                .unapplied
+                .iter()
+                .take(ready)
+                .position(|e| e.kind == EntryKind::Digest);
+            let count = ends.map_or(ready, |at| at + 1);
+            let entries: Vec<Entry> = self.unapplied.drain(..count).collect();
+            self.store.apply(&entries).map_err(|e| e.to_string())?;
+            self.tip.applied(&entries);
+            if let (Some(_), Some(last)) = (ends, entries.last()) {
+                done.digests.push(last.clone());
+                // The rest follows once the snapshot is taken.
+                break;
+            }
+        }
+        done.more = self
+            .unapplied
+            .front()
+            .is_some_and(|e| e.position.index <= upto);
+        Ok(done)
+    }
+}
+
+/// What came of applying entries.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Digest entries whose position is the store's now (at most one).
+    pub(crate) digests: Vec<Entry>,
+    /// Whether committed entries are left.
+    pub(crate) more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_index_finds_a_place_at_or_before_an_entry() {
+        let mut index = LogIndex::default();
+        for i in 1..=100 {
+            index.note(i, Lsn(i * 10_000));
+        }
+        assert!(index.before(0).is_none());
+        assert_eq!(index.before(1), Some(Lsn(10_000)));
+        let near = index.before(50).unwrap();
+        assert!(near.0 <= 500_000 && near.0 + MARK_BYTES + 10_000 > 500_000);
+        assert!(index.release_below(Lsn(300_000), 101));
+        assert!(index.first > 30 && index.first < 45);
+        assert!(index.before(20).is_none());
+        index.truncate_after(60);
+        assert!(index.before(100).is_some_and(|lsn| lsn.0 <= 600_000));
+        assert!(index.release_below(Lsn(2_000_000), 61));
+        assert_eq!(index.first, 61);
+    }
+}

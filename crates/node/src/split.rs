@@ -1,0 +1,213 @@
+//! Commands whose keys lie in several shards: taken apart, evaluated shard by shard, and the
+//! replies put together. Atomic only within a shard.
+
+use crate::{
+    node::Node,
+    request::{Request, Target, own},
+};
+use bytes::{Bytes, BytesMut};
+use commands::{Fanout, Spec};
+use model::{KeyspaceId, Position, ShardId, slot};
+use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
+use std::collections::BTreeMap;
+use storage::store::Stores;
+
+/// One command that was split.
+#[derive(Debug)]
+struct Split {
+    conn: u64,
+    slot: u64,
+    version: Version,
+    fanout: Fanout,
+    /// The reply of each part, as it comes.
+    parts: Vec<Option<Bytes>>,
+    /// For Gather: which part, and which of its values, each key's value is.
+    places: Vec<(usize, usize)>,
+    /// For Scan: the cursor to go on from when the shard is through.
+    next_cursor: u64,
+    left: usize,
+}
+
+/// Every command that is split now.
+#[derive(Debug, Default)]
+pub(crate) struct Splits {
+    open: BTreeMap<u64, Split>,
+    next: u64,
+}
+
+impl Splits {
+    /// The client that a split command is for.
+    pub(crate) fn conn(&self, id: u64) -> Option<u64> {
+        self.open.get(&id).map(|s| s.conn)
+    }
+}
+
+impl<S: Stores> Node<S> {
+    /// Takes a client's command apart.
+    pub(crate) fn split(
+        &mut self,
+        conn: u64,
+        spec: &'static Spec,
+        args: &[&[u8]],
+        keyspace: KeyspaceId,
+    ) {
+        let Some(facts) = self.catalog.keyspaces.get(&keyspace) else {
+            return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
+        };
+        let mut parts: Vec<(ShardId, Vec<Bytes>)> = Vec::new();
+        let mut places = Vec::new();
+        let mut next_cursor = 0;
+        match spec.fanout {
+            Fanout::EveryShardSum | Fanout::EveryShardOk => {
+                parts.extend(facts.shards.iter().map(|id| (*id, own(args))));
+            }
+            Fanout::Scan => {
+                let cursor = args
+                    .get(1)
+                    .and_then(|c| commands::numbers::parse_cursor(c))
+                    .unwrap_or(0);
+                let from = ((cursor >> 48) as u16).min(slot::SLOTS - 1);
+                let Some(id) = self.catalog.shard_of_slot(keyspace, from) else {
+                    return self.answer_error(conn, "ERR invalid cursor");
+                };
+                let last = self.catalog.shards.get(&id).map_or(0, |s| s.slots.1);
+                if last + 1 < slot::SLOTS {
+                    next_cursor = u64::from(last + 1) << 48;
+                }
+                parts.push((id, own(args)));
+            }
+            _ => {
+                let step = usize::try_from(spec.step).unwrap_or(1).max(1);
+                for at in spec.key_positions(args.len()) {
+                    let Some(id) = self.catalog.shard_of_key(keyspace, args[at]) else {
+                        return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
+                    };
+                    let part = parts.iter().position(|(p, _)| *p == id).unwrap_or_else(|| {
+                        parts.push((id, own(&args[..1])));
+                        parts.len() - 1
+                    });
+                    let end = (at + step).min(args.len());
+                    places.push((part, (parts[part].1.len() - 1) / step));
+                    parts[part].1.extend(own(&args[at..end]));
+                }
+            }
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let slot = session.reserve();
+        let version = session.version;
+        let read_from = session.read_from(spec);
+        let seen: Vec<Position> = parts.iter().map(|(id, _)| session.seen.get(*id)).collect();
+        self.splits.next += 1;
+        let id = self.splits.next;
+        self.splits.open.insert(
+            id,
+            Split {
+                conn,
+                slot,
+                version,
+                fanout: spec.fanout,
+                left: parts.len(),
+                parts: vec![None; parts.len()],
+                places,
+                next_cursor,
+            },
+        );
+        for (part, ((shard, args), seen)) in parts.into_iter().zip(seen).enumerate() {
+            self.route(Request {
+                target: Target::Part { split: id, part },
+                spec,
+                args,
+                keyspace,
+                shard,
+                seen,
+                version,
+                since: self.now.monotonic,
+                read_from,
+            });
+        }
+    }
+
+    /// One part was answered.
+    pub(crate) fn part_done(
+        &mut self,
+        id: u64,
+        part: usize,
+        shard: ShardId,
+        position: Position,
+        reply: Bytes,
+    ) {
+        let Some(split) = self.splits.open.get_mut(&id) else {
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&split.conn)
+            && position.index > 0
+        {
+            session.seen.advance(shard, position);
+        }
+        match split.parts.get_mut(part) {
+            Some(place @ None) => *place = Some(reply),
+            _ => return,
+        }
+        split.left -= 1;
+        if split.left > 0 {
+            return;
+        }
+        if let Some(split) = self.splits.open.remove(&id) {
+            let target = Target::Client {
+                conn: split.conn,
+                slot: split.slot,
+            };
+            let reply = put_together(&split);
+            self.deliver(&target, ShardId(0), Position::ZERO, reply);
+        }
+    }
+}
+
+/// The reply of the whole: the first error of a part, or what the parts make together.
+fn put_together(split: &Split) -> Bytes {
+    let mut frames = Vec::new();
+    for part in split.parts.iter().flatten() {
+        let mut input = BytesMut::from(part.as_ref());
+        match FrameDecoder::new(FrameLimits::default()).decode(&mut input) {
+            Ok(Some(frame)) if frame.as_error().is_none() => frames.push(frame),
+            // An error, or what nobody can read, is passed on as it is.
+            _ => return part.clone(),
+        }
+    }
+    let mut reply = BytesMut::new();
+    let mut out = Encoder::new(split.version, &mut reply);
+    match split.fanout {
+        Fanout::Sum | Fanout::EveryShardSum => {
+            out.integer(frames.iter().filter_map(Frame::as_integer).sum());
+        }
+        Fanout::Gather => {
+            out.array(split.places.len());
+            for (part, at) in &split.places {
+                match frames
+                    .get(*part)
+                    .and_then(Frame::as_values)
+                    .and_then(|values| values.get(*at))
+                {
+                    Some(value) => value.encode_to(&mut out),
+                    None => out.null(),
+                }
+            }
+        }
+        Fanout::Scan => {
+            let values = frames.first().and_then(Frame::as_values).unwrap_or(&[]);
+            out.array(2);
+            match values.first().and_then(Frame::as_bytes) {
+                Some(cursor) if cursor.as_ref() != b"0" => out.bulk(cursor),
+                _ => out.bulk(split.next_cursor.to_string()),
+            }
+            match values.get(1) {
+                Some(keys) => keys.encode_to(&mut out),
+                None => out.array(0),
+            }
+        }
+        _ => out.ok(),
+    }
+    reply.freeze()
+}

@@ -1,0 +1,344 @@
+//! The tip: what is committed, and on top of it the shard's own entries still in flight.
+//!
+//! Commands that write are evaluated against the tip, so that a hot counter is not limited to
+//! one increment a round trip. Only the overlay lives here; a key leaves it once the entry
+//! that touched it last is in the store.
+
+use bytes::Bytes;
+use commands::{View, ViewError};
+use model::{
+    Entry, EntryKind, Op, Stamp,
+    codec::Malformed,
+    mutation::{Header, KeyKind, Ops},
+};
+use std::collections::BTreeMap;
+use storage::store::{Rows, ShardStore, StoreError};
+
+/// A key as the entries in flight leave it.
+#[derive(Debug)]
+struct PendingKey {
+    /// None: there is no row.
+    header: Option<Header>,
+    /// The value, if it is a string that was written in flight.
+    string: Option<Bytes>,
+    /// Fields written (Some) or removed (None) in flight.
+    fields: BTreeMap<Bytes, Option<Bytes>>,
+    /// Whether the cells in the store are out of sight.
+    hides_store: bool,
+    /// The last entry that touched it.
+    index: u64,
+}
+
+/// The overlay of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Tip {
+    keys: BTreeMap<Bytes, PendingKey>,
+    /// The entry that cleared the shard, if one is in flight: nothing in the store counts.
+    cleared: Option<u64>,
+}
+
+fn view_error(error: StoreError) -> ViewError {
+    ViewError::new(error.to_string())
+}
+
+impl Tip {
+    /// Forgets everything, as when what was in flight is lost.
+    pub(crate) fn reset(&mut self) {
+        *self = Tip::default();
+    }
+
+    /// Takes in an entry that was just appended.
+    pub(crate) fn append<R: Rows>(
+        &mut self,
+        entry: &Entry,
+        store: &ShardStore<R>,
+    ) -> Result<(), ViewError> {
+        if entry.kind != EntryKind::Mutation {
+            return Ok(());
+        }
+        let index = entry.position.index;
+        let malformed = |e: Malformed| ViewError::new(format!("own entry {}: {e}", entry.position));
+        for (n, op) in Ops::new(entry.payload()).enumerate() {
+            let stamp = Stamp(entry.stamp.0 + n as u64);
+            self.op(op.map_err(malformed)?, stamp, index, store)?;
+        }
+        Ok(())
+    }
+
+    fn op<R: Rows>(
+        &mut self,
+        op: Op,
+        stamp: Stamp,
+        index: u64,
+        store: &ShardStore<R>,
+    ) -> Result<(), ViewError> {
+        match op {
+            Op::PutString {
+                key,
+                mut header,
+                value,
+                ..
+            } => {
+                let pending = self.touch(key, index, store)?;
+                pending.inherit(&mut header);
+                pending.header = Some(header);
+                pending.string = Some(value);
+                pending.fields.clear();
+                pending.hides_store = true;
+            }
+            Op::SetFields {
+                key,
+                header,
+                fields,
+                ..
+            } => {
+                let pending = self.touch(key, index, store)?;
+                if let Some(mut header) = header {
+                    pending.inherit(&mut header);
+                    pending.header = Some(header);
+                }
+                pending.string = None;
+                for (field, value) in fields {
+                    pending.fields.insert(field, Some(value));
+                }
+            }
+            Op::RemoveFields {
+                key,
+                header,
+                fields,
+            } => {
+                let pending = self.touch(key, index, store)?;
+                if header.is_some() {
+                    pending.header = header;
+                }
+                for field in fields {
+                    pending.fields.insert(field, None);
+                }
+            }
+            Op::SetHeader { key, header } => {
+                self.touch(key, index, store)?.header = Some(header);
+            }
+            Op::Delete { key, tombstone, .. } => {
+                let pending = self.touch(key, index, store)?;
+                pending.header = tombstone.then_some(Header {
+                    deleted: stamp,
+                    ..Header::new(KeyKind::Tombstone)
+                });
+                pending.string = None;
+                pending.fields.clear();
+                pending.hides_store = true;
+            }
+            Op::Clear => {
+                self.keys.clear();
+                self.cleared = Some(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// The overlay of `key`, begun with the header that counts now.
+    fn touch<R: Rows>(
+        &mut self,
+        key: Bytes,
+        index: u64,
+        store: &ShardStore<R>,
+    ) -> Result<&mut PendingKey, ViewError> {
+        if !self.keys.contains_key(&key) {
+            let cleared = self.cleared.is_some();
+            let header = if cleared {
+                None
+            } else {
+                store.header(&key).map_err(view_error)?
+            };
+            let fresh = PendingKey {
+                header,
+                string: None,
+                fields: BTreeMap::new(),
+                hides_store: cleared,
+                index,
+            };
+            self.keys.insert(key.clone(), fresh);
+        }
+        match self.keys.get_mut(&key) {
+            Some(pending) => {
+                pending.index = index;
+                Ok(pending)
+            }
+            None => Err(ViewError::new("the tip lost a key it was given")),
+        }
+    }
+
+    /// Entries are in the store: what they touched last is read from there again.
+    pub(crate) fn applied(&mut self, entries: &[Entry]) {
+        if self.keys.is_empty() && self.cleared.is_none() {
+            return;
+        }
+        for entry in entries {
+            let index = entry.position.index;
+            if self.cleared.is_some_and(|at| at <= index) {
+                self.cleared = None;
+            }
+            if entry.kind != EntryKind::Mutation {
+                continue;
+            }
+            for op in Ops::new(entry.payload()).flatten() {
+                let (Op::PutString { key, .. }
+                | Op::SetFields { key, .. }
+                | Op::RemoveFields { key, .. }
+                | Op::SetHeader { key, .. }
+                | Op::Delete { key, .. }) = op
+                else {
+                    continue;
+                };
+                if self.keys.get(&key).is_some_and(|p| p.index <= index) {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+impl PendingKey {
+    /// A header written over a tombstone keeps what that covers.
+    fn inherit(&self, header: &mut Header) {
+        if let Some(old) = &self.header {
+            header.deleted = header.deleted.max(old.deleted);
+        }
+    }
+}
+
+/// Reads what is committed.
+pub(crate) struct Committed<'a, R: Rows>(pub(crate) &'a ShardStore<R>);
+
+impl<R: Rows> View for Committed<'_, R> {
+    fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError> {
+        self.0.header(key).map_err(view_error)
+    }
+
+    fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError> {
+        if let Some(found) = self.0.string(key).map_err(view_error)? {
+            return Ok(Some(found));
+        }
+        Ok(self.header(key)?.map(|header| (header, Bytes::new())))
+    }
+
+    fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        self.0.field(key, header, field).map_err(view_error)
+    }
+
+    fn fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), ViewError> {
+        let mut all = |field: &[u8], value: &[u8]| {
+            visit(field, value);
+            true
+        };
+        self.0.fields(key, header, &mut all).map_err(view_error)
+    }
+
+    fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Header),
+    ) -> Result<u64, ViewError> {
+        self.0.scan(cursor, count, visit).map_err(view_error)
+    }
+
+    fn key_count(&self) -> Result<u64, ViewError> {
+        Ok(self.0.key_count())
+    }
+}
+
+/// Reads the tip.
+pub(crate) struct AtTip<'a, R: Rows> {
+    pub(crate) tip: &'a Tip,
+    pub(crate) store: &'a ShardStore<R>,
+}
+
+impl<R: Rows> AtTip<'_, R> {
+    /// What the store says, if it counts at all.
+    fn below(&self) -> Option<Committed<'_, R>> {
+        self.tip.cleared.is_none().then_some(Committed(self.store))
+    }
+}
+
+impl<R: Rows> View for AtTip<'_, R> {
+    fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError> {
+        if let Some(pending) = self.tip.keys.get(key) {
+            return Ok(pending.header);
+        }
+        self.below().map_or(Ok(None), |store| store.header(key))
+    }
+
+    fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError> {
+        let Some(pending) = self.tip.keys.get(key) else {
+            return self.below().map_or(Ok(None), |store| store.string(key));
+        };
+        let Some(header) = pending.header else {
+            return Ok(None);
+        };
+        if let Some(value) = &pending.string {
+            return Ok(Some((header, value.clone())));
+        }
+        if header.kind == KeyKind::String && !pending.hides_store {
+            let found = self.store.string(key).map_err(view_error)?;
+            let value = found.map_or_else(Bytes::new, |(_, value)| value);
+            return Ok(Some((header, value)));
+        }
+        Ok(Some((header, Bytes::new())))
+    }
+
+    fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        if let Some(pending) = self.tip.keys.get(key) {
+            if let Some(own) = pending.fields.get(field) {
+                return Ok(own.clone());
+            }
+            if pending.hides_store {
+                return Ok(None);
+            }
+        }
+        self.below()
+            .map_or(Ok(None), |store| store.field(key, header, field))
+    }
+
+    fn fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), ViewError> {
+        let pending = self.tip.keys.get(key);
+        if pending.is_none_or(|p| !p.hides_store)
+            && let Some(store) = self.below()
+        {
+            store.fields(key, header, &mut |field, value| {
+                if pending.is_none_or(|p| !p.fields.contains_key(field)) {
+                    visit(field, value);
+                }
+            })?;
+        }
+        for (field, value) in pending.iter().flat_map(|p| &p.fields) {
+            if let Some(value) = value {
+                visit(field, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Header),
+    ) -> Result<u64, ViewError> {
+        Committed(self.store).scan(cursor, count, visit)
+    }
+
+    fn key_count(&self) -> Result<u64, ViewError> {
+        Committed(self.store).key_count()
+    }
+}
