@@ -1,0 +1,378 @@
+//! A client's connection: bytes in, commands to the host, replies out.
+//!
+//! All complete commands of one read are handed over before any reply is written, so pipelined
+//! commands cost one read and one write. A client that may not go on (its host says so: it
+//! waits, or doesn't take its replies) is neither read nor decoded, and TCP holds it back.
+//! Interest in writing exists only while the socket takes no more. A client that closes its
+//! sending side is gone, as in Redis, but replies that are ready are written first.
+
+use crate::{
+    clock,
+    core::Core,
+    host::{ConnId, Host},
+};
+use bytes::{Buf, BytesMut};
+use resp::request::RequestDecoder;
+use rustix::net::{Shutdown, shutdown, sockopt};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+    task::{spawn_local, yield_now},
+    time::timeout,
+};
+
+/// Commands that one client may run before the others have a turn.
+const COMMANDS_PER_TURN_MAX: usize = 1024;
+/// Up to so many arguments a command needs no memory of its own.
+const ARGS_INLINE: usize = 16;
+/// How long a connection that is being closed may take its last bytes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what a closed client still sends is read away, so that the kernel doesn't
+/// answer it with a reset that would destroy our last reply.
+const LINGER: Duration = Duration::from_secs(1);
+/// Bytes read away at once.
+const LINGER_READ_LEN: usize = 16 << 10;
+/// Wait after a failed accept: it is mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection's writing side and state.
+pub(crate) struct Client {
+    id: ConnId,
+    writer: OwnedWriteHalf,
+    /// A task waits for the socket to take more.
+    writing: Cell<bool>,
+    /// To be closed once the output is written; no more commands.
+    closing: Cell<bool>,
+    /// The host knows it no more.
+    gone: Cell<bool>,
+    /// The reading side waits until it may go on.
+    paused: Cell<bool>,
+    resumed: Notify,
+    /// Wakes the reading side while it waits for bytes.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Accepts clients for as long as the node runs.
+pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
+    let mut next = 0;
+    loop {
+        let (stream, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a client");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if core.clients.borrow().len() >= core.limits.max_clients {
+            // One small write into an empty socket buffer; if it fails the client learns less.
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            continue;
+        }
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%addr, %error, "the client was gone at once");
+            continue;
+        }
+        next += 1;
+        spawn_local(serve(core.clone(), stream, addr, ConnId(next)));
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A client whose machine vanished is noticed, as in Redis.
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(300))?;
+    Ok(())
+}
+
+async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, id: ConnId) {
+    let (reader, writer) = stream.into_split();
+    let client = Rc::new(Client {
+        id,
+        writer,
+        writing: Cell::new(false),
+        closing: Cell::new(false),
+        gone: Cell::new(false),
+        paused: Cell::new(false),
+        resumed: Notify::new(),
+        waker: RefCell::new(None),
+    });
+    core.clients.borrow_mut().insert(id, client.clone());
+    core.host
+        .borrow_mut()
+        .client_connected(id, addr, clock::now());
+    let mut connection = Connection {
+        decoder: RequestDecoder::new(core.limits.resp()),
+        pending: BytesMut::new(),
+        more: false,
+        broken: false,
+        reader,
+        client: client.clone(),
+        core: core.clone(),
+    };
+    if let Err(error) = connection.run().await {
+        tracing::debug!(%addr, %error, "a client's connection broke");
+    }
+    // Replies to its last commands may be ready: a client may say all it has to and close.
+    core.take_turn();
+    if client.closing.get() {
+        connection.linger().await;
+    }
+    client.gone.set(true);
+    client.shut(Shutdown::Both);
+    core.clients.borrow_mut().remove(&id);
+    core.host.borrow_mut().client_disconnected(id, clock::now());
+    core.turn.notify_one();
+}
+
+/// A connection's reading side.
+struct Connection<H: Host> {
+    core: Rc<Core<H>>,
+    client: Rc<Client>,
+    reader: OwnedReadHalf,
+    decoder: RequestDecoder,
+    /// What was read and not consumed: mostly empty.
+    pending: BytesMut,
+    /// `pending` may hold a complete command.
+    more: bool,
+    /// It sent what isn't RESP: nothing more is read until the host closes it.
+    broken: bool,
+}
+
+impl<H: Host> Connection<H> {
+    /// Until the client closes, or is closed.
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            while !self.client.closing.get() && (self.broken || !self.accepts()) {
+                self.client.paused.set(true);
+                self.client.resumed.notified().await;
+            }
+            self.client.paused.set(false);
+            if self.client.closing.get() {
+                return Ok(());
+            }
+            if self.more {
+                let mut input = std::mem::take(&mut self.pending);
+                let consumed = self.handle(&input);
+                input.advance(consumed);
+                if !input.is_empty() {
+                    self.pending = input;
+                }
+                if self.more {
+                    // The others' turn.
+                    yield_now().await;
+                }
+            } else if poll_fn(|cx| self.poll_read(cx)).await? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads into the shared buffer and handles what came, all in one poll, so that no other
+    /// task can use the buffer in between. What isn't consumed moves to `pending`.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.client.closing.get() {
+            return Poll::Ready(Ok(0));
+        }
+        let core = self.core.clone();
+        let mut scratch = core.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        if Pin::new(&mut self.reader)
+            .poll_read(cx, &mut buffer)?
+            .is_pending()
+        {
+            self.client.waker.replace(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        let input = buffer.filled();
+        if self.pending.is_empty() {
+            let consumed = self.handle(input);
+            let rest = input.get(consumed..).unwrap_or_default();
+            self.pending.extend_from_slice(rest);
+        } else {
+            self.pending.extend_from_slice(input);
+            self.more = !input.is_empty();
+        }
+        Poll::Ready(Ok(input.len()))
+    }
+
+    fn accepts(&self) -> bool {
+        !self.core.draining.get() && self.core.host.borrow_mut().client_accepts(self.client.id)
+    }
+
+    /// Hands over the complete commands at the front of `input`; how many bytes they were.
+    /// Sets `more` where it stopped before it had seen all of them.
+    fn handle(&mut self, input: &[u8]) -> usize {
+        let id = self.client.id;
+        let now = clock::now();
+        let mut host = self.core.host.borrow_mut();
+        let mut at = 0;
+        self.more = false;
+        for count in 0.. {
+            let rest = input.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            if count == COMMANDS_PER_TURN_MAX
+                || self.core.draining.get()
+                || !host.client_accepts(id)
+            {
+                self.more = true;
+                break;
+            }
+            match self.decoder.decode(rest) {
+                Ok(None) => break,
+                Ok(Some(request)) => {
+                    let args = self.decoder.args(rest);
+                    if request.arg_count > ARGS_INLINE {
+                        host.client_command(id, &args.collect::<Vec<_>>(), now);
+                    } else if request.arg_count > 0 {
+                        let mut few = [&[][..]; ARGS_INLINE];
+                        for (place, arg) in few.iter_mut().zip(args) {
+                            *place = arg;
+                        }
+                        host.client_command(id, &few[..request.arg_count], now);
+                    }
+                    at += request.consumed;
+                }
+                Err(error) => {
+                    // Nothing behind it can be understood. The host queues the error behind
+                    // the replies still to come, and then asks for the close.
+                    host.client_protocol_error(id, &error.line(), now);
+                    at = input.len();
+                    self.broken = true;
+                    break;
+                }
+            }
+        }
+        self.core.turn.notify_one();
+        at
+    }
+
+    /// Waits until the output is written and the sending side shut, then reads away what the
+    /// client still sends.
+    async fn linger(&mut self) {
+        let finish = async {
+            while self.client.writing.get() {
+                self.client.resumed.notified().await;
+            }
+            self.client.shut(Shutdown::Write);
+        };
+        if timeout(CLOSE_TIMEOUT, finish).await.is_err() {
+            return;
+        }
+        let drain = async {
+            loop {
+                self.pending.clear();
+                self.pending.reserve(LINGER_READ_LEN);
+                if !matches!(self.reader.read_buf(&mut self.pending).await, Ok(n) if n > 0) {
+                    return;
+                }
+            }
+        };
+        // Long enough or not, it is closed now.
+        let _ = timeout(LINGER, drain).await;
+    }
+}
+
+impl Client {
+    /// Writes what the socket takes of the client's output; the rest stays where it is, and a
+    /// task goes on as soon as the socket takes more.
+    pub(crate) fn write<H: Host>(self: &Rc<Self>, core: &Rc<Core<H>>, host: &mut H) {
+        if self.gone.get() {
+            return;
+        }
+        let output = host.client_output(self.id);
+        if !self.writing.get() {
+            match self.write_some(output) {
+                Ok(true) if self.paused.get() => self.resume(),
+                Ok(true) => {}
+                Ok(false) => {
+                    self.writing.set(true);
+                    spawn_local(self.clone().write_rest(core.clone()));
+                }
+                Err(_) => return self.abort(),
+            }
+        }
+        let len = output.len();
+        if len > core.limits.output_bytes_max {
+            tracing::warn!(
+                conn = self.id.0,
+                len,
+                "a client doesn't take its replies: closed"
+            );
+            output.clear();
+            self.abort();
+        }
+    }
+
+    /// Whether all of it was written.
+    fn write_some(&self, output: &mut BytesMut) -> io::Result<bool> {
+        while !output.is_empty() {
+            match self.writer.try_write(output) {
+                Ok(written) if written == output.len() => output.clear(),
+                Ok(written) => output.advance(written),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn write_rest<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
+        while self.writer.writable().await.is_ok() && !self.gone.get() {
+            match self.write_some(core.host.borrow_mut().client_output(self.id)) {
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(_) => {
+                    self.abort();
+                    break;
+                }
+            }
+        }
+        self.writing.set(false);
+        self.resume();
+    }
+
+    /// The reading side looks again whether it may go on.
+    pub(crate) fn resume(&self) {
+        self.resumed.notify_one();
+    }
+
+    /// No more commands; the connection ends when its output is written.
+    pub(crate) fn close_after_output(&self) {
+        if !self.closing.replace(true) {
+            self.resume();
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Ends the connection, whatever is still to be written.
+    fn abort(&self) {
+        self.closing.set(true);
+        self.shut(Shutdown::Both);
+        self.resume();
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // It fails only if the other side was quicker.
+        let _ = shutdown(self.writer.as_ref(), how);
+    }
+}

@@ -1,0 +1,396 @@
+//! `node.toml`: how a node is started. What all nodes of a cluster must agree on stands in
+//! `[cluster]`; the rest each process chooses for itself.
+//!
+//! ```toml
+//! id = "us-1"
+//! region = "us"
+//! zone = "us-a"
+//! client_addr = "127.0.0.1:7001"
+//! peer_addr = "127.0.0.1:7101"
+//! http_addr = "127.0.0.1:7201"
+//! data_dir = "/var/lib/quire"
+//! fsync = "always"                 # or "os", or a number of milliseconds
+//!
+//! [cluster]                        # the same on every node
+//! name = "social"
+//! control_voters = ["us-1"]
+//!
+//! [[cluster.peers]]                # the nodes it starts with, this one included or not
+//! id = "us-1"
+//! region = "us"
+//! peer_addr = "127.0.0.1:7101"
+//!
+//! [limits]                         # all may be left out
+//! max_clients = 10000
+//!
+//! [wan]                            # emulated links; not for production
+//! links = "reference"              # or "none", or a file as in `wan::base`
+//! ```
+
+use model::{NodeId, Region};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use wan::{Base, Links};
+
+/// A node's configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The node's name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where within the region.
+    pub zone: String,
+    /// Where clients reach it.
+    pub client_addr: SocketAddr,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+    /// Where people and monitoring reach it: `/health`.
+    pub http_addr: SocketAddr,
+    /// What it keeps, in a directory of its own.
+    pub data_dir: PathBuf,
+    /// When the log is made durable.
+    #[serde(default)]
+    pub fsync: Fsync,
+    /// What all nodes must agree on.
+    pub cluster: Cluster,
+    /// What the process may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Emulated links; none in production.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wan: Option<Wan>,
+}
+
+/// What all nodes of a cluster must agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Its name; nodes of another cluster are refused.
+    pub name: String,
+    /// Who holds the catalog.
+    pub control_voters: Vec<NodeId>,
+    /// The nodes it starts with.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
+}
+
+/// A node to begin with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+}
+
+/// When the log is made durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "FsyncText", into = "FsyncText")]
+pub enum Fsync {
+    /// Before a write is acknowledged.
+    #[default]
+    Always,
+    /// When the operating system likes: an outage of power loses acknowledged writes.
+    Os,
+    /// Every so many milliseconds: an outage of power loses that much.
+    EveryMs(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum FsyncText {
+    Word(String),
+    Ms(u32),
+}
+
+impl TryFrom<FsyncText> for Fsync {
+    type Error = String;
+    fn try_from(text: FsyncText) -> Result<Self, String> {
+        match text {
+            FsyncText::Word(word) if word == "always" => Ok(Fsync::Always),
+            FsyncText::Word(word) if word == "os" => Ok(Fsync::Os),
+            FsyncText::Ms(ms) if ms > 0 => Ok(Fsync::EveryMs(ms)),
+            _ => Err("fsync: use \"always\", \"os\" or a number of milliseconds above 0".into()),
+        }
+    }
+}
+
+impl From<Fsync> for FsyncText {
+    fn from(fsync: Fsync) -> Self {
+        match fsync {
+            Fsync::Always => FsyncText::Word("always".into()),
+            Fsync::Os => FsyncText::Word("os".into()),
+            Fsync::EveryMs(ms) => FsyncText::Ms(ms),
+        }
+    }
+}
+
+/// What the process may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Clients at once.
+    pub max_clients: usize,
+    /// Memory for values that were read lately, in bytes, for each shard.
+    pub cache_bytes: usize,
+    /// Replies that a client has not taken; more closes it.
+    pub output_bytes_max: usize,
+    /// One argument of a command.
+    pub bulk_bytes_max: usize,
+    /// One command in all.
+    pub command_bytes_max: usize,
+    /// What waits to be sent to one peer; more resets the link.
+    pub peer_queue_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_clients: 10_000,
+            cache_bytes: 256 << 20,
+            output_bytes_max: 256 << 20,
+            bulk_bytes_max: 512 << 20,
+            command_bytes_max: 1 << 30,
+            peer_queue_bytes_max: 256 << 20,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn resp(&self) -> resp::Limits {
+        resp::Limits {
+            bulk_len_max: self.bulk_bytes_max,
+            frame_len_max: self.command_bytes_max,
+            ..resp::Limits::default()
+        }
+    }
+}
+
+/// Emulated links.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wan {
+    /// `reference`, `none`, or the path of a file of latencies.
+    pub links: String,
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file can't be read.
+    #[error("{file}: {source}")]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It isn't TOML, or a field is missing, unknown or of the wrong kind.
+    #[error("{file}: {what}")]
+    Format {
+        /// Which file.
+        file: PathBuf,
+        /// What and where.
+        what: String,
+    },
+    /// A field has a value that can't be used.
+    #[error("{file}: {field}: {what}")]
+    Field {
+        /// Which file.
+        file: PathBuf,
+        /// Which field, as in `cluster.peers`.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks `file`.
+    ///
+    /// # Errors
+    /// Each names the file and the field.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = read(file)?;
+        let config: Config = toml::from_str(&text).map_err(|e| ConfigError::Format {
+            file: file.to_owned(),
+            what: e.to_string(),
+        })?;
+        config.check(file)?;
+        Ok(config)
+    }
+
+    /// The emulated links that it asks for. A path is taken from where the process runs.
+    pub fn links(&self) -> Result<Links, ConfigError> {
+        let Some(wan) = &self.wan else {
+            return Ok(Links::absent());
+        };
+        let base = match wan.links.as_str() {
+            "reference" => Base::reference(),
+            "none" => Base::none(),
+            path => {
+                let file = Path::new(path);
+                Base::from_toml(&read(file)?).map_err(|e| ConfigError::Format {
+                    file: file.to_owned(),
+                    what: e.to_string(),
+                })?
+            }
+        };
+        Ok(Links::new(base))
+    }
+
+    fn check(&self, file: &Path) -> Result<(), ConfigError> {
+        let wrong = |field, what: String| {
+            Err(ConfigError::Field {
+                file: file.to_owned(),
+                field,
+                what,
+            })
+        };
+        let name = &self.cluster.name;
+        if NodeId::new(name).is_err() {
+            return wrong(
+                "cluster.name",
+                format!("'{name}' is not valid: use 1 to 64 of a-z, 0-9, '-' and '_'"),
+            );
+        }
+        if self.zone.is_empty() || self.zone.len() > 64 || self.zone.contains(char::is_control) {
+            return wrong("zone", "use 1 to 64 characters".into());
+        }
+        let mut known = BTreeSet::from([&self.id]);
+        let mut listed = BTreeSet::new();
+        for peer in &self.cluster.peers {
+            known.insert(&peer.id);
+            if !listed.insert(&peer.id) {
+                return wrong("cluster.peers", format!("'{}' stands there twice", peer.id));
+            }
+            let same = peer.region == self.region && peer.peer_addr == self.peer_addr;
+            if peer.id == self.id && !same {
+                return wrong(
+                    "cluster.peers",
+                    format!(
+                        "'{}' is this node, with another region or peer_addr",
+                        peer.id
+                    ),
+                );
+            }
+        }
+        let voters: BTreeSet<_> = self.cluster.control_voters.iter().collect();
+        if voters.is_empty() || voters.len() != self.cluster.control_voters.len() {
+            return wrong(
+                "cluster.control_voters",
+                "name each voter once, at least one".into(),
+            );
+        }
+        if let Some(stranger) = voters.difference(&known).next() {
+            return wrong(
+                "cluster.control_voters",
+                format!("'{stranger}' is not among cluster.peers"),
+            );
+        }
+        for (field, value) in [
+            ("limits.max_clients", self.limits.max_clients),
+            ("limits.output_bytes_max", self.limits.output_bytes_max),
+            ("limits.bulk_bytes_max", self.limits.bulk_bytes_max),
+            ("limits.command_bytes_max", self.limits.command_bytes_max),
+            (
+                "limits.peer_queue_bytes_max",
+                self.limits.peer_queue_bytes_max,
+            ),
+        ] {
+            if value == 0 {
+                return wrong(field, "use a number above 0".into());
+            }
+        }
+        self.links().map(drop)
+    }
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|source| ConfigError::Read {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+id = "us-1"
+region = "us"
+zone = "us-a"
+client_addr = "127.0.0.1:7001"
+peer_addr = "127.0.0.1:7101"
+http_addr = "127.0.0.1:7201"
+data_dir = "/tmp/x"
+fsync = 10
+[cluster]
+name = "demo"
+control_voters = ["us-1"]
+[[cluster.peers]]
+id = "eu-1"
+region = "eu"
+peer_addr = "127.0.0.1:7102"
+[limits]
+max_clients = 5
+[wan]
+links = "reference"
+"#;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(&file).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_good_file_is_read_and_written_back() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.fsync, Fsync::EveryMs(10));
+        assert_eq!(config.limits.max_clients, 5);
+        assert!(!config.links().unwrap().is_absent());
+        assert_eq!(load(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_field() {
+        for (from, to, named) in [
+            ("zone = \"us-a\"", "zone = \"\"", "zone"),
+            ("fsync = 10", "fsync = 0", "fsync"),
+            ("fsync = 10", "fsynk = 10", "fsynk"),
+            ("region = \"us\"", "region = \"US\"", "region"),
+            (
+                "voters = [\"us-1\"]",
+                "voters = [\"us-9\"]",
+                "cluster.control_voters",
+            ),
+            (
+                "voters = [\"us-1\"]",
+                "voters = []",
+                "cluster.control_voters",
+            ),
+            ("id = \"eu-1\"", "id = \"us-1\"", "cluster.peers"),
+            ("name = \"demo\"", "name = \"\"", "cluster.name"),
+            ("max_clients = 5", "max_clients = 0", "limits.max_clients"),
+            ("max_clients = 5", "max_client = 5", "max_client"),
+            ("\"reference\"", "\"/no/such/file\"", "/no/such/file"),
+        ] {
+            let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(named), "{named}: {error}");
+            assert!(error.contains(".toml") || named.starts_with('/'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One node's host, its connections, and the turn: what happens after every batch of inputs.
+//!
+//! ```text
+//! sockets readable ─▶ tasks read, hand over commands and messages ─▶ ask for a turn
+//!                                                                       │
+//!     turn (once, after all tasks that were ready):  flush → sync thread, if idle
+//!                                                    effects: write replies, queue messages
+//! ```
+//!
+//! Everything runs on one thread. The host is borrowed for one call or one batch, never
+//! across an await.
+
+use crate::{
+    client::Client,
+    clock,
+    config::Limits,
+    host::{ConnId, Effect, Host},
+    peer::{incoming::Session, link::Link},
+    sync::SyncThread,
+};
+use model::NodeId;
+use rustc_hash::FxHashMap;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// What one read of a socket takes at most, in bytes.
+const SCRATCH_LEN: usize = 64 << 10;
+
+/// What all tasks of a node share.
+pub(crate) struct Core<H: Host> {
+    pub(crate) host: RefCell<H>,
+    pub(crate) id: NodeId,
+    pub(crate) cluster: String,
+    pub(crate) limits: Limits,
+    pub(crate) clients: RefCell<FxHashMap<ConnId, Rc<Client>>>,
+    pub(crate) links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
+    /// The current link of each peer to us.
+    pub(crate) sessions: RefCell<BTreeMap<NodeId, Rc<Session>>>,
+    /// Where clients' bytes are read first; an idle client needs no buffer.
+    pub(crate) scratch: RefCell<Box<[u8]>>,
+    pub(crate) sync: SyncThread<H>,
+    /// Until when the waking task sleeps, by the monotonic clock.
+    pub(crate) sleeps_until: Cell<Duration>,
+    /// It is to wake earlier.
+    pub(crate) rearm: Notify,
+    /// Someone asks for a turn.
+    pub(crate) turn: Notify,
+    /// Set once: commands are no longer taken.
+    pub(crate) draining: Cell<bool>,
+    /// Why the node must stop.
+    pub(crate) fatal: RefCell<Option<String>>,
+    /// `fatal` was set.
+    pub(crate) stop: Notify,
+}
+
+impl<H: Host> Core<H> {
+    pub(crate) fn new(
+        host: H,
+        id: NodeId,
+        cluster: String,
+        limits: Limits,
+        sync: SyncThread<H>,
+    ) -> Rc<Self> {
+        Rc::new(Core {
+            host: RefCell::new(host),
+            id,
+            cluster,
+            limits,
+            clients: RefCell::default(),
+            links: RefCell::default(),
+            sessions: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_LEN].into()),
+            sync,
+            sleeps_until: Cell::new(Duration::MAX),
+            rearm: Notify::new(),
+            turn: Notify::new(),
+            draining: Cell::new(false),
+            fatal: RefCell::new(None),
+            stop: Notify::new(),
+        })
+    }
+
+    /// Hands over what is to be flushed, then drains the effects.
+    pub(crate) fn take_turn(self: &Rc<Self>) {
+        if self.fatal.borrow().is_some() {
+            return;
+        }
+        let now = clock::now();
+        let mut host = self.host.borrow_mut();
+        if !self.sync.busy()
+            && let Some(flush) = host.take_flush(now)
+            && !self.sync.submit(flush)
+        {
+            self.fail("the log-sync thread has ended".into());
+            return;
+        }
+        while let Some(effect) = host.poll_effect() {
+            match effect {
+                Effect::ClientOutput(conn) => {
+                    if let Some(client) = self.client(conn) {
+                        client.write(self, &mut *host);
+                    }
+                }
+                Effect::ClientResumed(conn) => {
+                    if let Some(client) = self.client(conn) {
+                        client.resume();
+                    }
+                }
+                Effect::CloseClient(conn) => {
+                    if let Some(client) = self.client(conn) {
+                        client.close_after_output();
+                        client.write(self, &mut *host);
+                    }
+                }
+                Effect::Send { to, lane, message } => {
+                    if let Some(link) = self.links.borrow().get(&to) {
+                        link.observe(host.link(&to));
+                        link.send(lane, message, host.link(&to), now);
+                    }
+                }
+                Effect::PeersChanged => self.reconcile_links(&*host),
+                Effect::Stop(reason) => {
+                    self.fail(reason);
+                    return;
+                }
+            }
+        }
+        if host
+            .wake_at()
+            .is_some_and(|at| at < self.sleeps_until.get())
+        {
+            self.rearm.notify_one();
+        }
+    }
+
+    /// Notices what the emulation did to links on which nothing is being sent.
+    pub(crate) fn observe_links(&self) {
+        let host = self.host.borrow();
+        for (peer, link) in &*self.links.borrow() {
+            link.observe(host.link(peer));
+        }
+    }
+
+    /// Starts and ends links so that there is one to each of the host's peers.
+    pub(crate) fn reconcile_links(self: &Rc<Self>, host: &H) {
+        let wanted: BTreeMap<_, _> = host
+            .peers()
+            .into_iter()
+            .filter(|(peer, _)| *peer != self.id)
+            .collect();
+        let mut links = self.links.borrow_mut();
+        links.retain(|peer, link| {
+            let keep = wanted.get(peer) == Some(&link.addr);
+            if !keep {
+                link.end();
+            }
+            keep
+        });
+        for (peer, addr) in wanted {
+            links
+                .entry(peer.clone())
+                .or_insert_with(|| Link::start(self.clone(), peer, addr));
+        }
+    }
+
+    fn client(&self, conn: ConnId) -> Option<Rc<Client>> {
+        self.clients.borrow().get(&conn).cloned()
+    }
+
+    fn fail(&self, reason: String) {
+        self.fatal.borrow_mut().get_or_insert(reason);
+        self.stop.notify_one();
+    }
+}

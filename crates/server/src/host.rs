@@ -1,0 +1,111 @@
+//! What the server needs of a node, and nothing more: a state machine that is fed inputs and
+//! asked for effects. It has no sockets and no clock of its own.
+//!
+//! ```text
+//! client_*, peer_*, tick, flush_done ──▶ Host ──▶ client_output   bytes for clients
+//!                                             ──▶ poll_effect     what to do with sockets
+//!                                             ──▶ take_flush      what the log must make durable
+//! ```
+//!
+//! After every batch of inputs the server takes what is to be flushed (if no flush is under
+//! way) and drains the effects. A host is never called from within one of its own calls, and
+//! always on one thread; only [`Host::run_flush`] runs on another.
+
+use bytes::{Bytes, BytesMut};
+use model::{NodeId, Now};
+use std::{net::SocketAddr, time::Duration};
+
+pub use wan::Link as LinkState;
+
+/// A client's connection. Never used again in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// How a message to a peer travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// In order with the other ordinary messages, under the emulated latency and cuts.
+    Ordinary,
+    /// Like `Ordinary`, on a connection of its own, so that copies don't hold up the rest.
+    Bulk,
+    /// At once, also over a cut link, ahead of ordinary messages.
+    Bypass,
+}
+
+/// What the server is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The client's output has grown.
+    ClientOutput(ConnId),
+    /// The client accepts commands again.
+    ClientResumed(ConnId),
+    /// Close the connection once its output is written.
+    CloseClient(ConnId),
+    /// Send a message to a peer. Lost without notice while there is no link to it.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// How.
+        lane: Lane,
+        /// What; at most [`crate::MESSAGE_LEN_MAX`] bytes.
+        message: Bytes,
+    },
+    /// [`Host::peers`] answers differently now.
+    PeersChanged,
+    /// The node can't go on, for this reason. Nothing more is flushed.
+    Stop(String),
+}
+
+/// A node, as the server sees it.
+pub trait Host: 'static {
+    /// A batch of appended entries that is to become durable.
+    type Flush: Send + 'static;
+    /// What came of it.
+    type FlushDone: Send + 'static;
+
+    /// A client connected. `conn` is valid until `client_disconnected`.
+    fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
+    /// A client is gone, whoever closed the connection.
+    fn client_disconnected(&mut self, conn: ConnId, now: Now);
+    /// One command, its name first. Its reply appears in `client_output`, in order.
+    fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
+    /// The client sent what isn't RESP: queue `line` (without CR LF) as an error behind the
+    /// earlier replies, then close.
+    fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now);
+    /// Whether the client may go on. While it may not the server neither reads nor decodes;
+    /// it asks again at `ClientResumed` and when it has written all of the client's output.
+    fn client_accepts(&mut self, conn: ConnId) -> bool;
+    /// Bytes that are ready to go out. The server removes from the front what it has written
+    /// and leaves the rest, so its length is what the client has still to take.
+    fn client_output(&mut self, conn: ConnId) -> &mut BytesMut;
+
+    /// The outgoing link to `peer` is newly made: what is sent from now on arrives in order
+    /// and without a gap, until `peer_disconnected`.
+    fn peer_connected(&mut self, peer: &NodeId, now: Now);
+    /// The outgoing link broke; what was sent may be lost.
+    fn peer_disconnected(&mut self, peer: &NodeId, now: Now);
+    /// `from` has made a new link to us; messages of its former one may be lost.
+    fn peer_inbound(&mut self, from: &NodeId, now: Now);
+    /// A message from `from`, in order within its lane. It may share memory with others that
+    /// came with it: copy what is kept for long.
+    fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);
+    /// To whom links are kept.
+    fn peers(&self) -> Vec<(NodeId, SocketAddr)>;
+    /// What the emulation says of the link to `to`.
+    fn link(&self, to: &NodeId) -> LinkState;
+
+    /// What is to be made durable next. Asked only while no flush is under way.
+    fn take_flush(&mut self, now: Now) -> Option<Self::Flush>;
+    /// A flush has ended.
+    fn flush_done(&mut self, done: Self::FlushDone, now: Now);
+    /// Time has passed; called every 20 ms.
+    fn tick(&mut self, now: Now);
+    /// When `wake` is wanted at the latest, by the monotonic clock; it may be in the past.
+    fn wake_at(&self) -> Option<Duration>;
+    /// A moment that `wake_at` named has come: what could wait until now is done.
+    fn wake(&mut self, now: Now);
+    /// The next thing to do, until there is none.
+    fn poll_effect(&mut self) -> Option<Effect>;
+    /// Makes a batch durable. Runs on the log-sync thread.
+    fn run_flush(flush: Self::Flush) -> Self::FlushDone;
+}

@@ -1,0 +1,65 @@
+//! The HTTP address: `GET /health` answers 200 `ok` while the node runs; everything else 404.
+//! One request a connection, of at most 8 KiB, within 5 s.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+    time::{sleep, timeout},
+};
+
+const REQUEST_LEN_MAX: usize = 8 << 10;
+const TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 128;
+
+pub(crate) async fn listen(listener: TcpListener) {
+    let open = Rc::new(Cell::new(0));
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        if open.get() < CONNECTIONS_MAX {
+            open.set(open.get() + 1);
+            let open = open.clone();
+            spawn_local(async move {
+                // A client that is too slow or gone gets no answer.
+                let _ = timeout(TIMEOUT, serve(stream)).await;
+                open.set(open.get() - 1);
+            });
+        }
+    }
+}
+
+async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        if request.len() >= REQUEST_LEN_MAX {
+            return answer(&mut stream, "431 Request Header Fields Too Large", "").await;
+        }
+        let mut part = [0; 1024];
+        let read = stream.read(&mut part).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        request.extend_from_slice(part.get(..read).unwrap_or_default());
+    }
+    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
+    match line.split(|b| *b == b' ').collect::<Vec<_>>().as_slice() {
+        [b"GET", b"/health", _] => answer(&mut stream, "200 OK", "ok\n").await,
+        [_, _, version] if version.starts_with(b"HTTP/1.") => {
+            answer(&mut stream, "404 Not Found", "not found\n").await
+        }
+        _ => answer(&mut stream, "400 Bad Request", "bad request\n").await,
+    }
+}
+
+async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.shutdown().await
+}

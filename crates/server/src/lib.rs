@@ -1,0 +1,276 @@
+//! Sockets and the runtime around one node, and nothing else.
+//!
+//! ```text
+//!            clients          peers           HTTP           one thread, one tokio runtime
+//!               │               │               │
+//!           [client]         [peer]          [http]
+//!               └──────▶ [core] ◀──────────────┘
+//!                          │  ▲
+//!                  [host::Host]│       the node: a state machine without IO
+//!                          ▼  │
+//!                        [sync]                              a second thread: the log's fsync
+//! ```
+//!
+//! [`serve`] is the entrance. The server decides nothing: what a command means, whom a message
+//! is for and what must be durable is the host's; see [`host`] for the line between the two.
+
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "sockets, threads and clocks are what this crate is for"
+)]
+
+mod client;
+mod clock;
+pub mod config;
+mod core;
+pub mod host;
+mod http;
+mod node_host;
+mod peer;
+mod run;
+mod sync;
+
+pub use config::{Config, ConfigError};
+pub use host::{ConnId, Effect, Host, Lane, LinkState};
+pub use peer::frame::MESSAGE_LEN_MAX;
+pub use run::{RunError, run};
+
+use crate::core::Core;
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    rc::Rc,
+    time::Duration,
+};
+use sync::SyncThread;
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::Receiver,
+    task::{LocalSet, spawn_local, yield_now},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+/// Between two calls of [`Host::tick`].
+const TICK: Duration = Duration::from_millis(20);
+/// Between two calls of [`Host::wake`], at least.
+const WAKE_MIN: Duration = Duration::from_micros(500);
+/// For making durable what is pending when the node stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a node could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address can't be listened on.
+    #[error("{field} {addr}: {source}")]
+    Bind {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The address.
+        addr: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The runtime, a thread or the signal handlers can't be set up.
+    #[error("can't start: {0}")]
+    Start(#[from] io::Error),
+    /// The host gave up.
+    #[error("the node stopped: {0}")]
+    Stopped(String),
+    /// What was pending could not be made durable in time.
+    #[error("the log was not durable {} s after the node was told to stop; unacknowledged writes may be lost", STOP_TIMEOUT.as_secs())]
+    NotFlushed,
+}
+
+/// The listening sockets of a node.
+#[derive(Debug)]
+pub struct Listeners {
+    client: StdListener,
+    peer: StdListener,
+    http: StdListener,
+}
+
+impl Listeners {
+    /// Listens on the addresses of `config`; port 0 takes any free one.
+    pub fn bind(config: &Config) -> Result<Self, ServeError> {
+        let bind = |field, addr: SocketAddr| {
+            StdListener::bind(addr)
+                .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                .map_err(|source| ServeError::Bind {
+                    field,
+                    addr,
+                    source,
+                })
+        };
+        Ok(Listeners {
+            client: bind("client_addr", config.client_addr)?,
+            peer: bind("peer_addr", config.peer_addr)?,
+            http: bind("http_addr", config.http_addr)?,
+        })
+    }
+
+    /// Where it listens: for clients, peers, HTTP.
+    pub fn addresses(&self) -> io::Result<[SocketAddr; 3]> {
+        Ok([
+            self.client.local_addr()?,
+            self.peer.local_addr()?,
+            self.http.local_addr()?,
+        ])
+    }
+}
+
+/// Runs a node until SIGTERM, SIGINT or [`Effect::Stop`].
+///
+/// # Errors
+/// `Ok` only if the node was told to stop and everything pending was made durable.
+pub fn serve<H: Host>(config: &Config, host: H) -> Result<(), ServeError> {
+    serve_until(config, Listeners::bind(config)?, host, async {
+        let handlers = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        match handlers {
+            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            },
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "can't listen for signals: stop the node by killing it");
+                std::future::pending().await
+            }
+        }
+    })
+}
+
+/// Runs a node on listening sockets until `stop` is ready or [`Effect::Stop`].
+pub fn serve_until<H: Host>(
+    config: &Config,
+    listeners: Listeners,
+    host: H,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (sync, results) = SyncThread::<H>::start()?;
+    let core = Core::new(
+        host,
+        config.id.clone(),
+        config.cluster.name.clone(),
+        config.limits.clone(),
+        sync,
+    );
+    let tasks = LocalSet::new();
+    let result = runtime.block_on(tasks.run_until(serve_on(core, listeners, results, stop)));
+    // Connections end here; the sync thread with the last owner of the core.
+    drop(tasks);
+    result
+}
+
+async fn serve_on<H: Host>(
+    core: Rc<Core<H>>,
+    listeners: Listeners,
+    results: Receiver<H::FlushDone>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let accepting = [
+        spawn_local(client::listen(
+            core.clone(),
+            TcpListener::from_std(listeners.client)?,
+        )),
+        spawn_local(peer::incoming::listen(
+            core.clone(),
+            TcpListener::from_std(listeners.peer)?,
+        )),
+        spawn_local(http::listen(TcpListener::from_std(listeners.http)?)),
+    ];
+    core.reconcile_links(&*core.host.borrow());
+    spawn_local(take_turns(core.clone()));
+    spawn_local(take_results(core.clone(), results));
+    spawn_local(tick(core.clone()));
+    spawn_local(wake(core.clone()));
+    core.turn.notify_one();
+
+    tokio::select! {
+        () = stop => {}
+        () = core.stop.notified() => {}
+    }
+    for task in &accepting {
+        task.abort();
+    }
+    core.draining.set(true);
+    let flushed = timeout(STOP_TIMEOUT, drain(&core)).await;
+    if let Some(reason) = core.fatal.borrow_mut().take() {
+        return Err(ServeError::Stopped(reason));
+    }
+    flushed.map_err(|_| ServeError::NotFlushed)
+}
+
+/// Once after each batch of inputs: whoever asks is queued behind the tasks that are ready,
+/// so one turn serves all of them.
+async fn take_turns<H: Host>(core: Rc<Core<H>>) {
+    loop {
+        core.turn.notified().await;
+        core.take_turn();
+    }
+}
+
+async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<H::FlushDone>) {
+    while let Some(done) = results.recv().await {
+        core.sync.finished();
+        core.host.borrow_mut().flush_done(done, clock::now());
+        core.take_turn();
+    }
+}
+
+async fn tick<H: Host>(core: Rc<Core<H>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        core.host.borrow_mut().tick(clock::now());
+        core.observe_links();
+        core.take_turn();
+    }
+}
+
+/// Between two ticks, when the host asks for it: what it gathered goes out. The runtime's timer
+/// counts whole milliseconds.
+async fn wake<H: Host>(core: Rc<Core<H>>) {
+    loop {
+        let now = clock::now().monotonic;
+        let wanted = core.host.borrow().wake_at();
+        let wait = match wanted {
+            Some(at) => at.saturating_sub(now).clamp(WAKE_MIN, TICK),
+            None => TICK,
+        };
+        core.sleeps_until.set(now + wait);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                let now = clock::now();
+                if wanted.is_some_and(|at| at <= now.monotonic) {
+                    core.host.borrow_mut().wake(now);
+                    core.take_turn();
+                }
+            }
+            () = core.rearm.notified() => {}
+        }
+    }
+}
+
+/// Until nothing is left to flush; replies that this makes ready are written.
+async fn drain<H: Host>(core: &Rc<Core<H>>) {
+    loop {
+        core.take_turn();
+        if core.fatal.borrow().is_some() {
+            return;
+        }
+        if !core.sync.busy() {
+            // What was queued for peers and clients in the last turn goes out.
+            yield_now().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

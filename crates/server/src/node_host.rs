@@ -1,0 +1,113 @@
+//! A node as the server's host: nothing but names between the two.
+
+use crate::host::{ConnId, Effect, Host, Lane, LinkState};
+use bytes::{Bytes, BytesMut};
+use model::{NodeId, Now};
+use node::Node;
+use std::{net::SocketAddr, time::Duration};
+use storage::{
+    log::{FlushDone, FlushJob},
+    store::LsmStores,
+};
+
+/// A node on real disks.
+pub(crate) struct NodeHost {
+    pub(crate) node: Node<LsmStores>,
+    /// What a client that the node does not know has to take: nothing.
+    none: BytesMut,
+}
+
+impl NodeHost {
+    pub(crate) fn new(node: Node<LsmStores>) -> Self {
+        let none = BytesMut::new();
+        NodeHost { node, none }
+    }
+}
+
+fn conn(id: ConnId) -> node::ConnId {
+    node::ConnId(id.0)
+}
+
+impl Host for NodeHost {
+    type Flush = FlushJob;
+    type FlushDone = FlushDone;
+
+    fn client_connected(&mut self, id: ConnId, addr: SocketAddr, now: Now) {
+        self.node.client_connected(conn(id), addr, now);
+    }
+    fn client_disconnected(&mut self, id: ConnId, now: Now) {
+        self.node.client_disconnected(conn(id), now);
+    }
+    fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
+        self.node.client_command(conn(id), args, now);
+    }
+    fn client_protocol_error(&mut self, id: ConnId, line: &str, now: Now) {
+        self.node.client_protocol_error(conn(id), line, now);
+    }
+    fn client_accepts(&mut self, id: ConnId) -> bool {
+        self.node.client_accepts(conn(id))
+    }
+    fn client_output(&mut self, id: ConnId) -> &mut BytesMut {
+        match self.node.client_output(conn(id)) {
+            Some(output) => output,
+            None => {
+                self.none.clear();
+                &mut self.none
+            }
+        }
+    }
+    fn peer_connected(&mut self, peer: &NodeId, now: Now) {
+        self.node.peer_connected(peer, now);
+    }
+    fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
+        self.node.peer_disconnected(peer, now);
+    }
+    fn peer_inbound(&mut self, from: &NodeId, now: Now) {
+        self.node.peer_inbound(from, now);
+    }
+    fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
+        self.node.peer_message(from, message, now);
+    }
+    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.node.peers()
+    }
+    fn link(&self, to: &NodeId) -> LinkState {
+        self.node.link(to)
+    }
+    fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
+        self.node.take_flush(now)
+    }
+    fn flush_done(&mut self, done: FlushDone, now: Now) {
+        self.node.flush_done(done, now);
+    }
+    fn tick(&mut self, now: Now) {
+        self.node.tick(now);
+    }
+    fn wake_at(&self) -> Option<Duration> {
+        self.node.wake_at()
+    }
+    fn wake(&mut self, now: Now) {
+        self.node.wake(now);
+    }
+    fn poll_effect(&mut self) -> Option<Effect> {
+        Some(match self.node.poll_effect()? {
+            node::Effect::ClientOutput(id) => Effect::ClientOutput(ConnId(id.0)),
+            node::Effect::ClientResumed(id) => Effect::ClientResumed(ConnId(id.0)),
+            node::Effect::CloseClient(id) => Effect::CloseClient(ConnId(id.0)),
+            node::Effect::Send { to, lane, message } => Effect::Send {
+                to,
+                lane: match lane {
+                    node::Lane::Ordinary => Lane::Ordinary,
+                    node::Lane::Bulk => Lane::Bulk,
+                    node::Lane::Bypass => Lane::Bypass,
+                },
+                message,
+            },
+            node::Effect::PeersChanged => Effect::PeersChanged,
+            node::Effect::Stop(reason) => Effect::Stop(reason),
+        })
+    }
+    fn run_flush(flush: FlushJob) -> FlushDone {
+        flush.run()
+    }
+}

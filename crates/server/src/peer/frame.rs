@@ -1,0 +1,93 @@
+//! Messages between nodes, as bytes. Little endian:
+//!
+//! ```text
+//! len u32 │ crc32c of the payload u32 │ payload, len bytes
+//! ```
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// Bytes of a message to a peer, at most.
+pub const MESSAGE_LEN_MAX: usize = 64 << 20;
+/// Bytes before the payload.
+pub(crate) const HEADER_LEN: usize = 8;
+
+/// Bytes that aren't a frame. What follows them can't be understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("a frame of {len} bytes, where {max} are allowed")]
+    TooLong { len: usize, max: usize },
+    #[error("a frame of {len} bytes is damaged")]
+    Damaged { len: usize },
+}
+
+/// Appends `payload` as a frame.
+pub(crate) fn encode(payload: &[u8], out: &mut BytesMut) {
+    debug_assert!(payload.len() <= MESSAGE_LEN_MAX);
+    out.reserve(HEADER_LEN + payload.len());
+    out.put_u32_le(payload.len() as u32);
+    out.put_u32_le(crc32c::crc32c(payload));
+    out.put_slice(payload);
+}
+
+/// Takes the frame at the front of `input`; `None` if it isn't complete. Never asks for more
+/// memory than has arrived, whatever a header claims.
+pub(crate) fn decode(input: &mut BytesMut, max: usize) -> Result<Option<Bytes>, FrameError> {
+    let Some(mut header) = input.get(..HEADER_LEN) else {
+        return Ok(None);
+    };
+    let len = header.get_u32_le() as usize;
+    let crc = header.get_u32_le();
+    if len > max {
+        return Err(FrameError::TooLong { len, max });
+    }
+    if input.len() < HEADER_LEN + len {
+        return Ok(None);
+    }
+    input.advance(HEADER_LEN);
+    let payload = input.split_to(len).freeze();
+    if crc32c::crc32c(&payload) != crc {
+        return Err(FrameError::Damaged { len });
+    }
+    Ok(Some(payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_cut_and_damage_is_seen() {
+        let mut wire = BytesMut::new();
+        for message in [&b"one"[..], b"", b"three"] {
+            encode(message, &mut wire);
+        }
+        for cut in 0..wire.len() {
+            let mut input = BytesMut::from(&wire[..cut]);
+            let mut got = Vec::new();
+            while let Some(message) = decode(&mut input, 100).unwrap() {
+                got.push(message);
+            }
+            input.extend_from_slice(&wire[cut..]);
+            while let Some(message) = decode(&mut input, 100).unwrap() {
+                got.push(message);
+            }
+            assert_eq!(got, [&b"one"[..], b"", b"three"]);
+            assert!(input.is_empty());
+        }
+        for bit in 0..8 * (HEADER_LEN + 3) {
+            let mut input = wire.clone();
+            input[bit / 8] ^= 1 << (bit % 8);
+            let taken = decode(&mut input, 100);
+            assert!(!matches!(taken, Ok(Some(_))), "bit {bit}: {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_claim_is_refused_before_its_bytes_come() {
+        let mut input = BytesMut::from(&[255, 255, 255, 255, 0, 0, 0, 0][..]);
+        assert!(matches!(
+            decode(&mut input, MESSAGE_LEN_MAX),
+            Err(FrameError::TooLong { .. })
+        ));
+    }
+}

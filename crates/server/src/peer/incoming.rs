@@ -1,0 +1,149 @@
+//! The accepting side: checks who comes, and hands its messages to the host.
+
+use super::{
+    frame::{self, FrameError, MESSAGE_LEN_MAX},
+    handshake::{self, HandshakeError, Hello},
+};
+use crate::{clock, core::Core, host::Host};
+use bytes::BytesMut;
+use std::{cell::Cell, io, rc::Rc, time::Duration};
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::spawn_local,
+};
+
+/// Connections that may be open on the peer port at once, accepted or not.
+const CONNECTIONS_MAX: usize = 1024;
+/// Room for one read, in bytes.
+const READ_LEN: usize = 256 << 10;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A peer's link to us, as long as no newer one has replaced it.
+pub(crate) struct Session {
+    number: u64,
+    alive: Cell<bool>,
+    ended: Notify,
+}
+
+impl Session {
+    fn end(&self) {
+        self.alive.set(false);
+        self.ended.notify_waiters();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum IncomingError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Accepts peers for as long as the node runs.
+pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
+    let open = Rc::new(Cell::new(0));
+    loop {
+        let (stream, addr) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a peer");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if open.get() >= CONNECTIONS_MAX {
+            tracing::warn!(%addr, "too many connections on the peer port: one closed");
+            continue;
+        }
+        open.set(open.get() + 1);
+        let (core, open) = (core.clone(), open.clone());
+        spawn_local(async move {
+            if let Err(error) = serve(core, stream).await {
+                tracing::warn!(%addr, %error, "a connection on the peer port was closed");
+            }
+            open.set(open.get() - 1);
+        });
+    }
+}
+
+async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), IncomingError> {
+    stream.set_nodelay(true)?;
+    let hello = match Hello::receive(&mut stream).await {
+        Err(error @ HandshakeError::Version { .. }) => {
+            // It understands an answer of any version.
+            handshake::answer(&mut stream, Some(&error.to_string())).await?;
+            return Err(error.into());
+        }
+        received => received?,
+    };
+    let current = core.sessions.borrow().get(&hello.from).cloned();
+    let refusal = hello.refusal(&core.cluster, &core.id).or_else(|| {
+        let known = current.as_ref().is_some_and(|s| s.number == hello.session);
+        (hello.bulk && !known).then(|| "its link is not the current one".to_owned())
+    });
+    handshake::answer(&mut stream, refusal.as_deref()).await?;
+    if let Some(refusal) = refusal {
+        return Err(IncomingError::Refused(refusal));
+    }
+    let session = match current {
+        Some(session) if hello.bulk => session,
+        _ => begin(&core, &hello),
+    };
+    let result = tokio::select! {
+        result = receive(&core, &hello, &session, &mut stream) => result,
+        () = session.ended.notified() => Ok(()),
+    };
+    // One connection gone: the sender gives up the link, and so do we.
+    session.end();
+    result
+}
+
+/// A new link replaces the former one, of which nothing is delivered any more.
+fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
+    let session = Rc::new(Session {
+        number: hello.session,
+        alive: Cell::new(true),
+        ended: Notify::new(),
+    });
+    let former = core
+        .sessions
+        .borrow_mut()
+        .insert(hello.from.clone(), session.clone());
+    if let Some(former) = former {
+        former.end();
+    }
+    core.host
+        .borrow_mut()
+        .peer_inbound(&hello.from, clock::now());
+    core.turn.notify_one();
+    session
+}
+
+async fn receive<H: Host>(
+    core: &Core<H>,
+    hello: &Hello,
+    session: &Session,
+    stream: &mut TcpStream,
+) -> Result<(), IncomingError> {
+    let mut input = BytesMut::new();
+    loop {
+        input.reserve(READ_LEN);
+        let read = stream.read_buf(&mut input).await?;
+        if read == 0 || !session.alive.get() {
+            return Ok(());
+        }
+        let mut host = core.host.borrow_mut();
+        let now = clock::now();
+        while let Some(message) = frame::decode(&mut input, MESSAGE_LEN_MAX)? {
+            host.peer_message(&hello.from, message, now);
+        }
+        core.turn.notify_one();
+    }
+}

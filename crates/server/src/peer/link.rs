@@ -1,0 +1,294 @@
+//! The outgoing side: keeps a link to one peer, for as long as the host wants it.
+
+use super::{
+    frame::MESSAGE_LEN_MAX,
+    handshake::{HandshakeError, Hello},
+    queue::Queue,
+};
+use crate::{
+    clock,
+    core::Core,
+    host::{Host, Lane, LinkState},
+};
+use bytes::{Bytes, BytesMut};
+use model::{NodeId, Now};
+use rustix::net::sockopt;
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Notify,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What was written and isn't acknowledged for so long breaks the connection.
+const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
+
+/// The link to one peer.
+pub(crate) struct Link {
+    pub(crate) peer: NodeId,
+    pub(crate) addr: SocketAddr,
+    /// Messages are taken.
+    up: Cell<bool>,
+    cut: Cell<bool>,
+    ended: Cell<bool>,
+    ordinary: Channel,
+    bulk: Channel,
+    /// The link is to be given up and made anew.
+    reset: Notify,
+    queue_bytes_max: usize,
+}
+
+/// One of a link's two connections.
+#[derive(Default)]
+struct Channel {
+    queue: RefCell<Queue>,
+    /// The queue has grown.
+    grown: Notify,
+}
+
+/// Why a link was given up.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+    #[error("can't connect within {} s", CONNECT_TIMEOUT.as_secs())]
+    ConnectTimeout,
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("closed by the peer")]
+    Closed,
+    #[error("given up: it was healed after a cut, took too little, or isn't wanted any more")]
+    Reset,
+}
+
+impl Link {
+    pub(crate) fn start<H: Host>(core: Rc<Core<H>>, peer: NodeId, addr: SocketAddr) -> Rc<Self> {
+        let link = Rc::new(Link {
+            peer,
+            addr,
+            up: Cell::new(false),
+            cut: Cell::new(false),
+            ended: Cell::new(false),
+            ordinary: Channel::default(),
+            bulk: Channel::default(),
+            reset: Notify::new(),
+            queue_bytes_max: core.limits.peer_queue_bytes_max,
+        });
+        spawn_local(link.clone().run(core));
+        link
+    }
+
+    /// The host doesn't want it any more.
+    pub(crate) fn end(&self) {
+        self.ended.set(true);
+        self.give_up();
+    }
+
+    /// What the emulation says now. A link that was cut has lost messages: healed, it is made
+    /// anew, so that both sides know.
+    pub(crate) fn observe(&self, state: LinkState) {
+        let cut = state == LinkState::Cut;
+        if cut && !self.cut.get() {
+            self.ordinary.queue.borrow_mut().cut();
+            self.bulk.queue.borrow_mut().cut();
+        } else if !cut && self.cut.get() {
+            self.give_up();
+        }
+        self.cut.set(cut);
+    }
+
+    /// Queues a message; drops it while the link is down or, but for bypass, cut.
+    pub(crate) fn send(&self, lane: Lane, message: Bytes, state: LinkState, now: Now) {
+        if !self.up.get() {
+            return;
+        }
+        if message.len() > MESSAGE_LEN_MAX {
+            // The gap must not go unnoticed.
+            tracing::error!(peer = %self.peer, len = message.len(), "a message is too long to send: link reset");
+            return self.give_up();
+        }
+        let channel = match lane {
+            Lane::Ordinary | Lane::Bypass => &self.ordinary,
+            Lane::Bulk => &self.bulk,
+        };
+        match (lane, state) {
+            (Lane::Bypass, _) => channel.queue.borrow_mut().push_bypass(message),
+            (_, LinkState::Cut) => return,
+            (_, LinkState::Up(latency)) => {
+                channel
+                    .queue
+                    .borrow_mut()
+                    .push(message, latency, now.monotonic);
+            }
+        }
+        if self.queued_bytes() > self.queue_bytes_max {
+            tracing::warn!(peer = %self.peer, bytes = self.queued_bytes(), "the peer takes too little: link reset");
+            return self.give_up();
+        }
+        channel.grown.notify_one();
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.ordinary.queue.borrow().bytes() + self.bulk.queue.borrow().bytes()
+    }
+
+    fn give_up(&self) {
+        self.up.set(false);
+        self.reset.notify_one();
+    }
+
+    async fn run<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
+        let mut backoff = BACKOFF_MIN;
+        let mut told = String::new();
+        while !self.ended.get() {
+            // Wall-clock nanoseconds: greater than any of this node's former ones is not
+            // needed, only that it differs.
+            let session = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+            let session = (session.tv_sec as u64)
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(session.tv_nsec as u64);
+            let error = match self.connect(&core, session, false).await {
+                Ok(stream) => {
+                    tracing::info!(peer = %self.peer, addr = %self.addr, "link made");
+                    backoff = BACKOFF_MIN;
+                    told.clear();
+                    let Err(error) = self.keep(&core, stream, session).await;
+                    tracing::info!(peer = %self.peer, %error, "link broken");
+                    error
+                }
+                Err(error) => {
+                    // Once for each reason: it is tried twice a second, for as long as it takes.
+                    if told != error.to_string() {
+                        told = error.to_string();
+                        tracing::warn!(peer = %self.peer, addr = %self.addr, %error, "can't make a link; trying on");
+                    }
+                    error
+                }
+            };
+            if !matches!(error, LinkError::Reset) {
+                sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+
+    async fn connect<H: Host>(
+        &self,
+        core: &Core<H>,
+        session: u64,
+        bulk: bool,
+    ) -> Result<TcpStream, LinkError> {
+        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.addr))
+            .await
+            .map_err(|_| LinkError::ConnectTimeout)??;
+        stream.set_nodelay(true)?;
+        sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)
+            .map_err(std::io::Error::from)?;
+        let hello = Hello {
+            bulk,
+            session,
+            cluster: core.cluster.clone(),
+            from: core.id.clone(),
+            to: self.peer.clone(),
+        };
+        hello.offer(&mut stream).await?;
+        Ok(stream)
+    }
+
+    /// From `peer_connected` to `peer_disconnected`.
+    async fn keep<H: Host>(
+        &self,
+        core: &Rc<Core<H>>,
+        stream: TcpStream,
+        session: u64,
+    ) -> Result<Infallible, LinkError> {
+        self.ordinary.queue.take();
+        self.bulk.queue.take();
+        // A reset that was asked for before this link existed isn't meant for it, but the
+        // end of it is.
+        let _ = timeout(Duration::ZERO, self.reset.notified()).await;
+        if self.ended.get() {
+            return Err(LinkError::Reset);
+        }
+        {
+            let mut host = core.host.borrow_mut();
+            self.cut.set(host.link(&self.peer) == LinkState::Cut);
+            self.up.set(true);
+            host.peer_connected(&self.peer, clock::now());
+        }
+        core.turn.notify_one();
+        let result = tokio::select! {
+            result = self.ordinary.drive(stream) => result,
+            result = self.drive_bulk(core, session) => result,
+            () = self.reset.notified() => Err(LinkError::Reset),
+        };
+        self.up.set(false);
+        core.host
+            .borrow_mut()
+            .peer_disconnected(&self.peer, clock::now());
+        core.turn.notify_one();
+        result
+    }
+
+    /// Connects for bulk once there is something to send.
+    async fn drive_bulk<H: Host>(
+        &self,
+        core: &Core<H>,
+        session: u64,
+    ) -> Result<Infallible, LinkError> {
+        while self.bulk.queue.borrow().due().is_none() {
+            self.bulk.grown.notified().await;
+        }
+        let stream = self.connect(core, session, true).await?;
+        self.bulk.drive(stream).await
+    }
+}
+
+impl Channel {
+    /// Writes what is due, until the connection breaks. There is a timer only while something
+    /// waits for its time.
+    async fn drive(&self, stream: TcpStream) -> Result<Infallible, LinkError> {
+        let (mut reader, mut writer) = stream.into_split();
+        let mut out = BytesMut::new();
+        // The peer sends nothing here: whatever comes, the connection is of no use any more.
+        let mut end = [0];
+        loop {
+            let now = clock::now().monotonic;
+            let due = {
+                let mut queue = self.queue.borrow_mut();
+                queue.release(now, &mut out);
+                queue.due()
+            };
+            if out.is_empty() {
+                let wait = due.unwrap_or_default().saturating_sub(now);
+                tokio::select! {
+                    () = self.grown.notified() => {}
+                    () = sleep(wait), if due.is_some() => {}
+                    read = reader.read(&mut end) => {
+                        read?;
+                        return Err(LinkError::Closed);
+                    }
+                }
+            } else {
+                tokio::select! {
+                    written = writer.write_all_buf(&mut out) => written?,
+                    read = reader.read(&mut end) => {
+                        read?;
+                        return Err(LinkError::Closed);
+                    }
+                }
+            }
+        }
+    }
+}

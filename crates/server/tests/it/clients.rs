@@ -1,0 +1,216 @@
+use crate::{TestClient, host::OUTPUT_MAX, start_alone, until};
+use server::{ServeError, config::Limits};
+use std::{io::Write, net::Shutdown, path::Path};
+
+#[test]
+fn pipelined_commands_are_answered_in_order_behind_their_flush() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    let mut input = String::new();
+    let mut expected = Vec::new();
+    for i in 0..5000 {
+        if i % 7 == 0 {
+            input.push_str("APPEND\r\n");
+            expected.push(":1".to_owned());
+        } else {
+            let text = format!("t{i}");
+            input.push_str(&format!(
+                "*2\r\n$4\r\nECHO\r\n${}\r\n{text}\r\n",
+                text.len()
+            ));
+            expected.push(format!("+{text}"));
+        }
+    }
+    // In pieces that end anywhere.
+    for piece in input.as_bytes().chunks(7919) {
+        client.send(piece);
+    }
+    for line in expected {
+        assert_eq!(client.line(), line);
+    }
+}
+
+#[test]
+fn appends_of_many_clients_share_flushes() {
+    let server = start_alone(Limits::default());
+    let mut clients: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("APPEND\r\n".repeat(50));
+    }
+    for client in &mut clients {
+        for _ in 0..50 {
+            assert_eq!(client.line(), ":1");
+        }
+    }
+    let flushes = server.events().len();
+    assert!((1..1000).contains(&flushes), "{flushes} flushes");
+}
+
+#[test]
+fn large_and_many_argumented_commands_arrive_whole() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    let text = "y".repeat(3 << 20);
+    client.send(format!("*2\r\n$4\r\nECHO\r\n${}\r\n", text.len()));
+    client.send(&text);
+    client.send("\r\n");
+    assert_eq!(client.line(), format!("+{text}"));
+    for count in [1, 15, 16, 17, 300] {
+        let args = vec!["COUNT"; count].join(" ");
+        assert_eq!(client.ask(&args), format!(":{count}"));
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_held_back_and_then_served() {
+    let server = start_alone(Limits::default());
+    let mut slow = server.connect();
+    let writer = slow.stream().try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        let mut writer = writer;
+        for _ in 0..400 {
+            writer.write_all(b"BIG 100000\r\n").unwrap();
+        }
+        writer.write_all(b"QUIT\r\n").unwrap();
+    });
+    // Others go on meanwhile.
+    assert_eq!(server.connect().ask("ECHO x"), "+x");
+    sender.join().unwrap();
+    let rest = slow.rest();
+    assert_eq!(rest.len(), 400 * 100_000 + "+OK\r\n".len());
+    let most = server.shared.lock().unwrap().output_len_max;
+    assert!(most < OUTPUT_MAX + 100_000, "{most} bytes of output");
+}
+
+#[test]
+fn output_beyond_the_limit_closes_the_client() {
+    let server = start_alone(Limits {
+        output_bytes_max: 32 << 20,
+        ..Limits::default()
+    });
+    let mut client = server.connect();
+    client.send("BIG 67108864\r\n");
+    until("closed", || {
+        server.events().contains(&"client gone".to_owned())
+    });
+}
+
+#[test]
+fn what_is_not_resp_gets_an_error_behind_the_earlier_replies_and_a_close() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    client.send("ECHO a\r\nAPPEND\r\n*1\r\n!bad\r\nECHO b\r\n");
+    assert_eq!(client.line(), "+a");
+    assert_eq!(client.line(), ":1");
+    assert!(client.line().starts_with("-ERR Protocol error"));
+    assert_eq!(client.rest(), b"");
+    assert_eq!(server.connect().ask("ECHO x"), "+x");
+}
+
+#[test]
+fn quit_is_answered_and_what_follows_is_not() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    client.send("ECHO a\r\nQUIT\r\nECHO b\r\n");
+    assert_eq!(client.rest(), b"+a\r\n+OK\r\n");
+}
+
+#[test]
+fn replies_that_are_ready_reach_a_client_that_closed_its_side() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    client.send("ECHO a\r\nECHO b\r\n");
+    client.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(client.rest(), b"+a\r\n+b\r\n");
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let server = start_alone(Limits {
+        max_clients: 2,
+        ..Limits::default()
+    });
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        assert_eq!(client.ask("ECHO x"), "+x");
+    }
+    let mut third = server.connect();
+    assert_eq!(third.rest(), b"-ERR max number of clients reached\r\n");
+    drop(clients);
+    until("there is room again", || {
+        let mut client = server.connect();
+        client.send("ECHO x\r\n");
+        client.line() == "+x"
+    });
+}
+
+#[test]
+fn a_stop_flushes_and_a_fatal_one_is_an_error() {
+    let mut server = start_alone(Limits::default());
+    let mut client = server.connect();
+    client.send("APPEND\r\nECHO x\r\n");
+    until("handled", || server.shared.lock().unwrap().commands == 2);
+    server.stop().unwrap();
+    assert!(server.events().contains(&"flushed 1".to_owned()));
+    assert_eq!(client.line(), ":1");
+
+    let mut server = start_alone(Limits::default());
+    server.connect().send("STOP\r\n");
+    assert!(matches!(server.join(), Err(ServeError::Stopped(why)) if why == "told to"));
+}
+
+#[test]
+fn health_is_answered_and_nothing_else_is() {
+    let server = start_alone(Limits::default());
+    for (request, status) in [
+        ("GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "200 OK"),
+        ("GET /metrics HTTP/1.1\r\n\r\n", "404"),
+        ("POST /health HTTP/1.1\r\n\r\n", "404"),
+        ("nonsense\r\n\r\n", "400"),
+    ] {
+        let mut client = TestClient::new(server.http_addr);
+        client.send(request);
+        let answer = String::from_utf8(client.rest()).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+/// The RESP codec's corpus of what clients must not send, each over a connection of its own.
+#[test]
+fn every_malformed_input_gets_its_error_and_harms_nobody_else() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resp/testdata/malformed");
+    let index = std::fs::read_to_string(corpus.join("INDEX")).unwrap();
+    let server = start_alone(Limits::default());
+    let mut bystander = server.connect();
+    let mut files = 0;
+    for line in index
+        .lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
+        let [file, commands, outcome] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("not a line of the index: {line}");
+        };
+        let mut expected = vec!["-ERR unknown".to_owned(); commands.parse().unwrap()];
+        if outcome != "open" {
+            expected.push(format!("-{outcome}"));
+        }
+        let mut client = server.connect();
+        client.send(std::fs::read(corpus.join(file)).unwrap());
+        if outcome == "open" {
+            // Not an error yet; its own end is what closes it.
+            client.stream().shutdown(Shutdown::Write).unwrap();
+        }
+        let rest = client.rest();
+        let got: Vec<_> = String::from_utf8_lossy(&rest)
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        assert_eq!(got, expected, "{file}");
+        assert_eq!(bystander.ask("ECHO x"), "+x", "after {file}");
+        files += 1;
+    }
+    assert!(files > 50, "{files} files");
+}

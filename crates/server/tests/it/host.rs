@@ -1,0 +1,214 @@
+//! A host whose clients can make it do everything a node does:
+//! `ECHO x`, `APPEND` (replies once flushed), `BIG n` (n bytes), `QUIT`, `STOP`, and
+//! `SEND peer lane text`, `LINK peer cut|ms` for its links.
+
+use bytes::{Bytes, BytesMut};
+use model::{NodeId, Now};
+use server::{ConnId, Effect, Host, Lane, LinkState};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// While a client has more to take it may not go on.
+pub(crate) const OUTPUT_MAX: usize = 1 << 20;
+
+/// What a test sees of its host.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) events: Vec<String>,
+    pub(crate) commands: usize,
+    pub(crate) output_len_max: usize,
+    /// When each message was handed to the server, or came from it.
+    pub(crate) times: BTreeMap<String, Duration>,
+}
+
+#[derive(Default)]
+struct Conn {
+    output: BytesMut,
+    /// Replies in order, each with the flush that it waits for.
+    waiting: VecDeque<(u64, Bytes)>,
+    close: bool,
+}
+
+pub(crate) struct TestHost {
+    shared: Arc<Mutex<Shared>>,
+    peers: Vec<(NodeId, SocketAddr)>,
+    links: BTreeMap<NodeId, LinkState>,
+    conns: BTreeMap<ConnId, Conn>,
+    effects: VecDeque<Effect>,
+    /// Flushes begun, and ended.
+    appended: u64,
+    begun: u64,
+    flushed: u64,
+}
+
+impl TestHost {
+    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, SocketAddr)>) -> Self {
+        TestHost {
+            shared,
+            peers,
+            links: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            effects: VecDeque::new(),
+            appended: 0,
+            begun: 0,
+            flushed: 0,
+        }
+    }
+
+    fn event(&self, event: String) {
+        self.shared.lock().unwrap().events.push(event);
+    }
+
+    fn reply(&mut self, id: ConnId, after: u64, reply: Bytes) {
+        let conn = self.conns.get_mut(&id).unwrap();
+        conn.waiting.push_back((after, reply));
+        self.release(id);
+    }
+
+    fn release(&mut self, id: ConnId) {
+        let conn = self.conns.get_mut(&id).unwrap();
+        while conn.waiting.front().is_some_and(|w| w.0 <= self.flushed) {
+            conn.output
+                .extend_from_slice(&conn.waiting.pop_front().unwrap().1);
+        }
+        let mut shared = self.shared.lock().unwrap();
+        shared.output_len_max = shared.output_len_max.max(conn.output.len());
+        self.effects.push_back(Effect::ClientOutput(id));
+        if conn.close && conn.waiting.is_empty() {
+            self.effects.push_back(Effect::CloseClient(id));
+        }
+    }
+}
+
+impl Host for TestHost {
+    type Flush = u64;
+    type FlushDone = u64;
+
+    fn client_connected(&mut self, conn: ConnId, _: SocketAddr, _: Now) {
+        self.conns.insert(conn, Conn::default());
+    }
+    fn client_disconnected(&mut self, conn: ConnId, _: Now) {
+        assert!(self.conns.remove(&conn).is_some());
+        self.event("client gone".into());
+    }
+    fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
+        assert!(self.client_accepts(id), "a command came uninvited");
+        let words: Vec<_> = args.iter().map(|a| String::from_utf8_lossy(a)).collect();
+        let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+        self.shared.lock().unwrap().commands += 1;
+        let now_flushed = self.flushed;
+        match words.as_slice() {
+            ["ECHO", text] => self.reply(id, now_flushed, format!("+{text}\r\n").into()),
+            ["COUNT", ..] => {
+                let count = format!(":{}\r\n", args.len());
+                self.reply(id, now_flushed, count.into());
+            }
+            ["APPEND"] => {
+                self.appended += 1;
+                self.reply(id, self.appended, ":1\r\n".into());
+            }
+            ["BIG", len] => {
+                let len = len.parse().unwrap();
+                self.reply(id, now_flushed, vec![b'x'; len].into());
+            }
+            ["QUIT"] => {
+                self.conns.get_mut(&id).unwrap().close = true;
+                self.reply(id, now_flushed, "+OK\r\n".into());
+            }
+            ["STOP"] => self.effects.push_back(Effect::Stop("told to".into())),
+            ["SEND", to, lane, text] => {
+                let lane = match *lane {
+                    "bulk" => Lane::Bulk,
+                    "bypass" => Lane::Bypass,
+                    _ => Lane::Ordinary,
+                };
+                self.shared
+                    .lock()
+                    .unwrap()
+                    .times
+                    .insert((*text).to_owned(), now.monotonic);
+                self.effects.push_back(Effect::Send {
+                    to: NodeId::new(to).unwrap(),
+                    lane,
+                    message: (*text).to_owned().into(),
+                });
+                self.reply(id, now_flushed, "+OK\r\n".into());
+            }
+            ["LINK", to, state] => {
+                let state = match *state {
+                    "cut" => LinkState::Cut,
+                    ms => LinkState::Up(Duration::from_millis(ms.parse().unwrap())),
+                };
+                self.links.insert(NodeId::new(to).unwrap(), state);
+                self.reply(id, now_flushed, "+OK\r\n".into());
+            }
+            _ => self.reply(id, now_flushed, "-ERR unknown\r\n".into()),
+        }
+    }
+    fn client_protocol_error(&mut self, id: ConnId, line: &str, _: Now) {
+        self.conns.get_mut(&id).unwrap().close = true;
+        let last = self.appended;
+        self.reply(id, last, format!("-{line}\r\n").into());
+    }
+    fn client_accepts(&mut self, conn: ConnId) -> bool {
+        let conn = &self.conns[&conn];
+        conn.output.len() < OUTPUT_MAX && !conn.close
+    }
+    fn client_output(&mut self, conn: ConnId) -> &mut BytesMut {
+        &mut self.conns.get_mut(&conn).unwrap().output
+    }
+    fn peer_connected(&mut self, peer: &NodeId, _: Now) {
+        self.event(format!("connected {peer}"));
+    }
+    fn peer_disconnected(&mut self, peer: &NodeId, _: Now) {
+        self.event(format!("disconnected {peer}"));
+    }
+    fn peer_inbound(&mut self, from: &NodeId, _: Now) {
+        self.event(format!("inbound {from}"));
+    }
+    fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
+        let text = String::from_utf8(message.to_vec()).unwrap();
+        self.event(format!("{from}: {text}"));
+        self.shared
+            .lock()
+            .unwrap()
+            .times
+            .insert(text, now.monotonic);
+    }
+    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+        self.peers.clone()
+    }
+    fn link(&self, to: &NodeId) -> LinkState {
+        *self.links.get(to).unwrap_or(&LinkState::Up(Duration::ZERO))
+    }
+    fn take_flush(&mut self, _: Now) -> Option<u64> {
+        assert_eq!(self.begun, self.flushed, "a flush is under way");
+        (self.appended > self.begun).then(|| {
+            self.begun = self.appended;
+            self.begun
+        })
+    }
+    fn flush_done(&mut self, done: u64, _: Now) {
+        self.flushed = done;
+        self.event(format!("flushed {done}"));
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.release(id);
+        }
+    }
+    fn tick(&mut self, _: Now) {}
+    fn wake_at(&self) -> Option<Duration> {
+        None
+    }
+    fn wake(&mut self, _now: Now) {}
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+    fn run_flush(flush: u64) -> u64 {
+        std::thread::sleep(Duration::from_millis(2));
+        flush
+    }
+}
