@@ -1,0 +1,241 @@
+//! What a story waits for, and what must hold at its end. Everything is asked as a client
+//! asks it.
+
+use crate::{
+    client::{SHARED, Value, value_of},
+    world::{World, Wrong},
+};
+use resp::Frame;
+use serde_json::Value as Json;
+use std::{collections::BTreeMap, time::Duration};
+
+/// How often the state of the cluster is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the cluster may take to come to rest.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+impl World {
+    /// What `QUIRE STATUS` says at a node.
+    pub fn status(&mut self, node: &str) -> Result<Json, Wrong> {
+        let reply = self.ask(node, None, &["QUIRE", "STATUS"])?;
+        json(&reply)
+    }
+
+    /// Waits until the node's status is as wanted.
+    pub fn until(
+        &mut self,
+        node: &str,
+        what: &str,
+        mut wanted: impl FnMut(&Json) -> bool,
+    ) -> Result<(), Wrong> {
+        let deadline = self.now() + SETTLE_MAX;
+        loop {
+            let status = self.status(node)?;
+            if wanted(&status) {
+                return Ok(());
+            }
+            if self.now() > deadline {
+                return Err(Wrong(format!(
+                    "not within {SETTLE_MAX:?}: {what}: {status}"
+                )));
+            }
+            self.run_for(LOOK_EVERY)?;
+        }
+    }
+
+    /// Waits until every node is known to be up.
+    pub fn until_all_are_up(&mut self) -> Result<(), Wrong> {
+        let count = self.nodes().len();
+        self.until("us-1", "all nodes up", |status| {
+            list(&status["nodes"]).len() == count && all_up(status)
+        })
+    }
+
+    /// Waits until every node sees every node up, and every replica caught up with its primary.
+    pub fn until_settled(&mut self) -> Result<(), Wrong> {
+        for node in self.nodes() {
+            self.until(&node, "all up and caught up", |status| {
+                all_up(status)
+                    && replicas(status).all(|replica| replica["caught_up"] == true)
+                    && shards(status).all(|shard| {
+                        let replicas = list(&shard["replicas"]);
+                        replicas
+                            .iter()
+                            .all(|r| r["position"] == replicas[0]["position"])
+                    })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every client has all its answers.
+    pub fn until_answered(&mut self) -> Result<(), Wrong> {
+        let deadline = self.now() + SETTLE_MAX;
+        loop {
+            let waits = self
+                .clients()
+                .find(|c| c.waits_for() > 0)
+                .map(|c| c.name().to_owned());
+            let Some(name) = waits else {
+                return Ok(());
+            };
+            if self.now() > deadline {
+                return Err(Wrong(format!("{name} was not answered")));
+            }
+            self.run_for(LOOK_EVERY)?;
+        }
+    }
+
+    /// Creates a keyspace with two copies in us and one in eu.
+    pub fn create_keyspace(&mut self, name: &str, options: &str) -> Result<(), Wrong> {
+        let command = format!("KEYSPACE CREATE {name} PLACE us=2,eu=1 {options}");
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match self.ask("us-2", None, &words)? {
+            Frame::Simple(_) => Ok(()),
+            other => Err(Wrong(format!("{command}: {other:?}"))),
+        }
+    }
+
+    /// The node that is the primary of a keyspace's first shard.
+    pub fn primary_of(&mut self, keyspace: &str) -> Result<String, Wrong> {
+        let status = self.status("us-1").or_else(|_| self.status("us-2"))?;
+        let found = list(&status["keyspaces"])
+            .iter()
+            .find(|k| k["name"] == keyspace);
+        let primary = found.and_then(|k| k["shards"][0]["primary"].as_str());
+        primary
+            .map(str::to_owned)
+            .ok_or_else(|| Wrong(format!("{keyspace} has no primary in {status}")))
+    }
+
+    /// Every replica holds the same, by the digests that the nodes compare themselves.
+    pub fn verify(&mut self, keyspace: &str) -> Result<(), Wrong> {
+        let reply = self.ask("eu-1", None, &["QUIRE", "VERIFY", keyspace])?;
+        let verdict = json(&reply)?;
+        if verdict["equal"] == true {
+            Ok(())
+        } else {
+            Err(Wrong(format!("replicas differ: {verdict}")))
+        }
+    }
+
+    /// At every node every key is as its client may expect it: what was acknowledged is there,
+    /// what was refused is not, and all nodes answer the same.
+    pub fn all_kept_everywhere(&mut self, keyspace: &str) -> Result<(), Wrong> {
+        let mut expected: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for client in self.clients() {
+            expected.extend(client.keys().map(|(k, v)| (k.to_owned(), v.to_vec())));
+        }
+        let keys: Vec<String> = expected.keys().cloned().collect();
+        let mut seen: Option<(String, Vec<Value>, Vec<i64>)> = None;
+        for node in self.nodes() {
+            let values = self.read_all(&node, keyspace, &keys)?;
+            for ((key, possible), value) in expected.iter().zip(&values) {
+                if !possible.contains(value) {
+                    return Err(Wrong(format!(
+                        "{node} holds {value:?} in {key}, expected one of {possible:?}"
+                    )));
+                }
+            }
+            let sums = self.shared_sums(&node, keyspace)?;
+            if let Some((other, known, known_sums)) = &seen {
+                let differs = keys
+                    .iter()
+                    .zip(known.iter().zip(&values))
+                    .find(|(_, (a, b))| a != b);
+                if let Some((key, (a, b))) = differs {
+                    return Err(Wrong(format!("{key} is {a:?} at {other}, {b:?} at {node}")));
+                }
+                if *known_sums != sums {
+                    return Err(Wrong(format!(
+                        "counters are {known_sums:?} at {other}, {sums:?} at {node}"
+                    )));
+                }
+            } else {
+                seen = Some((node, values, sums));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_all(
+        &mut self,
+        node: &str,
+        keyspace: &str,
+        keys: &[String],
+    ) -> Result<Vec<Value>, Wrong> {
+        let read = |key: &String| {
+            if key.contains(":hash") {
+                "HGETALL"
+            } else {
+                "GET"
+            }
+        };
+        let mut values = Vec::new();
+        for some in keys.chunks(500) {
+            let commands: Vec<Vec<&str>> = some.iter().map(|k| vec![read(k), k.as_str()]).collect();
+            for (key, reply) in some
+                .iter()
+                .zip(self.ask_all(node, Some(keyspace), &commands)?)
+            {
+                if let Some(line) = reply.as_error() {
+                    return Err(Wrong(format!("{node} answers {line:?} for {key}")));
+                }
+                values.push(value_of(&reply));
+            }
+        }
+        Ok(values)
+    }
+
+    fn shared_sums(&mut self, node: &str, keyspace: &str) -> Result<Vec<i64>, Wrong> {
+        let mut sums = Vec::new();
+        for key in SHARED {
+            let (mut least, mut most) = (0, 0);
+            for client in self.clients() {
+                let known = client.shared(key);
+                least += known.acknowledged;
+                most += known.acknowledged + known.unknown;
+            }
+            let reply = self.ask(node, Some(keyspace), &["GET", key])?;
+            let sum = match value_of(&reply) {
+                Value::String(digits) => String::from_utf8_lossy(&digits).parse().unwrap_or(-1),
+                _ => 0,
+            };
+            if sum < least || sum > most {
+                return Err(Wrong(format!(
+                    "{key} is {sum} at {node}, not {least} to {most}"
+                )));
+            }
+            sums.push(sum);
+        }
+        Ok(sums)
+    }
+}
+
+fn json(reply: &Frame) -> Result<Json, Wrong> {
+    let parsed = reply.as_bytes().map(|b| serde_json::from_slice(b));
+    match parsed {
+        Some(Ok(value)) => Ok(value),
+        _ => Err(Wrong(format!("not JSON: {reply:?}"))),
+    }
+}
+
+fn list(value: &Json) -> &[Json] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn all_up(status: &Json) -> bool {
+    list(&status["nodes"])
+        .iter()
+        .all(|node| node["state"] == "up")
+}
+
+fn shards(status: &Json) -> impl Iterator<Item = &Json> {
+    list(&status["keyspaces"])
+        .iter()
+        .flat_map(|k| list(&k["shards"]))
+}
+
+fn replicas(status: &Json) -> impl Iterator<Item = &Json> {
+    shards(status).flat_map(|shard| list(&shard["replicas"]))
+}

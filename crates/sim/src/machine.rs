@@ -1,0 +1,173 @@
+//! One machine: what outlives the node that runs on it, and that node while it runs.
+
+use crate::random::Random;
+use bytes::Bytes;
+use model::{DiskId, NodeId, Now, Region};
+use node::{Node, NodeConfig, OpenError, PeerConfig};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use storage::{
+    disk::SimDisk,
+    log::{FlushDone, FlushJob, Options},
+    store::{CacheBudget, MemoryStores},
+};
+
+/// Small, so that segments turn over within a story.
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+/// A flush that is under way.
+pub(crate) enum Flush {
+    Taken(FlushJob),
+    Ran(FlushDone),
+}
+
+pub(crate) struct Machine {
+    pub(crate) id: NodeId,
+    pub(crate) region: Region,
+    number: u16,
+    pub(crate) disk: SimDisk,
+    pub(crate) stores: MemoryStores,
+    disk_id: DiskId,
+    /// Nodes started on it so far; each is another process.
+    processes: u64,
+    /// Grows when the node starts or dies: what was scheduled for an earlier one is void.
+    pub(crate) life: u64,
+    pub(crate) node: Option<Node<MemoryStores>>,
+    pub(crate) flush: Option<Flush>,
+    /// When `wake` is scheduled.
+    pub(crate) wakes_at: Option<Duration>,
+    /// By how much its clocks are off.
+    monotonic_ahead: Duration,
+    wall_skew_ms: i64,
+    log_retention_bytes: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        id: &str,
+        region: &str,
+        number: u16,
+        log_retention_bytes: u64,
+        random: &mut Random,
+    ) -> Option<Self> {
+        Some(Machine {
+            id: NodeId::new(id).ok()?,
+            region: Region::new(region).ok()?,
+            number,
+            disk: SimDisk::new(),
+            stores: MemoryStores::new(),
+            disk_id: DiskId(random.draw()),
+            processes: 0,
+            life: 0,
+            node: None,
+            flush: None,
+            wakes_at: None,
+            monotonic_ahead: Duration::from_millis(random.below(1_000_000)),
+            wall_skew_ms: random.below(400) as i64 - 200,
+            log_retention_bytes,
+        })
+    }
+
+    fn addr(number: u16, port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port + number).into()
+    }
+
+    /// What its clocks say at the world's `now`.
+    pub(crate) fn now(&self, now: Duration) -> Now {
+        Now {
+            monotonic: now + self.monotonic_ahead,
+            wall_ms: (1_700_000_000_000 + now.as_millis() as u64)
+                .saturating_add_signed(self.wall_skew_ms),
+        }
+    }
+
+    /// A moment of its monotonic clock, as the world counts.
+    pub(crate) fn world_time(&self, monotonic: Duration) -> Duration {
+        monotonic.saturating_sub(self.monotonic_ahead)
+    }
+
+    /// Starts a node from what the disks hold. `others` are the nodes it begins with.
+    pub(crate) fn start(
+        &mut self,
+        others: Vec<PeerConfig>,
+        voters: Vec<NodeId>,
+        now: Duration,
+        random: &mut Random,
+    ) -> Result<(), OpenError> {
+        self.processes += 1;
+        self.life += 1;
+        let config = NodeConfig {
+            id: self.id.clone(),
+            region: self.region.clone(),
+            zone: String::new(),
+            client_addr: Self::addr(self.number, 7000),
+            peer_addr: Self::addr(self.number, 8000),
+            http_addr: Self::addr(self.number, 9000),
+            peers: others,
+            control_voters: voters,
+            links: wan::Links::absent(),
+            log: Options {
+                segment_bytes: SEGMENT_BYTES,
+                batch_bytes_max: 32 << 10,
+                ..Options::default()
+            },
+            cache: CacheBudget { bytes: 256 << 10 },
+            log_retention_bytes: self.log_retention_bytes,
+            disk: self.disk_id,
+            process: self.processes,
+            pid: self.processes as u32,
+            seed: random.draw(),
+        };
+        let disk = Arc::new(self.disk.clone());
+        let stores = self.stores.clone();
+        self.node = Some(Node::open(config, disk, stores, self.now(now))?);
+        Ok(())
+    }
+
+    /// Its entry in the others' configuration.
+    pub(crate) fn as_peer(&self) -> PeerConfig {
+        PeerConfig {
+            id: self.id.clone(),
+            region: self.region.clone(),
+            peer_addr: Self::addr(self.number, 8000),
+        }
+    }
+
+    /// The node is gone; the disks are as a loss of power leaves them. With another start of
+    /// the machine its monotonic clock begins anew.
+    pub(crate) fn lose_power(&mut self, random: &mut Random) {
+        self.node = None;
+        self.flush = None;
+        self.wakes_at = None;
+        self.life += 1;
+        self.disk.crash(random.draw());
+        self.stores.crash(random.draw());
+        self.monotonic_ahead = Duration::from_millis(random.below(1_000_000));
+    }
+
+    /// The node is gone, the machine is not: all that was written is there.
+    pub(crate) fn kill(&mut self) {
+        self.node = None;
+        self.flush = None;
+        self.wakes_at = None;
+        self.life += 1;
+    }
+
+    /// Another disk, with nothing on it.
+    pub(crate) fn replace_disk(&mut self, random: &mut Random) {
+        self.disk = SimDisk::new();
+        self.stores = MemoryStores::new();
+        self.disk_id = DiskId(random.draw());
+    }
+
+    /// Hands the node what a peer sent.
+    pub(crate) fn receive(&mut self, from: &NodeId, message: Bytes, now: Duration) {
+        let now = self.now(now);
+        if let Some(node) = &mut self.node {
+            node.peer_message(from, message, now);
+        }
+    }
+}
