@@ -1,0 +1,237 @@
+//! `quire demo`: the reference deployment as real processes on one machine, with emulated
+//! links between its regions, until Ctrl-C.
+//!
+//! ```text
+//! plan ─→ ports free? ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
+//!      ─→ [sample profiles ─→ short workload ─→ what was measured] ─→ ready ─→ Ctrl-C ─→ stop
+//! ```
+
+mod nodes;
+mod plan;
+mod showcase;
+
+use crate::{
+    Outcome,
+    client::{Client, text_of},
+    cluster_status::ClusterStatus,
+};
+use model::strategy::Placement;
+use nodes::Nodes;
+use plan::{Fsync, Plan, Wan, addr};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
+};
+
+/// How long the nodes may take until every replica is caught up.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether they are.
+const READY_INTERVAL: Duration = Duration::from_millis(100);
+/// The keyspace that the demo makes; the first, so its number is 0.
+const KEYSPACE: &str = "profiles";
+const KEYSPACE_ID: u32 = 0;
+
+/// Run a whole cluster on this machine, with emulated links between its regions.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Where the nodes keep their data. A demo started again on the same directory, with the
+    /// same nodes, goes on with it. Default: a temporary directory, deleted at the end.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The first client port; each node takes the next.
+    #[arg(long, default_value_t = 7001, value_parser = clap::value_parser!(u16).range(1..))]
+    base_port: u16,
+    /// Nodes of each region. The first region is the primary's.
+    #[arg(long, default_value = "us=3,eu=2,asia=2")]
+    nodes: Placement,
+    /// The links between regions: `reference`, `none`, or a file.
+    #[arg(long, value_name = "reference|none|FILE", default_value = "reference")]
+    wan: Wan,
+    /// When the nodes' logs are forced to disk: `always`, `os`, or every so many milliseconds.
+    #[arg(long, value_name = "always|os|MS", default_value = "always")]
+    fsync: Fsync,
+    /// Load no sample profiles and run no workload.
+    #[arg(long)]
+    no_workload: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Outcome {
+    let plan = Plan::new(&args.nodes, args.base_port)?;
+    let wan = match &args.wan {
+        Wan::File(path) => {
+            Wan::File(fs::canonicalize(path).map_err(|e| format!("--wan {}: {e}", path.display()))?)
+        }
+        other => other.clone(),
+    };
+    let taken = nodes::ports_in_use(&plan);
+    if !taken.is_empty() {
+        return Err(format!(
+            "nothing was started, because ports are in use; stop what uses them or choose \
+             others with --base-port:\n  {}",
+            taken.join("\n  ")
+        )
+        .into());
+    }
+    // Before anything is started, so that no signal finds children and no one to stop them.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+
+    let temporary;
+    let dir = match &args.dir {
+        Some(dir) => {
+            fs::create_dir_all(dir).map_err(|e| format!("--dir {}: {e}", dir.display()))?;
+            fs::canonicalize(dir)?
+        }
+        None => {
+            temporary = tempfile::Builder::new().prefix("quire-demo-").tempdir()?;
+            temporary.path().to_path_buf()
+        }
+    };
+    nodes::write_configs(&plan, &dir, &wan, args.fsync)?;
+    let nodes = Nodes::start(&plan, &dir)?;
+    println!(
+        "{} nodes started; data and logs in {}",
+        plan.nodes.len(),
+        dir.display()
+    );
+
+    let outcome = tokio::select! {
+        brought_up = bring_up(&args, &plan, &nodes, &dir) => match brought_up {
+            Ok(()) => {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    nodes.stop().await;
+    if outcome.is_err() && args.dir.is_none() {
+        show_log_ends(&plan, &dir);
+    }
+    outcome?;
+    println!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// From running processes to `ready`.
+async fn bring_up(args: &Args, plan: &Plan, nodes: &Nodes, dir: &Path) -> Result<(), String> {
+    let first = addr(plan.nodes[0].client_port);
+    let deadline = Instant::now() + READY_TIMEOUT;
+    let placement = args.nodes.to_string();
+    wait(deadline, nodes, dir, || create_keyspace(&first, &placement)).await?;
+    wait(deadline, nodes, dir, || all_caught_up(&first)).await?;
+    // The cluster may know a node before that node's clients can reach it.
+    wait(deadline, nodes, dir, || all_answer(plan)).await?;
+    if !args.no_workload
+        && let Err(why) = showcase::run(plan, &first).await
+    {
+        eprintln!("quire: the sample workload failed: {why}; the nodes go on");
+    }
+    showcase::say_how_to_connect(plan, dir);
+    println!("ready");
+    std::io::stdout().flush().map_err(|e| e.to_string())
+}
+
+/// Repeats `step` until it succeeds; an error when the deadline has passed, or when a node has
+/// exited, since its replicas won't catch up then.
+async fn wait<S: Future<Output = Result<(), String>>>(
+    deadline: Instant,
+    nodes: &Nodes,
+    dir: &Path,
+    mut step: impl FnMut() -> S,
+) -> Result<(), String> {
+    loop {
+        let Err(why) = step().await else {
+            return Ok(());
+        };
+        let dead = nodes.dead();
+        if let Some(id) = dead.first() {
+            let log = dir.join(id).join("log");
+            return Err(format!(
+                "{} exited before the cluster was ready; the reason stands in {}",
+                dead.join(", "),
+                log.display()
+            ));
+        }
+        if Instant::now() >= deadline {
+            return Err(format!(
+                "the cluster was not ready within {READY_TIMEOUT:?}: {why}; the nodes' logs \
+                 are in {}/<node>/log",
+                dir.display()
+            ));
+        }
+        sleep(READY_INTERVAL).await;
+    }
+}
+
+/// Makes the keyspace unless it is there from an earlier run.
+async fn create_keyspace(addr: &str, placement: &str) -> Result<(), String> {
+    let mut client = Client::connect(addr).await.map_err(|e| e.to_string())?;
+    if client.call(&["KEYSPACE", "SHOW", KEYSPACE]).await.is_ok() {
+        return Ok(());
+    }
+    client.set_reply_timeout(Duration::from_secs(10));
+    let create = [
+        "KEYSPACE",
+        "CREATE",
+        KEYSPACE,
+        "TOPOLOGY",
+        "primary-replica",
+        "ACK",
+        "async",
+        "PLACE",
+        placement,
+    ];
+    let created = client.call(&create).await;
+    created.map(drop).map_err(|e| e.to_string())
+}
+
+async fn all_caught_up(addr: &str) -> Result<(), String> {
+    match status(addr).await?.not_ready(KEYSPACE_ID) {
+        None => Ok(()),
+        Some(why) => Err(why),
+    }
+}
+
+async fn all_answer(plan: &Plan) -> Result<(), String> {
+    for node in &plan.nodes {
+        let mut client = Client::connect(&addr(node.client_port))
+            .await
+            .map_err(|e| e.to_string())?;
+        client.call(&["PING"]).await.map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// The cluster as the node at `addr` sees it.
+async fn status(addr: &str) -> Result<ClusterStatus, String> {
+    let mut client = Client::connect(addr).await.map_err(|e| e.to_string())?;
+    let reply = client.call(&["QUIRE", "STATUS"]).await;
+    let json = reply.and_then(text_of).map_err(|e| e.to_string())?;
+    ClusterStatus::parse(&json).map_err(|e| format!("{addr}: {e}"))
+}
+
+/// The last words of each node, because a temporary directory is about to be deleted.
+fn show_log_ends(plan: &Plan, dir: &Path) {
+    const LINES: usize = 5;
+    for node in &plan.nodes {
+        let log = fs::read(dir.join(&node.id).join("log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(LINES)..] {
+            eprintln!("  {}: {line}", node.id);
+        }
+    }
+}

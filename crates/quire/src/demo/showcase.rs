@@ -1,0 +1,219 @@
+//! What the demo shows when the nodes are up: sample profiles, a short run of the reference
+//! workload, and what it measured beside what the reference deployment expects.
+
+use super::{
+    KEYSPACE, KEYSPACE_ID,
+    plan::{NodePlan, Plan, addr},
+    status,
+};
+use crate::{
+    bench::{self, Report, Settings, Target, Workload},
+    client::Client,
+    load_command,
+    table::{render, table},
+    update::KeyTemplate,
+};
+use indicatif::ProgressBar;
+use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+
+const PROFILES: &str = include_str!("../../../../testdata/profiles.jsonl");
+const PROFILE_KEY: &str = "profile:{id}";
+/// One of [`PROFILES`].
+const PROFILE_EXAMPLE: &str = "profile:C000127";
+
+const WORKLOAD_DURATION: Duration = Duration::from_secs(5);
+/// Operations a second that a core holds while it also runs its share of the nodes.
+const RATE_PER_CORE: f64 = 5_500.0;
+const RATE_MAX: f64 = 110_000.0;
+const KEYS: u32 = 2_000;
+/// How often the replicas' lag is looked at.
+const LAG_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Loads, measures, prints.
+pub(super) async fn run(plan: &Plan, first: &str) -> Result<(), String> {
+    let loaded = load_profiles(first).await?;
+    println!("{loaded} sample profiles loaded, such as {PROFILE_EXAMPLE}");
+
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let rate = (RATE_PER_CORE * cores as f64).min(RATE_MAX);
+    let targets: Vec<Target> = plan.nodes.iter().map(target).collect();
+    println!(
+        "the reference workload for {} s: {:.0} updates/s and {:.0} reads/s, all regions \
+         together ({cores} cores for {} nodes and the clients) …",
+        WORKLOAD_DURATION.as_secs(),
+        rate / 11.0,
+        rate * 10.0 / 11.0,
+        plan.nodes.len()
+    );
+    let measuring = bench::measure(Settings {
+        workload: Workload::Reference,
+        rate: Some(rate),
+        clients: 2 * targets.len(),
+        pipeline: 1,
+        duration: WORKLOAD_DURATION,
+        keyspace: Some(KEYSPACE.into()),
+        keys: KEYS,
+        value_bytes: 300,
+        fill: true,
+        targets,
+    });
+    let mut lag_ms = BTreeMap::new();
+    let report = tokio::select! {
+        report = measuring => report?,
+        () = watch_lag(first, &mut lag_ms) => return Err("the lag can't be watched".into()),
+    };
+    print!("\n{}", report.show());
+    print!("\n{}", compare(&report, &lag_ms, &plan.nodes[0].region));
+    Ok(())
+}
+
+async fn load_profiles(first: &str) -> Result<u64, String> {
+    let mut client = Client::connect(first).await.map_err(|e| e.to_string())?;
+    let selected = client.call(&["SELECT", KEYSPACE]).await;
+    selected.map_err(|e| e.to_string())?;
+    let template: KeyTemplate = PROFILE_KEY.parse().map_err(|e| format!("{e}"))?;
+    let bar = ProgressBar::hidden();
+    let loading = load_command::load(&mut client, &template, PROFILES.as_bytes(), &bar);
+    let summary = loading.await.map_err(|e| e.to_string())?;
+    if summary.bad + summary.refused > 0 {
+        return Err(format!("{} sample profiles were refused", summary.refused));
+    }
+    Ok(summary.applied)
+}
+
+fn target(node: &NodePlan) -> Target {
+    Target {
+        region: node.region.clone(),
+        addr: addr(node.client_port),
+    }
+}
+
+/// Keeps the greatest lag seen in each region; doesn't end.
+async fn watch_lag(first: &str, lag_ms: &mut BTreeMap<String, f64>) {
+    loop {
+        tokio::time::sleep(LAG_INTERVAL).await;
+        let Ok(status) = status(first).await else {
+            continue;
+        };
+        for (region, lag) in status.lag_ms_max_by_region(KEYSPACE_ID) {
+            let worst = lag_ms.entry(region.to_string()).or_insert(0.0);
+            *worst = worst.max(lag);
+        }
+    }
+}
+
+/// What was measured beside what is expected, a line each.
+fn compare(report: &Report, lag_ms: &BTreeMap<String, f64>, home: &str) -> String {
+    let mut rows = table(&["WHAT", "MEASURED", "EXPECTED", ""], &[1, 2]);
+    let mut add = |what: String, measured: String, expected: &str, holds: bool| {
+        let verdict = if holds { "ok" } else { "MISSED" };
+        rows.add_row([what, measured, expected.into(), verdict.into()]);
+    };
+    for row in &report.operations {
+        let what = match row.operation {
+            "update" if row.region == home => format!("writes in {home}, p99"),
+            "read" => format!("reads in {}, p99", row.region),
+            _ => continue,
+        };
+        let p99 = format!("{:.1} ms", row.p99_ms);
+        add(what, p99, "under 10 ms", row.count > 0 && row.p99_ms < 10.0);
+    }
+    for (region, lag) in lag_ms {
+        let (expected, lag_ms_max) = if region == home {
+            ("under 1 s", 1_000.0)
+        } else {
+            ("1 to 3 s", 3_000.0)
+        };
+        let measured = format!("{lag:.0} ms");
+        add(
+            format!("lag in {region}, greatest"),
+            measured,
+            expected,
+            *lag < lag_ms_max,
+        );
+    }
+    for (what, promise) in [
+        ("reads that missed an own write", &report.read_your_writes),
+        ("reads that went back in time", &report.monotonic_reads),
+    ] {
+        let measured = format!("{} of {}", promise.violations, promise.checked);
+        add(what.into(), measured, "0", promise.violations == 0);
+    }
+    render(&rows)
+}
+
+/// How to go on from here.
+pub(super) fn say_how_to_connect(plan: &Plan, dir: &Path) {
+    println!();
+    for node in &plan.nodes {
+        println!(
+            " {:<8} redis-cli -p {}    http://{}",
+            node.id,
+            node.client_port,
+            addr(node.http_port)
+        );
+    }
+    let first = addr(plan.nodes[0].client_port);
+    println!();
+    println!(" quire status --node {first}");
+    println!(
+        " redis-cli -p {} HGETALL {PROFILE_EXAMPLE}",
+        plan.nodes[0].client_port
+    );
+    println!(" logs: {}/<node>/log", dir.display());
+    println!(" Ctrl-C stops all nodes");
+    println!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Promise, Row};
+
+    #[test]
+    fn what_misses_the_reference_is_marked() {
+        let row = |region: &str, operation, p99_ms| Row {
+            region: region.into(),
+            operation,
+            count: 10,
+            rate: 1.0,
+            errors: 0,
+            p50_ms: 0.0,
+            p90_ms: 0.0,
+            p99_ms,
+            p99_9_ms: 0.0,
+            max_ms: 0.0,
+        };
+        let promise = |violations| Promise {
+            checked: 9,
+            violations,
+        };
+        let report = Report {
+            workload: "reference",
+            seconds: 5.0,
+            rate_asked: Some(1.0),
+            rate_achieved: 1.0,
+            clients: 1,
+            operations: vec![
+                row("us", "update", 4.0),
+                row("eu", "update", 204.0), // across the ocean: no promise
+                row("eu", "read", 11.0),
+            ],
+            errors: BTreeMap::new(),
+            read_your_writes: promise(0),
+            monotonic_reads: promise(1),
+        };
+        let lag_ms = BTreeMap::from([("us".into(), 1_500.0), ("eu".into(), 1_500.0)]);
+        assert_eq!(
+            compare(&report, &lag_ms, "us"),
+            " WHAT                            MEASURED     EXPECTED
+ writes in us, p99                 4.0 ms  under 10 ms  ok
+ reads in eu, p99                 11.0 ms  under 10 ms  MISSED
+ lag in eu, greatest              1500 ms     1 to 3 s  ok
+ lag in us, greatest              1500 ms    under 1 s  MISSED
+ reads that missed an own write    0 of 9            0  ok
+ reads that went back in time      1 of 9            0  MISSED
+"
+        );
+    }
+}

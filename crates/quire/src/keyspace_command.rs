@@ -1,0 +1,176 @@
+//! `quire keyspace`: which keyspaces there are, and what each has chosen.
+
+use crate::{
+    Outcome,
+    client::{ClientError, NodeArg, expect_ok, object_of},
+    table::{render, table},
+};
+use clap::Subcommand;
+use resp::Frame;
+use serde_json::{Map, Value};
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// A keyspace is created and dropped by agreement of the control group, which may be across
+/// the world and choosing a leader.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Create, list, show or drop keyspaces.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    node: NodeArg,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Create a keyspace, as in: profiles TOPOLOGY primary-replica ACK async PLACE us=3,eu=2
+    Create {
+        /// How it is called.
+        name: String,
+        /// What it chooses, as the node reads it: TOPOLOGY, ACK, ON_TIMEOUT, PLACE, …
+        options: Vec<String>,
+    },
+    /// List all keyspaces.
+    List {
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what one has chosen.
+    Show { name: String },
+    /// Drop a keyspace and all its data.
+    Drop {
+        name: String,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(crate) async fn run(args: &Args) -> Outcome {
+    if let Action::Drop { name, yes: false } = &args.action {
+        confirm(name)?;
+    }
+    let mut client = args.node.connect().await?;
+    match &args.action {
+        Action::Create { name, options } => {
+            client.set_reply_timeout(CHANGE_TIMEOUT);
+            let mut request = vec!["KEYSPACE", "CREATE", name];
+            request.extend(options.iter().map(String::as_str));
+            expect_ok(client.call(&request).await?)?;
+            println!("created {name}");
+        }
+        Action::List { json } => {
+            let keyspaces = list_of(&client.call(&["KEYSPACE", "LIST"]).await?)?;
+            if *json {
+                println!("{}", serde_json::to_string(&keyspaces)?);
+            } else {
+                print!("{}", show_list(&keyspaces));
+            }
+        }
+        Action::Show { name } => {
+            let reply = client.call(&["KEYSPACE", "SHOW", name]).await?;
+            print!("{}", show_one(&object_of(&reply)?));
+        }
+        Action::Drop { name, .. } => {
+            client.set_reply_timeout(CHANGE_TIMEOUT);
+            expect_ok(client.call(&["KEYSPACE", "DROP", name]).await?)?;
+            println!("dropped {name}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the person at the terminal to write the name; an error unless they do.
+fn confirm(name: &str) -> Result<(), String> {
+    if !io::stdin().is_terminal() {
+        return Err(format!(
+            "dropping {name} deletes all its data; say --yes to do it without being asked"
+        ));
+    }
+    print!("This deletes all data of {name}. Write its name to go on: ");
+    let mut answer = String::new();
+    let read = io::stdout()
+        .flush()
+        .and_then(|()| io::stdin().lock().read_line(&mut answer));
+    match read {
+        Ok(_) if answer.trim() == name => Ok(()),
+        _ => Err("nothing was dropped".into()),
+    }
+}
+
+fn list_of(reply: &Frame) -> Result<Vec<Map<String, Value>>, ClientError> {
+    let values = reply.as_values().ok_or(ClientError::Unexpected {
+        expected: "a list",
+        found: "something else",
+    })?;
+    values.iter().map(object_of).collect()
+}
+
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn show_list(keyspaces: &[Map<String, Value>]) -> String {
+    let columns = [
+        "id",
+        "name",
+        "topology",
+        "ack",
+        "placement",
+        "primary_region",
+        "shards",
+    ];
+    let headers = columns.map(|c| c.to_uppercase().replace('_', "-"));
+    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+    let mut rows = table(&headers, &[0, 6]);
+    for keyspace in keyspaces {
+        rows.add_row(columns.map(|column| plain(keyspace.get(column))));
+    }
+    render(&rows)
+}
+
+fn show_one(keyspace: &Map<String, Value>) -> String {
+    let mut rows = table(&["OPTION", "VALUE"], &[]);
+    for (name, value) in keyspace {
+        rows.add_row([name.clone(), plain(Some(value))]);
+    }
+    render(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_shows() {
+        let text = |text: &'static str| Frame::Bulk(text.into());
+        let one = Frame::Array(vec![
+            text("id"),
+            Frame::Integer(0),
+            text("name"),
+            text("profiles"),
+            text("placement"),
+            text("us=3,eu=2"),
+        ]);
+        let keyspaces = list_of(&Frame::Array(vec![one])).unwrap();
+        assert_eq!(
+            show_list(&keyspaces),
+            " ID  NAME      TOPOLOGY  ACK  PLACEMENT  PRIMARY-REGION  SHARDS
+  0  profiles  -         -    us=3,eu=2  -                    -
+"
+        );
+        assert!(show_one(&keyspaces[0]).contains(" placement  us=3,eu=2\n"));
+        assert!(list_of(&Frame::Integer(1)).is_err());
+    }
+}
