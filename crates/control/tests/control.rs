@@ -375,16 +375,6 @@ fn a_catalog_of_version_1_is_still_read() {
     assert_eq!(snapshot::decode(bytes).unwrap(), fixture());
 }
 
-/// Writes the fixture. Only for a new format, under a new name: the old file must stay as it
-/// is.
-#[test]
-#[ignore = "run by hand when the format gets a new version"]
-#[allow(clippy::disallowed_methods)] // writes a file of this repository, by hand
-fn write_the_fixture() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v1.bin");
-    std::fs::write(path, snapshot::encode(&fixture()).unwrap()).unwrap();
-}
-
 #[test]
 fn a_snapshot_is_checked() {
     let bytes = snapshot::encode(&fixture()).unwrap();

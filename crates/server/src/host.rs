@@ -15,46 +15,8 @@ use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
+pub use node::{ConnId, Effect, Lane};
 pub use wan::Link as LinkState;
-
-/// A client's connection. Never used again in one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
-
-/// How a message to a peer travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// In order with the other ordinary messages, under the emulated latency and cuts.
-    Ordinary,
-    /// Like `Ordinary`, on a connection of its own, so that copies don't hold up the rest.
-    Bulk,
-    /// At once, also over a cut link, ahead of ordinary messages.
-    Bypass,
-}
-
-/// What the server is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The client's output has grown.
-    ClientOutput(ConnId),
-    /// The client accepts commands again.
-    ClientResumed(ConnId),
-    /// Close the connection once its output is written.
-    CloseClient(ConnId),
-    /// Send a message to a peer. Lost without notice while there is no link to it.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// How.
-        lane: Lane,
-        /// What; at most [`crate::MESSAGE_LEN_MAX`] bytes.
-        message: Bytes,
-    },
-    /// [`Host::peers`] answers differently now.
-    PeersChanged,
-    /// The node can't go on, for this reason. Nothing more is flushed.
-    Stop(String),
-}
 
 /// A node, as the server sees it.
 pub trait Host: 'static {

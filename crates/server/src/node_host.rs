@@ -1,6 +1,6 @@
 //! A node as the server's host: nothing but names between the two.
 
-use crate::host::{ConnId, Effect, Host, Lane, LinkState};
+use crate::host::{ConnId, Effect, Host, LinkState};
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use node::Node;
@@ -24,31 +24,27 @@ impl NodeHost {
     }
 }
 
-fn conn(id: ConnId) -> node::ConnId {
-    node::ConnId(id.0)
-}
-
 impl Host for NodeHost {
     type Flush = FlushJob;
     type FlushDone = FlushDone;
 
     fn client_connected(&mut self, id: ConnId, addr: SocketAddr, now: Now) {
-        self.node.client_connected(conn(id), addr, now);
+        self.node.client_connected(id, addr, now);
     }
     fn client_disconnected(&mut self, id: ConnId, now: Now) {
-        self.node.client_disconnected(conn(id), now);
+        self.node.client_disconnected(id, now);
     }
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
-        self.node.client_command(conn(id), args, now);
+        self.node.client_command(id, args, now);
     }
     fn client_protocol_error(&mut self, id: ConnId, line: &str, now: Now) {
-        self.node.client_protocol_error(conn(id), line, now);
+        self.node.client_protocol_error(id, line, now);
     }
     fn client_accepts(&mut self, id: ConnId) -> bool {
-        self.node.client_accepts(conn(id))
+        self.node.client_accepts(id)
     }
     fn client_output(&mut self, id: ConnId) -> &mut BytesMut {
-        match self.node.client_output(conn(id)) {
+        match self.node.client_output(id) {
             Some(output) => output,
             None => {
                 self.none.clear();
@@ -90,22 +86,7 @@ impl Host for NodeHost {
         self.node.wake(now);
     }
     fn poll_effect(&mut self) -> Option<Effect> {
-        Some(match self.node.poll_effect()? {
-            node::Effect::ClientOutput(id) => Effect::ClientOutput(ConnId(id.0)),
-            node::Effect::ClientResumed(id) => Effect::ClientResumed(ConnId(id.0)),
-            node::Effect::CloseClient(id) => Effect::CloseClient(ConnId(id.0)),
-            node::Effect::Send { to, lane, message } => Effect::Send {
-                to,
-                lane: match lane {
-                    node::Lane::Ordinary => Lane::Ordinary,
-                    node::Lane::Bulk => Lane::Bulk,
-                    node::Lane::Bypass => Lane::Bypass,
-                },
-                message,
-            },
-            node::Effect::PeersChanged => Effect::PeersChanged,
-            node::Effect::Stop(reason) => Effect::Stop(reason),
-        })
+        self.node.poll_effect()
     }
     fn run_flush(flush: FlushJob) -> FlushDone {
         flush.run()

@@ -101,12 +101,6 @@ fn write_known_log(path: &Path) {
 }
 
 #[test]
-#[ignore = "writes the fixture; only for a new version of the format, under a new name"]
-fn write_fixture() {
-    write_known_log(&fixture());
-}
-
-#[test]
 fn the_first_version_of_the_format_is_read_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     for name in names(&fixture()) {

@@ -1,6 +1,6 @@
 //! A data directory written by version 1 of the format must be readable for ever.
 //!
-//! `testdata/store-v1` was written by [`write_the_fixture`]; it is never written again.
+//! `testdata/store-v1` was written by the first version, from `history`; it is never written again.
 #![allow(clippy::disallowed_methods)] // files are the point of it
 
 use super::{primary::*, *};
@@ -78,18 +78,4 @@ fn a_store_of_version_1_is_read() {
     assert_eq!(content(&store), primary.model);
     primary.run(&mut store, &Command::Del(4));
     assert_eq!(content(&store), primary.model);
-}
-
-#[test]
-#[ignore = "writes the fixture; only for a new version of the format"]
-fn write_the_fixture() {
-    let dir = fixture();
-    assert!(!dir.exists(), "what is there is never written again");
-    let rows = lsm(&dir).open(ShardId(1)).unwrap();
-    let mut store = ShardStore::open(rows, budget()).unwrap();
-    let mut primary = Primary::default();
-    for command in history() {
-        primary.run(&mut store, &command);
-    }
-    store.flush().unwrap();
 }
