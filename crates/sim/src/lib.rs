@@ -16,6 +16,7 @@
 //! | `network` | links between nodes: latency, order, cuts |
 //! | [`client`] | clients, and what each may be answered |
 //! | [`check`] | what must hold at the end of a story |
+//! | [`linearizability`] | whether what clients saw of one key fits a single copy |
 //! | [`trace`] | everything that happened, and a hash of it |
 //! | [`random`] | the only source of chance |
 //!
@@ -26,6 +27,7 @@
 
 pub mod check;
 pub mod client;
+pub mod linearizability;
 mod machine;
 mod network;
 pub mod random;
