@@ -93,6 +93,7 @@ impl<S: Stores> Node<S> {
         }
         let in_office = facts.primary == self.config.id
             && facts.process == self.config.process
+            && facts.disk == self.config.disk
             && facts.epoch.0 > 0;
         let assignment = Assignment {
             shard: id,

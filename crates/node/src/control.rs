@@ -434,7 +434,10 @@ impl<S: Stores> Node<S> {
         let catalog = self.catalog.clone();
         for (id, facts) in &catalog.shards {
             let mine = facts.primary == self.config.id;
-            let in_office = facts.epoch > Epoch(0) && facts.process == self.config.process;
+            // Processes are numbered on each disk: another disk has a first one too.
+            let in_office = facts.epoch > Epoch(0)
+                && facts.process == self.config.process
+                && facts.disk == self.config.disk;
             let ready = self
                 .shards
                 .get(id)

@@ -156,11 +156,12 @@ impl Machine {
         self.life += 1;
     }
 
-    /// Another disk, with nothing on it.
+    /// Another disk, with nothing on it: processes are counted on the disk, so from the first.
     pub(crate) fn replace_disk(&mut self, random: &mut Random) {
         self.disk = SimDisk::new();
         self.stores = MemoryStores::new();
         self.disk_id = DiskId(random.draw());
+        self.processes = 0;
     }
 
     /// Hands the node what a peer sent.

@@ -7,7 +7,7 @@ use sim::{
 };
 use std::{cell::Cell, time::Duration};
 
-const RULES: [&str; 4] = ["async", "semi-sync:1", "quorum", "sync"];
+pub(super) const RULES: [&str; 4] = ["async", "semi-sync:1", "quorum", "sync"];
 const MOMENTS: [Moment; 4] = [
     Moment::Now,
     Moment::BeforeFlush,
