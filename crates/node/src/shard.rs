@@ -305,7 +305,12 @@ impl<R: Rows> Shard<R> {
 
     /// What the log and the store hold together, once all records were replayed.
     pub(crate) fn finish_replay(&mut self) -> Result<(), String> {
-        if self.parted {
+        // Without `fsync = always` a loss of power may take REWIND and leave the store's batch.
+        let lost = self.store.rewinding_until().is_some_and(|until| {
+            let mut waits = self.unapplied.iter().map(|e| e.position);
+            waits.any(|at| at.index == until.index && at != until)
+        });
+        if self.parted || lost {
             tracing::warn!(shard = self.id.0, applied = %self.applied(), "the store holds a tail that was taken back: it is filled anew");
             self.store.begin_install().map_err(|e| e.to_string())?;
             self.gap = None;

@@ -173,3 +173,19 @@ fn what_a_copy_has_left_behind_does_not_follow_it() {
         (Position::new(2, 7), vec![(1, 1), (2, 5)], vec![])
     );
 }
+
+#[test]
+fn a_rewind_that_the_log_has_forgotten_is_not_built_on() {
+    let common = Position::new(1, 6);
+    for (until, filled) in [(8, true), (20, false)] {
+        let mut shard = shard(&[(1, 1..=9)]);
+        let until = Position::new(2, until);
+        let none = std::collections::BTreeSet::new();
+        shard.store.rewind(common, none, &[], until).unwrap();
+        let mut shard = Shard::new(ID, shard.store);
+        replay(&mut shard, &[Entries(1, 1..=9), Commit(9)]).unwrap();
+        assert_eq!(shard.recovered.filling, filled);
+        // Else the strategy finds that its log parted before it has caught up, and copies.
+        assert_eq!(shard.recovered.until, (!filled).then_some(until));
+    }
+}
