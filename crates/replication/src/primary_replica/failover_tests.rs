@@ -411,8 +411,12 @@ impl World {
                 delivered += 1;
                 assert!(delivered < 10_000, "the replicas never come to rest");
             }
-            let last = self.hosts[self.primary].last();
-            let done = |h: &Host| h.applied() == last && h.fetched.is_none() && h.asked.is_none();
+            let primary = &self.hosts[self.primary];
+            let all = primary.applied() == primary.last();
+            // The same length is not the same log.
+            let done = |h: &Host| {
+                all && h.store == primary.store && h.fetched.is_none() && h.asked.is_none()
+            };
             if self.hosts.iter().all(done) {
                 break;
             }
