@@ -165,6 +165,20 @@ pub enum Op {
     Clear,
 }
 
+impl Op {
+    /// The key that it changes; None: all of them.
+    pub fn key(&self) -> Option<&Bytes> {
+        match self {
+            Op::PutString { key, .. }
+            | Op::SetFields { key, .. }
+            | Op::RemoveFields { key, .. }
+            | Op::SetHeader { key, .. }
+            | Op::Delete { key, .. } => Some(key),
+            Op::Clear => None,
+        }
+    }
+}
+
 /// Above this many cells a deletion leaves a tombstone instead of removing each cell.
 pub const DELETE_AT_ONCE_CELLS_MAX: u64 = 64;
 

@@ -169,6 +169,7 @@ impl<S: Stores> Node<S> {
                 let status = self.status().to_string();
                 self.answer(conn, |out| out.bulk(&status));
             }
+            (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
             (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
             (b"VERIFY", 3) => {
                 let text = String::from_utf8_lossy(args[2]);
@@ -184,7 +185,54 @@ impl<S: Stores> Node<S> {
             }
             _ => self.answer_error(
                 conn,
-                "ERR use QUIRE STATUS, QUIRE VERIFY keyspace, or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+                "ERR use QUIRE STATUS, QUIRE VERIFY keyspace, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+            ),
+        }
+    }
+
+    /// `LIST`: the files of this node. `SHOW file [cursor]`: the cursor to go on from, 0 at the
+    /// end, and whole lines.
+    fn rewound_command(&mut self, conn: u64, words: &[&[u8]]) {
+        let what = words[0].to_ascii_uppercase();
+        let failed = |error: std::io::Error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                "ERR there is no such file here: QUIRE REWOUND LIST shows those of this node"
+                    .to_owned()
+            } else {
+                format!("ERR the files of this node can't be read: {error}")
+            }
+        };
+        match (what.as_slice(), &words[1..]) {
+            (b"LIST", []) => match self.rewound.list() {
+                Ok(files) => {
+                    let node = self.config.id.as_str();
+                    let text = json!({ "node": node, "files": files }).to_string();
+                    self.answer(conn, |out| out.bulk(&text));
+                }
+                Err(error) => self.answer_error(conn, &failed(error)),
+            },
+            (b"SHOW", [file, rest @ ..]) if rest.len() <= 1 => {
+                let from = match rest.first() {
+                    None => Some(0),
+                    Some(cursor) => {
+                        commands::numbers::parse(cursor).and_then(|n| u64::try_from(n).ok())
+                    }
+                };
+                let Some(from) = from else {
+                    return self.answer_error(conn, "ERR invalid cursor");
+                };
+                match self.rewound.show(&String::from_utf8_lossy(file), from) {
+                    Ok((text, next)) => self.answer(conn, |out| {
+                        out.array(2);
+                        out.bulk(next.to_string());
+                        out.bulk(&text);
+                    }),
+                    Err(error) => self.answer_error(conn, &failed(error)),
+                }
+            }
+            _ => self.answer_error(
+                conn,
+                "ERR use QUIRE REWOUND LIST or QUIRE REWOUND SHOW file [cursor]",
             ),
         }
     }

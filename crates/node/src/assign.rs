@@ -66,6 +66,7 @@ impl<S: Stores> Node<S> {
         self.appended.retain(|(_, shard, _)| *shard != id);
         self.dirty.remove(&id);
         self.copies.forget(id);
+        self.rewinds.forget(id);
         if let Err(error) = self.stores.destroy(id) {
             tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
         }
@@ -84,6 +85,7 @@ impl<S: Stores> Node<S> {
             let store = ShardStore::open(self.stores.open(id)?, self.config.cache)?;
             self.shards.insert(id, Shard::new(id, store));
         }
+        self.rewind_follows(id, &facts.primary);
         let Some(shard) = self.shards.get_mut(&id) else {
             return Ok(());
         };
@@ -111,6 +113,8 @@ impl<S: Stores> Node<S> {
             degraded: facts.degraded,
         };
         let installing = shard.store.is_installing();
+        // It takes no office with a store that is no state that ever was.
+        let ready = shard.store.is_serving() && !self.rewinds.is_past_return(id);
         let strategy = shard.strategy.get_or_insert_with(|| {
             let identity = Identity {
                 node: self.config.id.clone(),
@@ -120,7 +124,7 @@ impl<S: Stores> Node<S> {
             let recovered = shard.recovered.clone();
             Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))
         });
-        if !installing || !in_office {
+        if ready || !in_office {
             strategy.assign(assignment, self.now);
         }
         self.dirty.insert(id);

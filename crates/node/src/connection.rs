@@ -513,7 +513,7 @@ impl<S: Stores> Node<S> {
             }
         }
         text.push_str(&format!(
-            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\n",
+            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\nrewinding_shards:{}\r\nrewinds:{}\r\nrewound_entries:{}\r\nrewound_keys:{}\r\n",
             if primary {
                 self.peers
                     .regions()
@@ -521,7 +521,11 @@ impl<S: Stores> Node<S> {
                     .count()
             } else {
                 0
-            }
+            },
+            self.rewinds.under_way(),
+            self.rewinds.counts.rewinds,
+            self.rewinds.counts.entries,
+            self.rewinds.counts.keys,
         ));
         text
     }

@@ -441,7 +441,8 @@ impl<S: Stores> Node<S> {
             let ready = self
                 .shards
                 .get(id)
-                .is_some_and(|s| s.stopped.is_none() && !s.store.is_installing());
+                .is_some_and(|s| s.stopped.is_none() && s.store.is_serving())
+                && !self.rewinds.is_past_return(*id);
             let asked = self
                 .control
                 .asked

@@ -76,7 +76,8 @@ impl<Snap: RowsSnapshot> Copies<Snap> {
 impl<S: Stores> Node<S> {
     /// Empties this node's replica and begins to fill it from `source`.
     pub(crate) fn start_copy(&mut self, id: ShardId, source: &NodeId) {
-        if self.copies.taking.contains_key(&id) || *source == self.config.id {
+        let from_there = |taking: &Taking| taking.source == *source;
+        if self.copies.taking.get(&id).is_some_and(from_there) || *source == self.config.id {
             return;
         }
         let Some(shard) = self.shards.get_mut(&id) else {

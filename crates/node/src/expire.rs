@@ -30,7 +30,7 @@ impl<S: Stores> Node<S> {
         let Some(strategy) = &mut shard.strategy else {
             return Ok(());
         };
-        if !primary || shard.store.is_installing() {
+        if !primary || !shard.store.is_serving() {
             return Ok(());
         }
         let now_ms = strategy.close(self.now).ms();

@@ -29,6 +29,7 @@
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
 //! | `admin`, `connection` | commands that the node itself answers |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
+//! | `rewind`, `rewound` | taking back a tail that a failover lost; the files that keep it |
 //! | `message` | what nodes tell each other |
 //!
 //! Invariants:
@@ -51,6 +52,8 @@ pub mod node;
 mod reply;
 mod report;
 mod request;
+mod rewind;
+mod rewound;
 mod route;
 mod session;
 mod settle;
@@ -59,4 +62,4 @@ mod split;
 mod tip;
 mod verify;
 
-pub use node::{ConnId, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};
+pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

@@ -82,6 +82,12 @@ pub(crate) enum Message {
     },
     /// The links here are as of this order, or a later one.
     WanSeen { counter: u64 },
+    /// To a shard's primary: keys as they are at one moment, for a replica that rewinds.
+    RewindAsk(RewindAsk),
+    /// Rows of them.
+    RewindChunk(RewindChunk),
+    /// That moment is no longer known here: begin again.
+    RewindLost { shard: ShardId, rewind: u64 },
 }
 
 /// How a node stands.
@@ -148,6 +154,34 @@ pub(crate) struct CopyChunk {
     pub(crate) rows: Vec<(Bytes, Bytes)>,
     pub(crate) next: Option<Vec<u8>>,
     /// `storage::store::Applied`, encoded: what the rows together are as of.
+    pub(crate) applied: Bytes,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RewindAsk {
+    pub(crate) shard: ShardId,
+    pub(crate) rewind: u64,
+    /// Counted from 0. The first one pins the moment …
+    pub(crate) question: u64,
+    /// … which must be at or after this entry.
+    pub(crate) common: Position,
+    pub(crate) keys: Vec<Vec<u8>>,
+    /// The row of the first key to go on from.
+    pub(crate) from: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RewindChunk {
+    pub(crate) shard: ShardId,
+    pub(crate) rewind: u64,
+    /// Which question it answers.
+    pub(crate) question: u64,
+    pub(crate) rows: Vec<(Bytes, Bytes)>,
+    /// How many of the keys are complete; those without rows are absent.
+    pub(crate) done: u64,
+    /// The row of the key after those to go on from.
+    pub(crate) next: Option<Vec<u8>>,
+    /// `storage::store::Applied`, encoded: the moment.
     pub(crate) applied: Bytes,
 }
 
@@ -299,6 +333,24 @@ mod tests {
                 keys: vec![(b"key".to_vec(), 5)],
             },
             Message::WanSeen { counter: 2 },
+            Message::RewindAsk(RewindAsk {
+                shard,
+                rewind: 3,
+                question: 1,
+                common: position,
+                keys: vec![b"key".to_vec()],
+                from: Some(b"row".to_vec()),
+            }),
+            Message::RewindChunk(RewindChunk {
+                shard,
+                rewind: 3,
+                question: 1,
+                rows: vec![("row".into(), "value".into())],
+                done: 1,
+                next: None,
+                applied: "applied".into(),
+            }),
+            Message::RewindLost { shard, rewind: 3 },
         ]
     }
 

@@ -8,6 +8,8 @@ use crate::{
     message::{self, Incoming, Message},
     report::Peers,
     request::Request,
+    rewind::Rewinds,
+    rewound::Rewound,
     session::Session,
     shard::Shard,
     split::Splits,
@@ -124,6 +126,15 @@ pub struct PeerConfig {
     pub peer_addr: SocketAddr,
 }
 
+/// The directories that a node keeps, but for its stores.
+#[derive(Clone)]
+pub struct Disks {
+    /// The shared log.
+    pub log: Arc<dyn Disk>,
+    /// What failovers lost: files for people.
+    pub rewound: Arc<dyn Disk>,
+}
+
 /// Why a node did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -183,6 +194,8 @@ pub struct Node<S: Stores> {
     pub(crate) forwards: Forwards,
     pub(crate) splits: Splits,
     pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
+    pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
+    pub(crate) rewound: Rewound,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
@@ -209,12 +222,7 @@ pub struct Node<S: Stores> {
 
 impl<S: Stores> Node<S> {
     /// Reads back what the disk holds. Nothing is served before the catalog is known.
-    pub fn open(
-        config: NodeConfig,
-        disk: Arc<dyn Disk>,
-        stores: S,
-        now: Now,
-    ) -> Result<Self, OpenError> {
+    pub fn open(config: NodeConfig, disks: Disks, stores: S, now: Now) -> Result<Self, OpenError> {
         let mut shards = BTreeMap::new();
         for id in stores.list()? {
             let store = ShardStore::open(stores.open(id)?, config.cache)?;
@@ -222,7 +230,7 @@ impl<S: Stores> Node<S> {
         }
         let mut recovered = replication::consensus::Recovered::default();
         let mut previous = None;
-        let log = Log::open(disk, config.log, &mut |at: Lsn, record: Record| {
+        let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
             // The record ends at `at`, and begins where the one before it ended.
             let before = previous.unwrap_or(Lsn(at.0 - record.body.len() as u64 - 13));
             previous = Some(at);
@@ -237,7 +245,7 @@ impl<S: Stores> Node<S> {
         })
         .map_err(|e| OpenError::Replay(e.to_string()))?;
         for shard in shards.values_mut() {
-            shard.finish_replay();
+            shard.finish_replay().map_err(OpenError::Replay)?;
         }
         let control = Control::new(&config, recovered).map_err(OpenError::Control)?;
         let peers = Peers::new(&config);
@@ -256,6 +264,8 @@ impl<S: Stores> Node<S> {
             forwards: Forwards::new(config.first_number()),
             splits: Splits::default(),
             copies: Copies::new(config.first_number()),
+            rewinds: Rewinds::new(config.first_number()),
+            rewound: Rewound::new(disks.rewound),
             waiters: Vec::new(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
@@ -435,6 +445,9 @@ impl<S: Stores> Node<S> {
             } => self.copy_asked(from, shard, copy, row),
             Message::CopyChunk(chunk) => self.copy_chunk(from, chunk),
             Message::CopyLost { shard, copy } => self.copy_lost(from, shard, copy),
+            Message::RewindAsk(ask) => self.rewind_asked(from, ask),
+            Message::RewindChunk(chunk) => self.rewind_chunk(from, chunk),
+            Message::RewindLost { shard, rewind } => self.rewind_lost(from, shard, rewind),
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
@@ -507,6 +520,7 @@ impl<S: Stores> Node<S> {
                 self.dirty.insert(id);
             }
         }
+        self.rewinds_durable(durable);
         self.control.durable(durable);
     }
 
@@ -531,6 +545,7 @@ impl<S: Stores> Node<S> {
         self.waiting_tick();
         self.report_tick();
         self.copies_tick();
+        self.rewinds_tick();
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();

@@ -185,7 +185,7 @@ impl<S: Stores> Node<S> {
                     .and_then(|s| s.fresh_at)
                     .map(|at| self.now.monotonic.saturating_sub(at));
                 let role = match state.as_ref().map(|s| s.role) {
-                    _ if shard.store.is_installing() => ReportedRole::Learner,
+                    _ if !shard.store.is_serving() => ReportedRole::Learner,
                     Some(Role::Primary) => ReportedRole::Primary,
                     Some(Role::Starting) => ReportedRole::Starting,
                     Some(Role::Learner) => ReportedRole::Learner,

@@ -63,6 +63,12 @@ impl<S: Stores> Node<S> {
                     }
                 }
                 Output::Truncate { after } => {
+                    if !self.save_truncated(id, after) {
+                        return;
+                    }
+                    let Some(shard) = self.shards.get_mut(&id) else {
+                        return;
+                    };
                     shard.forget_after(after);
                     self.appended
                         .retain(|(_, shard, index)| *shard != id || *index <= after);
@@ -94,7 +100,10 @@ impl<S: Stores> Node<S> {
                         strategy.fetched(&to, from, entries, self.now);
                     }
                 }
-                Output::NeedsCopy { from } => self.start_copy(id, &from),
+                Output::NeedsCopy { from, common } => self.start_rewind(id, &from, common, true),
+                Output::NeedsRewind { from, common } => {
+                    self.start_rewind(id, &from, common.index, false);
+                }
                 Output::SetDegraded(degraded) => self.ask_degraded(id, degraded),
                 Output::Deposed { commit } => self.deposed(id, commit),
                 Output::Stop { reason } => self.stop_shard(id, reason),
@@ -130,6 +139,7 @@ impl<S: Stores> Node<S> {
         let waiting = std::mem::take(&mut shard.waiting);
         shard.tip.reset();
         shard.stopped = Some(reason);
+        self.rewinds.forget(id);
         for waiting in waiting {
             self.reply_unknown(&waiting.target, "this replica stopped");
         }
@@ -181,8 +191,9 @@ impl<S: Stores> Node<S> {
         self.release_waiting(id);
     }
 
-    /// Entries from the log, for a replica that lags. None: they are gone.
-    fn read_entries(
+    /// Entries from the log, for a replica that lags or to be saved. None: they are gone. The
+    /// log also holds what was cut or taken back; only what the shard's history has is given.
+    pub(crate) fn read_entries(
         &mut self,
         id: ShardId,
         from: u64,
@@ -193,32 +204,27 @@ impl<S: Stores> Node<S> {
             return None;
         }
         let start = shard.log_index.before(from)?;
+        let history = shard.strategy.as_ref()?.history();
         let mut entries: Vec<model::Entry> = Vec::new();
         let mut bytes = 0;
         let mut visit = |_: Lsn, record: Record| {
             if record.stream != stream(id) {
                 return true;
             }
-            let after = match record.kind {
-                shard::ENTRY => {
-                    let body = Bytes::copy_from_slice(&record.body);
-                    let Ok(entry) = model::Entry::decode(body) else {
-                        return false;
-                    };
-                    let next = from + entries.len() as u64;
-                    if entry.position.index == next {
-                        bytes += entry.bytes().len();
-                        entries.push(entry);
-                    }
-                    return bytes < bytes_max;
-                }
-                shard::TRUNCATE => record.body.as_ref().try_into().map(u64::from_le_bytes),
-                _ => return true,
-            };
-            if let Ok(after) = after {
-                entries.retain(|e| e.position.index <= after);
+            if record.kind != shard::ENTRY {
+                return true;
             }
-            true
+            let body = Bytes::copy_from_slice(&record.body);
+            let Ok(entry) = model::Entry::decode(body) else {
+                return false;
+            };
+            let next = from + entries.len() as u64;
+            let at = entry.position;
+            if at.index == next && history.epoch_at(next) == at.epoch {
+                bytes += entry.bytes().len();
+                entries.push(entry);
+            }
+            bytes < bytes_max
         };
         // The bound is generous: records of other shards lie between.
         if let Err(error) = self.log.read(start, 64 << 20, &mut visit) {
@@ -259,16 +265,15 @@ impl<S: Stores> Node<S> {
             if flushed < shard.applied().index || !shard.unapplied.is_empty() {
                 keep = keep.min(own.unwrap_or(Lsn(0)));
             }
-            let others = shard
-                .strategy
-                .iter()
-                .flat_map(|s| s.members())
-                .map(|m| m.matched)
-                .min();
-            if let Some(matched) = others
-                && let Some(wanted) = shard.log_index.before(matched + 1)
-            {
-                keep = keep.min(wanted.max(kept_for_others));
+            // What a member may lack, or may have to be taken back here. Not known before a
+            // primary has told it: then everything may be.
+            match shard.strategy.as_ref().and_then(|s| s.floor()) {
+                Some(floor) => {
+                    if let Some(wanted) = shard.log_index.before(floor + 1) {
+                        keep = keep.min(wanted.max(kept_for_others));
+                    }
+                }
+                None => keep = keep.min(kept_for_others),
             }
             if let Some(pinned) = self.copies.pinned(*id)
                 && let Some(wanted) = shard.log_index.before(pinned + 1)

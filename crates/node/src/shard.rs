@@ -13,14 +13,19 @@
 //! 3 commit    u64 LE: entries up to it are known to be committed
 //! 4 reset     u64 LE: the store was copied up to it; every entry before this record is
 //!             forgotten
+//! 5 rewind    u64 LE, u64 LE: entries above the first number are forgotten, though they may
+//!             have been committed and applied; the second is the epoch of the first of them
 //! ```
+//!
+//! Replayed, the log may begin within a tail that was forgotten later: entries that follow
+//! nothing are stepped over, and only at the end they must have been forgotten.
 
 use crate::{
     request::{Request, Target},
     tip::Tip,
 };
 use bytes::Bytes;
-use model::{Entry, EntryKind, KeyspaceId, Position, ShardId};
+use model::{Entry, EntryKind, Epoch, KeyspaceId, Position, ShardId};
 use replication::strategy::{Recovered, Role, State, Strategy};
 use std::{collections::VecDeque, time::Duration};
 use storage::{
@@ -32,6 +37,15 @@ pub(crate) const ENTRY: u8 = 1;
 pub(crate) const TRUNCATE: u8 = 2;
 pub(crate) const COMMIT: u8 = 3;
 pub(crate) const RESET: u8 = 4;
+pub(crate) const REWIND: u8 = 5;
+
+/// The body of [`REWIND`]: what is kept, and the epoch of the first entry that is not.
+pub(crate) fn rewind_body(common: u64, lost: Epoch) -> [u8; 16] {
+    let mut body = [0; 16];
+    body[..8].copy_from_slice(&common.to_le_bytes());
+    body[8..].copy_from_slice(&lost.0.to_le_bytes());
+    body
+}
 
 /// A reply that goes out once everything up to `index` is in the store.
 #[derive(Debug)]
@@ -117,6 +131,10 @@ pub(crate) struct Shard<R: Rows> {
     /// None until the catalog has said what to be.
     pub(crate) strategy: Option<Box<dyn Strategy>>,
     pub(crate) recovered: Recovered,
+    /// In replay: an entry that follows nothing, unless it is forgotten yet.
+    gap: Option<String>,
+    /// In replay: the store holds what the log took back.
+    parted: bool,
     pub(crate) log_index: LogIndex,
     /// Entries in the log that are not in the store yet.
     pub(crate) unapplied: VecDeque<Entry>,
@@ -150,7 +168,11 @@ impl<R: Rows> Shard<R> {
                 first_index: applied.position.index + 1,
                 commit: applied.position.index,
                 applied: applied.position.index,
+                filling: store.is_installing(),
+                until: store.rewinding_until(),
             },
+            gap: None,
+            parted: false,
             log_index: LogIndex::default(),
             unapplied: VecDeque::new(),
             tip: Tip::default(),
@@ -169,12 +191,15 @@ impl<R: Rows> Shard<R> {
 
     /// Takes in a record of the log as it is replayed. `before` is where the record begins.
     pub(crate) fn replay(&mut self, before: Lsn, record: Record) -> Result<(), String> {
-        let number = || {
-            let bytes: Option<[u8; 8]> = record.body.as_ref().try_into().ok();
-            bytes
-                .map(u64::from_le_bytes)
+        let numbers = |count: usize| {
+            let numbers = record.body.chunks(8).map(|c| c.try_into());
+            let numbers: Result<Vec<[u8; 8]>, _> = numbers.collect();
+            numbers
+                .ok()
+                .filter(|n| n.len() == count)
                 .ok_or_else(|| format!("record {} of shard {} is malformed", record.kind, self.id))
         };
+        let number = || numbers(1).map(|n| u64::from_le_bytes(n[0]));
         match record.kind {
             ENTRY => {
                 let entry = Entry::decode(Bytes::copy_from_slice(&record.body))
@@ -183,9 +208,7 @@ impl<R: Rows> Shard<R> {
             }
             TRUNCATE => {
                 let after = number()?;
-                if after < self.recovered.last.index {
-                    self.forget_after(after);
-                }
+                self.replay_forget(after);
             }
             COMMIT => {
                 let commit = number()?;
@@ -195,11 +218,24 @@ impl<R: Rows> Shard<R> {
                 let at = number()?;
                 // Either the copy was finished, and the store is at or above it; or the store
                 // says that it is still being filled, and is filled again.
-                self.unapplied.clear();
+                self.replay_forget(0);
+                self.parted = false;
+                let applied = self.applied().index;
+                self.log_index.reset(at.max(applied) + 1);
+            }
+            REWIND => {
+                let [common, lost] = numbers(2)?[..] else {
+                    return Ok(()); // there are two
+                };
+                let (common, lost) = (u64::from_le_bytes(common), u64::from_le_bytes(lost));
                 let applied = self.store.applied();
-                self.recovered.last = applied.position;
-                self.recovered.history = applied.history.clone();
-                self.log_index.reset(at.max(applied.position.index) + 1);
+                // At or below `common` the store becomes by replay what it was to become. Above
+                // it, it is what it was rewound to and what followed; or it is the tail itself,
+                // if its own batch was lost.
+                self.parted = applied.position.index > common
+                    && applied.history.epoch_at(common + 1) == Epoch(lost);
+                self.replay_forget(common);
+                self.recovered.commit = self.recovered.commit.min(common);
             }
             other => {
                 return Err(format!(
@@ -214,15 +250,21 @@ impl<R: Rows> Shard<R> {
     fn replay_entry(&mut self, before: Lsn, entry: Entry) -> Result<(), String> {
         let index = entry.position.index;
         let applied = self.store.applied().position.index;
+        if self.store.is_installing() {
+            return Ok(()); // All of it comes with the copy.
+        }
         if index > applied {
-            let next = self.unapplied.back().map_or(applied, |e| e.position.index) + 1;
-            if index != next {
-                return Err(format!(
-                    "log of shard {}: entry {} follows entry {}; remove the shard's data on this node, it is filled from another replica",
+            let last = self.recovered.last;
+            if entry.position.epoch < last.epoch {
+                return Ok(()); // Of a log that the store has left by a copy or a rewind.
+            }
+            if index != last.index + 1 {
+                self.gap.get_or_insert_with(|| format!(
+                    "log of shard {}: entry {} follows entry {last}; remove the shard's data on this node, it is filled from another replica",
                     self.id,
                     entry.position,
-                    next - 1
                 ));
+                return Ok(());
             }
             self.recovered.last = entry.position;
             self.recovered.history.note(entry.position);
@@ -231,6 +273,22 @@ impl<R: Rows> Shard<R> {
         }
         self.log_index.note(index, before);
         Ok(())
+    }
+
+    /// In replay: forgets the entries above `index`, as far as they are not in the store.
+    fn replay_forget(&mut self, index: u64) {
+        self.forget_after(index);
+        let applied = self.store.applied();
+        self.recovered.last = applied.position;
+        self.recovered.history = applied.history.clone();
+        for entry in &self.unapplied {
+            self.recovered.last = entry.position;
+            self.recovered.history.note(entry.position);
+        }
+        // What comes next follows.
+        if index <= self.recovered.last.index {
+            self.gap = None;
+        }
     }
 
     /// Forgets the entries above `index`.
@@ -243,18 +301,28 @@ impl<R: Rows> Shard<R> {
             self.unapplied.pop_back();
         }
         self.log_index.truncate_after(index);
-        if self.strategy.is_none() {
-            let history = &mut self.recovered.history;
-            history.truncate_after(index);
-            self.recovered.last = Position {
-                epoch: history.epoch_at(index),
-                index,
-            };
-        }
     }
 
     /// What the log and the store hold together, once all records were replayed.
-    pub(crate) fn finish_replay(&mut self) {
+    pub(crate) fn finish_replay(&mut self) -> Result<(), String> {
+        // Without `fsync = always` a loss of power may take REWIND and leave the store's batch.
+        let lost = self.store.rewinding_until().is_some_and(|until| {
+            let mut waits = self.unapplied.iter().map(|e| e.position);
+            waits.any(|at| at.index == until.index && at != until)
+        });
+        if self.parted || lost {
+            tracing::warn!(shard = self.id.0, applied = %self.applied(), "the store holds a tail that was taken back: it is filled anew");
+            self.store.begin_install().map_err(|e| e.to_string())?;
+            self.gap = None;
+            self.replay_forget(0);
+            self.log_index.reset(1);
+            self.recovered.applied = 0;
+            self.recovered.filling = true;
+            self.recovered.until = None;
+        }
+        if let Some(gap) = self.gap.take() {
+            return Err(gap);
+        }
         let applied = self.store.applied().position.index;
         if self.log_index.first > applied + 1 {
             // Nothing but what the store already has was in the log.
@@ -262,6 +330,7 @@ impl<R: Rows> Shard<R> {
         }
         self.recovered.first_index = self.log_index.first;
         self.recovered.commit = self.recovered.commit.min(self.recovered.last.index);
+        Ok(())
     }
 
     /// The store's upkeep, after a batch and now and then: how much writers must slow down.
@@ -341,6 +410,9 @@ pub(crate) struct Applied {
     /// Whether committed entries are left.
     pub(crate) more: bool,
 }
+
+#[cfg(test)]
+mod replay_tests;
 
 #[cfg(test)]
 mod tests {

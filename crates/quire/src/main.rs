@@ -23,6 +23,8 @@ mod cluster_status;
 mod demo;
 mod keyspace_command;
 mod load_command;
+mod rewound_command;
+mod rewound_file;
 mod server_command;
 mod status_command;
 mod table;
@@ -62,6 +64,8 @@ enum Command {
     Wan(wan_command::Args),
     /// Compare all replicas of a keyspace, key by key.
     Verify(verify_command::Args),
+    /// Show what failovers lost, and write it again.
+    Rewound(rewound_command::Args),
     /// Load a file of hashes, one JSON object a line.
     Load(load_command::Args),
     /// Measure latency and throughput, and check the sessions' promises meanwhile.
@@ -93,6 +97,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Keyspace(args) => keyspace_command::run(&args).await,
         Command::Wan(args) => wan_command::run(&args).await,
         Command::Verify(args) => verify_command::run(&args).await,
+        Command::Rewound(args) => rewound_command::run(&args).await,
         Command::Load(args) => load_command::run(&args).await,
         Command::Bench(args) => bench::run(args).await,
     }

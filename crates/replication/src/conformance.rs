@@ -141,6 +141,7 @@ impl<S: Strategy> World<S> {
             first_index: host.log_first,
             commit: host.commit_noted,
             applied: host.applied(),
+            ..Recovered::default()
         };
         let identity = Identity {
             node: host.id.clone(),
@@ -238,6 +239,7 @@ impl<S: Strategy> World<S> {
                     let replica = host.replica.as_mut().unwrap();
                     replica.installed(at, history, stamp, now);
                 }
+                Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
                 Output::SetDegraded(_) => {}
                 Output::Deposed { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),

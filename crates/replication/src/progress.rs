@@ -84,16 +84,18 @@ impl Progress {
         self.window_bytes += bytes;
     }
 
-    /// It holds our log durably up to `matched`. True if that is news.
-    pub fn acknowledged(&mut self, matched: u64) -> bool {
+    /// It holds our log durably up to `matched`. True if that is news that `counts`.
+    pub fn acknowledged(&mut self, matched: u64, counts: bool) -> bool {
         while let Some((last, bytes)) = self.window.front().copied()
             && last <= matched
         {
             self.window.pop_front();
             self.window_bytes -= bytes;
         }
-        let news = matched > self.matched;
-        self.matched = self.matched.max(matched);
+        let news = counts && matched > self.matched;
+        if news {
+            self.matched = matched;
+        }
         news
     }
 
@@ -119,9 +121,13 @@ mod tests {
         p.sent(10, 600);
         p.sent(20, 600);
         assert!(!p.has_room(1000));
-        assert!(p.acknowledged(15));
+        assert!(p.acknowledged(15, true));
         assert!(p.has_room(1000));
-        assert!(!p.acknowledged(12), "an old acknowledgement is no news");
+        assert!(
+            !p.acknowledged(12, true),
+            "an old acknowledgement is no news"
+        );
+        assert!(!p.acknowledged(18, false), "it does not count");
         assert_eq!((p.matched, p.next), (15, 21));
         p.probe_from(16);
         assert_eq!((p.phase, p.matched, p.next), (Phase::Probe, 15, 16));

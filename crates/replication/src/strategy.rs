@@ -7,6 +7,7 @@
 //!  peers ──── receive ────▶ │ Strategy  │ ── Send ─────────────▶ peers
 //!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
 //!  store ──── applied ────▶ │           │ ── NeedsCopy ────────▶ copy ─ installed ▶
+//!                           │           │ ── NeedsRewind ──────▶ rewind ─ rewound ─▶
 //!  clock ──── tick ───────▶ └───────────┘ ── SetDegraded ──────▶ catalog
 //! ```
 //!
@@ -21,7 +22,8 @@
 //! # What every topology keeps
 //! 1. `Commit { upto }` is given only for entries that the acknowledgement rule in force holds
 //!    for, that are durable here, and, at a replica, that its primary has committed.
-//! 2. What was committed anywhere is never truncated anywhere (within what the rule covers).
+//! 2. What was committed anywhere is never truncated anywhere (within what the rule covers;
+//!    what it doesn't cover is taken back by `NeedsRewind` alone, never by `Truncate`).
 //! 3. No process proposes in an epoch that another process proposed in.
 //! 4. A message of an older epoch changes nothing.
 //! 5. Messages may be lost, repeated and reordered without harm; within a bounded time after
@@ -73,6 +75,12 @@ pub struct Recovered {
     pub commit: u64,
     /// Up to where the store has applied them.
     pub applied: u64,
+    /// The store is being filled by a copy, or must be: nothing is taken in before
+    /// [`Strategy::installed`].
+    pub filling: bool,
+    /// The store holds some keys as of this position of its primary's log, and can't be read
+    /// before it has applied as much.
+    pub until: Option<Position>,
 }
 
 /// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.
@@ -132,10 +140,21 @@ pub enum Output {
         bytes_max: usize,
     },
     /// The log of `from` no longer holds what this replica lacks: copy its store.
-    /// `installed` answers.
+    /// `installed` answers. Nothing is taken in before that.
     NeedsCopy {
         /// Whom to copy from.
         from: NodeId,
+        /// The last index at which both logs agree: what is above it here is lost.
+        common: u64,
+    },
+    /// What is committed here above `common` is not part of the log of `from`, and never will
+    /// be: take it back, out of log and store. `rewound` answers, or `rewind_given_up`, or,
+    /// after a copy in its place, `installed`. Nothing is taken in before that.
+    NeedsRewind {
+        /// Whom to fetch the keys from as they are without it.
+        from: NodeId,
+        /// The last entry that both have.
+        common: Position,
     },
     /// Ask the catalog to suspend the rule for this shard, or to put it in force again.
     SetDegraded(bool),
@@ -225,6 +244,19 @@ pub trait Strategy {
     /// Answers `NeedsCopy`: the store now holds everything up to `at` and the log of this
     /// shard is empty.
     fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now);
+
+    /// Answers `NeedsRewind`: log and store end at `common` now, durably; but the keys that
+    /// what was taken back had touched are in the store as of `until`, a position of the log of
+    /// whom they were fetched from. It can't be read before it has applied as much.
+    fn rewound(&mut self, common: Position, until: Position, now: Now);
+
+    /// Answers `NeedsRewind`: nothing was changed, and nothing will be. Whom it was to be done
+    /// with is no longer the one to ask; it is found out anew.
+    fn rewind_given_up(&mut self, now: Now);
+
+    /// Every member is known to hold the log durably up to here: nobody will ever ask for an
+    /// entry at or below it, and no rewind goes below it. None: not known yet.
+    fn floor(&self) -> Option<u64>;
 
     /// The log no longer holds entries below `first_index`.
     fn released(&mut self, first_index: u64);

@@ -4,12 +4,13 @@
 //! data_dir/identity   disk <hex>, process <number>: which disk this is, and how often a node
 //!                     was started on it
 //! data_dir/log/       the shared log
+//! data_dir/rewound/   what failovers lost, for people to read and to write again
 //! data_dir/store/     the store of each shard
 //! ```
 
 use crate::{Config, ConfigError, Listeners, ServeError, clock, node_host::NodeHost, serve_until};
 use model::DiskId;
-use node::{Node, NodeConfig, OpenError, PeerConfig};
+use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     fs::{self, File},
     hash::{BuildHasher, RandomState},
@@ -70,12 +71,17 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
     fs::create_dir_all(&log_dir).map_err(at(&log_dir))?;
     // Holds the directory's lock: two processes on one disk would be two primaries.
     let disk = RealDisk::open(&log_dir).map_err(at(&log_dir))?;
+    let rewound_dir = data.join("rewound");
+    let rewound = RealDisk::open(&rewound_dir).map_err(at(&rewound_dir))?;
     let (disk_id, process) = identity(&data)?;
     let background = Background::start(BackgroundOptions::default()).map_err(at(&data))?;
     let stores = LsmStores::new(data.join("store"), background);
     let node = Node::open(
         node_config(&config, disk_id, process)?,
-        Arc::new(disk),
+        Disks {
+            log: Arc::new(disk),
+            rewound: Arc::new(rewound),
+        },
         stores,
         clock::now(),
     )?;

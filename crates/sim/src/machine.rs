@@ -3,7 +3,7 @@
 use crate::random::Random;
 use bytes::Bytes;
 use model::{DiskId, NodeId, Now, Region};
-use node::{Node, NodeConfig, OpenError, PeerConfig};
+use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -29,6 +29,7 @@ pub(crate) struct Machine {
     pub(crate) region: Region,
     number: u16,
     pub(crate) disk: SimDisk,
+    pub(crate) rewound: SimDisk,
     pub(crate) stores: MemoryStores,
     disk_id: DiskId,
     /// Nodes started on it so far; each is another process.
@@ -58,6 +59,7 @@ impl Machine {
             region: Region::new(region).ok()?,
             number,
             disk: SimDisk::new(),
+            rewound: SimDisk::new(),
             stores: MemoryStores::new(),
             disk_id: DiskId(random.draw()),
             processes: 0,
@@ -121,9 +123,12 @@ impl Machine {
             pid: self.processes as u32,
             seed: random.draw(),
         };
-        let disk = Arc::new(self.disk.clone());
+        let disks = Disks {
+            log: Arc::new(self.disk.clone()),
+            rewound: Arc::new(self.rewound.clone()),
+        };
         let stores = self.stores.clone();
-        self.node = Some(Node::open(config, disk, stores, self.now(now))?);
+        self.node = Some(Node::open(config, disks, stores, self.now(now))?);
         Ok(())
     }
 
@@ -144,6 +149,7 @@ impl Machine {
         self.wakes_at = None;
         self.life += 1;
         self.disk.crash(random.draw());
+        self.rewound.crash(random.draw());
         self.stores.crash(random.draw());
         self.monotonic_ahead = Duration::from_millis(random.below(1_000_000));
     }
@@ -159,6 +165,7 @@ impl Machine {
     /// Another disk, with nothing on it: processes are counted on the disk, so from the first.
     pub(crate) fn replace_disk(&mut self, random: &mut Random) {
         self.disk = SimDisk::new();
+        self.rewound = SimDisk::new();
         self.stores = MemoryStores::new();
         self.disk_id = DiskId(random.draw());
         self.processes = 0;

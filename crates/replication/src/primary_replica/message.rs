@@ -2,14 +2,17 @@
 //!
 //! # Bytes (little-endian)
 //! ```text
-//! version u8 = 1, tag u8, epoch u64, then
+//! version u8 = 2, tag u8, epoch u64, then
 //! 1 append  prev epoch u64, prev index u64, commit u64, last u64, closed u64, echo u64,
-//!           urgent u8, entries (see model::entry) to the end
-//! 2 ack     matched u64, received u64, probe u64
-//! 3 report  last epoch u64, last index u64, probe u64, n u32, n × (epoch u64, start u64)
-//! 4 behind  first u64
+//!           floor u64, urgent u8, entries (see model::entry) to the end
+//! 2 ack     matched u64, received u64, probe u64, counts u8
+//! 3 report  last epoch u64, last index u64, probe u64, history
+//! 4 behind  first u64, last u64, history
 //! 5 stale
+//! history   n u32, n × (epoch u64, start u64)
 //! ```
+//! Version 1 had no `floor`, no `counts`, and neither `last` nor `history` in `behind`; it is
+//! refused.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::{
@@ -17,7 +20,7 @@ use model::{
     codec::{Malformed, Reader},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One message; every one carries the epoch its sender acts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,14 +34,7 @@ pub(super) enum Body {
     /// Primary → replica: entries, or none as a heartbeat or a probe.
     Append(Append),
     /// Replica → primary.
-    Ack {
-        /// Up to where its log is the primary's, and durable.
-        matched: u64,
-        /// Up to where its log is the primary's.
-        received: u64,
-        /// Its own monotonic clock, in ms, to be echoed.
-        probe: u64,
-    },
+    Ack(Ack),
     /// Replica → primary: what an append built on is not in its log; this is.
     Report {
         last: Position,
@@ -49,9 +45,26 @@ pub(super) enum Body {
     Behind {
         /// The lowest index that the primary's log still holds.
         first: u64,
+        /// Its last index.
+        last: u64,
+        /// Its epochs: where the logs part.
+        history: EpochHistory,
     },
     /// Replica → primary: your epoch is over.
     Stale,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ack {
+    /// Up to where its log is the primary's, and durable.
+    pub(super) matched: u64,
+    /// Up to where its log is the primary's.
+    pub(super) received: u64,
+    /// Its own monotonic clock, in ms, to be echoed.
+    pub(super) probe: u64,
+    /// Whether `matched` counts for the acknowledgement rule: not while what it holds would be
+    /// of no use to a failover.
+    pub(super) counts: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +79,8 @@ pub(super) struct Append {
     pub(super) closed: Stamp,
     /// The latest `probe` the primary had received; 0 for none.
     pub(super) echo: u64,
+    /// Up to where every member is known to hold the primary's log durably.
+    pub(super) floor: u64,
     /// Whether somebody waits for the acknowledgement.
     pub(super) urgent: bool,
     pub(super) entries: Vec<Entry>,
@@ -81,7 +96,7 @@ impl Message {
         out.put_u8(VERSION);
         out.put_u8(match &self.body {
             Body::Append(_) => 1,
-            Body::Ack { .. } => 2,
+            Body::Ack(_) => 2,
             Body::Report { .. } => 3,
             Body::Behind { .. } => 4,
             Body::Stale => 5,
@@ -95,19 +110,22 @@ impl Message {
                 out.put_u64_le(a.last);
                 out.put_u64_le(a.closed.0);
                 out.put_u64_le(a.echo);
+                out.put_u64_le(a.floor);
                 out.put_u8(a.urgent.into());
                 for entry in &a.entries {
                     out.put_slice(entry.bytes());
                 }
             }
-            Body::Ack {
+            Body::Ack(Ack {
                 matched,
                 received,
                 probe,
-            } => {
+                counts,
+            }) => {
                 out.put_u64_le(*matched);
                 out.put_u64_le(*received);
                 out.put_u64_le(*probe);
+                out.put_u8((*counts).into());
             }
             Body::Report {
                 last,
@@ -117,13 +135,17 @@ impl Message {
                 out.put_u64_le(last.epoch.0);
                 out.put_u64_le(last.index);
                 out.put_u64_le(*probe);
-                out.put_u32_le(history.starts().len() as u32);
-                for (epoch, start) in history.starts() {
-                    out.put_u64_le(epoch.0);
-                    out.put_u64_le(*start);
-                }
+                put_history(history, &mut out);
             }
-            Body::Behind { first } => out.put_u64_le(*first),
+            Body::Behind {
+                first,
+                last,
+                history,
+            } => {
+                out.put_u64_le(*first);
+                out.put_u64_le(*last);
+                put_history(history, &mut out);
+            }
             Body::Stale => {}
         }
         out.freeze()
@@ -140,7 +162,7 @@ impl Message {
             1 => {
                 let prev = Position::new(r.u64()?, r.u64()?);
                 let (commit, last, closed) = (r.u64()?, r.u64()?, Stamp(r.u64()?));
-                let echo = r.u64()?;
+                let (echo, floor) = (r.u64()?, r.u64()?);
                 let urgent = r.u8()? != 0;
                 let mut entries = Vec::new();
                 let mut index = prev.index;
@@ -158,29 +180,31 @@ impl Message {
                     last,
                     closed,
                     echo,
+                    floor,
                     urgent,
                     entries,
                 })
             }
-            2 => Body::Ack {
+            2 => Body::Ack(Ack {
                 matched: r.u64()?,
                 received: r.u64()?,
                 probe: r.u64()?,
-            },
+                counts: r.u8()? != 0,
+            }),
             3 => {
                 let last = Position::new(r.u64()?, r.u64()?);
                 let probe = r.u64()?;
-                let mut history = EpochHistory::default();
-                for _ in 0..r.u32()? {
-                    history.note(Position::new(r.u64()?, r.u64()?));
-                }
                 Body::Report {
                     last,
-                    history,
+                    history: read_history(&mut r)?,
                     probe,
                 }
             }
-            4 => Body::Behind { first: r.u64()? },
+            4 => Body::Behind {
+                first: r.u64()?,
+                last: r.u64()?,
+                history: read_history(&mut r)?,
+            },
             5 => Body::Stale,
             _ => return Err(r.malformed()),
         };
@@ -191,9 +215,26 @@ impl Message {
     }
 }
 
+fn put_history(history: &EpochHistory, out: &mut BytesMut) {
+    out.put_u32_le(history.starts().len() as u32);
+    for (epoch, start) in history.starts() {
+        out.put_u64_le(epoch.0);
+        out.put_u64_le(*start);
+    }
+}
+
+fn read_history(r: &mut Reader) -> Result<EpochHistory, Malformed> {
+    let mut history = EpochHistory::default();
+    for _ in 0..r.u32()? {
+        history.note(Position::new(r.u64()?, r.u64()?));
+    }
+    Ok(history)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Buf;
     use model::EntryKind;
     use proptest::prelude::*;
 
@@ -217,20 +258,26 @@ mod tests {
                 last: 82,
                 closed: Stamp(2000),
                 echo: 5,
+                floor: 60,
                 urgent: true,
                 entries: vec![entry(81), entry(82)],
             }),
-            Body::Ack {
+            Body::Ack(Ack {
                 matched: 81,
                 received: 82,
                 probe: 12345,
-            },
+                counts: true,
+            }),
             Body::Report {
                 last: Position::new(4, 79),
-                history,
+                history: history.clone(),
                 probe: 9,
             },
-            Body::Behind { first: 70 },
+            Body::Behind {
+                first: 70,
+                last: 82,
+                history,
+            },
             Body::Stale,
         ]
         .into_iter()
@@ -262,7 +309,7 @@ mod tests {
     /// A capture of this version's bytes: the next version must still read them, or say no.
     #[test]
     fn the_capture_reads_back() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v1.bin");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v2.bin");
         let mut written = BytesMut::new();
         for message in one_of_each() {
             let bytes = message.encode();
@@ -273,8 +320,20 @@ mod tests {
             #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
             std::fs::write(path, &written).unwrap();
         }
-        let capture: &[u8] = include_bytes!("../../testdata/messages-v1.bin");
+        let capture: &[u8] = include_bytes!("../../testdata/messages-v2.bin");
         assert_eq!(capture, written.as_ref());
+    }
+
+    #[test]
+    fn version_1_is_refused() {
+        let mut capture = Bytes::from_static(include_bytes!("../../testdata/messages-v1.bin"));
+        let mut messages = 0;
+        while !capture.is_empty() {
+            let length = capture.get_u32_le() as usize;
+            assert!(Message::decode(capture.split_to(length)).is_err());
+            messages += 1;
+        }
+        assert_eq!(messages, 5);
     }
 
     proptest! {

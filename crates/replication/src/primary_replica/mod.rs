@@ -5,7 +5,7 @@
 //!           assigned, this process in office          barrier committed
 //! Replica ────────────────────────────────▶ Starting ───────────────────▶ Primary
 //!    ▲  │                                       │ another epoch              │
-//!    │  └─ NeedsCopy ─▶ Learner ─ installed ─▶ Replica ◀────────────────────┘ Deposed
+//!    │  └─ NeedsCopy, NeedsRewind ─▶ Learner ─▶ Replica ◀───────────────────┘ Deposed
 //! ```
 //!
 //! # Invariants
@@ -17,7 +17,13 @@
 //!   this epoch*; what it acknowledges is never above that, nor above what is durable.
 //! - Committed is never above durable here, on the primary and on a replica alike. A tail that
 //!   parts from the primary's is therefore cut from the log alone; if what was applied has
-//!   parted too, the replica copies the store anew.
+//!   parted too, the replica rewinds: its host takes back what the tail had touched.
+//! - While its host fills or rewinds the store a replica takes in nothing; from then on until
+//!   it has applied as much as was fetched (`until`) it is a learner, and what it acknowledges
+//!   counts only once its log holds `until`. If a later primary's log lacks `until`, what was
+//!   fetched is part of no history any more: the store is copied.
+//! - `floor` only grows: a log that every member holds durably is part of every later
+//!   primary's.
 //! - With `async` an entry leaves the primary once it is durable there; with the other rules
 //!   at once, while its own sync is under way.
 //!
@@ -100,6 +106,12 @@ struct Core {
     /// Recent entries.
     tail: Tail,
     outputs: VecDeque<Output>,
+    /// The host fills or rewinds the store: nothing is taken in before it is done.
+    filling: bool,
+    /// Some keys are in the store as of this position, which is not applied yet.
+    until: Option<Position>,
+    /// Up to where every member is known to hold the log durably.
+    floor: Option<u64>,
     /// Why the shard stopped, if it did.
     stopped: Option<String>,
 }
@@ -197,6 +209,9 @@ impl PrimaryReplica {
             tail: Tail::new(recovered.last.index + 1, tuning.tail_bytes),
             outputs: VecDeque::new(),
             assignment: None,
+            filling: recovered.filling,
+            until: recovered.until,
+            floor: None,
             stopped: None,
             tuning,
         };
@@ -296,15 +311,8 @@ impl Strategy for PrimaryReplica {
         }
         let core = &mut self.core;
         match (&mut self.half, message.body) {
-            (
-                Half::Primary(primary),
-                Body::Ack {
-                    matched,
-                    received,
-                    probe,
-                },
-            ) => {
-                primary.acknowledged(core, from, matched, received, probe, now);
+            (Half::Primary(primary), Body::Ack(ack)) => {
+                primary.acknowledged(core, from, ack, now);
             }
             (
                 Half::Primary(primary),
@@ -319,15 +327,20 @@ impl Strategy for PrimaryReplica {
             (Half::Follower(follower), Body::Append(append)) => {
                 follower.append(core, from, append, now);
             }
-            (Half::Follower(follower), Body::Behind { first }) => {
-                follower.behind(core, from, first, now);
-            }
+            (
+                Half::Follower(follower),
+                Body::Behind {
+                    first,
+                    last,
+                    history,
+                },
+            ) => follower.behind(core, from, first, last, &history, now),
             // Two primaries in one epoch can't be; a stale word about an epoch we hold can.
             (Half::Primary(_), Body::Append(_) | Body::Behind { .. }) => core.stop(format!(
                 "{from} acts as primary of shard {} in {}, which is this node's epoch",
                 core.identity.shard, core.epoch
             )),
-            (_, Body::Stale | Body::Ack { .. } | Body::Report { .. }) => {}
+            (_, Body::Stale | Body::Ack(_) | Body::Report { .. }) => {}
         }
     }
 
@@ -342,6 +355,9 @@ impl Strategy for PrimaryReplica {
 
     fn applied(&mut self, index: u64, _now: Now) {
         self.core.applied = self.core.applied.max(index);
+        if self.core.until.is_some_and(|until| until.index <= index) {
+            self.core.until = None;
+        }
         if let Half::Follower(follower) = &mut self.half {
             follower.applied(index);
         }
@@ -363,8 +379,39 @@ impl Strategy for PrimaryReplica {
         core.first_index = at.index + 1;
         core.clock.observe(stamp);
         core.tail = Tail::new(at.index + 1, core.tuning.tail_bytes);
+        core.filling = false;
+        core.until = None;
         if let Half::Follower(follower) = &mut self.half {
-            follower.installed(core, now);
+            follower.begin_anew(core, now);
+        }
+    }
+
+    fn rewound(&mut self, common: Position, until: Position, now: Now) {
+        let core = &mut self.core;
+        core.history.truncate_after(common.index);
+        core.last = common;
+        core.durable = common.index;
+        core.commit = common.index;
+        core.applied = common.index;
+        core.tail = Tail::new(common.index + 1, core.tuning.tail_bytes);
+        core.filling = false;
+        core.until = (until.index > common.index).then_some(until);
+        if let Half::Follower(follower) = &mut self.half {
+            follower.begin_anew(core, now);
+        }
+    }
+
+    fn rewind_given_up(&mut self, now: Now) {
+        self.core.filling = false;
+        if let Half::Follower(follower) = &mut self.half {
+            follower.begin_anew(&mut self.core, now);
+        }
+    }
+
+    fn floor(&self) -> Option<u64> {
+        match &self.half {
+            Half::Primary(primary) => Some(primary.floor(&self.core)).max(self.core.floor),
+            Half::Follower(_) => self.core.floor,
         }
     }
 
@@ -416,7 +463,7 @@ impl Strategy for PrimaryReplica {
                 (role, self.core.clock.last(), Some(now.monotonic))
             }
             Half::Follower(follower) => {
-                let role = if follower.is_learner() {
+                let role = if self.core.filling || self.core.until.is_some() {
                     Role::Learner
                 } else {
                     Role::Replica
@@ -453,5 +500,7 @@ impl Strategy for PrimaryReplica {
     }
 }
 
+#[cfg(test)]
+mod failover_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use super::{
     Core,
-    message::{Append, Body},
+    message::{Ack, Append, Body},
 };
 use crate::{
     acknowledgement::{self, Other},
@@ -136,6 +136,12 @@ impl Primary {
         }
     }
 
+    /// Up to where every member holds this log durably, this one included.
+    pub(super) fn floor(&self, core: &Core) -> u64 {
+        let others = self.others.values().map(|p| p.matched);
+        others.fold(core.durable, u64::min)
+    }
+
     fn committed_under(&self, rule: &AckRule, core: &Core) -> u64 {
         let others: Vec<Other> = self
             .others
@@ -162,32 +168,24 @@ impl Primary {
         self.waiting = (core.commit < core.last.index).then_some((core.commit + 1, now.monotonic));
     }
 
-    pub(super) fn acknowledged(
-        &mut self,
-        core: &mut Core,
-        from: &NodeId,
-        matched: u64,
-        received: u64,
-        probe: u64,
-        now: Now,
-    ) {
+    pub(super) fn acknowledged(&mut self, core: &mut Core, from: &NodeId, ack: Ack, now: Now) {
         let Some(progress) = self.others.get_mut(from) else {
             return;
         };
         progress.heard_at = Some(now.monotonic);
-        progress.echo = probe;
-        if matched > received || received > core.last.index {
+        progress.echo = ack.probe;
+        if ack.matched > ack.received || ack.received > core.last.index {
             return; // It can't have what we never wrote.
         }
         match progress.phase {
             Phase::Probe => {
                 progress.phase = Phase::Stream;
-                progress.next = received + 1;
+                progress.next = ack.received + 1;
             }
             Phase::Stream => {}
             Phase::Copy => return,
         }
-        if progress.acknowledged(matched) {
+        if progress.acknowledged(ack.matched, ack.counts) {
             self.advance_commit(core, now);
         }
     }
@@ -252,8 +250,8 @@ impl Primary {
                 progress.phase = Phase::Copy;
                 progress.sent_at = Some(now.monotonic);
                 core.first_index = core.first_index.max(from + 1);
-                let first = core.first_index;
-                core.send(to, Body::Behind { first });
+                let behind = behind(core);
+                core.send(to, behind);
             }
         }
     }
@@ -355,6 +353,7 @@ impl Primary {
 
     fn send_to(&mut self, core: &mut Core, node: &NodeId, now: Now) {
         let shippable = self.shippable(core);
+        let floor = self.floor(core);
         let Some(mut progress) = self.others.remove(node) else {
             return;
         };
@@ -380,9 +379,7 @@ impl Primary {
             }
         }
         let body = if progress.phase == Phase::Copy {
-            Body::Behind {
-                first: core.first_index,
-            }
+            behind(core)
         } else {
             let append = Append {
                 prev: core.position_at(progress.next - 1),
@@ -390,6 +387,7 @@ impl Primary {
                 last: core.last.index,
                 closed: core.clock.close(now.wall_ms),
                 echo: progress.echo,
+                floor,
                 urgent: self.is_waited_for(core, &progress),
                 entries,
             };
@@ -403,5 +401,14 @@ impl Primary {
         progress.sent_at = Some(now.monotonic);
         core.send(node, body);
         self.others.insert(node.clone(), progress);
+    }
+}
+
+/// To a replica that lacks what this log no longer holds.
+fn behind(core: &Core) -> Body {
+    Body::Behind {
+        first: core.first_index,
+        last: core.last.index,
+        history: core.history.clone(),
     }
 }

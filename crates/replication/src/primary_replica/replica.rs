@@ -2,10 +2,10 @@
 
 use super::{
     Core,
-    message::{Append, Body},
+    message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{NodeId, Now, Stamp};
+use model::{EpochHistory, NodeId, Now, Stamp};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
@@ -37,8 +37,6 @@ pub(super) struct Follower {
     news: VecDeque<News>,
     closed: Stamp,
     fresh_at: Option<Duration>,
-    /// The store is being copied.
-    copying: bool,
     applied: u64,
 }
 
@@ -46,21 +44,17 @@ impl Follower {
     pub(super) fn new(core: &Core) -> Self {
         Follower {
             primary: None,
-            // What is committed is part of every later primary's log.
-            verified: core.commit,
-            primary_commit: core.commit,
+            // Not even what is committed here need be part of a later primary's log: with
+            // `async` a failover may lose a tail.
+            verified: 0,
+            primary_commit: 0,
             acknowledged: 0,
             ack_at: None,
             news: VecDeque::new(),
             closed: Stamp::ZERO,
             fresh_at: None,
-            copying: false,
             applied: core.applied,
         }
-    }
-
-    pub(super) fn is_learner(&self) -> bool {
-        self.copying
     }
 
     pub(super) fn closed(&self) -> Stamp {
@@ -73,19 +67,27 @@ impl Follower {
 
     pub(super) fn append(&mut self, core: &mut Core, from: &NodeId, append: Append, now: Now) {
         self.primary = Some(from.clone());
-        if self.copying {
+        core.floor = core.floor.max(Some(append.floor));
+        if core.filling {
             return;
         }
         let prev = append.prev;
         if !core.history.contains(prev, core.last.index) {
-            // Below what is committed here the logs agree by the topology's promise, but what
-            // came with a store copy has no entries to show: the history tells the primary.
+            // Where they agree the histories tell the primary: what came with a store copy has
+            // no entries to show.
             return self.report(core, from, now);
         }
         let mut upto = prev.index;
         for entry in append.entries {
             let index = entry.position.index;
             upto = index;
+            if let Some(until) = core.until
+                && (index < until.index && entry.position.epoch > until.epoch
+                    || index == until.index && entry.position.epoch != until.epoch)
+            {
+                // The keys that were fetched are as of a position that was lost in turn.
+                return self.copy(core, from, index - 1);
+            }
             if index <= core.last.index {
                 if core.history.epoch_at(index) == entry.position.epoch {
                     if let Some(own) = core.tail.get(index)
@@ -99,10 +101,9 @@ impl Follower {
                     }
                     continue;
                 }
+                // All before agrees, so this is exactly where the logs part.
                 if index <= core.commit {
-                    // What was applied here has parted from the primary: start over from its
-                    // store.
-                    return self.copy(core, from);
+                    return self.rewind(core, from, index - 1);
                 }
                 core.truncate_after(index - 1);
             }
@@ -140,9 +141,13 @@ impl Follower {
         self.settle_news();
     }
 
-    /// Takes in the news that what is applied has caught up with.
+    /// Takes in the news that what is applied has caught up with; none while what is applied
+    /// is not known to be the primary's: it may be a tail that was lost, and must not be read.
     fn settle_news(&mut self) {
         let applied = self.applied;
+        if applied > self.verified {
+            return;
+        }
         for news in &mut self.news {
             if news.commit <= applied {
                 self.fresh_at = self.fresh_at.max(news.fresh_at.take());
@@ -182,7 +187,7 @@ impl Follower {
     /// Whether nothing new can be acknowledged before more is durable, or copied.
     fn waits_for_disk(&self, core: &Core) -> bool {
         let matched = self.verified.min(core.durable);
-        self.copying || (matched < self.verified && matched <= self.acknowledged)
+        core.filling || (matched < self.verified && matched <= self.acknowledged)
     }
 
     fn acknowledge_if_due(&mut self, core: &mut Core, now: Now) {
@@ -197,11 +202,12 @@ impl Follower {
         self.acknowledged = matched;
         core.send(
             &primary,
-            Body::Ack {
+            Body::Ack(Ack {
                 matched,
                 received: self.verified,
                 probe: probe(now),
-            },
+                counts: core.until.is_none_or(|until| matched >= until.index),
+            }),
         );
     }
 
@@ -214,25 +220,47 @@ impl Follower {
         core.send(to, body);
     }
 
-    pub(super) fn behind(&mut self, core: &mut Core, from: &NodeId, first: u64, now: Now) {
+    /// The log of `from` begins at `first`, ends at `last` and has these epochs.
+    pub(super) fn behind(
+        &mut self,
+        core: &mut Core,
+        from: &NodeId,
+        first: u64,
+        last: u64,
+        history: &EpochHistory,
+        now: Now,
+    ) {
         self.primary = Some(from.clone());
-        if self.copying {
-        } else if core.last.index + 1 < first {
-            self.copy(core, from);
+        let common = history.common_with(last, &core.history, core.last.index);
+        if core.filling {
+        } else if common + 1 < first {
+            self.copy(core, from, common);
         } else {
             // Said before the last copy was filled in, or before our last word arrived.
             self.report(core, from, now);
         }
     }
 
-    fn copy(&mut self, core: &mut Core, from: &NodeId) {
-        self.copying = true;
+    fn copy(&mut self, core: &mut Core, from: &NodeId, common: u64) {
+        core.filling = true;
         self.news.clear();
-        core.outputs
-            .push_back(Output::NeedsCopy { from: from.clone() });
+        let from = from.clone();
+        core.outputs.push_back(Output::NeedsCopy { from, common });
     }
 
-    pub(super) fn installed(&mut self, core: &mut Core, now: Now) {
+    fn rewind(&mut self, core: &mut Core, from: &NodeId, common: u64) {
+        if core.until.is_some() {
+            // What the last rewind fetched is as of a later position, which is lost too.
+            return self.copy(core, from, common);
+        }
+        core.filling = true;
+        self.news.clear();
+        let (from, common) = (from.clone(), core.position_at(common));
+        core.outputs.push_back(Output::NeedsRewind { from, common });
+    }
+
+    /// Log and store are others now: agreement is sought anew.
+    pub(super) fn begin_anew(&mut self, core: &mut Core, now: Now) {
         let primary = self.primary.take();
         *self = Follower::new(core);
         if let Some(primary) = primary {

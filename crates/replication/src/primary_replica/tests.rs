@@ -1,5 +1,5 @@
 use super::*;
-use crate::conformance;
+use crate::{conformance, primary_replica::message::Ack};
 use model::{AckRule, OnTimeout, Region, ShardId};
 
 #[test]
@@ -15,7 +15,7 @@ fn conforms() {
     conformance::run(600, 400, make);
 }
 
-fn node(name: &str) -> NodeId {
+pub(super) fn node(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
@@ -72,11 +72,12 @@ fn nothing_is_committed_before_it_is_durable_here_and_where_the_rule_says() {
     assert_eq!(p.state(now).role, Role::Starting);
     let ack = |matched| Message {
         epoch: Epoch(1),
-        body: Body::Ack {
+        body: Body::Ack(Ack {
             matched,
             received: matched,
             probe: 1,
-        },
+            counts: true,
+        }),
     };
     p.receive(&node("us-2"), ack(1).encode(), now);
     assert_eq!(commits(&outputs(&mut p, now)), [1]);
@@ -111,6 +112,7 @@ fn an_older_epoch_changes_nothing() {
             last: 1,
             closed: Stamp(9),
             echo: 0,
+            floor: 0,
             urgent: true,
             entries: vec![entry],
         }),
@@ -148,6 +150,7 @@ fn two_entries_at_one_position_stop_the_shard() {
                 last: 1,
                 closed: Stamp(9),
                 echo: 0,
+                floor: 0,
                 urgent: true,
                 entries: vec![entry],
             }),
@@ -182,11 +185,12 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
     // The replica is back and has all: the rule counts at once, before the catalog says so.
     let ack = Message {
         epoch: Epoch(1),
-        body: Body::Ack {
+        body: Body::Ack(Ack {
             matched: 1,
             received: 1,
             probe: 1,
-        },
+            counts: true,
+        }),
     };
     p.receive(&node("us-2"), ack.encode(), later);
     p.tick(later);
@@ -194,4 +198,227 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
     p.propose(EntryKind::Mutation, 1, b"x", later).unwrap();
     p.durable(2, later);
     assert_eq!(commits(&outputs(&mut p, later)), Vec::<u64>::new());
+}
+
+/// A replica that has applied and committed (1:1) to (1:110), under a primary of epoch 2.
+fn former_primary() -> PrimaryReplica {
+    let mut history = EpochHistory::default();
+    history.note(Position::new(1, 1));
+    let recovered = Recovered {
+        history,
+        last: Position::new(1, 110),
+        stamp: Stamp(5000),
+        first_index: 50,
+        commit: 110,
+        applied: 110,
+        ..Recovered::default()
+    };
+    let mut r = PrimaryReplica::new(identity("us-2"), recovered, Tuning::default());
+    let mut a = assignment(2, AckRule::Async, OnTimeout::Block);
+    a.in_office = false;
+    r.assign(a, Now::at_ms(1));
+    outputs(&mut r, Now::at_ms(1));
+    r
+}
+
+/// Entries `indexes` of `epoch`, behind `prev`, from a primary that has committed them.
+fn append(r: &mut PrimaryReplica, prev: Position, epoch: u64, indexes: std::ops::Range<u64>) {
+    let entry = |i| {
+        let position = Position::new(epoch, i);
+        Entry::new(position, Stamp(100 * epoch + i), EntryKind::Barrier, 0, b"")
+    };
+    let message = Message {
+        epoch: Epoch(epoch.max(2)),
+        body: Body::Append(message::Append {
+            prev,
+            commit: indexes.end.max(prev.index + 1) - 1,
+            last: indexes.end.max(prev.index + 1) - 1,
+            closed: Stamp(9),
+            echo: 1,
+            floor: 90,
+            urgent: true,
+            entries: indexes.map(entry).collect(),
+        }),
+    };
+    r.receive(&node("us-1"), message.encode(), Now::at_ms(2));
+}
+
+fn sent(outputs: &[Output]) -> Vec<Body> {
+    outputs
+        .iter()
+        .filter_map(|o| match o {
+            Output::Send { message, .. } => Some(Message::decode(message.clone()).unwrap().body),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_was_committed_and_lost_is_taken_back() {
+    let now = Now::at_ms(3);
+    let mut r = former_primary();
+    assert_eq!(r.floor(), None);
+    let common = Position::new(1, 100);
+
+    // A probe where the logs agree: nothing above that is acknowledged, nor shown.
+    append(&mut r, common, 2, 0..0);
+    let out = outputs(&mut r, now);
+    let [
+        Body::Ack(Ack {
+            matched: 100,
+            received: 100,
+            ..
+        }),
+    ] = sent(&out)[..]
+    else {
+        panic!("{out:?}")
+    };
+    assert_eq!(r.floor(), Some(90));
+    append(&mut r, common, 2, 101..102);
+    let from = node("us-1");
+    assert_eq!(outputs(&mut r, now), [Output::NeedsRewind { from, common }]);
+    assert_eq!(r.state(now).role, Role::Learner);
+    assert_eq!(
+        r.state(now).fresh_at,
+        None,
+        "the tail that was lost is no news"
+    );
+
+    // Nothing is taken in meanwhile, in a later epoch neither.
+    append(&mut r, common, 2, 101..104);
+    append(&mut r, common, 3, 101..104);
+    r.durable(110, now);
+    assert_eq!(outputs(&mut r, now), []);
+
+    let until = Position::new(3, 103);
+    r.rewound(common, until, now);
+    let out = outputs(&mut r, now);
+    assert_eq!(r.state(now).tip, common);
+    let [Body::Report { last, .. }] = &sent(&out)[..] else {
+        panic!("{out:?}")
+    };
+    assert_eq!(*last, common);
+
+    // It does not count before its log holds what was fetched.
+    append(&mut r, common, 3, 101..103);
+    r.durable(102, now);
+    let out = outputs(&mut r, now);
+    assert_eq!(commits(&out), [102]);
+    assert!(matches!(
+        sent(&out)[..],
+        [Body::Ack(Ack {
+            matched: 102,
+            counts: false,
+            ..
+        })]
+    ));
+    append(&mut r, Position::new(3, 102), 3, 103..104);
+    r.durable(103, now);
+    let out = outputs(&mut r, now);
+    assert!(matches!(
+        sent(&out)[..],
+        [Body::Ack(Ack {
+            matched: 103,
+            counts: true,
+            ..
+        })]
+    ));
+    r.applied(102, now);
+    assert_eq!(r.state(now).role, Role::Learner);
+    r.applied(103, now);
+    assert_eq!(r.state(now).role, Role::Replica);
+    assert!(
+        r.history().discarded(Position::new(1, 105)),
+        "sessions are told"
+    );
+    assert!(!r.history().discarded(common));
+}
+
+#[test]
+fn what_was_not_committed_is_cut_from_the_log_alone() {
+    let now = Now::at_ms(3);
+    let mut r = former_primary();
+    append(&mut r, Position::new(1, 110), 1, 111..113);
+    r.durable(112, now);
+    let before = outputs(&mut r, now);
+    assert_eq!(commits(&before), [112], "{before:?}");
+    append(&mut r, Position::new(1, 112), 1, 113..115);
+    outputs(&mut r, now);
+    append(&mut r, Position::new(1, 112), 2, 113..114);
+    let out = outputs(&mut r, now);
+    assert!(matches!(out[0], Output::Truncate { after: 112 }), "{out:?}");
+    assert!(
+        matches!(&out[1], Output::Append { entry, .. } if entry.position == Position::new(2, 113))
+    );
+}
+
+#[test]
+fn what_was_fetched_from_a_log_that_was_lost_is_replaced_by_a_copy() {
+    let now = Now::at_ms(3);
+    let common = Position::new(1, 100);
+    let copy = |r: &mut PrimaryReplica| {
+        let out = outputs(r, now);
+        out.iter().find_map(|o| match o {
+            Output::NeedsCopy { common, .. } => Some(*common),
+            _ => None,
+        })
+    };
+    for fetched in [103, 120] {
+        let mut r = former_primary();
+        append(&mut r, common, 2, 101..102);
+        r.rewound(common, Position::new(2, fetched), now);
+        append(&mut r, common, 2, 101..102);
+        outputs(&mut r, now);
+        // The next primary has (2:101), and not what was fetched.
+        append(&mut r, Position::new(2, 101), 3, 102..105);
+        assert_eq!(copy(&mut r), Some(101), "fetched at {fetched}");
+        assert_eq!(r.state(now).role, Role::Learner);
+    }
+    let mut r = former_primary();
+    append(&mut r, common, 2, 101..102);
+    r.rewound(common, Position::new(2, 103), now);
+    append(&mut r, common, 2, 101..104);
+    append(&mut r, Position::new(2, 103), 3, 104..105);
+    assert_eq!(copy(&mut r), None, "it is part of the next primary's log");
+}
+
+#[test]
+fn a_log_that_parted_below_what_its_primary_holds_is_replaced_by_a_copy() {
+    let now = Now::at_ms(3);
+    let mut history = EpochHistory::default();
+    history.note(Position::new(1, 1));
+    history.note(Position::new(2, 101));
+    for (first, common) in [(102, Some(100)), (101, None)] {
+        let mut r = former_primary();
+        let body = Body::Behind {
+            first,
+            last: 140,
+            history: history.clone(),
+        };
+        let epoch = Epoch(2);
+        let message = Message { epoch, body };
+        r.receive(&node("us-1"), message.encode(), now);
+        let out = outputs(&mut r, now);
+        let from = node("us-1");
+        match common {
+            Some(common) => assert_eq!(out, [Output::NeedsCopy { from, common }]),
+            None => assert!(matches!(sent(&out)[..], [Body::Report { .. }])),
+        }
+    }
+}
+
+#[test]
+fn a_rewind_that_was_given_up_is_asked_for_again() {
+    let now = Now::at_ms(3);
+    let mut r = former_primary();
+    append(&mut r, Position::new(1, 100), 2, 101..102);
+    outputs(&mut r, now);
+    r.rewind_given_up(now);
+    append(&mut r, Position::new(1, 95), 3, 96..97);
+    let common = Position::new(1, 95);
+    let out = outputs(&mut r, now);
+    assert!(
+        out.iter()
+            .any(|o| matches!(o, Output::NeedsRewind { common: c, .. } if *c == common))
+    );
 }

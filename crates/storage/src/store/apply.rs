@@ -14,13 +14,16 @@
 //!   says: else they would come alive with the next header.
 //! - `RemoveFields` without a header purges: it removes a field only if its cell is dead. (A
 //!   removal of live fields changes their count, and so the header.)
+//! - After a rewind, keys that were fetched as of a later position (`rewind`) are left alone
+//!   until that position is reached: they are as it left them.
 //! - `Delete { tombstone: false }` of a tombstone, and a `SetHeader` with `deleted` zero, end
 //!   the purge. Only a key with no dead cells left may get them.
 
 use super::{
     cache::{Cached, Fields},
     error::StoreError,
-    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, cell, encode_cell, encode_head},
+    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_cell, encode_head},
+    rewind::Rewinding,
     rows::{RowBatch, Rows},
     shard::{Head, ShardStore, check_field, check_key, put_applied},
 };
@@ -57,6 +60,8 @@ struct Work {
     applied: Applied,
     /// Tombstones of the mutation at hand.
     tombstones: Vec<(Bytes, Stamp)>,
+    /// It has caught up with what a rewind fetched.
+    caught_up: bool,
 }
 
 impl Work {
@@ -79,7 +84,9 @@ impl<R: Rows> ShardStore<R> {
     ///
     /// On an error the entries of the batches written before it are applied, no others.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.check_serving()?;
+        if self.installing {
+            return Err(StoreError::Installing);
+        }
         let mut work = self.work();
         let mut begun = false;
         for entry in entries {
@@ -89,6 +96,14 @@ impl<R: Rows> ShardStore<R> {
             }
             if entry.position.index != applied.index + 1 || entry.position.epoch < applied.epoch {
                 let entry = entry.position;
+                return Err(StoreError::Gap { applied, entry });
+            }
+            if let Some(until) = self.rewinding_until()
+                && until.index == entry.position.index
+                && until != entry.position
+            {
+                // What was fetched is part of another history: nothing may be built on it.
+                let (applied, entry) = (until, entry.position);
                 return Err(StoreError::Gap { applied, entry });
             }
             self.entry(&mut work, entry)?;
@@ -112,6 +127,7 @@ impl<R: Rows> ShardStore<R> {
             touched: BTreeMap::new(),
             applied: self.applied.clone(),
             tombstones: Vec::new(),
+            caught_up: false,
         }
     }
 
@@ -133,11 +149,23 @@ impl<R: Rows> ShardStore<R> {
         applied.position = entry.position;
         applied.stamp = applied.stamp.max(entry.last_stamp());
         applied.history.note(entry.position);
+        let until = self.rewinding.as_ref().map(Rewinding::until);
+        work.caught_up |= until.is_some_and(|until| until.index <= entry.position.index);
         Ok(())
+    }
+
+    /// What a rewind fetched, if that is ahead of the entry at hand.
+    fn fetched(&self, work: &Work) -> Option<&Rewinding> {
+        self.rewinding.as_ref().filter(|_| !work.caught_up)
     }
 
     /// False if the op makes no sense.
     fn op(&self, work: &mut Work, op: Op, stamp: Stamp) -> Result<bool, StoreError> {
+        if let (Some(fetched), Some(key)) = (self.fetched(work), op.key())
+            && fetched.holds(key)
+        {
+            return Ok(true);
+        }
         match op {
             Op::PutString {
                 key,
@@ -214,7 +242,10 @@ impl<R: Rows> ShardStore<R> {
                 work.touched.clear();
                 work.tombstones.clear();
                 work.reset = true;
-                work.applied.keys = 0;
+                work.applied.keys = match self.fetched(work) {
+                    Some(fetched) => self.put_fetched(fetched, &mut work.batch)?,
+                    None => 0,
+                };
             }
         }
         Ok(true)
@@ -400,10 +431,19 @@ impl<R: Rows> ShardStore<R> {
         put_applied(&mut work.batch, &work.applied);
         if work.reset {
             work.batch.put(FORMAT, &[FORMAT_VERSION]);
+            if let Some(fetched) = self.fetched(&work) {
+                work.batch.put(REWINDING, &fetched.encode());
+            }
             self.rows.reset(&work.batch)?;
             self.cache.clear();
         } else {
+            if work.caught_up {
+                work.batch.remove(REWINDING);
+            }
             self.rows.write(&work.batch)?;
+        }
+        if work.caught_up {
+            self.rewinding = None;
         }
         self.applied = work.applied;
         for (key, touched) in work.touched {

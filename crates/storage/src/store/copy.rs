@@ -12,7 +12,7 @@ use bytes::Bytes;
 /// A shard as it was at one position. Holding it costs the files that it sees.
 pub struct ShardSnapshot<S> {
     pub(super) rows: S,
-    applied: Applied,
+    pub(super) applied: Applied,
 }
 
 /// Some rows of a copy.
@@ -71,6 +71,7 @@ impl<R: Rows> ShardStore<R> {
         self.rows.reset(&batch)?;
         self.cache.clear();
         self.applied = Applied::default();
+        self.rewinding = None;
         self.installing = true;
         Ok(())
     }

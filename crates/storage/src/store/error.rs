@@ -83,6 +83,9 @@ pub enum StoreError {
     /// A copy is under way, or was cut short: there is nothing to read or to apply to yet.
     #[error("this shard is being copied here; start the copy again if it was cut short")]
     Installing,
+    /// The shard was rewound and has not caught up with what was fetched for it.
+    #[error("this shard was rewound here and has not caught up yet: read from another replica")]
+    Rewinding,
     /// [`crate::store::ShardStore::begin_install`] was not called.
     #[error("no copy is under way on this shard")]
     NotInstalling,

@@ -13,6 +13,7 @@
 //! applied     'm' | "applied"                   see [`Applied`]
 //! format      'm' | "format"                    1
 //! installing  'm' | "installing"                empty
+//! rewinding   'm' | "rewinding"                 see `rewind`
 //! ```
 //! Header and cell are `model`'s encodings; here cells have the short form. Rows of a key are
 //! neighbours, its key row first; keys follow each other in slot order, and within a slot in
@@ -53,6 +54,7 @@ const AFTER: u8 = 2;
 pub(super) const APPLIED: &[u8] = b"mapplied";
 pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const INSTALLING: &[u8] = b"minstalling";
+pub(super) const REWINDING: &[u8] = b"mrewinding";
 /// What this version reads and writes.
 pub(super) const FORMAT_VERSION: u8 = 1;
 /// The version of a key row's value, its first byte.
@@ -188,8 +190,8 @@ fn whole_prefix(prefix: &[u8]) -> Result<&[u8], StoreError> {
     }
 }
 
-/// Checks a row that comes from a peer: well-formed, in its place, and not local.
-pub(super) fn check_copied(row: &[u8], value: &Bytes) -> Result<(), StoreError> {
+/// Checks a row that comes from a peer: well-formed, in its place, and not local. Its key.
+pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<&'a [u8], StoreError> {
     let key = match row.first() {
         Some(&KEY) => match key_row(row)? {
             KeyRow::Head { key } => {
@@ -214,7 +216,7 @@ pub(super) fn check_copied(row: &[u8], value: &Bytes) -> Result<(), StoreError> 
     if row.len() > super::rows::ROW_KEY_BYTES_MAX || !row[at..].starts_with(rows.prefix()) {
         return Err(bad_row(row));
     }
-    Ok(())
+    Ok(key)
 }
 
 /// The slot and hash of a row under 'k' as one number: SCAN's cursor.

@@ -5,7 +5,8 @@
 //! is due: keys whose time is over, and dead cells to purge.
 //!
 //! ```text
-//! ShardStore   keys, fields, expiry, purging, copying, digests     shard, apply, copy, digest
+//! ShardStore   keys, fields, expiry, purging, copying, digests,    shard, apply, copy, digest,
+//!              taking back a tail that was lost                    rewind
 //!   Cache      small keys as they are read, within a byte budget   cache
 //!   layout     what the rows are: the format on disk               layout
 //! Rows         ordered rows, written in batches                    rows
@@ -34,6 +35,7 @@ mod error;
 mod layout;
 mod lsm;
 mod memory;
+mod rewind;
 mod rows;
 mod shard;
 
@@ -48,5 +50,6 @@ pub use error::StoreError;
 pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
+pub use rewind::KeysChunk;
 pub use rows::{Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit};
 pub use shard::ShardStore;

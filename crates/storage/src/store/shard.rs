@@ -6,16 +6,18 @@
 //!                  apply, reads,   ◄──────────────────  install_chunk
 //!                  snapshot          finish_install
 //! ```
-//! A crash while installing leaves it installing: begin again.
+//! A crash while installing leaves it installing: begin again. A store that was rewound
+//! (`rewind`) applies, but is not serving before it has caught up.
 
 use super::{
     cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
     error::StoreError,
     layout::{
         APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KEY, KeyRow, KeyRows,
-        PURGE, bad_value, cell, decode_head, expiry_row, key_row, place, purge_row, row_after_key,
-        row_at_place,
+        PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row, place, purge_row,
+        row_after_key, row_at_place,
     },
+    rewind::Rewinding,
     rows::{Pressure, RowBatch, RowStats, Rows},
 };
 use bytes::{Bytes, BytesMut};
@@ -31,8 +33,10 @@ pub struct ShardStore<R: Rows> {
     pub(super) cache: Cache,
     pub(super) applied: Applied,
     pub(super) installing: bool,
+    /// What was fetched in a rewind, until it has caught up with that.
+    pub(super) rewinding: Option<Rewinding>,
     /// Where the last look for dead cells ended: the key, and the first field not looked at.
-    purge_from: RefCell<Option<(Bytes, Vec<u8>)>>,
+    pub(super) purge_from: RefCell<Option<(Bytes, Vec<u8>)>>,
 }
 
 /// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
@@ -61,7 +65,9 @@ impl<R: Rows> ShardStore<R> {
             }
         }
         let installing = rows.get(INSTALLING)?.is_some();
+        let rewinding = rows.get(REWINDING)?.map(Rewinding::decode).transpose();
         Ok(ShardStore {
+            rewinding: rewinding.map_err(|e| bad_value(REWINDING, &e))?,
             applied: decode_applied(applied)?,
             installing,
             rows,
@@ -105,13 +111,20 @@ impl<R: Rows> ShardStore<R> {
         self.cache.stats()
     }
 
-    /// Refuses while a copy is under way: what is here then is nobody's state.
+    /// Refuses while a copy or a rewind is under way: what is here then is nobody's state.
     pub(super) fn check_serving(&self) -> Result<(), StoreError> {
         if self.installing {
             Err(StoreError::Installing)
+        } else if self.rewinding.is_some() {
+            Err(StoreError::Rewinding)
         } else {
             Ok(())
         }
+    }
+
+    /// Whether what is here is the state at [`ShardStore::applied`], and can be read.
+    pub fn is_serving(&self) -> bool {
+        self.check_serving().is_ok()
     }
 
     fn look_up(&self, key: &[u8]) -> Result<Cached, StoreError> {

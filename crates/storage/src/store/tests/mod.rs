@@ -3,6 +3,7 @@
 mod fixture;
 mod primary;
 mod random;
+mod rewind;
 mod stories;
 
 use super::*;

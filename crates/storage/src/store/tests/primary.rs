@@ -96,7 +96,7 @@ fn field(n: u8) -> Vec<u8> {
     format!("f{n}").into_bytes()
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Primary {
     pub(super) log: Vec<Entry>,
     pub(super) model: Model,
@@ -105,6 +105,15 @@ pub(super) struct Primary {
 }
 
 impl Primary {
+    /// Another one, with all that this one has, in a later epoch; its stamps go on by `ahead`.
+    pub(super) fn depart(&self, ahead: u64) -> Self {
+        Primary {
+            epoch: self.epoch + 1000,
+            stamp: self.stamp + ahead,
+            ..self.clone()
+        }
+    }
+
     /// Logs what is in `m`, and applies it.
     pub(super) fn submit<R: Rows>(&mut self, store: &mut ShardStore<R>, m: &Mutation) {
         if !m.is_empty() {
