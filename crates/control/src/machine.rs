@@ -169,6 +169,11 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
             at_ms,
         } => {
             shard_mut(catalog, shard)?;
+            // Asked twice, it is written down once.
+            let same = |e: &Event| e.at_ms == at_ms && e.kind == kind && e.text == text;
+            if catalog.events.iter().any(same) {
+                return Ok(Outcome::Noted);
+            }
             note(catalog, at_ms, shard, &kind, text);
             Ok(Outcome::Noted)
         }

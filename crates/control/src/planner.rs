@@ -6,7 +6,7 @@
 //! smaller id, so that every voter plans the same.
 
 use model::{Catalog, DiskId, NodeId, Region, ShardId, catalog::Replica, slot, strategy::Strategy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node carries already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +121,21 @@ pub fn plan(inventory: &Inventory, strategy: &Strategy, shards: u16, first: Shar
         })
         .collect();
     Plan { shards }
+}
+
+/// Who is to take the place of a silent replica of `shard` in `region`: the node there that
+/// carries the least and holds none, unless it is silent itself.
+pub fn newcomer(
+    catalog: &Catalog,
+    shard: ShardId,
+    region: &Region,
+    silent: &BTreeSet<&NodeId>,
+) -> Option<NodeId> {
+    let shard = catalog.shards.get(&shard)?;
+    Inventory::of(catalog)
+        .least_loaded(region, usize::MAX)
+        .into_iter()
+        .find(|node| !shard.has_replica(node) && !silent.contains(node))
 }
 
 fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
