@@ -203,6 +203,13 @@ impl Control {
         begun.is_ok().then_some(round)
     }
 
+    /// Lets another voter lead, if it is up to date.
+    pub(crate) fn hand_over(&mut self, to: &NodeId) {
+        if let Some(group) = &mut self.group {
+            group.transfer(to.number());
+        }
+    }
+
     /// Plans of an earlier term are not waited for.
     pub(crate) fn forget_plans(&mut self) {
         self.asked.retain(|_, asked| !asked.once);

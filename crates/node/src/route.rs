@@ -319,6 +319,9 @@ impl<S: Stores> Node<S> {
                 return self.refuse(version, &error.to_string());
             }
             if self.mutation.is_empty() {
+                if primary {
+                    self.lease.answer();
+                }
                 return Evaluated::Ready(applied);
             }
             // It met a key whose time is over: that is committed before it is answered.
@@ -355,6 +358,7 @@ impl<S: Stores> Node<S> {
         if self.mutation.is_empty() {
             // It was computed from the tip: it waits for the tip.
             return if state.tip.index <= applied.index {
+                self.lease.answer();
                 Evaluated::Ready(applied)
             } else {
                 Evaluated::Wait {
@@ -497,16 +501,12 @@ impl<S: Stores> Node<S> {
         }
         // A read can go to any other replica that is there.
         if !request.spec.is_write() && request.read_from == ReadFrom::Any {
-            let mut others: Vec<_> = facts
-                .replicas
-                .iter()
-                .filter(|r| {
-                    r.node != self.config.id && self.peers.is_up(&r.node, self.now.monotonic)
-                })
-                .collect();
-            others.sort_by_key(|r| r.region != self.config.region);
-            if let Some(other) = others.first() {
-                let node = other.node.clone();
+            let others = facts.replicas.iter().filter_map(|r| {
+                let lag = self.readable_lag(&r.node, request.shard)?;
+                Some((r.region != self.config.region, lag, &r.node))
+            });
+            if let Some((_, _, node)) = others.min() {
+                let node = node.clone();
                 return self.forward(request, &node);
             }
         }
@@ -593,6 +593,9 @@ impl<S: Stores> Node<S> {
         let applied = shard.applied().index;
         let ready = shard.waiting.partition_point(|w| w.index <= applied);
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
+        if leased && !released.is_empty() {
+            self.lease.answer();
+        }
         let readers = std::mem::take(&mut shard.readers);
         for waiting in released {
             match waiting.what {
