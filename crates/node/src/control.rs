@@ -33,7 +33,7 @@ const READS_MAX: usize = 10_000;
 /// How long a client waits for an outcome.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a SELECT of an unknown name waits for the newest catalog.
-const REFRESH_MAX: Duration = Duration::from_secs(2);
+const REFRESH_MAX: Duration = Duration::from_millis(1500);
 /// How many bytes of log the group's records may span before they are written anew.
 const COMPACT_BYTES: u64 = 32 << 20;
 

@@ -117,16 +117,59 @@ impl<S: Stores> Node<S> {
         if spec.fanout == Fanout::Node {
             return self.node_command(conn, spec, args);
         }
+        let keyspace = session.keyspace;
         if session.must_follow(spec) {
-            session.backlog.push_front((since, own(args)));
+            if !self.follow(conn, spec, args, keyspace, since)
+                && let Some(session) = self.sessions.get_mut(&conn)
+            {
+                session.backlog.push_front((since, own(args)));
+            }
             return;
         }
-        let keyspace = session.keyspace;
         match self.only_shard(keyspace, spec, args) {
             Ok(Some(shard)) => self.run(conn, spec, args, keyspace, shard, since),
             Ok(None) => self.split(conn, spec, args, keyspace),
             Err(line) => self.answer_error(conn, &line),
         }
+    }
+
+    /// Sends a read behind others that are away, if all of them went to one replica that holds
+    /// what it asks for too. Links keep the order, and a replica never goes back.
+    fn follow(
+        &mut self,
+        conn: u64,
+        spec: &'static Spec,
+        args: &[&[u8]],
+        keyspace: KeyspaceId,
+        since: Duration,
+    ) -> bool {
+        let Some(session) = self.sessions.get(&conn) else {
+            return false;
+        };
+        let Some((shard, node)) = session.reads_to.clone() else {
+            return false;
+        };
+        let there = self.only_shard(keyspace, spec, args) == Ok(Some(shard));
+        if spec.is_write() || !there || !self.peers.is_up(&node, self.now.monotonic) {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return false;
+        };
+        let slot = session.reserve();
+        let request = Request {
+            target: Target::Client { conn, slot },
+            spec,
+            args: own(args),
+            keyspace,
+            shard,
+            seen: session.seen.get(shard),
+            version: session.version,
+            since,
+            read_from: ReadFrom::Any,
+        };
+        self.forward(request, &node);
+        true
     }
 
     /// The shard that all of a command's keys are in; None if there are several and the

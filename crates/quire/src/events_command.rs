@@ -3,6 +3,7 @@
 use crate::{
     Outcome,
     client::{NodeArg, text_of},
+    output::{say, sayln},
 };
 use serde::Deserialize;
 use std::process::ExitCode;
@@ -33,12 +34,12 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let mut client = args.node.connect().await?;
     let json = text_of(client.call(&["QUIRE", "EVENTS"]).await?)?;
     if args.json {
-        println!("{json}");
+        sayln!("{json}");
         return Ok(ExitCode::SUCCESS);
     }
     let events: Events = serde_json::from_str(&json)
         .map_err(|e| format!("{} answered events that can't be read: {e}", args.node.addr))?;
-    print!("{}", show(&events));
+    say!("{}", show(&events));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,6 +24,7 @@ mod demo;
 mod events_command;
 mod keyspace_command;
 mod load_command;
+mod output;
 mod rewound_command;
 mod rewound_file;
 mod server_command;
