@@ -1,0 +1,95 @@
+//! What passes between nodes, looked at from outside: who writes in which epoch.
+//!
+//! Everything that a primary says carries the epoch that it acts in. Two processes that send
+//! entries (or heartbeats) of one shard in one epoch are two primaries, whatever they believe.
+
+use super::World;
+use std::collections::BTreeMap;
+
+/// An append of the primary-replica topology: see `node::message` and
+/// `replication::primary_replica::message`.
+struct Append {
+    shard: u64,
+    epoch: u64,
+}
+
+fn append(message: &[u8]) -> Option<Append> {
+    let number = |at: usize| {
+        let bytes = message.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(bytes))
+    };
+    match message {
+        [1, 1, ..] if message.get(10..12) == Some(&[2, 1]) => Some(Append {
+            shard: number(2)?,
+            epoch: number(12)?,
+        }),
+        _ => None,
+    }
+}
+
+/// Who acted as primary.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// (shard, epoch) → machine and its life.
+    primaries: BTreeMap<(u64, u64), (usize, u64)>,
+    /// The machine that acts in a shard's greatest epoch, and that epoch.
+    latest: BTreeMap<u64, (u64, usize)>,
+    changes: PrimaryChanges,
+}
+
+/// How often shards changed primaries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrimaryChanges {
+    /// Epochs after a shard's first in which the same node went on.
+    pub same_node: u64,
+    /// Epochs in which another node took over.
+    pub another_node: u64,
+}
+
+impl World {
+    /// How often shards changed primaries so far.
+    pub fn primary_changes(&self) -> PrimaryChanges {
+        self.observed.changes
+    }
+
+    /// The node that acts as primary of a shard's greatest epoch, for every shard.
+    pub fn primaries(&self) -> Vec<String> {
+        let latest = self.observed.latest.values();
+        latest
+            .map(|(_, at)| self.machines[*at].id.to_string())
+            .collect()
+    }
+
+    pub(super) fn sends(&mut self, at: usize, message: &[u8]) {
+        let Some(Append { shard, epoch }) = append(message) else {
+            return;
+        };
+        let me = (at, self.machines[at].life);
+        let known = *self.observed.primaries.entry((shard, epoch)).or_insert(me);
+        if known != me {
+            let other = &self.machines[known.0].id;
+            let wrong = self.wrong_at(
+                at,
+                &format!(
+                    "writes to shard {shard} in epoch {epoch}, as another process of {other} did"
+                ),
+            );
+            self.wrong.push_back(wrong.0);
+            return;
+        }
+        let latest = self.observed.latest.entry(shard).or_insert((epoch, at));
+        if epoch > latest.0 {
+            let same = latest.1 == at;
+            *latest = (epoch, at);
+            if same {
+                self.observed.changes.same_node += 1;
+            } else {
+                self.observed.changes.another_node += 1;
+                self.note(
+                    at,
+                    format_args!("acts as primary of shard {shard} in epoch {epoch}"),
+                );
+            }
+        }
+    }
+}
