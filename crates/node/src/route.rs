@@ -646,7 +646,8 @@ impl<S: Stores> Node<S> {
     }
 
     /// What waits to be committed is not waited for any longer. It promises nothing: the
-    /// session goes on from what is committed, which holds all that was acknowledged to it.
+    /// session goes on from what is committed, which holds all that was acknowledged to it,
+    /// and from what it still waits for.
     pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
         if let Target::Client { conn, .. } = &waiting.target
             && let Some(session) = self.sessions.get_mut(conn)
@@ -654,6 +655,12 @@ impl<S: Stores> Node<S> {
         {
             session.seen.forget(id);
             session.seen.advance(id, shard.applied());
+            // What it sent later may still be acknowledged: reads must follow that.
+            for later in shard.waiting.iter().filter(|w| w.target.is_client(*conn)) {
+                if let WaitingFor::Reply(_, position) = &later.what {
+                    session.seen.advance(id, *position);
+                }
+            }
         }
         if waiting.wrote {
             self.reply_unknown(&waiting.target, why);

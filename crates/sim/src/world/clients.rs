@@ -181,9 +181,7 @@ impl World {
             Worker::Register(client) => {
                 client.next_commands(&mut self.random, &mut self.registers, self.moments)
             }
-            Worker::Session(client) => {
-                client.next_commands(&mut self.random, self.now)
-            }
+            Worker::Session(client) => client.next_commands(&mut self.random, self.now),
         };
         for command in commands {
             self.command(home, conn, command);
@@ -226,6 +224,32 @@ impl World {
         if let Some(node) = &mut self.machines[at].node {
             let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
             node.client_command(conn, &words, now);
+        }
+    }
+
+    /// A connection of the story's own, to a node, with a keyspace chosen.
+    pub fn open_session(&mut self, node: &str, keyspace: &str) -> Result<ConnId, Wrong> {
+        let at = self.machine(node)?;
+        let reader = Reader::Ask(Vec::new());
+        let conn = self.connect_client(at, reader);
+        let conn = conn.ok_or_else(|| Wrong(format!("{node} is not there to be asked")))?;
+        self.send(node, conn, &["SELECT", keyspace])?;
+        Ok(conn)
+    }
+
+    /// Sends a command over a connection, and waits for nothing.
+    pub fn send(&mut self, node: &str, conn: ConnId, words: &[&str]) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        let words = words.iter().map(|w| Bytes::copy_from_slice(w.as_bytes()));
+        self.command(at, conn, words.collect());
+        Ok(())
+    }
+
+    /// What a connection of [`World::open_session`] was answered so far.
+    pub fn answers(&self, conn: ConnId) -> &[Frame] {
+        match self.connections.get(&conn).map(|c| &c.reader) {
+            Some(Reader::Ask(replies)) => replies,
+            _ => &[],
         }
     }
 

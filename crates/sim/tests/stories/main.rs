@@ -6,6 +6,7 @@
 mod copy;
 mod crashes;
 mod cuts;
+mod sessions;
 mod trace;
 
 use sim::{World, world::Wrong};
