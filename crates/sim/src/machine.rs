@@ -3,8 +3,8 @@
 mod clock;
 
 use crate::random::Random;
-use clock::Clock;
 use bytes::Bytes;
+use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
 use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{

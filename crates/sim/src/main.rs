@@ -43,6 +43,9 @@ struct Arguments {
     /// Run every seed twice and compare the traces.
     #[arg(long)]
     twice: bool,
+    /// Let more than one voter of the control group lose its disk.
+    #[arg(long)]
+    voters_lose_disks: bool,
     /// Where the traces of violations go.
     #[arg(long, default_value = ".")]
     traces: PathBuf,
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let limits = Limits {
         time: arguments.seconds_of_virtual_time.map(Duration::from_secs),
+        voters_lose_disks: arguments.voters_lose_disks,
         trace_kept: arguments.replay.is_some(),
         ..Limits::default()
     };

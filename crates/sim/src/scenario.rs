@@ -174,6 +174,9 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Whether a shard whose primary is gone gets another one.
     pub failover: bool,
+    /// Whether more than one voter of the control group may lose its disk. It breaks: an
+    /// emptied voter stays empty and votes, so that two of them make a catalog of their own.
+    pub voters_lose_disks: bool,
     /// Whether the trace keeps its lines.
     pub trace_kept: bool,
 }
@@ -199,6 +202,8 @@ pub struct Scenario {
     pub faults: Vec<(Duration, Fault)>,
     /// Whether there are failovers.
     pub failover: bool,
+    /// Whether more than one voter of the control group may lose its disk.
+    pub voters_lose_disks: bool,
 }
 
 /// What came of a scenario that nothing was wrong with.
@@ -233,6 +238,11 @@ impl Scenario {
                 .faults
                 .iter()
                 .any(|(_, f)| matches!(f, Fault::Empty { .. } | Fault::Rot { .. }))
+    }
+
+    fn is_voter(&self, node: &str) -> bool {
+        let mut voters = self.setup.voters.iter();
+        voters.any(|v| self.setup.nodes.get(*v).is_some_and(|(id, _)| id == node))
     }
 
     /// What it is, and what befalls it when, for people.

@@ -137,7 +137,11 @@ impl Keys {
 
     /// Everything acknowledged is in the end, or was reported as lost. Returns how much was
     /// lost.
-    pub(crate) fn check(&self, finals: &BTreeMap<String, Frame>, lost: &Lost) -> Result<u64, String> {
+    pub(crate) fn check(
+        &self,
+        finals: &BTreeMap<String, Frame>,
+        lost: &Lost,
+    ) -> Result<u64, String> {
         let mut count = 0;
         for (key, marks) in &self.acknowledged {
             let Some(end) = finals.get(key) else {
@@ -337,7 +341,9 @@ impl SessionClient {
                 }
                 for (at, piece) in &claim.own {
                     if shown.get(*at..at + piece.len()) != Some(piece.as_str()) {
-                        return Err(format!("{key} is {shown:?}, without its own {piece} at {at}"));
+                        return Err(format!(
+                            "{key} is {shown:?}, without its own {piece} at {at}"
+                        ));
                     }
                 }
                 claim.text = shown;
@@ -470,7 +476,13 @@ mod tests {
     fn half_a_pair_shows_how_new_the_other_must_be() {
         let (mut c, mut keys) = new(false);
         let mut ask = |key: &str, ask, n| {
-            answer(&mut c, &mut keys, key, ask, Frame::Bulk(Bytes::copy_from_slice(n)))
+            answer(
+                &mut c,
+                &mut keys,
+                key,
+                ask,
+                Frame::Bulk(Bytes::copy_from_slice(n)),
+            )
         };
         ask("pair:{c0}:b", Ask::Number, b"7").unwrap();
         ask("pair:{c0}:a", Ask::Number, b"6").unwrap_err();
@@ -483,7 +495,14 @@ mod tests {
         for lossy in [false, true] {
             let (mut c, mut keys) = new(lossy);
             let key = "hash:0:{a}";
-            answer(&mut c, &mut keys, key, Ask::SetField("c1.1;".into()), Frame::Integer(1)).unwrap();
+            answer(
+                &mut c,
+                &mut keys,
+                key,
+                Ask::SetField("c1.1;".into()),
+                Frame::Integer(1),
+            )
+            .unwrap();
             let gone = BTreeMap::from([(key.to_owned(), Frame::Array(Vec::new()))]);
             keys.check(&gone, &Lost::default()).unwrap_err();
             let mut lost = Lost::default();

@@ -62,14 +62,20 @@ impl Scenario {
             64 << 20
         };
         let mix = Mix {
-            owners: if available { 0 } else { random.below(4) as usize },
+            owners: if available {
+                0
+            } else {
+                random.below(4) as usize
+            },
             registers: random.between(1, 5) as usize,
             sessions: random.between(1, 5) as usize,
             lossy: available,
             shards,
             pause_max: ms(&mut random, 20, 120),
         };
-        let time = limits.time.unwrap_or_else(|| ms(&mut random, 10_000, 40_000));
+        let time = limits
+            .time
+            .unwrap_or_else(|| ms(&mut random, 10_000, 40_000));
         // The rule must cover the loss of a disk: while it is suspended, or where the last
         // primary alone has everything, none does.
         let disks_go = match (rule, available) {
@@ -92,6 +98,7 @@ impl Scenario {
             time,
             faults: Vec::new(),
             failover: limits.failover,
+            voters_lose_disks: limits.voters_lose_disks,
         };
         scenario.draw_faults(&mut random, disks_go);
         scenario

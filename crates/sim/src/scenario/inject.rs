@@ -30,6 +30,8 @@ pub(super) struct Injector<'a> {
     undo: BTreeMap<(Duration, usize), Undo>,
     /// A disk that was emptied, until all is whole again.
     filling: bool,
+    /// Whether a voter's disk was emptied.
+    voter_emptied: bool,
 }
 
 impl<'a> Injector<'a> {
@@ -39,6 +41,7 @@ impl<'a> Injector<'a> {
             began,
             undo: BTreeMap::new(),
             filling: false,
+            voter_emptied: false,
         }
     }
 
@@ -158,7 +161,11 @@ impl<'a> Injector<'a> {
                     3 => world.crash_if_it_comes(node, Moment::InFlush)?,
                     _ => world.crash_if_it_comes(node, Moment::AfterFlush)?,
                 }
-                let undo = if *twice { Undo::StartTwice } else { Undo::Start };
+                let undo = if *twice {
+                    Undo::StartTwice
+                } else {
+                    Undo::Start
+                };
                 (*away, undo(node.clone()))
             }
             Fault::Empty { node, away } => {
@@ -264,6 +271,10 @@ impl<'a> Injector<'a> {
         {
             return Ok(false);
         }
+        let voter = self.scenario.is_voter(node);
+        if voter && self.voter_emptied && !self.scenario.voters_lose_disks {
+            return Ok(false);
+        }
         if self.filling {
             let Some(witness) = world.witness(node) else {
                 return Ok(false);
@@ -273,6 +284,7 @@ impl<'a> Injector<'a> {
             }
         }
         self.filling = true;
+        self.voter_emptied |= voter;
         Ok(true)
     }
 }

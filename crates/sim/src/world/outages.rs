@@ -117,7 +117,12 @@ impl World {
     }
 
     /// For a while each flush takes up to `longest`.
-    pub fn slow_disk(&mut self, node: &str, time: Duration, longest: Duration) -> Result<(), Wrong> {
+    pub fn slow_disk(
+        &mut self,
+        node: &str,
+        time: Duration,
+        longest: Duration,
+    ) -> Result<(), Wrong> {
         let at = self.machine(node)?;
         self.note(at, format_args!("has a slow disk for {time:?}"));
         self.machines[at].slow_disk = Some((self.now + time, longest));
@@ -215,7 +220,10 @@ impl World {
         };
         let batches = first_lsn(&disk, next)? - first_lsn(&disk, name)?;
         let end = SEGMENT_HEADER_BYTES + batches;
-        Ok(Some((name.clone(), self.random.between(SEGMENT_HEADER_BYTES, end))))
+        Ok(Some((
+            name.clone(),
+            self.random.between(SEGMENT_HEADER_BYTES, end),
+        )))
     }
 }
 
