@@ -3,6 +3,9 @@
 //! Prints what was done and what befell it; at the first violation the seed, what is wrong, and
 //! a file that tells the run line by line; then it exits with 1.
 
+// It measures how fast it is, and writes traces for people.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use clap::Parser;
 use sim::{
     scenario::{Limits, Outcome, Scenario},

@@ -316,7 +316,9 @@ pub(crate) fn number(reply: &Frame) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn registers(calls: &[(u64, Option<(u64, i64)>, Action)]) -> Registers {
+    type Told = (u64, Option<(u64, i64)>, Action);
+
+    fn registers(calls: &[Told]) -> Registers {
         let calls = calls.iter().map(|(called, returned, action)| {
             Some(Operation {
                 called: *called,

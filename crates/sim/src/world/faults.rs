@@ -74,9 +74,9 @@ faults! {
     repeated,
     /// Messages taken out of a link that went on.
     dropped,
-    /// Processes that stood still, and in all for how many milliseconds.
+    /// Processes that stood still.
     pauses,
-    /// The milliseconds that processes stood still.
+    /// For how many milliseconds they did in all.
     paused_ms,
     /// Steps of a wall clock.
     clock_steps,

@@ -93,3 +93,39 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat(shard: u64, epoch: u64) -> Vec<u8> {
+        let mut message = vec![1, 1];
+        message.extend(shard.to_le_bytes());
+        message.extend([2, 1]);
+        message.extend(epoch.to_le_bytes());
+        message
+    }
+
+    #[test]
+    fn two_writers_in_one_epoch_are_seen() {
+        let mut world = World::new(1);
+        world.sends(0, &heartbeat(4, 1));
+        world.sends(0, &heartbeat(4, 2));
+        world.sends(1, &heartbeat(4, 3));
+        world.sends(0, &heartbeat(5, 3));
+        world.nothing_wrong().unwrap();
+        let changes = world.primary_changes();
+        assert_eq!((changes.same_node, changes.another_node), (1, 1));
+        world.sends(2, &heartbeat(4, 2));
+        world.nothing_wrong().unwrap_err();
+    }
+
+    #[test]
+    fn another_process_of_the_same_node_is_another_writer() {
+        let mut world = World::new(1);
+        world.sends(0, &heartbeat(4, 1));
+        world.machines[0].life += 1;
+        world.sends(0, &heartbeat(4, 1));
+        world.nothing_wrong().unwrap_err();
+    }
+}
