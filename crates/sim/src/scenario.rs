@@ -168,7 +168,7 @@ pub enum Fault {
 }
 
 /// What is drawn from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long clients work, in virtual time; None: drawn.
     pub time: Option<Duration>,
@@ -179,6 +179,17 @@ pub struct Limits {
     pub voters_lose_disks: bool,
     /// Whether the trace keeps its lines.
     pub trace_kept: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            time: None,
+            failover: true,
+            voters_lose_disks: false,
+            trace_kept: false,
+        }
+    }
 }
 
 /// A scenario.
@@ -285,6 +296,9 @@ KEYSPACE CREATE {KEYSPACE} {}
     }
 
     fn judge(&self, world: &mut World) -> Result<Outcome, Wrong> {
+        if world.primaries().is_empty() {
+            return Err(Wrong("no primary was seen at work".into()));
+        }
         world.stop_clients();
         world.until_answered()?;
         world.until_settled()?;

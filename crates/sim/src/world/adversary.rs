@@ -4,12 +4,11 @@
 //! Two messages are let be: a forwarded command, which must not be evaluated twice and whose
 //! loss is judged by its link, and its answer, which is waited for as long as the link is there.
 
-use super::{ANY_LIFE, Event, World};
+use super::{ANY_LIFE, Event, World, observe::ENVELOPE};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// The envelope and variants of `node::message` that are let be.
-const ENVELOPE: [u8; 2] = [1, 2];
+/// The variants of `node::message` that are let be.
 const FORWARD: u8 = 8;
 const FORWARDED: u8 = 9;
 const WAN: u8 = 10;
@@ -66,5 +65,5 @@ impl World {
 }
 
 fn is_let_be(message: &[u8]) -> bool {
-    matches!(message, [1, 2, FORWARD | FORWARDED | WAN, ..]) && message.starts_with(&ENVELOPE)
+    matches!(message, [ENVELOPE, 2, FORWARD | FORWARDED | WAN, ..])
 }

@@ -13,13 +13,19 @@ struct Append {
     epoch: u64,
 }
 
+/// The version of `node::message`. If it is another one nothing is observed, which the end of
+/// a scenario notices; as with the version of replicas' messages.
+pub(super) const ENVELOPE: u8 = 2;
+const VERSION: u8 = 3;
+const APPEND: u8 = 1;
+
 fn append(message: &[u8]) -> Option<Append> {
     let number = |at: usize| {
         let bytes = message.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_le_bytes(bytes))
     };
     match message {
-        [1, 1, ..] if message.get(10..12) == Some(&[2, 1]) => Some(Append {
+        [ENVELOPE, 1, ..] if message.get(10..12) == Some(&[VERSION, APPEND]) => Some(Append {
             shard: number(2)?,
             epoch: number(12)?,
         }),
@@ -99,9 +105,9 @@ mod tests {
     use super::*;
 
     fn heartbeat(shard: u64, epoch: u64) -> Vec<u8> {
-        let mut message = vec![1, 1];
+        let mut message = vec![ENVELOPE, 1];
         message.extend(shard.to_le_bytes());
-        message.extend([2, 1]);
+        message.extend([VERSION, APPEND]);
         message.extend(epoch.to_le_bytes());
         message
     }
