@@ -6,6 +6,7 @@
 mod copy;
 mod crashes;
 mod cuts;
+mod failover;
 mod random;
 mod sessions;
 mod trace;
