@@ -286,12 +286,18 @@ impl<S: Stores> Node<S> {
             cx.now_ms = strategy.close(self.now).ms();
         }
         let mut at_tip = spec.is_write();
-        if !spec.is_write() {
+        let sees = satisfied(seen, strategy.history(), applied.index);
+        if spec.is_write() {
+            // Its answer would show the loss, and move the session past it, without a word.
+            if sees == Satisfied::Lost {
+                return Evaluated::Lost;
+            }
+        } else {
             if !primary && state.fresh_at.is_none() {
                 return Evaluated::NotNow;
             }
             let behind = read_from == ReadFrom::PrimaryTip;
-            match satisfied(seen, strategy.history(), applied.index) {
+            match sees {
                 Satisfied::Lost => return Evaluated::Lost,
                 Satisfied::Yes if !behind => {}
                 Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
