@@ -49,6 +49,9 @@ struct Arguments {
     /// Let more than one voter of the control group lose its disk.
     #[arg(long)]
     voters_lose_disks: bool,
+    /// Let clients send more before they have all answers.
+    #[arg(long)]
+    pipelines: bool,
     /// Where the traces of violations go.
     #[arg(long, default_value = ".")]
     traces: PathBuf,
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
     let limits = Limits {
         time: arguments.seconds_of_virtual_time.map(Duration::from_secs),
         voters_lose_disks: arguments.voters_lose_disks,
+        pipelines: arguments.pipelines,
         trace_kept: arguments.replay.is_some(),
         ..Limits::default()
     };

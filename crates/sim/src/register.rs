@@ -254,8 +254,9 @@ impl RegisterClient {
         random: &mut Random,
         registers: &mut Registers,
         moment: u64,
+        most: u64,
     ) -> Vec<Vec<Bytes>> {
-        let count = if random.once_in(4) { 2 } else { 1 };
+        let count = if random.once_in(4) { 2.min(most) } else { 1 };
         (0..count)
             .map(|_| {
                 let (sent, words) = registers.call(random, moment);

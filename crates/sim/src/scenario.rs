@@ -177,6 +177,9 @@ pub struct Limits {
     /// Whether more than one voter of the control group may lose its disk. It breaks: an
     /// emptied voter stays empty and votes, so that two of them make a catalog of their own.
     pub voters_lose_disks: bool,
+    /// Whether clients send more before they have all answers. It breaks: a read that waits, or
+    /// is away at a replica, can be overtaken by what its connection sent later.
+    pub pipelines: bool,
     /// Whether the trace keeps its lines.
     pub trace_kept: bool,
 }
@@ -187,6 +190,7 @@ impl Default for Limits {
             time: None,
             failover: true,
             voters_lose_disks: false,
+            pipelines: false,
             trace_kept: false,
         }
     }

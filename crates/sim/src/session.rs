@@ -221,8 +221,13 @@ impl SessionClient {
         self.sent.len()
     }
 
-    pub(crate) fn next_commands(&mut self, random: &mut Random, now: Duration) -> Vec<Vec<Bytes>> {
-        let count = random.between(1, 5);
+    pub(crate) fn next_commands(
+        &mut self,
+        random: &mut Random,
+        now: Duration,
+        most: u64,
+    ) -> Vec<Vec<Bytes>> {
+        let count = random.between(1, most + 1);
         (0..count).map(|_| self.next_command(random, now)).collect()
     }
 

@@ -156,6 +156,7 @@ pub struct World {
     clients_act: bool,
     /// How long a client waits between commands, at most.
     pause_max: Duration,
+    pipelines: bool,
     connections: BTreeMap<ConnId, Connection>,
     next_conn: u64,
     faults: Faults,
@@ -231,6 +232,7 @@ impl World {
             clients: Vec::new(),
             clients_act: false,
             pause_max: Duration::from_millis(30),
+            pipelines: true,
             connections: BTreeMap::new(),
             next_conn: 0,
             faults: Faults::default(),

@@ -72,6 +72,7 @@ impl Scenario {
             lossy: available,
             shards,
             pause_max: ms(&mut random, 20, 120),
+            pipelines: limits.pipelines,
         };
         let time = limits
             .time

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Answers that a client lets stand out before it sends more.
 const CLIENT_WAITS_MAX: usize = 8;
+/// Commands that a client sends at once.
+const PIPELINE_MAX: u64 = 4;
 /// How long an administrator waits for an answer.
 const ASK_MAX: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,8 @@ pub struct Mix {
     pub shards: u16,
     /// How long a client waits between commands, at most.
     pub pause_max: Duration,
+    /// Whether a client sends more before it has all answers.
+    pub pipelines: bool,
 }
 
 /// Who reads what comes out of a connection.
@@ -87,6 +91,7 @@ impl World {
     /// Adds clients at nodes of their own choice.
     pub fn add_mix(&mut self, mix: &Mix, keyspace: &str) {
         self.pause_max = mix.pause_max;
+        self.pipelines = mix.pipelines;
         self.registers.begin(mix.lossy);
         self.sessions.begin(mix.lossy, mix.shards);
         for n in 0..mix.owners + mix.registers + mix.sessions {
@@ -154,9 +159,8 @@ impl World {
             self.clients[at].home = self.random.below(self.machines.len() as u64) as usize;
         }
         let home = self.clients[at].home;
-        if self.machines[home].node.is_none()
-            || self.clients[at].worker.waits_for() > CLIENT_WAITS_MAX
-        {
+        let waits_max = if self.pipelines { CLIENT_WAITS_MAX } else { 0 };
+        if self.machines[home].node.is_none() || self.clients[at].worker.waits_for() > waits_max {
             return;
         }
         let conn = match self.clients[at].conn {
@@ -175,13 +179,14 @@ impl World {
         if self.clients[at].greeting {
             return;
         }
+        let most = if self.pipelines { PIPELINE_MAX } else { 1 };
         self.moments += 1;
         let commands = match &mut self.clients[at].worker {
-            Worker::Owner(client) => client.next_commands(&mut self.random, self.now),
+            Worker::Owner(client) => client.next_commands(&mut self.random, self.now, most),
             Worker::Register(client) => {
-                client.next_commands(&mut self.random, &mut self.registers, self.moments)
+                client.next_commands(&mut self.random, &mut self.registers, self.moments, most)
             }
-            Worker::Session(client) => client.next_commands(&mut self.random, self.now),
+            Worker::Session(client) => client.next_commands(&mut self.random, self.now, most),
         };
         for command in commands {
             self.command(home, conn, command);
