@@ -329,12 +329,18 @@ impl<S: Stores> Node<S> {
             cx.now_ms = strategy.close(self.now).ms();
         }
         let mut at_tip = spec.is_write();
-        if !spec.is_write() {
+        let sees = satisfied(seen, strategy.history(), applied.index);
+        if spec.is_write() {
+            // Its answer would show the loss, and move the session past it, without a word.
+            if sees == Satisfied::Lost {
+                return Evaluated::Lost;
+            }
+        } else {
             if !primary && state.fresh_at.is_none() {
                 return Evaluated::NotNow;
             }
             let behind = read_from == ReadFrom::PrimaryTip;
-            match satisfied(seen, strategy.history(), applied.index) {
+            match sees {
                 Satisfied::Lost => return Evaluated::Lost,
                 Satisfied::Yes if !behind => {}
                 Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
@@ -708,7 +714,8 @@ impl<S: Stores> Node<S> {
     }
 
     /// What waits to be committed is not waited for any longer. It promises nothing: the
-    /// session goes on from what is committed, which holds all that was acknowledged to it.
+    /// session goes on from what is committed, which holds all that was acknowledged to it,
+    /// and from what it still waits for.
     pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
         if let Target::Client { conn, .. } = &waiting.target
             && let Some(session) = self.sessions.get_mut(conn)
@@ -716,6 +723,12 @@ impl<S: Stores> Node<S> {
         {
             session.seen.forget(id);
             session.seen.advance(id, shard.applied());
+            // What it sent later may still be acknowledged: reads must follow that.
+            for later in shard.waiting.iter().filter(|w| w.target.is_client(*conn)) {
+                if let WaitingFor::Reply(_, position) = &later.what {
+                    session.seen.advance(id, *position);
+                }
+            }
         }
         if waiting.wrote {
             self.reply_unknown(&waiting.target, why);

@@ -189,13 +189,13 @@ impl Primary {
         index.min(committed(&as_they_will_be))
     }
 
-    /// Learners that hold all that is committed become members through the catalog.
+    /// Learners that hold all that is committed become members through the catalog. What was
+    /// committed before the barrier lies below it; that it is committed itself is not waited
+    /// for, because a rule may need the learner for that.
     fn confirm_learners(&mut self, core: &mut Core, now: Now) {
-        if !self.is_active(core) {
-            return;
-        }
+        let all = core.commit.max(self.barrier);
         for (node, progress) in &self.others {
-            let Some(disk) = progress.has_caught_up(core.commit) else {
+            let Some(disk) = progress.has_caught_up(all) else {
                 continue;
             };
             let asked = self.asked_confirm.get(node);
