@@ -184,6 +184,15 @@ impl Control {
         }
     }
 
+    /// For how long, at least, no majority had heard a leader when this node was elected.
+    pub(crate) fn quiet_before_election(&self) -> Duration {
+        let ticks = self
+            .group
+            .as_ref()
+            .map_or(0, RaftGroup::quiet_before_election);
+        TICK * ticks
+    }
+
     /// The term in which this node leads, if it does.
     pub(crate) fn leads(&self) -> Option<u64> {
         let group = self.group.as_ref()?;
