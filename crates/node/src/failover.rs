@@ -28,7 +28,10 @@ use control::{
     command::Command,
     failover::{self, Decision, Heard, Promotion},
 };
-use model::{Epoch, NodeId, Position, Region, ShardId, catalog};
+use model::{
+    Epoch, NodeId, Position, Region, ShardId, catalog,
+    planted::{self, Bug},
+};
 use replication::strategy::Role;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -114,7 +117,7 @@ impl Leading {
 
     /// Whether a lease that an earlier leader granted may still run.
     fn may_be_leased_from_before(&self, now: Duration) -> bool {
-        now < self.alone_from
+        now < self.alone_from && !planted::is(Bug::ForgetOldLeases)
     }
 }
 
@@ -318,7 +321,7 @@ impl<S: Stores> Node<S> {
         case.ready = true;
         let leased =
             leading.may_be_leased_from_before(now) || leading.granted.may_hold(&facts.primary, now);
-        if leased || case.proposed.is_some() {
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.proposed.is_some() {
             return own;
         }
         let after = now.saturating_sub(case.since).as_millis();
@@ -463,6 +466,9 @@ impl<S: Stores> Node<S> {
             return;
         }
         self.lease.want(now.monotonic);
+        if planted::is(Bug::PromoteWithoutSealing) {
+            return self.answer_sealed(from, id, epoch);
+        }
         strategy.seal(epoch, now);
         self.dirty.insert(id);
         self.settle();
@@ -531,7 +537,7 @@ impl<S: Stores> Node<S> {
     fn durable_end(&self, id: ShardId, epoch: Epoch) -> Option<Position> {
         let shard = self.shards.get(&id)?;
         let state = shard.state(self.now)?;
-        (state.role != Role::Learner && state.epoch == epoch && state.tip.epoch < epoch)
-            .then_some(state.tip)
+        let sealed = state.epoch == epoch || planted::is(Bug::PromoteWithoutSealing);
+        (state.role != Role::Learner && sealed && state.tip.epoch < epoch).then_some(state.tip)
     }
 }

@@ -10,7 +10,10 @@ use crate::{
     request::{ReadFrom, Request, Target},
 };
 use bytes::Bytes;
-use model::{NodeId, Position};
+use model::{
+    NodeId, Position,
+    planted::{self, Bug},
+};
 use resp::Version;
 use std::collections::BTreeMap;
 use storage::store::Stores;
@@ -48,7 +51,11 @@ impl<S: Stores> Node<S> {
         let message = Message::Forward(Forward {
             id,
             shard: request.shard,
-            seen: request.seen,
+            seen: if planted::is(Bug::ForgetSessionAcrossForward) {
+                Position::ZERO
+            } else {
+                request.seen
+            },
             at_tip: request.read_from == ReadFrom::PrimaryTip,
             resp3: request.version == Version::Resp3,
             args: request.args.clone(),
@@ -186,6 +193,11 @@ impl<S: Stores> Node<S> {
                 {
                     session.last_write = Some((shard, position));
                 }
+                let position = if planted::is(Bug::ForgetSessionAcrossForward) {
+                    Position::ZERO
+                } else {
+                    position
+                };
                 if position.index > 0
                     && let Some(conn) = self.client_of(&request.target)
                     && let Some(session) = self.sessions.get_mut(&conn)
@@ -225,7 +237,7 @@ impl<S: Stores> Node<S> {
             let Some(Away { request, to }) = self.forwards.away.remove(&id) else {
                 continue;
             };
-            if request.spec.is_write() {
+            if request.spec.is_write() && !planted::is(Bug::RetryForwardedWrite) {
                 self.reply_unknown(&request.target, &format!("{to} did not answer: {why}"));
             } else if self.is_followed(&request) {
                 self.refuse_stalled(&request);

@@ -13,7 +13,11 @@ use crate::{
 };
 use bytes::Bytes;
 use commands::{Context, Family, Fanout, Spec};
-use model::{EntryKind, KeyspaceId, OnTimeout, Position, ShardId, slot};
+use model::{
+    EntryKind, KeyspaceId, OnTimeout, Position, ShardId,
+    planted::{self, Bug},
+    slot,
+};
 use replication::{
     session::{Satisfied, satisfied},
     strategy::{Refused, Role},
@@ -327,6 +331,8 @@ impl<S: Stores> Node<S> {
         };
         if primary {
             cx.now_ms = strategy.close(self.now).ms();
+        } else if planted::is(Bug::ExpireOnReplicaClock) {
+            cx.now_ms = self.now.wall_ms;
         }
         let mut at_tip = spec.is_write();
         let sees = satisfied(seen, strategy.history(), applied.index);

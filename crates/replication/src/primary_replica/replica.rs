@@ -5,7 +5,10 @@ use super::{
     message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{EpochHistory, NodeId, Now, Stamp};
+use model::{
+    EpochHistory, NodeId, Now, Stamp,
+    planted::{self, Bug},
+};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
@@ -194,7 +197,10 @@ impl Follower {
         let (Some(due), Some(primary)) = (self.ack_at, self.primary.clone()) else {
             return;
         };
-        let matched = self.verified.min(core.durable);
+        let mut matched = self.verified.min(core.durable);
+        if planted::is(Bug::AckBeforeSync) {
+            matched = self.verified;
+        }
         if now.monotonic < due || self.waits_for_disk(core) {
             return;
         }
