@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use commands::{Context, Family, Fanout, Spec};
 use model::{
-    EntryKind, KeyspaceId, OnTimeout, Position, ShardId,
+    EntryKind, KeyspaceId, NodeId, OnTimeout, Position, ShardId,
     planted::{self, Bug},
     slot,
 };
@@ -23,7 +23,7 @@ use replication::{
     strategy::{Refused, Role},
 };
 use resp::{Encoder, Version};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use storage::store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores};
 
 /// How long a command waits for somewhere to go before it is refused.
@@ -35,6 +35,16 @@ const LAPSED: &str =
     "this node can't reach most of the control group's voters, and another may be primary by now";
 /// Commands that may wait for somewhere to go.
 const STALLED_MAX: usize = 100_000;
+
+/// How a command goes that must not overtake reads of its connection.
+enum Way {
+    /// Behind them, over the same link, to a replica of this shard.
+    Along(NodeId, ShardId),
+    /// Only once they were answered.
+    Wait,
+    /// As if they were not there.
+    Any,
+}
 
 /// What came of evaluating a command here. A reply is in the node's scratch buffer.
 pub(crate) enum Evaluated {
@@ -122,43 +132,66 @@ impl<S: Stores> Node<S> {
             return self.node_command(conn, spec, args);
         }
         let keyspace = session.keyspace;
-        if session.must_follow(spec) {
-            if !self.follow(conn, spec, args, keyspace, since)
-                && let Some(session) = self.sessions.get_mut(&conn)
-            {
-                session.backlog.push_front((since, own(args)));
+        let must_follow = session.must_follow(spec);
+        let shard = self.only_shard(keyspace, spec, args);
+        if must_follow && let Ok(shard) = shard {
+            match self.way_behind_reads(conn, spec, shard) {
+                Way::Along(node, shard) => {
+                    return self.send_along(conn, spec, args, keyspace, shard, &node, since);
+                }
+                Way::Wait => {
+                    if let Some(session) = self.sessions.get_mut(&conn) {
+                        session.backlog.push_front((since, own(args)));
+                    }
+                    return;
+                }
+                Way::Any => {}
             }
-            return;
         }
-        match self.only_shard(keyspace, spec, args) {
+        match shard {
             Ok(Some(shard)) => self.run(conn, spec, args, keyspace, shard, since),
             Ok(None) => self.split(conn, spec, args, keyspace),
             Err(line) => self.answer_error(conn, &line),
         }
     }
 
-    /// Sends a read behind others that are away, if all of them went to one replica that holds
-    /// what it asks for too. Links keep the order, and a replica never goes back.
-    fn follow(
+    /// How a command goes that comes behind reads of its connection that are away, or wait here.
+    fn way_behind_reads(&self, conn: u64, spec: &Spec, shard: Option<ShardId>) -> Way {
+        let session = self.sessions.get(&conn);
+        let Some((session, shard)) = session.zip(shard) else {
+            return Way::Wait;
+        };
+        let (Some((there, node)), 0) = (&session.reads_to, session.reads_waiting) else {
+            return Way::Wait;
+        };
+        if *there != shard {
+            return Way::Any; // What they show is of another shard.
+        }
+        // Links keep the order. A replica never goes back; a primary answers a read as soon as
+        // it comes, and what comes behind it after that.
+        let primary = self.catalog.shards.get(&shard).map(|s| &s.primary);
+        let in_order = !spec.is_write() || primary == Some(node);
+        if in_order && self.peers.is_up(node, self.now.monotonic) {
+            Way::Along(node.clone(), shard)
+        } else {
+            Way::Wait
+        }
+    }
+
+    /// Sends a command to where the reads before it went.
+    #[allow(clippy::too_many_arguments)] // what a request is made of
+    fn send_along(
         &mut self,
         conn: u64,
         spec: &'static Spec,
         args: &[&[u8]],
         keyspace: KeyspaceId,
+        shard: ShardId,
+        node: &NodeId,
         since: Duration,
-    ) -> bool {
-        let Some(session) = self.sessions.get(&conn) else {
-            return false;
-        };
-        let Some((shard, node)) = session.reads_to.clone() else {
-            return false;
-        };
-        let there = self.only_shard(keyspace, spec, args) == Ok(Some(shard));
-        if spec.is_write() || !there || !self.peers.is_up(&node, self.now.monotonic) {
-            return false;
-        }
+    ) {
         let Some(session) = self.sessions.get_mut(&conn) else {
-            return false;
+            return;
         };
         let slot = session.reserve();
         let request = Request {
@@ -172,8 +205,7 @@ impl<S: Stores> Node<S> {
             since,
             read_from: ReadFrom::Any,
         };
-        self.forward(request, &node);
-        true
+        self.forward(request, node);
     }
 
     /// The shard that all of a command's keys are in; None if there are several and the
@@ -680,11 +712,17 @@ impl<S: Stores> Node<S> {
         let mut late_reads = Vec::new();
         let mut late_replies = Vec::new();
         for (id, shard) in &mut self.shards {
-            let (late, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut shard.readers)
-                .into_iter()
-                .partition(|(deadline, _)| *deadline <= now);
-            shard.readers = wait;
-            late_reads.extend(late.into_iter().map(|(_, request)| request));
+            // Those of one client stay together: what one shows elsewhere, the next must too.
+            let mut late = BTreeSet::new();
+            for (deadline, request) in std::mem::take(&mut shard.readers) {
+                let client = self.splits.client_of(&request.target);
+                if deadline <= now || client.is_some_and(|c| late.contains(&c)) {
+                    late.extend(client);
+                    late_reads.push(request);
+                } else {
+                    shard.readers.push((deadline, request));
+                }
+            }
             // In doubt whether anybody else is primary by now; for how long, nobody knows.
             if shard.is_primary(self.now) && lapsed {
                 late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, LAPSED)));

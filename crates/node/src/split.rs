@@ -40,6 +40,15 @@ impl Splits {
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
         self.open.get(&id).map(|s| s.conn)
     }
+
+    /// The client that waits for a reply, also behind a split command.
+    pub(crate) fn client_of(&self, target: &Target) -> Option<u64> {
+        match target {
+            Target::Client { conn, .. } => Some(*conn),
+            Target::Part { split, .. } => self.conn(*split),
+            Target::Remote { .. } => None,
+        }
+    }
 }
 
 impl<S: Stores> Node<S> {
