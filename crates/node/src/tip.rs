@@ -12,7 +12,7 @@ use model::{
     mutation::{Header, KeyKind, Ops},
 };
 use std::collections::BTreeMap;
-use storage::store::{Rows, ShardStore, StoreError};
+use storage::store::{Rows, ShardStore, StoreError, cursor_of};
 
 /// A key as the entries in flight leave it.
 #[derive(Debug)]
@@ -335,10 +335,45 @@ impl<R: Rows> View for AtTip<'_, R> {
         count: usize,
         visit: &mut dyn FnMut(&[u8], &Header),
     ) -> Result<u64, ViewError> {
-        Committed(self.store).scan(cursor, count, visit)
+        let mut next = 0;
+        if let Some(store) = self.below() {
+            next = store.scan(cursor, count, &mut |key, header| {
+                if !self.tip.keys.contains_key(key) {
+                    visit(key, header);
+                }
+            })?;
+        }
+        for (key, pending) in &self.tip.keys {
+            let at = cursor_of(key);
+            if at >= cursor
+                && (next == 0 || at < next)
+                && let Some(header) = &pending.header
+                && header.kind != KeyKind::Tombstone
+            {
+                visit(key, header);
+            }
+        }
+        Ok(next)
     }
 
     fn key_count(&self) -> Result<u64, ViewError> {
-        Committed(self.store).key_count()
+        let mut count = match self.below() {
+            Some(store) => store.key_count()?,
+            None => 0,
+        };
+        let is_there =
+            |header: Option<Header>| header.is_some_and(|header| header.kind != KeyKind::Tombstone);
+        for (key, pending) in &self.tip.keys {
+            let before = match self.below() {
+                Some(store) => is_there(store.header(key)?),
+                None => false,
+            };
+            match (before, is_there(pending.header)) {
+                (false, true) => count += 1,
+                (true, false) => count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(count)
     }
 }
