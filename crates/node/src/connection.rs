@@ -31,7 +31,13 @@ const WAITERS_MAX: usize = 100_000;
 
 impl<S: Stores> Node<S> {
     pub(crate) fn node_command(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
-        match spec.name.to_ascii_lowercase().as_str() {
+        let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
+        if subcommand == "help"
+            && let Some(spec) = commands::lookup(container.as_bytes())
+        {
+            return self.answer_help(conn, spec);
+        }
+        match container {
             "ping" => match args.get(1) {
                 Some(text) => self.answer(conn, |out| out.bulk(text)),
                 None => self.answer(conn, |out| out.simple("PONG")),
@@ -83,6 +89,15 @@ impl<S: Stores> Node<S> {
                 self.answer_error(conn, &line);
             }
         }
+    }
+
+    fn answer_help(&mut self, conn: u64, container: &Spec) {
+        let Some(session) = self.sessions.get(&conn) else {
+            return;
+        };
+        let mut reply = bytes::BytesMut::new();
+        commands::server_reply::help(container, session.version, &mut reply);
+        self.answer_bytes(conn, reply.freeze());
     }
 
     /// Bytes of RESP as the next reply of a client.

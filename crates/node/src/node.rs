@@ -217,6 +217,8 @@ pub struct Node<S: Stores> {
     pub(crate) stopped: bool,
     /// Counts for INFO.
     pub(crate) commands_processed: u64,
+    /// Numbers drawn so far.
+    pub(crate) draws: u64,
     pub(crate) connections_received: u64,
 }
 
@@ -281,6 +283,7 @@ impl<S: Stores> Node<S> {
             next_release: Duration::ZERO,
             stopped: false,
             commands_processed: 0,
+            draws: 0,
             connections_received: 0,
             shards,
             config,

@@ -96,16 +96,14 @@ impl<S: Stores> Node<S> {
 
     /// Evaluates or sends a command that came at `since`, or puts it first in line again.
     fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
-        let Some(name) = args.first() else {
+        if args.is_empty() {
             return;
-        };
-        self.commands_processed += 1;
-        let Some(spec) = commands::lookup(name) else {
-            return self.answer_error(conn, &commands::error::unknown_command(args));
-        };
-        if let Err(refusal) = spec.check_arity(args) {
-            return self.answer_error(conn, &refusal.to_string());
         }
+        self.commands_processed += 1;
+        let spec = match commands::find(args) {
+            Ok(spec) => spec,
+            Err(line) => return self.answer_error(conn, &line),
+        };
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -134,6 +132,9 @@ impl<S: Stores> Node<S> {
         spec: &Spec,
         args: &[&[u8]],
     ) -> Result<Option<ShardId>, String> {
+        if spec.fanout == Fanout::EveryKeyspaceOk {
+            return Ok(None);
+        }
         let facts = self
             .catalog
             .keyspaces
@@ -146,7 +147,11 @@ impl<S: Stores> Node<S> {
             return Ok(Some(only));
         }
         match spec.fanout {
-            Fanout::EveryShardSum | Fanout::EveryShardOk | Fanout::Scan => return Ok(None),
+            Fanout::EveryShardSum
+            | Fanout::EveryShardOk
+            | Fanout::EveryShardArray
+            | Fanout::EveryShardAny
+            | Fanout::Scan => return Ok(None),
             _ => {}
         }
         let mut found = None;
@@ -255,6 +260,7 @@ impl<S: Stores> Node<S> {
         read_from: ReadFrom,
     ) -> Evaluated {
         let full = self.disk_is_full();
+        let random = self.draw();
         self.scratch.clear();
         self.mutation.clear();
         let Some(shard) = self.shards.get_mut(&id) else {
@@ -276,6 +282,8 @@ impl<S: Stores> Node<S> {
         let mut cx = Context {
             now_ms: state.closed.ms(),
             may_write: primary,
+            random,
+            keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
         if primary {
@@ -293,13 +301,7 @@ impl<S: Stores> Node<S> {
                 Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
                 // Behind its own writes in flight: read now, before later ones of the same
                 // connection come. The reply waits for what it shows.
-                _ if spec.keys(args).next().is_some() => at_tip = true,
-                // The tip can't list or count keys.
-                Satisfied::NotYet => return Evaluated::ReadAt(state.tip.index),
-                Satisfied::Yes if state.tip.index > applied.index => {
-                    return Evaluated::ReadAt(state.tip.index);
-                }
-                Satisfied::Yes => {}
+                _ => at_tip = true,
             }
         }
         if !at_tip {
@@ -385,6 +387,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(1);
+        self.config.first_number().rotate_left(17) ^ self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
         self.scratch.clear();
         Encoder::new(version, &mut self.scratch).error(line);
@@ -405,8 +413,8 @@ impl<S: Stores> Node<S> {
             Evaluated::Lost => self.deliver_lost(&target, id),
             Evaluated::Wait { position, wrote } => {
                 // Later reads of the connection must not show less, though this is not committed.
-                if let Target::Client { conn, .. } = &target
-                    && let Some(session) = self.sessions.get_mut(conn)
+                if let Some(conn) = self.client_of(&target)
+                    && let Some(session) = self.sessions.get_mut(&conn)
                 {
                     session.seen.advance(id, position);
                     if wrote {
