@@ -196,7 +196,7 @@ class Generator:
             (1, lambda: [b"BITFIELD_RO", key()] + g.bitfield_steps(2)),
 
             (8, lambda: [b"HSET", key()] + g.pairs(field, 4)),
-            (0.5, lambda: [b"HSET", key()] + [x for n in range(70) for x in (b"big%d" % n, b"1")]),
+            (0.5, lambda: [b"HSET", key()] + [x for n in range(70) for x in (b"big%d" % n, pick([b"1", b"x" * 70]))]),
             (2, lambda: [b"HMSET", key()] + g.pairs(field, 3)),
             (3, lambda: [b"HGET", key(), field()]),
             (2, lambda: [b"HMGET", key()] + g.several(field)),
@@ -255,7 +255,8 @@ class Generator:
                 [b"GET", b"a", b"b"], [b"NOPE", b"a"], [b"GET"], [], [b"OBJECT", b"ENCODING", b"a"],
                 [b"BITOP", b"AND", b"a", b"b", b"c"], [b"RENAME", b"a", b"b"], [b"OBJECT", b"bogus", b"a"]])),
             (0.2, lambda: [b"COMMAND"] + pick([
-                [b"BOGUS"], [b"COUNT", b"x"], [b"INFO", b"nope"], [b"DOCS", b"nope"], [b"LIST", b"x"],
+                [b"BOGUS"], [b"COUNT", b"x"], [b"INFO", b"nope"], [b"DOCS", b"nope"], [b"DOCS", b"get", b"nope"],
+                [b"LIST", b"x"],
                 [b"LIST", b"FILTERBY", b"ACLCAT", b"nope"], [b"LIST", b"FILTERBY", b"MODULE", b"x"]])),
         ]
 

@@ -113,7 +113,7 @@ pub(crate) fn copy(e: &mut Evaluation<'_>) -> Outcome {
             && let [number, ..] = more
         {
             let number = numbers::parse(number).ok_or(Refusal::NotAnInteger)?;
-            elsewhere |= number != i64::from(e.cx.keyspace);
+            elsewhere = number != i64::from(e.cx.keyspace);
             rest = &more[1..];
         } else {
             return Err(Refusal::Syntax);

@@ -1,5 +1,6 @@
 //! Commands against a shard in memory.
 
+mod chance;
 mod commands;
 mod properties;
 mod transcript;
