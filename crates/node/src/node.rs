@@ -197,6 +197,8 @@ pub struct Node<S: Stores> {
     pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewound: Rewound,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
+    /// Connections that DEBUG SLEEP holds up, and until when.
+    pub(crate) sleepers: Vec<(Duration, u64)>,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     /// Requests that can't go anywhere for the moment.
@@ -269,6 +271,7 @@ impl<S: Stores> Node<S> {
             rewinds: Rewinds::new(config.first_number()),
             rewound: Rewound::new(disks.rewound),
             waiters: Vec::new(),
+            sleepers: Vec::new(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
             stalled: VecDeque::new(),
@@ -552,6 +555,7 @@ impl<S: Stores> Node<S> {
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();
+        self.sleepers_tick();
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();

@@ -87,6 +87,11 @@ impl<S: Stores> Node<S> {
             }
             _ => {
                 let step = usize::try_from(spec.step).unwrap_or(1).max(1);
+                // No part may be carried out of what is refused as a whole.
+                if (args.len() - 1) % step != 0 {
+                    let refusal = commands::Refusal::Arity(spec.name);
+                    return self.answer_error(conn, &refusal.to_string());
+                }
                 for at in spec.key_positions(args.len()) {
                     let Some(id) = self.catalog.shard_of_key(keyspace, args[at]) else {
                         return self.answer_error(conn, &crate::route::no_keyspace(keyspace));

@@ -77,6 +77,12 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("client|no-evict", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Set client eviction mode for the current connection", "7.0.0", "O(1)"),
+            Spec::new("client|no-touch", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Control whether commands sent by the client affect the LRU/LFU of accessed keys", "7.2.0", "O(1)"),
+            Spec::new("client|setinfo", 4, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Set information specific to the client or connection", "7.2.0", "O(1)"),
             Spec::new("client|pause", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Stop processing commands from clients for some time", "2.9.50", "O(1)"),
