@@ -187,7 +187,7 @@ def copied(source, target):
     source.send([[b"DUMP", key] for key in KEYS])
     dumps = [(key, source.read()[1]) for key in KEYS]
     dumps = [(key, dump) for key, dump in dumps if dump is not None]
-    copy = b"a copy of " 
+    copy = b"a copy of "
     target.send([[b"RESTORE", copy + key, b"0", dump, b"REPLACE"] for key, dump in dumps])
     for key, _ in dumps:
         reply = target.read()[1]

@@ -656,8 +656,8 @@ impl<S: Stores> Node<S> {
     /// What waits to be committed is not waited for any longer. It promises nothing: the
     /// session goes on from what is committed, which holds all that was acknowledged to it.
     pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
-        if let Target::Client { conn, .. } = &waiting.target
-            && let Some(session) = self.sessions.get_mut(conn)
+        if let Some(conn) = self.client_of(&waiting.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
             && let Some(shard) = self.shards.get(&id)
         {
             session.seen.forget(id);

@@ -88,7 +88,7 @@ impl<S: Stores> Node<S> {
             _ => {
                 let step = usize::try_from(spec.step).unwrap_or(1).max(1);
                 // No part may be carried out of what is refused as a whole.
-                if (args.len() - 1) % step != 0 {
+                if !(args.len() - 1).is_multiple_of(step) {
                     let refusal = commands::Refusal::Arity(spec.name);
                     return self.answer_error(conn, &refusal.to_string());
                 }
