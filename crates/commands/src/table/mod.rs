@@ -11,7 +11,7 @@ mod keys;
 mod server;
 mod strings;
 
-use crate::error::{Refusal, line};
+use crate::error::{Refusal, c_line};
 pub use crate::spec::{Categories, Family, Fanout, Flags, KeySpec, Spec};
 
 /// Short names for the tables.
@@ -124,7 +124,7 @@ pub fn find(args: &[&[u8]]) -> Result<&'static Spec, String> {
         ([], _) | (_, None) => spec,
         (_, Some(wanted)) => spec.subcommand(wanted).ok_or_else(|| {
             let unknown = Refusal::UnknownSubcommand {
-                subcommand: line(&wanted[..wanted.len().min(128)]),
+                subcommand: c_line(&wanted[..wanted.len().min(128)]),
                 container: spec.name.to_ascii_uppercase(),
             };
             unknown.to_string()
