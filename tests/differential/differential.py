@@ -111,6 +111,12 @@ def same(args, ours, theirs, protocol):
 FIELDS_RESTORED = [b"f7", b"f8", b"f9", b"l"] + [bytes([c]) for c in b"abcdefghijk"]
 
 
+def takes_all(args):
+    """Whether the count of a scan, the last one given, is above all that there is."""
+    counts = [args[n + 1] for n, word in enumerate(args[:-1]) if word.upper() == b"COUNT"]
+    return counts[-1:] == [b"1000"]
+
+
 def known(args, ours, theirs, keyspace):
     """The name of a difference that is meant, or None."""
     name = args[0].upper()
@@ -139,10 +145,10 @@ def known(args, ours, theirs, keyspace):
             return "COMMAND: fewer commands"
         if sub == b"DOCS" and [d[:8] if isinstance(d, list) else d for d in theirs] == ours:
             return "COMMAND DOCS: no arguments and history"
-    if name == b"HSCAN" and isinstance(ours, list) and isinstance(theirs, list) and b"1000" not in args:
+    if name == b"HSCAN" and isinstance(ours, list) and isinstance(theirs, list) and not takes_all(args):
         if ours[0] == b"0" != theirs[0] and len(ours[1]) >= len(theirs[1]):
             return "where an HSCAN stops"
-    if name == b"SCAN" and isinstance(ours, list) and isinstance(theirs, list) and (keyspace or b"1000" not in args):
+    if name == b"SCAN" and isinstance(ours, list) and isinstance(theirs, list) and (keyspace or not takes_all(args)):
         if (ours[0] != b"0" or theirs[0] != b"0") and all(key in KEYS for key in ours[1] + theirs[1]):
             return "where a SCAN stops"
     if isinstance(ours, Error) and isinstance(theirs, Error):
