@@ -7,7 +7,7 @@
 use crate::{
     message::{Answer, Forward, Message},
     node::{Lane, Node},
-    request::{ReadFrom, Request, Target},
+    request::{ReadFrom, Request, Target, borrow},
 };
 use bytes::Bytes;
 use model::{
@@ -110,7 +110,7 @@ impl<S: Stores> Node<S> {
             id: forward.id,
         };
         let keyspace = self.catalog.shards.get(&forward.shard).map(|s| s.keyspace);
-        let spec = forward.args.first().and_then(|name| commands::lookup(name));
+        let spec = commands::find(&borrow(&forward.args)).ok();
         let (Some(keyspace), Some(spec)) = (keyspace, spec) else {
             return self.answer_not_here(&target);
         };

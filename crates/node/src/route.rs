@@ -113,16 +113,14 @@ impl<S: Stores> Node<S> {
 
     /// Evaluates or sends a command that came at `since`, or puts it first in line again.
     fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
-        let Some(name) = args.first() else {
+        if args.is_empty() {
             return;
-        };
-        self.commands_processed += 1;
-        let Some(spec) = commands::lookup(name) else {
-            return self.answer_error(conn, &commands::error::unknown_command(args));
-        };
-        if let Err(refusal) = spec.check_arity(args) {
-            return self.answer_error(conn, &refusal.to_string());
         }
+        self.commands_processed += 1;
+        let spec = match commands::find(args) {
+            Ok(spec) => spec,
+            Err(line) => return self.answer_error(conn, &line),
+        };
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -216,6 +214,9 @@ impl<S: Stores> Node<S> {
         spec: &Spec,
         args: &[&[u8]],
     ) -> Result<Option<ShardId>, String> {
+        if spec.fanout == Fanout::EveryKeyspaceOk {
+            return Ok(None);
+        }
         let facts = self
             .catalog
             .keyspaces
@@ -228,7 +229,11 @@ impl<S: Stores> Node<S> {
             return Ok(Some(only));
         }
         match spec.fanout {
-            Fanout::EveryShardSum | Fanout::EveryShardOk | Fanout::Scan => return Ok(None),
+            Fanout::EveryShardSum
+            | Fanout::EveryShardOk
+            | Fanout::EveryShardArray
+            | Fanout::EveryShardAny
+            | Fanout::Scan => return Ok(None),
             _ => {}
         }
         let mut found = None;
@@ -338,6 +343,7 @@ impl<S: Stores> Node<S> {
     ) -> Evaluated {
         let full = self.disk_is_full();
         let leased = self.lease.holds(self.now.monotonic);
+        let random = self.draw();
         self.scratch.clear();
         self.mutation.clear();
         let Some(shard) = self.shards.get_mut(&id) else {
@@ -359,6 +365,8 @@ impl<S: Stores> Node<S> {
         let mut cx = Context {
             now_ms: state.closed.ms(),
             may_write: primary,
+            random,
+            keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
         if primary {
@@ -384,13 +392,7 @@ impl<S: Stores> Node<S> {
                 Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
                 // Behind its own writes in flight: read now, before later ones of the same
                 // connection come. The reply waits for what it shows.
-                _ if spec.keys(args).next().is_some() => at_tip = true,
-                // The tip can't list or count keys.
-                Satisfied::NotYet => return Evaluated::ReadAt(state.tip.index),
-                Satisfied::Yes if state.tip.index > applied.index => {
-                    return Evaluated::ReadAt(state.tip.index);
-                }
-                Satisfied::Yes => {}
+                _ => at_tip = true,
             }
         }
         if !at_tip {
@@ -480,6 +482,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(1);
+        self.config.first_number().rotate_left(17) ^ self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
         self.scratch.clear();
         Encoder::new(version, &mut self.scratch).error(line);
@@ -500,8 +508,8 @@ impl<S: Stores> Node<S> {
             Evaluated::Lost => self.deliver_lost(&target, id),
             Evaluated::Wait { position, wrote } => {
                 // Later reads of the connection must not show less, though this is not committed.
-                if let Target::Client { conn, .. } = &target
-                    && let Some(session) = self.sessions.get_mut(conn)
+                if let Some(conn) = self.client_of(&target)
+                    && let Some(session) = self.sessions.get_mut(&conn)
                 {
                     session.seen.advance(id, position);
                     if wrote {
@@ -761,14 +769,15 @@ impl<S: Stores> Node<S> {
     /// session goes on from what is committed, which holds all that was acknowledged to it,
     /// and from what it still waits for.
     pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
-        if let Target::Client { conn, .. } = &waiting.target
-            && let Some(session) = self.sessions.get_mut(conn)
+        if let Some(conn) = self.client_of(&waiting.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
             && let Some(shard) = self.shards.get(&id)
         {
             session.seen.forget(id);
             session.seen.advance(id, shard.applied());
             // What it sent later may still be acknowledged: reads must follow that.
-            for later in shard.waiting.iter().filter(|w| w.target.is_client(*conn)) {
+            let of_client = |w: &&Waiting| self.splits.client_of(&w.target) == Some(conn);
+            for later in shard.waiting.iter().filter(of_client) {
                 if let WaitingFor::Reply(_, position) = &later.what {
                     session.seen.advance(id, *position);
                 }
