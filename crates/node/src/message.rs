@@ -125,9 +125,21 @@ pub(crate) struct Report {
     pub(crate) leads: Option<u64>,
     /// Whether it wants a lease and has none.
     pub(crate) unleased: bool,
+    /// How it stands in the control group, if it is a voter.
+    pub(crate) control: Option<ControlReport>,
     /// Whom the sender has heard lately: a link may be cut one way.
     pub(crate) hears: Vec<NodeId>,
     pub(crate) replicas: Vec<ReplicaReport>,
+}
+
+/// How a voter of the control group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ControlReport {
+    pub(crate) term: u64,
+    /// Up to where it knows the group to have agreed.
+    pub(crate) commit: u64,
+    /// Its disk is new, and it neither votes nor campaigns.
+    pub(crate) muted: bool,
 }
 
 /// How one of its replicas stands.
@@ -314,6 +326,11 @@ mod tests {
                 ready: true,
                 leads: Some(4),
                 unleased: true,
+                control: Some(ControlReport {
+                    term: 4,
+                    commit: 8,
+                    muted: false,
+                }),
                 hears: vec![node("us-1")],
                 replicas: vec![ReplicaReport {
                     shard,

@@ -171,8 +171,11 @@ const REMADE: &str = "its connection was made anew";
 /// The control group's stream in the shared log.
 const CONTROL_STREAM: u64 = 0;
 
-/// The kind of its records: `replication::consensus::LogRecord`.
+/// Its records: `replication::consensus::LogRecord`; this voter's disk is new, and it is muted;
+/// it was admitted.
 const CONTROL_RECORD: u8 = 1;
+pub(crate) const CONTROL_MUTED: u8 = 2;
+pub(crate) const CONTROL_ADMITTED: u8 = 3;
 
 /// A shard's stream in the shared log.
 pub(crate) fn stream(id: ShardId) -> u64 {
@@ -244,6 +247,7 @@ impl<S: Stores> Node<S> {
             shards.insert(id, Shard::new(id, store));
         }
         let mut recovered = replication::consensus::Recovered::default();
+        let mut muted = None;
         let mut previous = None;
         let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
             // The record ends at `at`, and begins where the one before it ended.
@@ -252,6 +256,7 @@ impl<S: Stores> Node<S> {
             Self::replay(
                 &mut shards,
                 &mut recovered,
+                &mut muted,
                 &stores,
                 config.cache,
                 before,
@@ -262,7 +267,9 @@ impl<S: Stores> Node<S> {
         for shard in shards.values_mut() {
             shard.finish_replay().map_err(OpenError::Replay)?;
         }
-        let control = Control::new(&config, recovered).map_err(OpenError::Control)?;
+        // A disk on which nothing was written may have held votes before it was emptied.
+        let muted = muted.unwrap_or(recovered.is_empty());
+        let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
         let peers = Peers::new(&config, now.monotonic);
         Ok(Node {
             links: config.links.clone(),
@@ -310,12 +317,17 @@ impl<S: Stores> Node<S> {
     fn replay(
         shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
         recovered: &mut replication::consensus::Recovered,
+        muted: &mut Option<bool>,
         stores: &S,
         cache: CacheBudget,
         before: Lsn,
         record: Record,
     ) -> Result<(), String> {
         let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
+            if let CONTROL_MUTED | CONTROL_ADMITTED = record.kind {
+                *muted = Some(record.kind == CONTROL_MUTED);
+                return Ok(());
+            }
             let body = Bytes::copy_from_slice(&record.body);
             let record =
                 replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
@@ -655,8 +667,16 @@ impl<S: Stores> Node<S> {
 
     /// Puts a record of the control group into the log.
     pub(crate) fn append_control(&mut self, record: &[u8]) -> Result<Lsn, AppendError> {
+        self.append_control_kind(CONTROL_RECORD, record)
+    }
+
+    pub(crate) fn append_control_kind(
+        &mut self,
+        kind: u8,
+        record: &[u8],
+    ) -> Result<Lsn, AppendError> {
         self.flush_within(Duration::ZERO);
-        self.log.append(CONTROL_STREAM, CONTROL_RECORD, &[record])
+        self.log.append(CONTROL_STREAM, kind, &[record])
     }
 
     pub(crate) fn append_shard(
