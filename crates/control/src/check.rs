@@ -1,9 +1,15 @@
 //! Whether a plan is sound, and whether a whole catalog is. A plan is only carried out as a
 //! [`CheckedPlan`]: holding one is the proof.
 
-use crate::planner::{Inventory, Plan};
+use crate::{
+    failover::{self, Promotion, Why},
+    planner::{Inventory, Plan},
+};
 use model::{
-    Catalog, KeyspaceId, NodeId, Region, ShardId, catalog::Replica, slot::SLOTS, strategy::Strategy,
+    Catalog, DiskId, Failover, KeyspaceId, NodeId, Region, ShardId,
+    catalog::{Keyspace, Replica, Shard},
+    slot::SLOTS,
+    strategy::Strategy,
 };
 use std::collections::BTreeSet;
 
@@ -54,6 +60,19 @@ pub enum Unsound {
         /// The first such slot.
         slot: u16,
     },
+    /// A primary may not be named so.
+    #[error("{node} may not become primary of shard {shard}: {what}")]
+    Promotion {
+        /// The shard.
+        shard: ShardId,
+        /// Who was to be named.
+        node: NodeId,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The keyspace has `FAILOVER safe`, and it would not be.
+    #[error(transparent)]
+    MayLose(#[from] Why),
     /// Numbers that don't fit together.
     #[error("the catalog contradicts itself: {what}")]
     Catalog {
@@ -94,6 +113,59 @@ pub fn plan(
     Ok(CheckedPlan(plan))
 }
 
+/// A promotion that may be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedPromotion {
+    /// Which process of the new primary was heard.
+    pub process: u64,
+    /// On which disk.
+    pub disk: DiskId,
+    /// Why something that was acknowledged may be lost; None: nothing is.
+    pub may_lose: Option<Why>,
+}
+
+/// Whether `plan` may be carried out on `shard`, of `keyspace`, in whose epoch it was made: by
+/// the plan's own evidence the one it names is sealed and on its disk, nobody that was heard has
+/// more, and nothing acknowledged is lost unless the keyspace takes that.
+pub fn promotion(
+    plan: &Promotion,
+    shard: &Shard,
+    keyspace: &Keyspace,
+) -> Result<CheckedPromotion, Unsound> {
+    let unsound = |what| Unsound::Promotion {
+        shard: plan.shard,
+        node: plan.node.clone(),
+        what,
+    };
+    let mut seen = BTreeSet::new();
+    if !plan.heard.iter().all(|h| seen.insert(&h.node)) {
+        return Err(unsound("one replica is counted twice"));
+    }
+    let counted = failover::counted(shard, &plan.heard);
+    let named = counted.iter().find(|(h, _)| h.node == plan.node);
+    let Some((named, member)) = named else {
+        return Err(unsound(
+            "it was not heard, sealed, as a member on the disk that the catalog has for it",
+        ));
+    };
+    if counted.iter().any(|(h, _)| h.last > named.last) {
+        return Err(unsound("another that was heard has more"));
+    }
+    if !failover::may_lead_from(keyspace, &member.region) {
+        return Err(unsound("the rule promises nothing where it stands"));
+    }
+    let rule = &keyspace.strategy.ack;
+    let may_lose = failover::is_safe(plan.shard, shard, rule, &counted).err();
+    match may_lose {
+        Some(why) if keyspace.strategy.failover == Failover::Safe => Err(why.into()),
+        may_lose => Ok(CheckedPromotion {
+            process: named.process,
+            disk: named.disk,
+            may_lose,
+        }),
+    }
+}
+
 fn covers_slots(ranges: impl Iterator<Item = (u16, u16)>) -> Result<(), Unsound> {
     let mut next = 0;
     for (from, to) in ranges {
@@ -132,8 +204,23 @@ fn replicas<'a>(
             });
         }
     }
+    for newcomer in replicas {
+        let Some(gone) = &newcomer.replaces else {
+            continue;
+        };
+        let place =
+            |r: &Replica| r.node == *gone && r.region == newcomer.region && r.replaces.is_none();
+        let rivals = replicas.iter().filter(|r| r.replaces == newcomer.replaces);
+        if !replicas.iter().any(place) || rivals.count() > 1 {
+            return Err(Unsound::Catalog {
+                what: "a replica takes the place of one that is not there, or that another takes",
+            });
+        }
+    }
     for (region, wanted) in strategy.placement.regions() {
-        let found = replicas.iter().filter(|r| r.region == *region).count();
+        // Who is to take another's place is not counted beside it.
+        let counts = |r: &&Replica| r.region == *region && r.replaces.is_none();
+        let found = replicas.iter().filter(counts).count();
         if found != usize::from(*wanted) {
             return Err(Unsound::WrongCount {
                 shard,
@@ -170,7 +257,7 @@ pub fn catalog(catalog: &Catalog) -> Result<(), Unsound> {
             ranges.push(shard.slots);
             let region_of = |node: &NodeId| catalog.nodes.get(node).map(|n| &n.region);
             replicas(*shard_id, &shard.replicas, &keyspace.strategy, region_of)?;
-            if !shard.has_replica(&shard.primary) {
+            if !shard.members().any(|r| r.node == shard.primary) {
                 return Err(Unsound::NoPrimary {
                     shard: *shard_id,
                     region: keyspace.strategy.primary_region.clone(),
@@ -193,6 +280,9 @@ pub fn succession(before: &Catalog, after: &Catalog) -> Result<(), Unsound> {
     let contradiction = |what| Err(Unsound::Catalog { what });
     if after.version < before.version {
         return contradiction("the version went back");
+    }
+    if after.last_promotion < before.last_promotion || after.last_promotion > after.version {
+        return contradiction("the version of the last failover is wrong");
     }
     if after.next_keyspace < before.next_keyspace || after.next_shard < before.next_shard {
         return contradiction("numbers are given twice");

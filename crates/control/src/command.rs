@@ -2,16 +2,17 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version   u8   1
+//! 0  version   u8   2; 1 is still read (`v1`)
 //! 1  proposal  postcard of [`Proposal`]
 //! ```
 //! The order of the fields and of the variants is part of the format: add at the end only.
 
+use crate::{failover::Promotion, v1};
 use model::{DiskId, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo, strategy::Strategy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// By which a proposer finds the outcome of its command among all that are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,6 +79,49 @@ pub enum Command {
         /// Whether the rule is suspended.
         degraded: bool,
     },
+    /// Another replica becomes primary, in the epoch after the plan's. Taking up the office is
+    /// part of it.
+    Promote(Promotion),
+    /// The primary of a shard has seen a learner hold all that is committed: from now on it is
+    /// a member on this disk, and takes the place of the one that it was to replace.
+    ConfirmReplica {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch in which the primary writes.
+        epoch: Epoch,
+        /// The learner.
+        node: NodeId,
+        /// The disk on which it holds everything.
+        disk: DiskId,
+        /// The wall clock of the primary, in ms since 1970.
+        at_ms: u64,
+    },
+    /// A node is to take the place of a replica whose node is gone.
+    ReplaceReplica {
+        /// The shard.
+        shard: ShardId,
+        /// Its epoch when this was decided.
+        epoch: Epoch,
+        /// Who is gone.
+        gone: NodeId,
+        /// Who takes its place, once it holds everything.
+        newcomer: NodeId,
+        /// Why, for people.
+        cause: String,
+        /// The wall clock of whoever decided, in ms since 1970.
+        at_ms: u64,
+    },
+    /// Something that an operator wants to know of.
+    Note {
+        /// Which shard it is about.
+        shard: ShardId,
+        /// What kind of event.
+        kind: String,
+        /// What happened, and why.
+        text: String,
+        /// The wall clock of whoever noticed, in ms since 1970.
+        at_ms: u64,
+    },
 }
 
 /// What a new keyspace is to be.
@@ -122,17 +166,22 @@ impl Proposal {
     /// Reads a proposal that is all of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, UnknownCommand> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => match postcard::take_from_bytes(rest).map_err(malformed)? {
-                (proposal, []) => Ok(proposal),
-                (_, more) => Err(UnknownCommand::Malformed {
-                    why: format!("{} bytes are left over", more.len()),
-                }),
-            },
+            Some((&VERSION, rest)) => read_all(rest),
+            Some((&v1::VERSION, rest)) => read_all::<v1::Proposal>(rest).map(Into::into),
             Some((&version, _)) => Err(UnknownCommand::Version { version }),
             None => Err(UnknownCommand::Malformed {
                 why: "it is empty".to_owned(),
             }),
         }
+    }
+}
+
+fn read_all<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnknownCommand> {
+    match postcard::take_from_bytes(bytes).map_err(malformed)? {
+        (value, []) => Ok(value),
+        (_, more) => Err(UnknownCommand::Malformed {
+            why: format!("{} bytes are left over", more.len()),
+        }),
     }
 }
 

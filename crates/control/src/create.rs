@@ -5,25 +5,27 @@
 //!     [ACK async | semi-sync:k[@region] | sync | quorum | local-quorum]
 //!     [ON_TIMEOUT block | error | degrade] [TIMEOUT ms]
 //!     PLACE region=replicas[,…] [PRIMARY region] [SHARDS n]
+//!     [FAILOVER safe | available] [REPLACE_AFTER ms]
 //! ```
 //! What follows the name comes in any order; keywords in any case. Defaults: `ACK async`,
 //! `ON_TIMEOUT block`, `TIMEOUT 10000`, the primary in the first region of `PLACE`,
-//! `SHARDS 1`.
+//! `SHARDS 1`, `FAILOVER available` with `ACK async` and `safe` with the other rules,
+//! `REPLACE_AFTER 300000`.
 
 use crate::{
     command::CreateKeyspace,
-    policy::{self, SHARDS_MAX, TIMEOUT_MAX},
+    policy::{self, REPLACE_AFTER_MAX, REPLACE_AFTER_MIN, SHARDS_MAX, TIMEOUT_MAX},
     refusal::StrategyRefusal,
 };
 use model::{
-    AckRule, KeyspaceName, OnTimeout, Placement, Region, Topology,
+    AckRule, Failover, KeyspaceName, OnTimeout, Placement, Region, Topology,
     id::InvalidName,
-    strategy::{InvalidStrategy, Strategy},
+    strategy::{InvalidStrategy, REPLACE_AFTER_DEFAULT, Strategy},
 };
 use std::time::Duration;
 
 /// The words, for whoever gets them wrong.
-pub const SYNTAX: &str = "KEYSPACE CREATE name [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n]";
+pub const SYNTAX: &str = "KEYSPACE CREATE name [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -83,7 +85,7 @@ pub enum CreateError {
     Strategy(#[from] StrategyRefusal),
 }
 
-const KEYWORDS: [&str; 7] = [
+const KEYWORDS: [&str; 9] = [
     "TOPOLOGY",
     "ACK",
     "ON_TIMEOUT",
@@ -91,6 +93,8 @@ const KEYWORDS: [&str; 7] = [
     "PLACE",
     "PRIMARY",
     "SHARDS",
+    "FAILOVER",
+    "REPLACE_AFTER",
 ];
 
 /// Reads the name and what follows it. What depends on the nodes that there are is judged
@@ -123,17 +127,33 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
     };
     let ack = value("ACK").map_or(Ok(AckRule::Async), str::parse)?;
     let on_timeout = value("ON_TIMEOUT").map_or(Ok(OnTimeout::Block), str::parse)?;
-    let timeout_max_ms = TIMEOUT_MAX.as_secs() * 1000;
-    let timeout = match value("TIMEOUT") {
-        None => TIMEOUT_DEFAULT,
-        Some(given) => match given.parse() {
-            Ok(ms) if (1..=timeout_max_ms).contains(&ms) => Duration::from_millis(ms),
+    let failover = match value("FAILOVER") {
+        None => Failover::default_for(&ack),
+        Some(given) => given.parse()?,
+    };
+    let within = |keyword, unless, least, most: Duration| match value(keyword) {
+        None => Ok(unless),
+        Some(given) => match given.parse().map(Duration::from_millis) {
+            Ok(given) if (least..=most).contains(&given) => Ok(given),
             _ => {
-                let expected = format!("1 to {timeout_max_ms} milliseconds");
-                return Err(invalid("TIMEOUT", given, &expected));
+                let (least, most) = (least.as_millis(), most.as_millis());
+                let expected = format!("{least} to {most} milliseconds");
+                Err(invalid(keyword, given, &expected))
             }
         },
     };
+    let timeout = within(
+        "TIMEOUT",
+        TIMEOUT_DEFAULT,
+        Duration::from_millis(1),
+        TIMEOUT_MAX,
+    )?;
+    let replace_after = within(
+        "REPLACE_AFTER",
+        REPLACE_AFTER_DEFAULT,
+        REPLACE_AFTER_MIN,
+        REPLACE_AFTER_MAX,
+    )?;
     let shards = match value("SHARDS") {
         None => 1,
         Some(given) => match given.parse() {
@@ -148,6 +168,8 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
         timeout,
         placement,
         primary_region,
+        failover,
+        replace_after,
     };
     policy::check_rule(&strategy)?;
     Ok(CreateKeyspace {
@@ -158,8 +180,8 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
 }
 
 /// The value of each keyword, in the order of [`KEYWORDS`].
-fn collect(args: &[&[u8]]) -> Result<[Option<String>; 7], CreateError> {
-    let mut values: [Option<String>; 7] = Default::default();
+fn collect(args: &[&[u8]]) -> Result<[Option<String>; KEYWORDS.len()], CreateError> {
+    let mut values: [Option<String>; KEYWORDS.len()] = Default::default();
     let mut args = args.iter();
     while let Some(word) = args.next() {
         let word = text(word);
@@ -219,6 +241,8 @@ mod tests {
                 timeout: Duration::from_secs(10),
                 placement: "us=3,eu=2,asia=2".parse().unwrap(),
                 primary_region: Region::new("us").unwrap(),
+                failover: Failover::Available,
+                replace_after: Duration::from_secs(300),
             }
         );
         let k = parse_words(
@@ -229,6 +253,10 @@ mod tests {
         assert_eq!(k.strategy.ack.to_string(), "semi-sync:1@eu");
         assert_eq!(k.strategy.on_timeout, OnTimeout::Degrade);
         assert_eq!(k.strategy.primary_region.as_str(), "eu");
+        assert_eq!(k.strategy.failover, Failover::Safe);
+        let k = parse_words("p PLACE us=2 ACK sync failover AVAILABLE REPLACE_AFTER 1000").unwrap();
+        assert_eq!(k.strategy.failover, Failover::Available);
+        assert_eq!(k.strategy.replace_after, Duration::from_secs(1));
     }
 
     #[test]
@@ -262,6 +290,14 @@ mod tests {
                 "TOPOLOGY 'ring' is not valid: use primary-replica",
             ),
             ("p PLACE us=1 PRIMARY US", "region 'US' is not valid"),
+            (
+                "p PLACE us=1 FAILOVER never",
+                "FAILOVER 'never' is not valid: use safe or available",
+            ),
+            (
+                "p PLACE us=1 REPLACE_AFTER 999",
+                "REPLACE_AFTER '999' is not valid: use 1000 to 604800000 milliseconds",
+            ),
         ] {
             let error = parse_words(words).unwrap_err().to_string();
             assert!(error.starts_with(golden), "{words}: {error}");

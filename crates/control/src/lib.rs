@@ -17,18 +17,24 @@
 //! | [`refusal`] | why a command was refused, and what would be right |
 //! | [`policy`] | whether a strategy promises something, and can be met |
 //! | [`planner`] | inventory + strategy → who holds which shard |
+//! | [`detector`] | arrivals of heartbeats → whether a node is suspected |
+//! | [`failover`] | shard + strategy + what was heard → who takes over, or why nobody does |
 //! | [`check`] | whether a plan, or a whole catalog, is sound |
 //! | [`create`] | the words of `KEYSPACE CREATE` → a request |
 //! | [`snapshot`] | the catalog's bytes |
 //!
-//! Everything is decided inside [`machine::apply`], from the catalog alone: every voter
-//! computes the same.
+//! Everything is decided inside [`machine::apply`], from the catalog and the command alone:
+//! every voter computes the same. What a leader has observed (who is silent, who was heard)
+//! comes with the command, as evidence that each voter judges.
 
 pub mod check;
 pub mod command;
 pub mod create;
+pub mod detector;
+pub mod failover;
 pub mod machine;
 pub mod planner;
 pub mod policy;
 pub mod refusal;
 pub mod snapshot;
+mod v1;

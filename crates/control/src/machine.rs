@@ -7,13 +7,14 @@
 use crate::{
     check,
     command::{Command, CreateKeyspace, Proposal, RequestId, UnknownCommand},
+    failover::Promotion,
     planner::{self, Inventory},
     policy,
     refusal::Refusal,
 };
 use model::{
     Catalog, DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, OnTimeout, ShardId,
-    catalog::{Keyspace, NodeInfo, Shard},
+    catalog::{EVENTS_MAX, Event, Keyspace, NodeInfo, Replica, Shard},
 };
 
 /// The most nodes of a cluster.
@@ -61,6 +62,31 @@ pub enum Outcome {
         /// Whether the rule is suspended.
         degraded: bool,
     },
+    /// Another replica is primary.
+    Promoted {
+        /// The shard.
+        shard: ShardId,
+        /// Who.
+        node: NodeId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// A learner is a member now.
+    ReplicaConfirmed {
+        /// The shard.
+        shard: ShardId,
+        /// Who.
+        node: NodeId,
+    },
+    /// A node is being filled, to take another's place.
+    ReplicaJoins {
+        /// The shard.
+        shard: ShardId,
+        /// Who.
+        node: NodeId,
+    },
+    /// It was written down.
+    Noted,
 }
 
 /// What became of one entry of the group's log.
@@ -113,7 +139,193 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
             epoch,
             degraded,
         } => set_degraded(catalog, shard, epoch, degraded),
+        Command::Promote(plan) => promote(catalog, plan),
+        Command::ConfirmReplica {
+            shard,
+            epoch,
+            node,
+            disk,
+            at_ms,
+        } => confirm_replica(catalog, shard, epoch, node, disk, at_ms),
+        Command::ReplaceReplica {
+            shard,
+            epoch,
+            gone,
+            newcomer,
+            cause,
+            at_ms,
+        } => {
+            let outcome = replace_replica(catalog, shard, epoch, &gone, newcomer.clone())?;
+            let text = format!(
+                "{newcomer} is to take the place of {gone} in shard {shard}: {cause}; it is being filled"
+            );
+            note(catalog, at_ms, shard, "replacing", text);
+            Ok(outcome)
+        }
+        Command::Note {
+            shard,
+            kind,
+            text,
+            at_ms,
+        } => {
+            shard_mut(catalog, shard)?;
+            // Asked twice, it is written down once.
+            let same = |e: &Event| e.at_ms == at_ms && e.kind == kind && e.text == text;
+            if catalog.events.iter().any(same) {
+                return Ok(Outcome::Noted);
+            }
+            note(catalog, at_ms, shard, &kind, text);
+            Ok(Outcome::Noted)
+        }
     }
+}
+
+/// The longest text of an event, in characters.
+const EVENT_MAX: usize = 1000;
+
+fn note(catalog: &mut Catalog, at_ms: u64, shard: ShardId, kind: &str, text: String) {
+    if catalog.events.len() >= EVENTS_MAX {
+        catalog.events.pop_front();
+    }
+    catalog.events.push_back(Event {
+        version: catalog.version,
+        at_ms,
+        shard: Some(shard),
+        kind: kind.chars().take(32).collect(),
+        text: text.chars().take(EVENT_MAX).collect(),
+    });
+}
+
+fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
+    let id = plan.shard;
+    let version = catalog.version;
+    let shard = shard_mut(catalog, id)?;
+    in_epoch(id, shard, plan.expected)?;
+    let keyspace = shard.keyspace;
+    let Some(keyspace) = catalog.keyspaces.get(&keyspace) else {
+        return Err(Refusal::UnknownShard { shard: id });
+    };
+    let name = keyspace.name.clone();
+    let rule = keyspace.strategy.ack.clone();
+    let checked = check::promotion(&plan, shard_ref(catalog, id)?, keyspace)?;
+    let shard = shard_mut(catalog, id)?;
+    let former = std::mem::replace(&mut shard.primary, plan.node.clone());
+    shard.epoch = shard.epoch.next();
+    shard.process = checked.process;
+    shard.disk = checked.disk;
+    let epoch = shard.epoch;
+    catalog.last_promotion = version;
+
+    let heard: Vec<String> = plan.heard.iter().map(ToString::to_string).collect();
+    let heard = heard.join(", ");
+    let kept = match checked.may_lose {
+        None => format!("nothing acknowledged is lost (ACK {rule}; heard {heard})"),
+        Some(_) => {
+            let last = plan.heard.iter().find(|h| h.node == plan.node);
+            let last = last.map_or(0, |h| h.last.index);
+            let behind = plan.reported.map_or(0, |p| p.index.saturating_sub(last));
+            format!(
+                "what {former} acknowledged and {} did not have may be lost (ACK {rule}; heard {heard}): {behind} entries by its last report, and what it wrote after that; when {former} is back it saves them, see `quire rewound list`",
+                plan.node
+            )
+        }
+    };
+    let cause = plan.cause;
+    let text = format!(
+        "{} takes over shard {id} of {name} from {former} in epoch {epoch}: {cause}; {kept}",
+        plan.node
+    );
+    note(catalog, plan.at_ms, id, "failover", text);
+    Ok(Outcome::Promoted {
+        shard: id,
+        node: plan.node,
+        epoch,
+    })
+}
+
+fn confirm_replica(
+    catalog: &mut Catalog,
+    id: ShardId,
+    epoch: Epoch,
+    node: NodeId,
+    disk: DiskId,
+    at_ms: u64,
+) -> Result<Outcome, Refusal> {
+    let present = catalog.nodes.get(&node).map(|info| info.disk);
+    let shard = shard_mut(catalog, id)?;
+    in_epoch(id, shard, epoch)?;
+    let Some(replica) = shard.replicas.iter_mut().find(|r| r.node == node) else {
+        return Err(Refusal::NoReplica { shard: id, node });
+    };
+    if present != Some(disk) {
+        return Err(Refusal::DiskGone {
+            shard: id,
+            node,
+            disk,
+        });
+    }
+    let before = replica.disk.replace(disk);
+    let replaced = replica.replaces.take();
+    if let Some(gone) = &replaced {
+        shard.replicas.retain(|r| r.node != *gone);
+    }
+    let what = match (replaced, before == Some(disk)) {
+        (Some(gone), _) => format!("{node} has taken the place of {gone} in shard {id}"),
+        (None, false) => {
+            format!("{node} holds all of shard {id} again, on another disk than before")
+        }
+        (None, true) => return Ok(Outcome::ReplicaConfirmed { shard: id, node }),
+    };
+    note(catalog, at_ms, id, "refilled", what);
+    Ok(Outcome::ReplicaConfirmed { shard: id, node })
+}
+
+fn replace_replica(
+    catalog: &mut Catalog,
+    id: ShardId,
+    epoch: Epoch,
+    gone: &NodeId,
+    newcomer: NodeId,
+) -> Result<Outcome, Refusal> {
+    let region = catalog.nodes.get(&newcomer).map(|info| info.region.clone());
+    let shard = shard_mut(catalog, id)?;
+    in_epoch(id, shard, epoch)?;
+    let may_not = |what| {
+        Err(Refusal::MayNotReplace {
+            shard: id,
+            gone: gone.clone(),
+            newcomer: newcomer.clone(),
+            what,
+        })
+    };
+    let Some(member) = shard.members().find(|r| r.node == *gone) else {
+        return may_not("the one that is gone is no member");
+    };
+    if region.as_ref() != Some(&member.region) {
+        return may_not("they don't stand in one region");
+    }
+    if shard.primary == *gone {
+        return may_not("a primary is replaced by a failover first");
+    }
+    if shard.has_replica(&newcomer) {
+        return may_not("the newcomer holds a replica already");
+    }
+    if shard
+        .replicas
+        .iter()
+        .any(|r| r.replaces.as_ref() == Some(gone))
+    {
+        return may_not("another takes that place");
+    }
+    let newcomer = Replica {
+        node: newcomer,
+        region: member.region.clone(),
+        disk: None,
+        replaces: Some(gone.clone()),
+    };
+    let node = newcomer.node.clone();
+    shard.replicas.push(newcomer);
+    Ok(Outcome::ReplicaJoins { shard: id, node })
 }
 
 fn register_node(catalog: &mut Catalog, id: NodeId, info: NodeInfo) -> Result<Outcome, Refusal> {
@@ -263,6 +475,9 @@ fn start_epoch(
     shard.epoch = shard.epoch.next();
     shard.process = process;
     shard.disk = disk;
+    if let Some(own) = shard.replicas.iter_mut().find(|r| r.node == node) {
+        own.disk = Some(disk);
+    }
     Ok(Outcome::EpochStarted {
         shard: id,
         epoch: shard.epoch,
@@ -296,6 +511,11 @@ fn set_degraded(
 fn shard_mut(catalog: &mut Catalog, id: ShardId) -> Result<&mut Shard, Refusal> {
     let unknown = Refusal::UnknownShard { shard: id };
     catalog.shards.get_mut(&id).ok_or(unknown)
+}
+
+fn shard_ref(catalog: &Catalog, id: ShardId) -> Result<&Shard, Refusal> {
+    let unknown = Refusal::UnknownShard { shard: id };
+    catalog.shards.get(&id).ok_or(unknown)
 }
 
 fn in_epoch(id: ShardId, shard: &Shard, expected: Epoch) -> Result<(), Refusal> {

@@ -5,8 +5,8 @@
 //! primary's region, the node with the fewest primaries takes the writes. Ties go to the
 //! smaller id, so that every voter plans the same.
 
-use model::{Catalog, NodeId, Region, ShardId, catalog::Replica, slot, strategy::Strategy};
-use std::collections::BTreeMap;
+use model::{Catalog, DiskId, NodeId, Region, ShardId, catalog::Replica, slot, strategy::Strategy};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node carries already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,7 @@ pub struct Load {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     nodes: BTreeMap<NodeId, (Region, Load)>,
+    disks: BTreeMap<NodeId, DiskId>,
 }
 
 impl Inventory {
@@ -39,7 +40,11 @@ impl Inventory {
                 }
             }
         }
-        Inventory { nodes }
+        let disks = (catalog.nodes.iter()).map(|(id, info)| (id.clone(), info.disk));
+        Inventory {
+            nodes,
+            disks: disks.collect(),
+        }
     }
 
     /// Where nodes stand, each region once.
@@ -66,7 +71,7 @@ impl Inventory {
     }
 
     /// The `n` nodes of `region` that carry the least.
-    fn least_loaded(&self, region: &Region, n: usize) -> Vec<NodeId> {
+    pub(crate) fn least_loaded(&self, region: &Region, n: usize) -> Vec<NodeId> {
         let mut here: Vec<(Load, &NodeId)> = self
             .nodes
             .iter()
@@ -118,6 +123,21 @@ pub fn plan(inventory: &Inventory, strategy: &Strategy, shards: u16, first: Shar
     Plan { shards }
 }
 
+/// Who is to take the place of a silent replica of `shard` in `region`: the node there that
+/// carries the least and holds none, unless it is silent itself.
+pub fn newcomer(
+    catalog: &Catalog,
+    shard: ShardId,
+    region: &Region,
+    silent: &BTreeSet<&NodeId>,
+) -> Option<NodeId> {
+    let shard = catalog.shards.get(&shard)?;
+    Inventory::of(catalog)
+        .least_loaded(region, usize::MAX)
+        .into_iter()
+        .find(|node| !shard.has_replica(node) && !silent.contains(node))
+}
+
 fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
     let home = &strategy.primary_region;
     let (at_home, away): (Vec<_>, Vec<_>) = strategy
@@ -134,8 +154,11 @@ fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
         for node in nodes {
             inventory.add(&node, replicas.is_empty());
             replicas.push(Replica {
+                // Nothing is acknowledged yet: an empty disk holds all of it.
+                disk: inventory.disks.get(&node).copied(),
                 node,
                 region: region.clone(),
+                replaces: None,
             });
         }
     }

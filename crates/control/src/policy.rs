@@ -11,6 +11,10 @@ use std::{collections::BTreeSet, time::Duration};
 pub const SHARDS_MAX: u16 = 1024;
 /// The longest timeout of an acknowledgement.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// The shortest and the longest time after which a silent replica is replaced.
+pub const REPLACE_AFTER_MIN: Duration = Duration::from_secs(1);
+/// See [`REPLACE_AFTER_MIN`].
+pub const REPLACE_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Whether `wanted` can be had, and means what it says.
 pub fn check(wanted: &CreateKeyspace, inventory: &Inventory) -> Result<(), StrategyRefusal> {
@@ -49,6 +53,13 @@ pub fn check_rule(strategy: &Strategy) -> Result<(), StrategyRefusal> {
         return Err(StrategyRefusal::Timeout {
             given_ms: timeout.as_millis(),
             max_ms: TIMEOUT_MAX.as_secs() * 1000,
+        });
+    }
+    if !(REPLACE_AFTER_MIN..=REPLACE_AFTER_MAX).contains(&strategy.replace_after) {
+        return Err(StrategyRefusal::ReplaceAfter {
+            given_ms: strategy.replace_after.as_millis(),
+            min_ms: REPLACE_AFTER_MIN.as_millis(),
+            max_ms: REPLACE_AFTER_MAX.as_millis(),
         });
     }
     // A placement from the wire was not read by its parser.

@@ -138,10 +138,38 @@ pub enum Refusal {
         /// What the keyspace chose.
         on_timeout: OnTimeout,
     },
-    /// A defect of ours, caught before it did harm.
-    #[error(
-        "the plan that was made is not sound, so it is not carried out (please report this): {0}"
-    )]
+    /// There is no such replica.
+    #[error("{node} holds no replica of shard {shard}")]
+    NoReplica {
+        /// The shard.
+        shard: ShardId,
+        /// The node.
+        node: NodeId,
+    },
+    /// A replica was filled on a disk that its node has no longer.
+    #[error("{node} no longer has the disk {disk} on which it held shard {shard}")]
+    DiskGone {
+        /// The shard.
+        shard: ShardId,
+        /// The node.
+        node: NodeId,
+        /// The disk.
+        disk: DiskId,
+    },
+    /// A replica can't be replaced so.
+    #[error("{newcomer} can't take the place of {gone} in shard {shard}: {what}")]
+    MayNotReplace {
+        /// The shard.
+        shard: ShardId,
+        /// Whose place.
+        gone: NodeId,
+        /// Who was to take it.
+        newcomer: NodeId,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A defect of ours, or a plan that came too late, caught before it did harm.
+    #[error("the plan that was made is not sound, so it is not carried out: {0}")]
     Unsound(#[from] Unsound),
 }
 
@@ -171,6 +199,16 @@ pub enum StrategyRefusal {
         given_ms: u128,
         /// What may be, in milliseconds.
         max_ms: u64,
+    },
+    /// Not a time after which a replica is replaced.
+    #[error("REPLACE_AFTER {given_ms} ms is not valid: use {min_ms} to {max_ms}")]
+    ReplaceAfter {
+        /// What was asked, in milliseconds.
+        given_ms: u128,
+        /// The least that may be, in milliseconds.
+        min_ms: u128,
+        /// The most that may be, in milliseconds.
+        max_ms: u128,
     },
     /// No node stands there.
     #[error("there is no node in region {region}; there {}", are(.known, "regions"))]

@@ -2,15 +2,19 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version  u8   1
+//! 0  version  u8   2; 1 is still read (`v1`)
 //! 1  catalog  postcard of model::Catalog
 //! ```
-//! A version that once was released stays readable (`testdata/catalog-v1.bin`).
+//! A version that once was released stays readable (`testdata/catalog-v*.bin`).
 
-use crate::check::{self, Unsound};
+use crate::{
+    check::{self, Unsound},
+    v1,
+};
 use model::Catalog;
+use serde::Deserialize;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Bytes that are not a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,15 +49,22 @@ pub fn decode(bytes: &[u8]) -> Result<Catalog, UnreadableCatalog> {
         why: why.to_owned(),
     };
     let (version, rest) = bytes.split_first().ok_or_else(|| why("it is empty"))?;
-    if *version != VERSION {
-        return Err(UnreadableCatalog::Version { version: *version });
-    }
-    let (catalog, rest) = postcard::take_from_bytes(rest).map_err(malformed)?;
-    if !rest.is_empty() {
-        return Err(why("bytes are left over"));
-    }
+    let catalog = match *version {
+        VERSION => read_all(rest)?,
+        v1::VERSION => read_all::<v1::Catalog>(rest)?.into(),
+        version => return Err(UnreadableCatalog::Version { version }),
+    };
     check::catalog(&catalog)?;
     Ok(catalog)
+}
+
+fn read_all<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnreadableCatalog> {
+    match postcard::take_from_bytes(bytes).map_err(malformed)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(UnreadableCatalog::Malformed {
+            why: format!("{} bytes are left over", rest.len()),
+        }),
+    }
 }
 
 fn malformed(e: postcard::Error) -> UnreadableCatalog {

@@ -7,7 +7,10 @@ use crate::{
     strategy::Strategy,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+};
 
 /// Everything that the cluster has agreed on, as of `version`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,29 @@ pub struct Catalog {
     pub next_keyspace: u32,
     /// The next shard number to give.
     pub next_shard: u64,
+    /// The version in which a primary was last named in another's place. A lease is granted
+    /// only to a node that knows of it.
+    pub last_promotion: u64,
+    /// What was decided and why, the oldest first; at most [`EVENTS_MAX`].
+    pub events: VecDeque<Event>,
+}
+
+/// Events that are kept.
+pub const EVENTS_MAX: usize = 100;
+
+/// Something that an operator wants to know of, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The version of the catalog that it came with.
+    pub version: u64,
+    /// The wall clock of the node that proposed it, in ms since 1970.
+    pub at_ms: u64,
+    /// Which shard it is about, if any.
+    pub shard: Option<ShardId>,
+    /// What kind of event: a word that stays the same, for programs.
+    pub kind: String,
+    /// What happened, and why.
+    pub text: String,
 }
 
 /// A node, as it introduced itself.
@@ -86,6 +112,11 @@ pub struct Replica {
     pub node: NodeId,
     /// Where that node stands; kept here so that rules can be judged by the shard alone.
     pub region: Region,
+    /// The disk on which it holds everything that a member must. On another disk the node is a
+    /// learner: it doesn't acknowledge, is not heard and is not read. None: on no disk yet.
+    pub disk: Option<DiskId>,
+    /// The member whose place it takes once it has everything. Until then it is no member.
+    pub replaces: Option<NodeId>,
 }
 
 impl Catalog {
@@ -117,6 +148,16 @@ impl Catalog {
 impl Shard {
     /// Whether `node` holds a copy.
     pub fn has_replica(&self, node: &NodeId) -> bool {
-        self.replicas.iter().any(|r| r.node == *node)
+        self.replica(node).is_some()
+    }
+
+    /// The copy on `node`.
+    pub fn replica(&self, node: &NodeId) -> Option<&Replica> {
+        self.replicas.iter().find(|r| r.node == *node)
+    }
+
+    /// The replicas that count: all but those that are to take another's place.
+    pub fn members(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(|r| r.replaces.is_none())
     }
 }

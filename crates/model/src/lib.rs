@@ -33,5 +33,5 @@ pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};
 pub use mutation::{Mutation, Op};
 pub use position::{EpochHistory, Position};
 pub use stamp::{HybridClock, Stamp};
-pub use strategy::{AckRule, OnTimeout, Placement, Topology};
+pub use strategy::{AckRule, Failover, OnTimeout, Placement, Topology};
 pub use time::Now;

@@ -146,6 +146,51 @@ impl std::str::FromStr for OnTimeout {
     }
 }
 
+/// What a shard whose primary is gone does where the rule doesn't guarantee that another
+/// replica has everything that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failover {
+    /// It waits for the primary, or for enough others to be sure.
+    Safe,
+    /// The most advanced replica that can be heard takes over; what may be lost is said, and
+    /// saved when the former primary returns.
+    Available,
+}
+
+impl Failover {
+    /// What a keyspace with this rule gets unless it chooses.
+    pub fn default_for(ack: &AckRule) -> Self {
+        match ack {
+            AckRule::Async => Failover::Available,
+            _ => Failover::Safe,
+        }
+    }
+}
+
+impl fmt::Display for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failover::Safe => "safe",
+            Failover::Available => "available",
+        })
+    }
+}
+
+impl std::str::FromStr for Failover {
+    type Err = InvalidStrategy;
+    fn from_str(text: &str) -> Result<Self, InvalidStrategy> {
+        match text.to_ascii_lowercase().as_str() {
+            "safe" => Ok(Failover::Safe),
+            "available" => Ok(Failover::Available),
+            _ => Err(invalid("FAILOVER", text, "use safe or available")),
+        }
+    }
+}
+
+/// How long a replica's node may be silent before another node of its region takes its place,
+/// unless the keyspace chooses.
+pub const REPLACE_AFTER_DEFAULT: Duration = Duration::from_secs(300);
+
 /// How many replicas of each shard a region holds, the primary's own copy included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
@@ -222,6 +267,10 @@ pub struct Strategy {
     pub placement: Placement,
     /// The region whose node is primary.
     pub primary_region: Region,
+    /// What happens when the primary is gone and a loss can't be ruled out.
+    pub failover: Failover,
+    /// How long a replica's node may be silent before it is replaced.
+    pub replace_after: Duration,
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl<S: Stores> Node<S> {
         }
         let me = self.config.id.clone();
         self.catalog = Arc::new(catalog);
-        if self.peers.follow(&self.catalog) {
+        if self.peers.follow(&self.catalog, self.now.monotonic) {
             self.effects.push_back(Effect::PeersChanged);
         }
         let catalog = self.catalog.clone();
@@ -102,11 +102,7 @@ impl<S: Stores> Node<S> {
             epoch: facts.epoch,
             primary: facts.primary.clone(),
             in_office,
-            members: facts
-                .replicas
-                .iter()
-                .map(|r| (r.node.clone(), r.region.clone()))
-                .collect(),
+            members: facts.replicas.clone(),
             ack: keyspace.strategy.ack.clone(),
             on_timeout: keyspace.strategy.on_timeout,
             timeout: keyspace.strategy.timeout,
@@ -120,6 +116,7 @@ impl<S: Stores> Node<S> {
                 node: self.config.id.clone(),
                 region: self.config.region.clone(),
                 shard: id,
+                disk: self.config.disk,
             };
             let recovered = shard.recovered.clone();
             Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))

@@ -21,7 +21,7 @@ use replication::consensus::{GroupConfig, LogRecord, NotTaken, RaftGroup, Recove
 use std::{collections::BTreeMap, time::Duration};
 use storage::{log::Lsn, store::Stores};
 
-/// One tick of the group's clock. A leader's heartbeat takes two, an election 15 to 30: well
+/// One tick of the group's clock. A leader's heartbeat takes two, an election 10 to 20: well
 /// above a round trip between the farthest regions.
 const TICK: Duration = Duration::from_millis(100);
 /// How long until a question is asked again, of another voter.
@@ -46,6 +46,12 @@ pub(crate) enum Asker {
     Epoch(ShardId),
     /// A shard's rule is to be suspended, or put in force again.
     Degraded(ShardId, bool),
+    /// Another primary is named for a shard.
+    Promotion(ShardId),
+    /// A learner becomes a member.
+    Confirm(ShardId),
+    /// Something is written down, or a replica replaced: nobody waits.
+    Note,
     /// A client creates a keyspace.
     Create { target: Target, name: KeyspaceName },
     /// A client drops one.
@@ -59,7 +65,12 @@ struct Asked {
     since: Duration,
     sent_at: Duration,
     tries: u32,
+    /// It must not be sent again: it holds only for the term in which it was made.
+    once: bool,
 }
+
+/// How long a plan is waited for.
+const PLAN_MAX: Duration = Duration::from_secs(3);
 
 /// A SELECT that waits for the newest catalog.
 #[derive(Debug)]
@@ -94,6 +105,8 @@ pub(crate) struct Control {
     next_offices: Duration,
     registered: bool,
     leader_hint: Option<NodeId>,
+    /// The highest term in which a node has said that it leads.
+    leader_term: u64,
 }
 
 impl Control {
@@ -107,7 +120,7 @@ impl Control {
                 process: config.process,
                 voters: voters.iter().map(NodeId::number).collect(),
                 seed: config.seed,
-                election_ticks: 15,
+                election_ticks: 10,
                 heartbeat_ticks: 2,
             };
             group = Some(RaftGroup::new(config, recovered).map_err(|e| e.to_string())?);
@@ -128,6 +141,7 @@ impl Control {
             next_offices: Duration::ZERO,
             registered: false,
             leader_hint: None,
+            leader_term: 0,
         })
     }
 
@@ -149,14 +163,55 @@ impl Control {
         self.voters.iter().find(|v| v.number() == number)
     }
 
-    /// Whom to ask next.
-    fn whom(&self, tries: u32) -> Option<NodeId> {
-        let leader = match &self.group {
+    /// Who leads, as far as is known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        match &self.group {
             Some(group) => group.leader().and_then(|n| self.voter(n)).cloned(),
             None => self.leader_hint.clone(),
-        };
+        }
+    }
+
+    /// The voters.
+    pub(crate) fn voters(&self) -> &[NodeId] {
+        &self.voters
+    }
+
+    /// `node` says that it leads.
+    pub(crate) fn follow_leader(&mut self, node: &NodeId, term: u64) {
+        if term >= self.leader_term {
+            self.leader_term = term;
+            self.leader_hint = Some(node.clone());
+        }
+    }
+
+    /// The term in which this node leads, if it does.
+    pub(crate) fn leads(&self) -> Option<u64> {
+        let group = self.group.as_ref()?;
+        group.is_leader().then(|| group.term())
+    }
+
+    /// The catalog as the group has agreed on it, at a voter.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.machine
+    }
+
+    /// Begins a round to a majority, which ends in `Node::lease_round`.
+    pub(crate) fn begin_round(&mut self) -> Option<u64> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let round = self.sequence;
+        let begun = self.group.as_mut()?.read_index(round);
+        begun.is_ok().then_some(round)
+    }
+
+    /// Plans of an earlier term are not waited for.
+    pub(crate) fn forget_plans(&mut self) {
+        self.asked.retain(|_, asked| !asked.once);
+    }
+
+    /// Whom to ask next.
+    fn whom(&self, tries: u32) -> Option<NodeId> {
         if tries == 0
-            && let Some(leader) = leader
+            && let Some(leader) = self.leader()
         {
             return Some(leader);
         }
@@ -183,9 +238,43 @@ impl<S: Stores> Node<S> {
                 since: now,
                 sent_at: now,
                 tries: 0,
+                once: false,
             },
         );
         self.ask_again(sequence, None);
+    }
+
+    /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns the
+    /// request's number if it was taken.
+    pub(crate) fn propose_once(&mut self, command: Command, asker: Asker) -> Option<u64> {
+        self.control.sequence = self.control.sequence.wrapping_add(1);
+        let sequence = self.control.sequence;
+        let bytes = self.proposal(sequence, command.clone()).encode().ok()?;
+        self.control.group.as_mut()?.propose(bytes.into()).ok()?;
+        let now = self.now.monotonic;
+        self.control.asked.insert(
+            sequence,
+            Asked {
+                command,
+                asker,
+                since: now,
+                sent_at: now,
+                tries: 1,
+                once: true,
+            },
+        );
+        Some(sequence)
+    }
+
+    fn proposal(&self, sequence: u64, command: Command) -> Proposal {
+        Proposal {
+            request: RequestId {
+                node: self.config.id.number(),
+                process: self.config.process,
+                sequence,
+            },
+            command,
+        }
     }
 
     /// Asks the leader, or who is to be tried next, or `whom`.
@@ -196,15 +285,8 @@ impl<S: Stores> Node<S> {
         let tries = asked.tries;
         asked.tries += 1;
         asked.sent_at = self.now.monotonic;
-        let proposal = Proposal {
-            request: RequestId {
-                node: self.config.id.number(),
-                process: self.config.process,
-                sequence,
-            },
-            command: asked.command.clone(),
-        };
-        let Ok(bytes) = proposal.encode() else {
+        let command = asked.command.clone();
+        let Ok(bytes) = self.proposal(sequence, command).encode() else {
             return;
         };
         match whom.or_else(|| self.control.whom(tries)) {
@@ -241,6 +323,25 @@ impl<S: Stores> Node<S> {
             degraded,
         };
         self.ask(command, Asker::Degraded(shard, degraded));
+    }
+
+    /// Asks the catalog to make a learner a member.
+    pub(crate) fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: model::DiskId) {
+        let Some(facts) = self.catalog.shards.get(&shard) else {
+            return;
+        };
+        let under_way = |a: &Asked| matches!(&a.command, Command::ConfirmReplica { shard: s, node: n, .. } if *s == shard && *n == node);
+        if self.control.asked.values().any(under_way) {
+            return;
+        }
+        let command = Command::ConfirmReplica {
+            shard,
+            epoch: facts.epoch,
+            node,
+            disk,
+            at_ms: self.now.wall_ms,
+        };
+        self.ask(command, Asker::Confirm(shard));
     }
 
     /// Answers a SELECT once the newest catalog is known here.
@@ -363,19 +464,18 @@ impl<S: Stores> Node<S> {
         }
         self.register();
         self.take_offices();
-        let due: Vec<u64> = self
+        let due: Vec<(u64, bool)> = self
             .control
             .asked
             .iter()
             .filter(|(_, a)| now.saturating_sub(a.sent_at) >= ASK_AGAIN)
-            .map(|(sequence, _)| *sequence)
+            .filter_map(|(sequence, a)| {
+                let most = if a.once { PLAN_MAX } else { ANSWER_MAX };
+                let over = now.saturating_sub(a.since) >= most;
+                (over || !a.once).then_some((*sequence, over))
+            })
             .collect();
-        for sequence in due {
-            let over = self
-                .control
-                .asked
-                .get(&sequence)
-                .is_some_and(|a| now.saturating_sub(a.since) >= ANSWER_MAX);
+        for (sequence, over) in due {
             if over {
                 let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
                 self.outcome(sequence, Err(line));
@@ -437,7 +537,8 @@ impl<S: Stores> Node<S> {
             // Processes are numbered on each disk: another disk has a first one too.
             let in_office = facts.epoch > Epoch(0)
                 && facts.process == self.config.process
-                && facts.disk == self.config.disk;
+                && facts.disk == self.config.disk
+                && !self.is_sealed_above(*id, facts.epoch);
             let ready = self
                 .shards
                 .get(id)
@@ -461,6 +562,13 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// Whether this node's replica was sealed for a later epoch, and nobody was named in it:
+    /// then its primary takes the next one, as a new process does.
+    fn is_sealed_above(&self, id: ShardId, epoch: Epoch) -> bool {
+        let state = self.shards.get(&id).and_then(|s| s.state(self.now));
+        state.is_some_and(|s| s.epoch > epoch)
+    }
+
     /// Carries out what the group asks for.
     pub(crate) fn control_settle(&mut self) {
         if std::mem::take(&mut self.control.synced)
@@ -472,6 +580,7 @@ impl<S: Stores> Node<S> {
         while let Some(work) = self.control.group.as_mut().and_then(RaftGroup::ready) {
             changed |= self.control_work(work);
         }
+        self.follow_leadership();
         if changed {
             self.adopt(self.control.machine.clone());
             self.take_offices();
@@ -532,7 +641,9 @@ impl<S: Stores> Node<S> {
             }
         }
         for read in work.reads {
-            if let Some((node, request)) = self.control.reads.remove(&read.request) {
+            let applied = self.control.machine.version >= read.index;
+            if self.lease_round(read.request, applied) {
+            } else if let Some((node, request)) = self.control.reads.remove(&read.request) {
                 self.send_catalog(&node, &self.control.machine.clone());
                 let version = self.control.machine.version;
                 let message = Message::CatalogRead { request, version };
@@ -592,7 +703,19 @@ impl<S: Stores> Node<S> {
             (Asker::Drop { target }, Err(line)) => {
                 self.reply_error(&target, &format!("ERR {line}"));
             }
-            (Asker::Epoch(_) | Asker::Degraded(..), Ok(_)) => {}
+            (
+                Asker::Epoch(_)
+                | Asker::Degraded(..)
+                | Asker::Promotion(_)
+                | Asker::Confirm(_)
+                | Asker::Note,
+                Ok(_),
+            ) => {}
+            (Asker::Promotion(shard), Err(line)) => self.plan_failed(shard, &line),
+            (Asker::Confirm(shard), Err(line)) => {
+                tracing::info!(shard = shard.0, reason = %line, "a learner stays one");
+            }
+            (Asker::Note, Err(line)) => tracing::info!(reason = %line, "it was not written down"),
             (Asker::Degraded(shard, degraded), Err(line)) => {
                 tracing::warn!(shard = shard.0, degraded, reason = %line, "the rule was not changed");
                 // The strategy waits for it: as long as this is the primary it is asked again.

@@ -20,17 +20,16 @@ impl<S: Stores> Node<S> {
     }
 
     fn expire_shard(&mut self, id: ShardId) -> Result<(), String> {
-        if self.disk_is_full() {
+        if self.disk_is_full() || !self.may_act(id) {
             return Ok(());
         }
         let Some(shard) = self.shards.get_mut(&id) else {
             return Ok(());
         };
-        let primary = shard.is_primary(self.now);
         let Some(strategy) = &mut shard.strategy else {
             return Ok(());
         };
-        if !primary || !shard.store.is_serving() {
+        if !shard.store.is_serving() {
             return Ok(());
         }
         let now_ms = strategy.close(self.now).ms();

@@ -26,6 +26,7 @@
 //! | `session` | a connection's choices, positions and replies in order |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
 //! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
+//! | `failover`, `lease` | another primary for a shard whose own is gone; who may act as one |
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
 //! | `admin`, `connection` | commands that the node itself answers |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
@@ -37,6 +38,7 @@
 //!   store here; so only committed data is ever visible.
 //! - A session's position moves when its write is appended, and a read on the same connection
 //!   is not answered from less.
+//! - A primary answers, and acknowledges, only while its node's lease runs.
 //! - What was refused before it was appended may be tried again; anything else whose answer is
 //!   lost is answered with "outcome unknown", never tried again.
 
@@ -46,7 +48,9 @@ mod connection;
 mod control;
 mod copy;
 mod expire;
+mod failover;
 mod forward;
+mod lease;
 mod message;
 pub mod node;
 mod reply;

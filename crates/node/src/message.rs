@@ -2,18 +2,19 @@
 //!
 //! # Bytes
 //! ```text
-//! 1, 1, shard u64 LE, the topology's own bytes     (the hot one: no copy, no decoding here)
-//! 1, 2, postcard of `Message`
+//! 2, 1, shard u64 LE, the topology's own bytes     (the hot one: no copy, no decoding here)
+//! 2, 2, postcard of `Message`
 //! ```
-//! The first byte is the version; another version is refused whole. Variants are only added at
+//! The first byte is the version; another version is refused whole. Version 1 had no leases
+//! and no seals. Variants are only added at
 //! the end: their order is part of the format.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use model::{NodeId, Position, ShardId, codec::Malformed};
+use model::{DiskId, Epoch, NodeId, Position, ShardId, codec::Malformed};
 use replication::consensus;
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A message, with the hot one kept apart.
 #[derive(Debug)]
@@ -88,6 +89,30 @@ pub(crate) enum Message {
     RewindChunk(RewindChunk),
     /// That moment is no longer known here: begin again.
     RewindLost { shard: ShardId, rewind: u64 },
+    /// To a control leader: a lease for the sender, who knows of so much.
+    LeaseAsk {
+        number: u64,
+        catalog_version: u64,
+        length_ms: u32,
+    },
+    /// It is yours, from when you asked.
+    LeaseGranted { number: u64 },
+    /// From a control leader: take in nothing more of an epoch before this one, durably, and
+    /// say how far your log goes.
+    Seal { shard: ShardId, epoch: Epoch },
+    /// It is done.
+    Sealed(Sealed),
+}
+
+/// How far the log of a sealed replica goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sealed {
+    pub(crate) shard: ShardId,
+    pub(crate) epoch: Epoch,
+    pub(crate) disk: DiskId,
+    pub(crate) process: u64,
+    /// Its last entry, which is durable.
+    pub(crate) last: Position,
 }
 
 /// How a node stands.
@@ -96,6 +121,10 @@ pub(crate) struct Report {
     pub(crate) pid: u32,
     pub(crate) catalog_version: u64,
     pub(crate) ready: bool,
+    /// The term in which the sender leads the control group, if it does.
+    pub(crate) leads: Option<u64>,
+    /// Whether it wants a lease and has none.
+    pub(crate) unleased: bool,
     /// Whom the sender has heard lately: a link may be cut one way.
     pub(crate) hears: Vec<NodeId>,
     pub(crate) replicas: Vec<ReplicaReport>,
@@ -246,6 +275,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Buf;
     use proptest::prelude::*;
 
     fn one_of_each() -> Vec<Message> {
@@ -282,6 +312,8 @@ mod tests {
                 pid: 42,
                 catalog_version: 8,
                 ready: true,
+                leads: Some(4),
+                unleased: true,
                 hears: vec![node("us-1")],
                 replicas: vec![ReplicaReport {
                     shard,
@@ -351,6 +383,23 @@ mod tests {
                 applied: "applied".into(),
             }),
             Message::RewindLost { shard, rewind: 3 },
+            Message::LeaseAsk {
+                number: 11,
+                catalog_version: 8,
+                length_ms: 500,
+            },
+            Message::LeaseGranted { number: 11 },
+            Message::Seal {
+                shard,
+                epoch: Epoch(4),
+            },
+            Message::Sealed(Sealed {
+                shard,
+                epoch: Epoch(4),
+                disk: DiskId(12),
+                process: 5,
+                last: position,
+            }),
         ]
     }
 
@@ -358,7 +407,7 @@ mod tests {
     /// them whole by their version.
     #[test]
     fn the_capture_reads_back() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v1.bin");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v2.bin");
         let mut written = BytesMut::new();
         for message in one_of_each() {
             let bytes = message.encode();
@@ -373,8 +422,20 @@ mod tests {
             #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
             std::fs::write(path, &written).unwrap();
         }
-        let capture: &[u8] = include_bytes!("../testdata/messages-v1.bin");
+        let capture: &[u8] = include_bytes!("../testdata/messages-v2.bin");
         assert_eq!(capture, written.as_ref());
+    }
+
+    #[test]
+    fn version_1_is_refused() {
+        let mut capture = Bytes::from_static(include_bytes!("../testdata/messages-v1.bin"));
+        let mut messages = 0;
+        while !capture.is_empty() {
+            let length = capture.get_u32_le() as usize;
+            assert!(decode(capture.split_to(length)).is_err());
+            messages += 1;
+        }
+        assert_eq!(messages, 20);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use crate::{
     control::Control,
     copy::Copies,
+    failover::Leading,
     forward::Forwards,
+    lease::Lease,
     message::{self, Incoming, Message},
     report::Peers,
     request::Request,
@@ -161,6 +163,9 @@ const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 /// How often the node looks after what is not urgent.
 pub(crate) const UPKEEP: Duration = Duration::from_millis(200);
 
+/// Ticks that are farther apart mean that this node itself did nothing in between.
+const ABSENT: Duration = Duration::from_millis(150);
+
 const REMADE: &str = "its connection was made anew";
 
 /// The control group's stream in the shared log.
@@ -188,6 +193,10 @@ pub struct Node<S: Stores> {
     pub(crate) dirty: BTreeSet<ShardId>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) control: Control,
+    /// While this node may be primary of anything.
+    pub(crate) lease: Lease,
+    /// What it has observed, if it leads the control group.
+    pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
@@ -212,6 +221,8 @@ pub struct Node<S: Stores> {
     pub(crate) flushing: bool,
     /// After a full disk: when to try again.
     pub(crate) flush_not_before: Duration,
+    /// The last tick: this node was away if it is long ago.
+    ticked_at: Duration,
     pub(crate) next_upkeep: Duration,
     pub(crate) next_release: Duration,
     pub(crate) stopped: bool,
@@ -248,7 +259,7 @@ impl<S: Stores> Node<S> {
             shard.finish_replay().map_err(OpenError::Replay)?;
         }
         let control = Control::new(&config, recovered).map_err(OpenError::Control)?;
-        let peers = Peers::new(&config);
+        let peers = Peers::new(&config, now.monotonic);
         Ok(Node {
             links: config.links.clone(),
             now,
@@ -259,6 +270,8 @@ impl<S: Stores> Node<S> {
             dirty: BTreeSet::new(),
             catalog: Arc::new(Catalog::default()),
             control,
+            lease: Lease::new(config.first_number()),
+            leading: None,
             peers,
             sessions: FxHashMap::default(),
             forwards: Forwards::new(config.first_number()),
@@ -277,6 +290,7 @@ impl<S: Stores> Node<S> {
             flush_at: None,
             flushing: false,
             flush_not_before: Duration::ZERO,
+            ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
             next_release: Duration::ZERO,
             stopped: false,
@@ -433,6 +447,17 @@ impl<S: Stores> Node<S> {
             | Message::ReadCatalog { .. }
             | Message::CatalogRead { .. }
             | Message::Catalog { .. } => self.control_message(from, message),
+            Message::LeaseAsk {
+                number,
+                catalog_version,
+                length_ms,
+            } => {
+                let length = Duration::from_millis(length_ms.into());
+                self.lease_asked(from, number, catalog_version, length);
+            }
+            Message::LeaseGranted { number } => self.lease_granted(number),
+            Message::Seal { shard, epoch } => self.seal_asked(from, shard, epoch),
+            Message::Sealed(sealed) => self.sealed(from, sealed),
             Message::Report(report) => self.reported(from, report),
             Message::Forward(forward) => self.forwarded_here(from, forward),
             Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
@@ -520,14 +545,21 @@ impl<S: Stores> Node<S> {
                 self.dirty.insert(id);
             }
         }
+        self.seals_durable(durable);
         self.rewinds_durable(durable);
         self.control.durable(durable);
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Now) {
+        let pause = now.monotonic.saturating_sub(self.ticked_at);
+        self.ticked_at = now.monotonic;
+        if pause > ABSENT {
+            self.peers.absent(pause);
+        }
         self.now = now;
         self.control_tick();
+        self.lease_tick();
         for (id, shard) in &mut self.shards {
             if let Some(strategy) = &mut shard.strategy {
                 strategy.tick(now);
@@ -549,6 +581,7 @@ impl<S: Stores> Node<S> {
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();
+        self.failover_tick();
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();

@@ -5,6 +5,7 @@ use crate::{
     message::{Message, ReplicaReport, Report, ReportedRole},
     node::{Lane, Node, NodeConfig},
 };
+use control::detector::Detector;
 use model::{Catalog, NodeId, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
@@ -34,6 +35,8 @@ struct Peer {
     remade: bool,
     report: Option<Report>,
     catalog_sent_at: Option<Duration>,
+    /// Whether it is silent for longer than it should be.
+    detector: Detector,
 }
 
 /// The other nodes.
@@ -45,20 +48,20 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    pub(crate) fn new(config: &NodeConfig) -> Self {
+    pub(crate) fn new(config: &NodeConfig, now: Duration) -> Self {
         let mut peers = Peers {
             me: config.id.clone(),
             known: BTreeMap::new(),
             next_report: Duration::ZERO,
         };
         for peer in &config.peers {
-            peers.learn(&peer.id, &peer.region, peer.peer_addr);
+            peers.learn(&peer.id, &peer.region, peer.peer_addr, now);
         }
         peers
     }
 
     /// Returns whether its address is news.
-    fn learn(&mut self, id: &NodeId, region: &Region, addr: SocketAddr) -> bool {
+    fn learn(&mut self, id: &NodeId, region: &Region, addr: SocketAddr, now: Duration) -> bool {
         if *id == self.me {
             return false;
         }
@@ -78,6 +81,7 @@ impl Peers {
                         remade: false,
                         report: None,
                         catalog_sent_at: None,
+                        detector: Detector::new(now),
                     },
                 );
                 true
@@ -86,10 +90,10 @@ impl Peers {
     }
 
     /// Takes over the nodes of the catalog. Returns whether there is news.
-    pub(crate) fn follow(&mut self, catalog: &Catalog) -> bool {
+    pub(crate) fn follow(&mut self, catalog: &Catalog, now: Duration) -> bool {
         let mut news = false;
         for (id, info) in &catalog.nodes {
-            news |= self.learn(id, &info.region, info.peer_addr);
+            news |= self.learn(id, &info.region, info.peer_addr, now);
         }
         news
     }
@@ -135,8 +139,33 @@ impl Peers {
     pub(crate) fn heard(&mut self, id: &NodeId, now: Duration) -> bool {
         self.known.get_mut(id).is_some_and(|peer| {
             peer.heard_at = Some(now);
+            peer.detector.heard(now);
             std::mem::take(&mut peer.remade)
         })
+    }
+
+    /// This node itself did nothing for so long: nobody was silent meanwhile.
+    pub(crate) fn absent(&mut self, pause: Duration) {
+        for peer in self.known.values_mut() {
+            peer.detector.absent(pause);
+        }
+    }
+
+    /// For how long it is silent, if that is out of the ordinary.
+    pub(crate) fn suspicion(&self, id: &NodeId, now: Duration) -> Option<Duration> {
+        let detector = &self.known.get(id)?.detector;
+        (detector.is_suspected(now)).then(|| detector.silence(now))
+    }
+
+    /// Whether it was ever heard by this process.
+    pub(crate) fn was_heard(&self, id: &NodeId) -> bool {
+        self.known.get(id).is_some_and(|p| p.heard_at.is_some())
+    }
+
+    /// Every node that has reported, and whether it wants a lease and has none.
+    pub(crate) fn unleased(&self) -> Vec<(NodeId, bool)> {
+        let reports = (self.known.iter()).filter_map(|(id, p)| Some((id, p.report.as_ref()?)));
+        reports.map(|(id, r)| (id.clone(), r.unleased)).collect()
     }
 
     /// It has made a new link to us.
@@ -175,6 +204,7 @@ impl Peers {
 
 impl<S: Stores> Node<S> {
     fn own_report(&self) -> Report {
+        let leased = self.lease.holds(self.now.monotonic);
         let replicas = self
             .shards
             .values()
@@ -186,7 +216,8 @@ impl<S: Stores> Node<S> {
                     .map(|at| self.now.monotonic.saturating_sub(at));
                 let role = match state.as_ref().map(|s| s.role) {
                     _ if !shard.store.is_serving() => ReportedRole::Learner,
-                    Some(Role::Primary) => ReportedRole::Primary,
+                    Some(Role::Primary) if leased => ReportedRole::Primary,
+                    Some(Role::Primary) => ReportedRole::Starting,
                     Some(Role::Starting) => ReportedRole::Starting,
                     Some(Role::Learner) => ReportedRole::Learner,
                     Some(Role::Replica) | None => ReportedRole::Replica,
@@ -205,6 +236,8 @@ impl<S: Stores> Node<S> {
             pid: self.config.pid,
             catalog_version: self.catalog.version,
             hears: self.peers.heard_lately(self.now.monotonic),
+            leads: self.control.leads(),
+            unleased: self.is_any_primary() && !self.lease.holds(self.now.monotonic),
             ready: self.catalog.nodes.contains_key(&self.config.id),
             replicas,
         }
@@ -234,6 +267,9 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn reported(&mut self, from: &NodeId, report: Report) {
         let now = self.now.monotonic;
+        if let Some(term) = report.leads {
+            self.control.follow_leader(from, term);
+        }
         let Some(peer) = self.peers.known.get_mut(from) else {
             return;
         };
@@ -263,16 +299,13 @@ impl<S: Stores> Node<S> {
             return false;
         };
         if facts.primary == self.config.id {
-            return self
-                .shards
-                .get(&shard)
-                .is_some_and(|s| s.is_primary(self.now));
+            return self.may_act(shard);
         }
         self.replica_report(&facts.primary, shard)
             .is_some_and(|r| r.role == ReportedRole::Primary)
     }
 
-    fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {
+    pub(crate) fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {
         let report = if *node == self.config.id {
             Some(self.own_report())
         } else {

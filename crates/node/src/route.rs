@@ -26,6 +26,9 @@ use storage::store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores};
 pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
 /// How long a read waits here for what its session has seen before it goes elsewhere.
 const READ_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Why a write is given up that a primary without a lease has taken.
+const LAPSED: &str =
+    "this node can't reach most of the control group's voters, and another may be primary by now";
 /// Commands that may wait for somewhere to go.
 const STALLED_MAX: usize = 100_000;
 
@@ -255,6 +258,7 @@ impl<S: Stores> Node<S> {
         read_from: ReadFrom,
     ) -> Evaluated {
         let full = self.disk_is_full();
+        let leased = self.lease.holds(self.now.monotonic);
         self.scratch.clear();
         self.mutation.clear();
         let Some(shard) = self.shards.get_mut(&id) else {
@@ -264,7 +268,7 @@ impl<S: Stores> Node<S> {
             return Evaluated::NotNow;
         };
         let state = strategy.state(self.now);
-        let primary = state.role == Role::Primary;
+        let primary = state.role == Role::Primary && leased;
         let elsewhere = spec.is_write() || read_from != ReadFrom::Any;
         if !primary && (elsewhere || state.role != Role::Replica) {
             return Evaluated::NotNow;
@@ -451,7 +455,7 @@ impl<S: Stores> Node<S> {
         let Some(shard) = self.shards.get_mut(&request.shard) else {
             return self.elsewhere(request);
         };
-        if shard.is_primary(self.now) {
+        if shard.is_primary(self.now) && self.lease.holds(self.now.monotonic) {
             // Its own write, not committed yet: behind all that waits, to keep the order.
             let last = shard.waiting.back().map_or(0, |w| w.index);
             shard.waiting.push_back(Waiting {
@@ -550,11 +554,7 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn refuse_stalled(&mut self, request: &Request) {
-        if self
-            .shards
-            .get(&request.shard)
-            .is_some_and(|s| s.is_primary(self.now))
-        {
+        if self.may_act(request.shard) {
             let line = "BUSY the store of this node can't keep up with writes: this one was not taken, try again";
             return self.reply_error(&request.target, line);
         }
@@ -574,11 +574,22 @@ impl<S: Stores> Node<S> {
         self.reply_error(&request.target, &line);
     }
 
+    /// Whether this node's replica is primary, and nobody else may be by now.
+    pub(crate) fn may_act(&self, id: ShardId) -> bool {
+        let shard = self.shards.get(&id);
+        shard.is_some_and(|s| s.is_primary(self.now)) && self.lease.holds(self.now.monotonic)
+    }
+
     /// The store of a shard has moved on: replies and reads that waited for it go.
     pub(crate) fn release_waiting(&mut self, id: ShardId) {
+        let leased = self.lease.holds(self.now.monotonic);
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
+        // Without a lease another may be primary by now: nothing is acknowledged.
+        if !leased && shard.is_primary(self.now) {
+            return;
+        }
         let applied = shard.applied().index;
         let ready = shard.waiting.partition_point(|w| w.index <= applied);
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
@@ -607,6 +618,7 @@ impl<S: Stores> Node<S> {
     /// Reads and writes that waited long enough.
     pub(crate) fn waiting_tick(&mut self) {
         let now = self.now.monotonic;
+        let lapsed = now.saturating_sub(self.lease.until()) > STALL_MAX;
         let mut late_reads = Vec::new();
         let mut late_replies = Vec::new();
         for (id, shard) in &mut self.shards {
@@ -615,6 +627,10 @@ impl<S: Stores> Node<S> {
                 .partition(|(deadline, _)| *deadline <= now);
             shard.readers = wait;
             late_reads.extend(late.into_iter().map(|(_, request)| request));
+            // In doubt whether anybody else is primary by now; for how long, nobody knows.
+            if shard.is_primary(self.now) && lapsed {
+                late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, LAPSED)));
+            }
             let strategy = shard
                 .keyspace
                 .and_then(|k| self.catalog.keyspaces.get(&k))
@@ -628,7 +644,7 @@ impl<S: Stores> Node<S> {
                     .is_some_and(|w| now.saturating_sub(w.since) > strategy.timeout)
                     && let Some(late) = shard.waiting.pop_front()
                 {
-                    late_replies.push((*id, late));
+                    late_replies.push((*id, late, "its acknowledgement rule was not met in time"));
                 }
             }
         }
@@ -640,8 +656,8 @@ impl<S: Stores> Node<S> {
                 self.resume(conn);
             }
         }
-        for (id, late) in late_replies {
-            self.give_up(id, &late, "its acknowledgement rule was not met in time");
+        for (id, late, why) in late_replies {
+            self.give_up(id, &late, why);
         }
     }
 

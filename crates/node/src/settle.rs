@@ -104,8 +104,9 @@ impl<S: Stores> Node<S> {
                 Output::NeedsRewind { from, common } => {
                     self.start_rewind(id, &from, common.index, false);
                 }
+                Output::Confirm { node, disk } => self.ask_confirm(id, node, disk),
                 Output::SetDegraded(degraded) => self.ask_degraded(id, degraded),
-                Output::Deposed { commit } => self.deposed(id, commit),
+                Output::Deposed { .. } => self.deposed(id),
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }
         }
@@ -145,13 +146,14 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    fn deposed(&mut self, id: ShardId, commit: u64) {
+    /// What was committed while the lease ran has been answered. What still waits is not
+    /// committed, or was when another may have been primary: both may be lost.
+    fn deposed(&mut self, id: ShardId) {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
         shard.tip.reset();
-        let keep = shard.waiting.partition_point(|w| w.index <= commit);
-        for waiting in shard.waiting.split_off(keep) {
+        for waiting in std::mem::take(&mut shard.waiting) {
             self.reply_unknown(&waiting.target, "another node became the shard's primary");
         }
     }
@@ -234,6 +236,36 @@ impl<S: Stores> Node<S> {
         Some(entries)
     }
 
+    /// Where the oldest seal stands that only its record keeps: nothing of its epoch, or of a
+    /// later one, was appended. One that would pin the log for long is written once more.
+    fn seals_needed_from(&mut self) -> Lsn {
+        let tip = self.log.tip();
+        let mut from = tip;
+        let mut again = Vec::new();
+        for (id, shard) in &mut self.shards {
+            let Some((epoch, at)) = shard.sealed else {
+                continue;
+            };
+            let last = shard.strategy.as_ref().map(|s| s.state(self.now).tip.epoch);
+            if last.is_some_and(|last| last >= epoch) {
+                continue;
+            }
+            from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
+            if at.0 + self.config.log.segment_bytes * 4 < tip.0 && shard.sealing.is_empty() {
+                again.push((*id, epoch));
+            }
+        }
+        for (id, epoch) in again {
+            // Whatever comes of it the old record stays until the new one stands before it.
+            if let Ok(at) = self.append_shard(id, shard::SEAL, &epoch.0.to_le_bytes())
+                && let Some(shard) = self.shards.get_mut(&id)
+            {
+                shard.sealed = Some((epoch, at));
+            }
+        }
+        from
+    }
+
     pub(crate) fn upkeep(&mut self) {
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
@@ -281,6 +313,7 @@ impl<S: Stores> Node<S> {
                 keep = keep.min(wanted.max(kept_for_others));
             }
         }
+        keep = keep.min(self.seals_needed_from());
         self.log.release_below(keep);
         let oldest = self.log.oldest();
         for shard in self.shards.values_mut() {

@@ -15,6 +15,7 @@
 //!             forgotten
 //! 5 rewind    u64 LE, u64 LE: entries above the first number are forgotten, though they may
 //!             have been committed and applied; the second is the epoch of the first of them
+//! 6 seal      u64 LE: nothing of an epoch below it is taken in
 //! ```
 //!
 //! Replayed, the log may begin within a tail that was forgotten later: entries that follow
@@ -25,9 +26,12 @@ use crate::{
     tip::Tip,
 };
 use bytes::Bytes;
-use model::{Entry, EntryKind, Epoch, KeyspaceId, Position, ShardId};
+use model::{Entry, EntryKind, Epoch, KeyspaceId, NodeId, Position, ShardId};
 use replication::strategy::{Recovered, Role, State, Strategy};
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 use storage::{
     log::{Lsn, Record},
     store::{Pressure, Rows, ShardStore},
@@ -38,6 +42,7 @@ pub(crate) const TRUNCATE: u8 = 2;
 pub(crate) const COMMIT: u8 = 3;
 pub(crate) const RESET: u8 = 4;
 pub(crate) const REWIND: u8 = 5;
+pub(crate) const SEAL: u8 = 6;
 
 /// The body of [`REWIND`]: what is kept, and the epoch of the first entry that is not.
 pub(crate) fn rewind_body(common: u64, lost: Epoch) -> [u8; 16] {
@@ -143,6 +148,10 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) waiting: VecDeque<Waiting>,
     /// Reads at a replica that lacks what their sessions have seen, and until when they wait.
     pub(crate) readers: Vec<(Duration, Request)>,
+    /// For which epoch it was sealed last, and where the log has that.
+    pub(crate) sealed: Option<(Epoch, Lsn)>,
+    /// Who waits for a seal to be durable, and for which epoch.
+    pub(crate) sealing: BTreeMap<NodeId, Epoch>,
     /// The committed index that the log was told last.
     pub(crate) commit_noted: u64,
     pub(crate) pressure: Pressure,
@@ -170,6 +179,7 @@ impl<R: Rows> Shard<R> {
                 applied: applied.position.index,
                 filling: store.is_installing(),
                 until: store.rewinding_until(),
+                sealed: Epoch(0),
             },
             gap: None,
             parted: false,
@@ -178,6 +188,8 @@ impl<R: Rows> Shard<R> {
             tip: Tip::default(),
             waiting: VecDeque::new(),
             readers: Vec::new(),
+            sealed: None,
+            sealing: BTreeMap::new(),
             commit_noted: applied.position.index,
             pressure: Pressure::default(),
             not_before: Duration::ZERO,
@@ -236,6 +248,11 @@ impl<R: Rows> Shard<R> {
                     && applied.history.epoch_at(common + 1) == Epoch(lost);
                 self.replay_forget(common);
                 self.recovered.commit = self.recovered.commit.min(common);
+            }
+            SEAL => {
+                let epoch = Epoch(number()?);
+                self.recovered.sealed = self.recovered.sealed.max(epoch);
+                self.sealed = Some((self.recovered.sealed, before));
             }
             other => {
                 return Err(format!(

@@ -8,8 +8,8 @@
 use crate::strategy::{Assignment, Identity, Output, Recovered, Role, Strategy};
 use bytes::Bytes;
 use model::{
-    AckRule, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position, Region,
-    ShardId, Stamp,
+    AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
+    Region, ShardId, Stamp, catalog::Replica,
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -25,6 +25,21 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+}
+
+/// The disk of a node.
+pub(crate) fn disk(node: &NodeId) -> DiskId {
+    DiskId(node.number())
+}
+
+/// A member on its disk.
+pub(crate) fn member(node: &NodeId, region: &Region) -> Replica {
+    Replica {
+        node: node.clone(),
+        region: region.clone(),
+        disk: Some(disk(node)),
+        replaces: None,
     }
 }
 
@@ -115,10 +130,8 @@ impl<S: Strategy> World<S> {
             epoch: Epoch(self.epoch),
             primary: self.hosts[PRIMARY].id.clone(),
             in_office: for_node == PRIMARY,
-            members: self
-                .hosts
-                .iter()
-                .map(|h| (h.id.clone(), h.region.clone()))
+            members: (self.hosts.iter())
+                .map(|h| member(&h.id, &h.region))
                 .collect(),
             ack: self.ack.clone(),
             on_timeout: OnTimeout::Block,
@@ -147,6 +160,7 @@ impl<S: Strategy> World<S> {
             node: host.id.clone(),
             region: host.region.clone(),
             shard: ShardId(1),
+            disk: disk(&host.id),
         };
         host.committed = host.applied();
         host.replica = Some((self.make)(identity, recovered));
@@ -240,7 +254,7 @@ impl<S: Strategy> World<S> {
                     replica.installed(at, history, stamp, now);
                 }
                 Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
-                Output::SetDegraded(_) => {}
+                Output::SetDegraded(_) | Output::Confirm { .. } => {}
                 Output::Deposed { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }

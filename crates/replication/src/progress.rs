@@ -8,7 +8,7 @@
 //!   Copy ── the replica reports the position it was filled to ──▶ Probe
 //! ```
 
-use model::Region;
+use model::{DiskId, catalog::Replica};
 use std::{collections::VecDeque, time::Duration};
 
 /// How entries go to a replica.
@@ -26,12 +26,15 @@ pub enum Phase {
 /// One replica, as its primary sees it.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Where it stands.
-    pub region: Region,
+    /// What the catalog says of it.
+    pub replica: Replica,
     /// How entries go to it.
     pub phase: Phase,
-    /// Up to where its log is known to be ours and durable. Only grows within an epoch.
+    /// Up to where its log is known to be ours and durable, as far as that counts: on the disk
+    /// on which it is a member. Only grows within an epoch.
     pub matched: u64,
+    /// The disk that it spoke of last, and up to where its log is ours and durable there.
+    pub held: Option<(DiskId, u64)>,
     /// The first index not sent yet; in Probe, one more than where the logs may agree.
     pub next: u64,
     /// Committed index that it was told last.
@@ -55,11 +58,12 @@ pub struct Progress {
 
 impl Progress {
     /// Nothing is known yet; the first probe asks about `next - 1`.
-    pub fn new(region: Region, next: u64) -> Self {
+    pub fn new(replica: Replica, next: u64) -> Self {
         Progress {
-            region,
+            replica,
             phase: Phase::Probe,
             matched: 0,
+            held: None,
             next,
             told_commit: 0,
             sent_at: None,
@@ -84,15 +88,40 @@ impl Progress {
         self.window_bytes += bytes;
     }
 
-    /// It holds our log durably up to `matched`. True if that is news that `counts`.
-    pub fn acknowledged(&mut self, matched: u64, counts: bool) -> bool {
+    /// The catalog says something else of it now.
+    pub fn reassigned(&mut self, replica: Replica) {
+        self.replica = replica;
+        if let Some((disk, held)) = self.held
+            && self.counts_on(disk)
+        {
+            self.matched = self.matched.max(held);
+        }
+    }
+
+    fn counts_on(&self, disk: DiskId) -> bool {
+        self.replica.disk == Some(disk)
+    }
+
+    /// The disk on which it holds everything up to `commit` and is no member yet, if so.
+    pub fn has_caught_up(&self, commit: u64) -> Option<DiskId> {
+        let (disk, held) = self.held?;
+        (held >= commit && (!self.counts_on(disk) || self.replica.replaces.is_some()))
+            .then_some(disk)
+    }
+
+    /// It holds our log durably up to `matched` on `disk`. True if that is news that `counts`.
+    pub fn acknowledged(&mut self, matched: u64, disk: DiskId, counts: bool) -> bool {
         while let Some((last, bytes)) = self.window.front().copied()
             && last <= matched
         {
             self.window.pop_front();
             self.window_bytes -= bytes;
         }
-        let news = counts && matched > self.matched;
+        if counts {
+            let before = self.held.filter(|(d, _)| *d == disk).map_or(0, |(_, m)| m);
+            self.held = Some((disk, matched.max(before)));
+        }
+        let news = counts && self.counts_on(disk) && matched > self.matched;
         if news {
             self.matched = matched;
         }
@@ -114,23 +143,52 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{NodeId, Region};
+
+    fn replica() -> Replica {
+        Replica {
+            node: NodeId::new("us-2").unwrap(),
+            region: Region::new("us").unwrap(),
+            disk: Some(DiskId(2)),
+            replaces: None,
+        }
+    }
 
     #[test]
     fn the_window_opens_as_acknowledgements_come() {
-        let mut p = Progress::new(Region::new("us").unwrap(), 1);
+        let mut p = Progress::new(replica(), 1);
+        let disk = DiskId(2);
         p.sent(10, 600);
         p.sent(20, 600);
         assert!(!p.has_room(1000));
-        assert!(p.acknowledged(15, true));
+        assert!(p.acknowledged(15, disk, true));
         assert!(p.has_room(1000));
         assert!(
-            !p.acknowledged(12, true),
+            !p.acknowledged(12, disk, true),
             "an old acknowledgement is no news"
         );
-        assert!(!p.acknowledged(18, false), "it does not count");
+        assert!(!p.acknowledged(18, disk, false), "it does not count");
         assert_eq!((p.matched, p.next), (15, 21));
         p.probe_from(16);
         assert_eq!((p.phase, p.matched, p.next), (Phase::Probe, 15, 16));
         assert!(p.has_room(1));
+    }
+
+    #[test]
+    fn another_disk_counts_once_the_catalog_says_so() {
+        let mut p = Progress::new(replica(), 1);
+        assert!(p.acknowledged(15, DiskId(2), true));
+        assert!(!p.acknowledged(12, DiskId(3), true));
+        assert_eq!(
+            (p.has_caught_up(13), p.has_caught_up(12)),
+            (None, Some(DiskId(3)))
+        );
+        assert!(!p.acknowledged(20, DiskId(3), true));
+        assert_eq!(p.matched, 15);
+        p.reassigned(Replica {
+            disk: Some(DiskId(3)),
+            ..replica()
+        });
+        assert_eq!((p.matched, p.has_caught_up(12)), (20, None));
     }
 }

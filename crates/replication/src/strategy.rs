@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  catalog ── assign ─────▶ ┌───────────┐ ── Append, Truncate ─▶ shared log
+//!  failover ─ seal ───────▶ │           │ ── Confirm ──────────▶ catalog
 //!  commands ─ propose ────▶ │           │ ── Commit ───────────▶ store, waiting replies
 //!  peers ──── receive ────▶ │ Strategy  │ ── Send ─────────────▶ peers
 //!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
@@ -25,14 +26,15 @@
 //! 2. What was committed anywhere is never truncated anywhere (within what the rule covers;
 //!    what it doesn't cover is taken back by `NeedsRewind` alone, never by `Truncate`).
 //! 3. No process proposes in an epoch that another process proposed in.
-//! 4. A message of an older epoch changes nothing.
+//! 4. A message of an older epoch changes nothing. Once sealed for an epoch, also after a
+//!    restart, a replica takes in and acknowledges nothing of the epochs before it.
 //! 5. Messages may be lost, repeated and reordered without harm; within a bounded time after
 //!    the links are whole again, all replicas hold the same.
 
 use bytes::Bytes;
 use model::{
-    AckRule, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position, Region,
-    ShardId, Stamp,
+    AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
+    Region, ShardId, Stamp, catalog::Replica,
 };
 use std::time::Duration;
 
@@ -48,8 +50,8 @@ pub struct Assignment {
     /// Whether *this process* took up the office in this epoch. False for an earlier process
     /// of the same node: that epoch is over.
     pub in_office: bool,
-    /// Every replica and its region, this one included.
-    pub members: Vec<(NodeId, Region)>,
+    /// Every replica, this one included; with who is to take another's place.
+    pub members: Vec<Replica>,
     /// When an entry is committed.
     pub ack: AckRule,
     /// What happens when that takes too long.
@@ -81,6 +83,8 @@ pub struct Recovered {
     /// The store holds some keys as of this position of its primary's log, and can't be read
     /// before it has applied as much.
     pub until: Option<Position>,
+    /// The greatest epoch that it was sealed for.
+    pub sealed: Epoch,
 }
 
 /// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.
@@ -158,6 +162,14 @@ pub enum Output {
     },
     /// Ask the catalog to suspend the rule for this shard, or to put it in force again.
     SetDegraded(bool),
+    /// This learner holds all that is committed on that disk: ask the catalog to make it a
+    /// member, in the place of whom it was to replace. Asked again until the catalog says so.
+    Confirm {
+        /// Who.
+        node: NodeId,
+        /// On which disk.
+        disk: DiskId,
+    },
     /// This replica was primary and is no more: the outcome of everything proposed above
     /// `commit` is unknown.
     Deposed {
@@ -181,7 +193,8 @@ pub enum Role {
     Starting,
     /// It follows.
     Replica,
-    /// It is being filled: it can't be read, and doesn't count.
+    /// It is being filled, or is no member on this disk yet: it can't be read, and doesn't
+    /// count.
     Learner,
 }
 
@@ -218,6 +231,11 @@ pub struct State {
 pub trait Strategy {
     /// The catalog changed, or was read for the first time.
     fn assign(&mut self, assignment: Assignment, now: Now);
+
+    /// Another primary may be named in `epoch`: from now on nothing of an older one is taken in
+    /// or acknowledged, and nothing is proposed in it. The host makes that durable before it
+    /// tells anybody how far this log goes.
+    fn seal(&mut self, epoch: Epoch, now: Now);
 
     /// Appends an entry with the next index and stamp. `ops` is how many stamps it takes.
     fn propose(
@@ -295,4 +313,6 @@ pub struct Identity {
     pub region: Region,
     /// Its shard.
     pub shard: ShardId,
+    /// The disk that it is on.
+    pub disk: DiskId,
 }

@@ -1,10 +1,10 @@
 //! Two nodes, a failover by decree, and a crash at every point of the rewind.
 
-use crate::{ConnId, Disks, Effect, Node, NodeConfig, PeerConfig};
+use crate::{ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
 use bytes::Bytes;
 use model::{
-    AckRule, Catalog, DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Now, OnTimeout, Region,
-    ShardId,
+    AckRule, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now, OnTimeout,
+    Region, ShardId,
     catalog::{Keyspace, NodeInfo, Replica, Shard},
     strategy::{Strategy, Topology},
 };
@@ -91,6 +91,8 @@ fn catalog() -> Catalog {
             timeout: Duration::from_secs(1),
             placement: "us=2".parse().unwrap(),
             primary_region: us(),
+            failover: Failover::Available,
+            replace_after: Duration::from_secs(300),
         },
         shards: vec![SHARD],
     };
@@ -98,6 +100,8 @@ fn catalog() -> Catalog {
     let replica = |n| Replica {
         node: id(n),
         region: us(),
+        disk: Some(DiskId(n as u64)),
+        replaces: None,
     };
     let shard = Shard {
         keyspace: KeyspaceId(0),
@@ -181,6 +185,7 @@ impl World {
             rewound: Arc::new(machine.rewound.clone()),
         };
         let mut node = Node::open(config, disks, machine.stores.clone(), now).unwrap();
+        node.lease = Lease::unending();
         node.peer_connected(&id(other), now);
         self.came_back_parted |= node
             .shards

@@ -6,7 +6,7 @@
 //! position. One seed decides everything.
 
 use super::{tests::node, *};
-use crate::conformance::Dice;
+use crate::conformance::{self, Dice};
 use model::{AckRule, OnTimeout, Region, ShardId};
 use std::collections::BTreeMap;
 
@@ -102,12 +102,14 @@ impl World {
             applied: host.applied(),
             filling: host.filling,
             until: host.fetched,
+            sealed: Epoch(0),
         };
         host.asked = host.filling.then_some(Asked::Copy { from: self.primary });
         let identity = Identity {
             node: name(n),
             region: Region::new("us").unwrap(),
             shard: ShardId(1),
+            disk: conformance::disk(&name(n)),
         };
         let tuning = Tuning {
             tail_bytes: 300,
@@ -136,7 +138,7 @@ impl World {
             primary: name(self.primary),
             in_office: n == self.primary && !self.hosts[n].filling,
             members: (0..HOSTS)
-                .map(|n| (name(n), Region::new("us").unwrap()))
+                .map(|n| conformance::member(&name(n), &Region::new("us").unwrap()))
                 .collect(),
             ack: AckRule::Async,
             on_timeout: OnTimeout::Block,
@@ -219,7 +221,7 @@ impl World {
                     host.commit_noted = 0;
                     host.asked = Some(Asked::Copy { from });
                 }
-                Output::SetDegraded(_) | Output::Deposed { .. } => {}
+                Output::SetDegraded(_) | Output::Confirm { .. } | Output::Deposed { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }
         }

@@ -2,25 +2,25 @@
 //!
 //! # Bytes (little-endian)
 //! ```text
-//! version u8 = 2, tag u8, epoch u64, then
+//! version u8 = 3, tag u8, epoch u64, then
 //! 1 append  prev epoch u64, prev index u64, commit u64, last u64, closed u64, echo u64,
 //!           floor u64, urgent u8, entries (see model::entry) to the end
-//! 2 ack     matched u64, received u64, probe u64, counts u8
+//! 2 ack     matched u64, received u64, probe u64, counts u8, disk u64
 //! 3 report  last epoch u64, last index u64, probe u64, history
 //! 4 behind  first u64, last u64, history
 //! 5 stale
 //! history   n u32, n × (epoch u64, start u64)
 //! ```
-//! Version 1 had no `floor`, no `counts`, and neither `last` nor `history` in `behind`; it is
-//! refused.
+//! Version 2 had no `disk`; version 1 had no `floor`, no `counts`, and neither `last` nor
+//! `history` in `behind`. Both are refused.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::{
-    Entry, Epoch, EpochHistory, Position, Stamp,
+    DiskId, Entry, Epoch, EpochHistory, Position, Stamp,
     codec::{Malformed, Reader},
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// One message; every one carries the epoch its sender acts in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Ack {
     /// Whether `matched` counts for the acknowledgement rule: not while what it holds would be
     /// of no use to a failover.
     pub(super) counts: bool,
+    /// The disk that `matched` is about.
+    pub(super) disk: DiskId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,11 +123,13 @@ impl Message {
                 received,
                 probe,
                 counts,
+                disk,
             }) => {
                 out.put_u64_le(*matched);
                 out.put_u64_le(*received);
                 out.put_u64_le(*probe);
                 out.put_u8((*counts).into());
+                out.put_u64_le(disk.0);
             }
             Body::Report {
                 last,
@@ -190,6 +194,7 @@ impl Message {
                 received: r.u64()?,
                 probe: r.u64()?,
                 counts: r.u8()? != 0,
+                disk: DiskId(r.u64()?),
             }),
             3 => {
                 let last = Position::new(r.u64()?, r.u64()?);
@@ -267,6 +272,7 @@ mod tests {
                 received: 82,
                 probe: 12345,
                 counts: true,
+                disk: DiskId(7),
             }),
             Body::Report {
                 last: Position::new(4, 79),
@@ -309,7 +315,7 @@ mod tests {
     /// A capture of this version's bytes: the next version must still read them, or say no.
     #[test]
     fn the_capture_reads_back() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v2.bin");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v3.bin");
         let mut written = BytesMut::new();
         for message in one_of_each() {
             let bytes = message.encode();
@@ -320,20 +326,24 @@ mod tests {
             #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
             std::fs::write(path, &written).unwrap();
         }
-        let capture: &[u8] = include_bytes!("../../testdata/messages-v2.bin");
+        let capture: &[u8] = include_bytes!("../../testdata/messages-v3.bin");
         assert_eq!(capture, written.as_ref());
     }
 
     #[test]
-    fn version_1_is_refused() {
-        let mut capture = Bytes::from_static(include_bytes!("../../testdata/messages-v1.bin"));
-        let mut messages = 0;
-        while !capture.is_empty() {
-            let length = capture.get_u32_le() as usize;
-            assert!(Message::decode(capture.split_to(length)).is_err());
-            messages += 1;
+    fn earlier_versions_are_refused() {
+        let v1: &[u8] = include_bytes!("../../testdata/messages-v1.bin");
+        let v2: &[u8] = include_bytes!("../../testdata/messages-v2.bin");
+        for capture in [v1, v2] {
+            let mut capture = Bytes::from_static(capture);
+            let mut messages = 0;
+            while !capture.is_empty() {
+                let length = capture.get_u32_le() as usize;
+                assert!(Message::decode(capture.split_to(length)).is_err());
+                messages += 1;
+            }
+            assert_eq!(messages, 5);
         }
-        assert_eq!(messages, 5);
     }
 
     proptest! {

@@ -22,6 +22,12 @@
 //!   it has applied as much as was fetched (`until`) it is a learner, and what it acknowledges
 //!   counts only once its log holds `until`. If a later primary's log lacks `until`, what was
 //!   fetched is part of no history any more: the store is copied.
+//! - Sealed for an epoch it takes part in none before it: `epoch` is at least what it was
+//!   sealed for, and what it says and hears is of `epoch` alone.
+//! - Only members on the disk that the catalog has for them count for the rule. Who has caught
+//!   up on another disk, or in another's place, is confirmed through the catalog; from asking
+//!   for that until the catalog says so, what is committed satisfies the members as they are
+//!   and as they will be.
 //! - `floor` only grows: a log that every member holds durably is part of every later
 //!   primary's.
 //! - With `async` an entry leaves the primary once it is durable there; with the other rules
@@ -40,7 +46,10 @@ use crate::strategy::{
 };
 use bytes::Bytes;
 use message::{Body, Message};
-use model::{Entry, EntryKind, Epoch, EpochHistory, HybridClock, NodeId, Now, Position, Stamp};
+use model::{
+    Entry, EntryKind, Epoch, EpochHistory, HybridClock, NodeId, Now, Position, Stamp,
+    catalog::Replica,
+};
 use primary::Primary;
 use replica::Follower;
 use std::{collections::VecDeque, time::Duration};
@@ -178,6 +187,16 @@ impl Core {
         }
     }
 
+    /// Whether the catalog, as far as it is known, has this replica for a member on this disk.
+    fn is_member(&self) -> bool {
+        let of_own = |r: &&Replica| r.node == self.identity.node;
+        let own = self.assignment.as_ref();
+        let own = own.map(|a| a.members.iter().find(of_own));
+        own.is_none_or(|own| {
+            own.is_some_and(|r| r.disk == Some(self.identity.disk) && r.replaces.is_none())
+        })
+    }
+
     /// The position of the entry at `index`, as far as the history knows.
     fn position_at(&self, index: u64) -> Position {
         Position {
@@ -198,7 +217,7 @@ impl PrimaryReplica {
             .min(recovered.last.index);
         let mut core = Core {
             identity,
-            epoch: recovered.last.epoch,
+            epoch: recovered.last.epoch.max(recovered.sealed),
             history: recovered.history,
             last: recovered.last,
             durable: recovered.last.index,
@@ -263,6 +282,14 @@ impl Strategy for PrimaryReplica {
         };
     }
 
+    fn seal(&mut self, epoch: Epoch, _now: Now) {
+        if epoch > self.core.epoch && self.core.stopped.is_none() {
+            self.core.epoch = epoch;
+            self.depose();
+            self.half = Half::Follower(Follower::new(&self.core));
+        }
+    }
+
     fn propose(
         &mut self,
         kind: EntryKind,
@@ -288,7 +315,7 @@ impl Strategy for PrimaryReplica {
         let known = core
             .assignment
             .as_ref()
-            .is_none_or(|a| a.members.iter().any(|(node, _)| node == from));
+            .is_none_or(|a| a.members.iter().any(|r| r.node == *from));
         if core.stopped.is_some() || !known {
             return;
         }
@@ -463,7 +490,8 @@ impl Strategy for PrimaryReplica {
                 (role, self.core.clock.last(), Some(now.monotonic))
             }
             Half::Follower(follower) => {
-                let role = if self.core.filling || self.core.until.is_some() {
+                let core = &self.core;
+                let role = if core.filling || core.until.is_some() || !core.is_member() {
                     Role::Learner
                 } else {
                     Role::Replica

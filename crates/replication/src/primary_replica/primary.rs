@@ -9,11 +9,14 @@ use crate::{
     progress::{Phase, Progress},
     strategy::{MemberState, Output, Refused},
 };
-use model::{AckRule, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position};
+use model::{AckRule, DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
+
+/// How long until the catalog is asked once more to make a learner a member.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -25,6 +28,8 @@ pub(super) struct Primary {
     /// What was asked of the catalog and has not come back: to suspend the rule, or to put it
     /// in force again.
     asked_degraded: Option<bool>,
+    /// Learners that the catalog was asked to make members, on which disk, and when.
+    asked_confirm: BTreeMap<NodeId, (DiskId, Duration)>,
     /// What was proposed and is not committed: (index, bytes), oldest first.
     uncommitted: VecDeque<(u64, usize)>,
     uncommitted_bytes: usize,
@@ -37,6 +42,7 @@ impl Primary {
             others: BTreeMap::new(),
             waiting: None,
             asked_degraded: None,
+            asked_confirm: BTreeMap::new(),
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         };
@@ -55,14 +61,19 @@ impl Primary {
         }
         let next = core.last.index + 1;
         let mut before = std::mem::take(&mut self.others);
-        for (node, region) in &assignment.members {
-            if *node != core.identity.node {
-                let progress = before
-                    .remove(node)
-                    .unwrap_or_else(|| Progress::new(region.clone(), next));
-                self.others.insert(node.clone(), progress);
+        for replica in &assignment.members {
+            if replica.node != core.identity.node {
+                let mut progress = before
+                    .remove(&replica.node)
+                    .unwrap_or_else(|| Progress::new(replica.clone(), next));
+                progress.reassigned(replica.clone());
+                self.others.insert(replica.node.clone(), progress);
             }
         }
+        self.asked_confirm.retain(|node, (disk, _)| {
+            let replica = self.others.get(node).map(|p| &p.replica);
+            replica.is_some_and(|r| r.disk != Some(*disk) || r.replaces.is_some())
+        });
         self.advance_commit(core, now);
     }
 
@@ -142,16 +153,62 @@ impl Primary {
         others.fold(core.durable, u64::min)
     }
 
+    /// Up to where the log is committed under `rule`, by the members as they are and, if
+    /// somebody is about to take another's place, as they will be.
     fn committed_under(&self, rule: &AckRule, core: &Core) -> u64 {
-        let others: Vec<Other> = self
-            .others
-            .values()
-            .map(|p| Other {
-                region: &p.region,
-                matched: p.matched,
-            })
+        let own_region = &core.identity.region;
+        let committed =
+            |others: &[Other]| acknowledgement::committed(rule, own_region, core.durable, others);
+        let members = || {
+            self.others
+                .values()
+                .filter(|p| p.replica.replaces.is_none())
+        };
+        let as_they_are: Vec<Other> = members().map(|p| counted(p, p.matched)).collect();
+        let index = committed(&as_they_are);
+        if self.asked_confirm.is_empty() {
+            return index;
+        }
+        let newcomers: Vec<&Progress> = (self.asked_confirm.keys())
+            .filter_map(|node| self.others.get(node))
+            .filter(|p| p.replica.replaces.is_some())
             .collect();
-        acknowledgement::committed(rule, &core.identity.region, core.durable, &others)
+        let leaves = |p: &&Progress| {
+            let gone = Some(&p.replica.node);
+            newcomers
+                .iter()
+                .any(|n| n.replica.replaces.as_ref() == gone)
+        };
+        let stay = members()
+            .filter(|p| !leaves(p))
+            .map(|p| counted(p, p.matched));
+        let come = newcomers
+            .iter()
+            .map(|p| counted(p, p.held.map_or(0, |(_, held)| held)));
+        let as_they_will_be: Vec<Other> = stay.chain(come).collect();
+        index.min(committed(&as_they_will_be))
+    }
+
+    /// Learners that hold all that is committed become members through the catalog.
+    fn confirm_learners(&mut self, core: &mut Core, now: Now) {
+        if !self.is_active(core) {
+            return;
+        }
+        for (node, progress) in &self.others {
+            let Some(disk) = progress.has_caught_up(core.commit) else {
+                continue;
+            };
+            let asked = self.asked_confirm.get(node);
+            let again = asked.is_none_or(|(before, at)| {
+                *before != disk || now.monotonic.saturating_sub(*at) >= CONFIRM_AGAIN
+            });
+            if again {
+                let asked = (disk, now.monotonic);
+                self.asked_confirm.insert(node.clone(), asked);
+                let node = node.clone();
+                core.outputs.push_back(Output::Confirm { node, disk });
+            }
+        }
     }
 
     fn advance_commit(&mut self, core: &mut Core, now: Now) {
@@ -185,7 +242,8 @@ impl Primary {
             Phase::Stream => {}
             Phase::Copy => return,
         }
-        if progress.acknowledged(ack.matched, ack.counts) {
+        let news = progress.acknowledged(ack.matched, ack.disk, ack.counts);
+        if news || self.asked_confirm.contains_key(from) {
             self.advance_commit(core, now);
         }
     }
@@ -257,6 +315,7 @@ impl Primary {
     }
 
     pub(super) fn tick(&mut self, core: &mut Core, now: Now) {
+        self.confirm_learners(core, now);
         let Some(assignment) = &core.assignment else {
             return;
         };
@@ -292,9 +351,9 @@ impl Primary {
         match self.rule(core) {
             AckRule::Async => false,
             AckRule::Sync | AckRule::Quorum => true,
-            AckRule::LocalQuorum => progress.region == *own_region,
+            AckRule::LocalQuorum => progress.replica.region == *own_region,
             AckRule::SemiSync { region, .. } => {
-                progress.region == *region.as_ref().unwrap_or(own_region)
+                progress.replica.region == *region.as_ref().unwrap_or(own_region)
             }
         }
     }
@@ -302,7 +361,7 @@ impl Primary {
     fn pace(&self, core: &Core, progress: &Progress) -> Duration {
         if self.is_waited_for(core, progress) {
             Duration::ZERO
-        } else if progress.region == core.identity.region {
+        } else if progress.replica.region == core.identity.region {
             core.tuning.pace_near
         } else {
             core.tuning.pace_far
@@ -401,6 +460,13 @@ impl Primary {
         progress.sent_at = Some(now.monotonic);
         core.send(node, body);
         self.others.insert(node.clone(), progress);
+    }
+}
+
+fn counted(progress: &Progress, matched: u64) -> Other<'_> {
+    Other {
+        region: &progress.replica.region,
+        matched,
     }
 }
 

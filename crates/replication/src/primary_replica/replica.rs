@@ -207,6 +207,7 @@ impl Follower {
                 received: self.verified,
                 probe: probe(now),
                 counts: core.until.is_none_or(|until| matched >= until.index),
+                disk: core.identity.disk,
             }),
         );
     }

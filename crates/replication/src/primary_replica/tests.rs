@@ -1,6 +1,6 @@
 use super::*;
 use crate::{conformance, primary_replica::message::Ack};
-use model::{AckRule, OnTimeout, Region, ShardId};
+use model::{AckRule, DiskId, OnTimeout, Region, ShardId};
 
 #[test]
 fn conforms() {
@@ -24,6 +24,7 @@ fn identity(name: &str) -> Identity {
         node: node(name),
         region: Region::new("us").unwrap(),
         shard: ShardId(7),
+        disk: conformance::disk(&node(name)),
     }
 }
 
@@ -34,7 +35,9 @@ fn assignment(epoch: u64, ack: AckRule, on_timeout: OnTimeout) -> Assignment {
         epoch: Epoch(epoch),
         primary: node("us-1"),
         in_office: true,
-        members: vec![(node("us-1"), us.clone()), (node("us-2"), us)],
+        members: ["us-1", "us-2"]
+            .map(|name| conformance::member(&node(name), &us))
+            .to_vec(),
         ack,
         on_timeout,
         timeout: Duration::from_millis(500),
@@ -77,6 +80,7 @@ fn nothing_is_committed_before_it_is_durable_here_and_where_the_rule_says() {
             received: matched,
             probe: 1,
             counts: true,
+            disk: conformance::disk(&node("us-2")),
         }),
     };
     p.receive(&node("us-2"), ack(1).encode(), now);
@@ -190,6 +194,7 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
             received: 1,
             probe: 1,
             counts: true,
+            disk: conformance::disk(&node("us-2")),
         }),
     };
     p.receive(&node("us-2"), ack.encode(), later);
@@ -421,4 +426,126 @@ fn a_rewind_that_was_given_up_is_asked_for_again() {
         out.iter()
             .any(|o| matches!(o, Output::NeedsRewind { common: c, .. } if *c == common))
     );
+}
+
+/// What `us-2` acknowledges, from a disk of that number.
+fn ack_from_disk(matched: u64, disk: DiskId) -> Bytes {
+    let ack = Ack {
+        matched,
+        received: matched,
+        probe: 1,
+        counts: true,
+        disk,
+    };
+    Message {
+        epoch: Epoch(1),
+        body: Body::Ack(ack),
+    }
+    .encode()
+}
+
+#[test]
+fn a_sealed_replica_is_out_of_the_epochs_before_also_after_a_restart() {
+    let now = Now::at_ms(1);
+    let mut p = primary(AckRule::Async, OnTimeout::Block);
+    p.durable(1, now);
+    outputs(&mut p, now);
+    assert_eq!(p.state(now).role, Role::Primary);
+    p.seal(Epoch(2), now);
+    assert_eq!(outputs(&mut p, now), [Output::Deposed { commit: 1 }]);
+    assert!(p.propose(EntryKind::Mutation, 1, b"x", now).is_err());
+    p.assign(assignment(1, AckRule::Async, OnTimeout::Block), now);
+    assert_eq!(p.state(now).role, Role::Replica, "its epoch is over");
+    p.assign(assignment(2, AckRule::Async, OnTimeout::Block), now);
+    assert_eq!(p.state(now).role, Role::Starting, "the next may be its own");
+
+    let recovered = Recovered {
+        sealed: Epoch(3),
+        ..Recovered::default()
+    };
+    let mut r = PrimaryReplica::new(identity("us-2"), recovered, Tuning::default());
+    append(&mut r, Position::ZERO, 2, 1..3);
+    let out = outputs(&mut r, now);
+    assert_eq!(sent(&out), [Body::Stale]);
+    append(&mut r, Position::ZERO, 3, 1..3);
+    assert_eq!(r.state(now).tip, Position::new(3, 2));
+}
+
+#[test]
+fn another_disk_is_no_member_before_the_catalog_says_so() {
+    let now = Now::at_ms(1);
+    let rule = AckRule::SemiSync { k: 1, region: None };
+    let mut p = primary(rule.clone(), OnTimeout::Block);
+    p.durable(1, now);
+    let own = conformance::disk(&node("us-2"));
+    p.receive(&node("us-2"), ack_from_disk(1, own), now);
+    p.propose(EntryKind::Mutation, 1, b"x", now).unwrap();
+    p.durable(2, now);
+    assert_eq!(commits(&outputs(&mut p, now)), [1]);
+    p.receive(&node("us-2"), ack_from_disk(2, DiskId(9)), now);
+    p.tick(now);
+    let out = outputs(&mut p, now);
+    assert_eq!(commits(&out), Vec::<u64>::new());
+    let confirm = Output::Confirm {
+        node: node("us-2"),
+        disk: DiskId(9),
+    };
+    assert!(out.contains(&confirm), "{out:?}");
+    p.tick(now);
+    assert!(
+        !outputs(&mut p, now).contains(&confirm),
+        "asked once a second"
+    );
+    let mut confirmed = assignment(1, rule, OnTimeout::Block);
+    confirmed.members[1].disk = Some(DiskId(9));
+    p.assign(confirmed, now);
+    assert_eq!(commits(&outputs(&mut p, now)), [2]);
+    // The replica itself says no more of it than that it is a learner.
+    let mut r = PrimaryReplica::new(identity("us-2"), Recovered::default(), Tuning::default());
+    let mut elsewhere = assignment(1, AckRule::Async, OnTimeout::Block);
+    elsewhere.in_office = false;
+    elsewhere.members[1].disk = Some(DiskId(9));
+    r.assign(elsewhere, now);
+    assert_eq!(r.state(now).role, Role::Learner);
+}
+
+#[test]
+fn who_takes_anothers_place_and_who_leaves_both_count_until_it_is_done() {
+    let now = Now::at_ms(1);
+    let us = Region::new("us").unwrap();
+    let mut p = primary(AckRule::Sync, OnTimeout::Block);
+    let mut joining = assignment(1, AckRule::Sync, OnTimeout::Block);
+    joining.members.push(Replica {
+        disk: None,
+        replaces: Some(node("us-2")),
+        ..conformance::member(&node("us-3"), &us)
+    });
+    p.assign(joining.clone(), now);
+    p.durable(1, now);
+    let (two, three) = (
+        conformance::disk(&node("us-2")),
+        conformance::disk(&node("us-3")),
+    );
+    p.receive(&node("us-2"), ack_from_disk(1, two), now);
+    p.receive(&node("us-3"), ack_from_disk(1, three), now);
+    p.tick(now);
+    let out = outputs(&mut p, now);
+    assert_eq!(commits(&out), [1], "a newcomer is not waited for");
+    assert!(
+        out.iter()
+            .any(|o| matches!(o, Output::Confirm { node, .. } if node.as_str() == "us-3"))
+    );
+    for _ in 0..2 {
+        p.propose(EntryKind::Mutation, 1, b"x", now).unwrap();
+    }
+    p.durable(3, now);
+    p.receive(&node("us-2"), ack_from_disk(3, two), now);
+    p.receive(&node("us-3"), ack_from_disk(2, three), now);
+    assert_eq!(commits(&outputs(&mut p, now)), [2]);
+    joining.members.remove(1);
+    joining.members[1].replaces = None;
+    joining.members[1].disk = Some(three);
+    p.assign(joining, now);
+    p.receive(&node("us-3"), ack_from_disk(3, three), now);
+    assert_eq!(commits(&outputs(&mut p, now)), [3]);
 }

@@ -1,0 +1,262 @@
+//! Who takes over a shard whose primary is gone: the shard, its strategy and what was heard →
+//! wait, and why, or a plan.
+//!
+//! Which members have to be heard follows from the rule in force (soundness: promotion without
+//! loss). `others` are the members of the acknowledging set without the primary:
+//!
+//! | rule | heard, of the others |
+//! |---|---|
+//! | `semi-sync:k` | n − k + 1 of those in the region that counts |
+//! | `quorum` of N copies | N − ⌊N/2⌋ |
+//! | `local-quorum` of N copies in the primary's region | N − ⌊N/2⌋ of those there |
+//! | `sync` | one |
+//! | `async`, or a rule that is suspended | no number of them |
+//!
+//! A primary that was heard itself, on the disk it held the office with, is enough under any
+//! rule. Everybody counts here only as *sealed*: refusing durably what is of an older epoch
+//! than the one the plan begins.
+
+use crate::policy;
+use model::{
+    AckRule, DiskId, Epoch, Failover, NodeId, Position, Region, ShardId,
+    catalog::{Keyspace, Replica, Shard},
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a replica answered when it was sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Who.
+    pub node: NodeId,
+    /// Which of its processes.
+    pub process: u64,
+    /// On which disk.
+    pub disk: DiskId,
+    /// It refuses durably whatever is below this epoch.
+    pub sealed: Epoch,
+    /// The last entry of its log, which is durable.
+    pub last: Position,
+}
+
+/// A plan to name a primary, with its evidence. Judged by [`crate::check::promotion`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The shard.
+    pub shard: ShardId,
+    /// The epoch in force when it was made; the new primary's is the next.
+    pub expected: Epoch,
+    /// Who takes over.
+    pub node: NodeId,
+    /// All that were heard, the one who takes over among them.
+    pub heard: Vec<Heard>,
+    /// The primary's last entry that anybody has seen in a report of its own.
+    pub reported: Option<Position>,
+    /// Why, for people: what is known of the former primary.
+    pub cause: String,
+    /// The wall clock of whoever made it, in ms since 1970.
+    pub at_ms: u64,
+}
+
+/// What may be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nobody can be named yet.
+    Wait(Why),
+    /// This one, as soon as the primary's lease is over.
+    Name(NodeId),
+}
+
+/// Why nobody is named.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// None of the heard may be primary.
+    #[error("no replica of shard {shard} that could take over can be heard")]
+    NobodyHeard {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The rule could be satisfied by one that was not heard.
+    #[error(
+        "shard {shard} waits for {primary} or for more replicas: with ACK {rule} {needed} must be heard to be sure of every acknowledged write, and {heard} {}; FAILOVER available would not wait", was(*.heard)
+    )]
+    TooFewHeard {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        primary: NodeId,
+        /// The rule in force.
+        rule: AckRule,
+        /// How many that count were heard.
+        heard: usize,
+        /// How many must be.
+        needed: usize,
+    },
+    /// Only the primary knows what was acknowledged.
+    #[error(
+        "shard {shard} waits for {primary}, which alone is sure to have every acknowledged write ({}); FAILOVER available would not wait",
+        alone(rule, *degraded)
+    )]
+    OnlyPrimaryKnows {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        primary: NodeId,
+        /// The keyspace's rule.
+        rule: AckRule,
+        /// Whether it is suspended.
+        degraded: bool,
+    },
+}
+
+fn was(heard: usize) -> &'static str {
+    if heard == 1 { "was" } else { "were" }
+}
+
+fn alone(rule: &AckRule, degraded: bool) -> String {
+    let suspended = if degraded { ", suspended" } else { "" };
+    format!("ACK {rule}{suspended}")
+}
+
+/// What must be heard to be sure that nothing acknowledged is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// This many of the others, of this region if one is named.
+    Others {
+        /// How many.
+        count: usize,
+        /// Of where.
+        region: Option<Region>,
+    },
+    /// The primary itself.
+    Primary,
+}
+
+/// See the module's table. `shard` is as it was under its present primary.
+pub fn needed(shard: &Shard, rule: &AckRule) -> Needed {
+    let home = shard.replica(&shard.primary).map(|r| &r.region);
+    let copies = |region: Option<&Region>| {
+        let counts = |r: &&Replica| region.is_none_or(|region| r.region == *region);
+        shard.members().filter(counts).count()
+    };
+    let majority_seen = |region: Option<&Region>| Needed::Others {
+        count: copies(region) - copies(region) / 2,
+        region: region.cloned(),
+    };
+    match rule {
+        _ if shard.degraded => Needed::Primary,
+        AckRule::Async => Needed::Primary,
+        AckRule::SemiSync { k, region } => {
+            let region = region.as_ref().or(home);
+            let own = usize::from(region == home);
+            let others = copies(region).saturating_sub(own);
+            match (others + 1).checked_sub(usize::from(*k)) {
+                Some(count @ 1..) => Needed::Others {
+                    count,
+                    region: region.cloned(),
+                },
+                // More than there are: nothing was ever acknowledged by this rule.
+                _ => Needed::Primary,
+            }
+        }
+        AckRule::Sync => Needed::Others {
+            count: 1,
+            region: None,
+        },
+        AckRule::Quorum => majority_seen(None),
+        AckRule::LocalQuorum => majority_seen(home),
+    }
+}
+
+/// What was heard, as far as it counts: members, on the disk that the catalog has for them,
+/// sealed for the epoch after `shard`'s. The most advanced first.
+pub fn counted<'a>(shard: &'a Shard, heard: &'a [Heard]) -> Vec<(&'a Heard, &'a Replica)> {
+    let mut counted: Vec<(&Heard, &Replica, (bool, usize))> = Vec::new();
+    let home = shard.replica(&shard.primary).map(|r| &r.region);
+    for (order, member) in shard.members().enumerate() {
+        let said = heard.iter().find(|h| h.node == member.node);
+        if let Some(said) = said
+            && said.sealed > shard.epoch
+            && member.disk == Some(said.disk)
+        {
+            let abroad = Some(&member.region) != home;
+            counted.push((said, member, (abroad, order)));
+        }
+    }
+    counted.sort_by(|a, b| b.0.last.cmp(&a.0.last).then(a.2.cmp(&b.2)));
+    counted.into_iter().map(|(h, r, _)| (h, r)).collect()
+}
+
+/// Whether what was heard is enough to be sure that nothing acknowledged is lost. Err: why not.
+pub fn is_safe(
+    id: ShardId,
+    shard: &Shard,
+    rule: &AckRule,
+    counted: &[(&Heard, &Replica)],
+) -> Result<(), Why> {
+    if shard.epoch == Epoch(0) {
+        return Ok(()); // Nobody ever took a write.
+    }
+    let of_office = |h: &Heard| h.node == shard.primary && h.disk == shard.disk;
+    if counted.iter().any(|(h, _)| of_office(h)) {
+        return Ok(());
+    }
+    match needed(shard, rule) {
+        Needed::Primary => Err(Why::OnlyPrimaryKnows {
+            shard: id,
+            primary: shard.primary.clone(),
+            rule: rule.clone(),
+            degraded: shard.degraded,
+        }),
+        Needed::Others { count, region } => {
+            let counts = |r: &Replica| region.as_ref().is_none_or(|region| r.region == *region);
+            let others = counted.iter().filter(|(_, r)| r.node != shard.primary);
+            let heard = others.filter(|(_, r)| counts(r)).count();
+            if heard >= count {
+                return Ok(());
+            }
+            Err(Why::TooFewHeard {
+                shard: id,
+                primary: shard.primary.clone(),
+                rule: rule.clone(),
+                heard,
+                needed: count,
+            })
+        }
+    }
+}
+
+/// Whether the rule promises something with a primary in `region`.
+pub fn may_lead_from(keyspace: &Keyspace, region: &Region) -> bool {
+    let mut moved = keyspace.strategy.clone();
+    moved.primary_region = region.clone();
+    policy::check_rule(&moved).is_ok()
+}
+
+/// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything.
+pub fn decide(id: ShardId, shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> Decision {
+    let counted = counted(shard, heard);
+    // The most advanced has all that any of them has. If it may not lead where it stands, an
+    // equal may.
+    let best = counted.first().map(|(h, _)| h.last);
+    let named = counted
+        .iter()
+        .take_while(|(h, _)| Some(h.last) == best)
+        .find(|(_, r)| may_lead_from(keyspace, &r.region));
+    let Some((named, _)) = named else {
+        return Decision::Wait(Why::NobodyHeard { shard: id });
+    };
+    match is_safe(id, shard, &keyspace.strategy.ack, &counted) {
+        Err(why) if keyspace.strategy.failover == Failover::Safe => Decision::Wait(why),
+        _ => Decision::Name(named.node.clone()),
+    }
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}", self.node, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! Leases (docs/adr/0011-failover): while a node's lease runs nobody else is named primary of
+//! a shard of which it is. Both ends.
+//!
+//! ```text
+//!  a node that is primary of something            the control leader
+//!  ─ LeaseAsk { catalog version, length } ─▶ a round to a majority of the voters that begins now
+//!     │ counts from here                              │ knows of every failover, no plan against it
+//!     ▼                                               ▼
+//!  valid until sent + length  ◀─ LeaseGranted ─ remembers: until arrived + length · 1.05
+//! ```
+//!
+//! Always: whatever a holder believes, the leader that granted it, and every later leader,
+//! names nobody in its place before that is over. For the leader that granted: it looks at what
+//! it remembers. For a later one: the round proves that it was elected after the question was
+//! sent, and it waits [`LENGTH_MAX`] · 1.05 from its election.
+
+use crate::{
+    message::Message,
+    node::{Lane, Node},
+};
+use model::NodeId;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+use storage::store::Stores;
+
+/// How often a lease is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// The shortest lease, and the longest.
+const LENGTH_MIN: Duration = Duration::from_millis(500);
+/// See [`LENGTH_MIN`].
+pub(crate) const LENGTH_MAX: Duration = Duration::from_millis(1200);
+/// What a lease is longer than the way of a question and its grant.
+const LENGTH_MORE: Duration = Duration::from_millis(300);
+/// Without an answer for so long every voter is asked: one of them leads.
+const LOST_AFTER: Duration = Duration::from_millis(400);
+/// How long a node that may become primary asks for a lease beforehand.
+const BEFOREHAND: Duration = Duration::from_secs(10);
+/// Questions without an answer that are remembered.
+const ASKED_MAX: usize = 32;
+/// Questions that wait for a majority at a leader.
+const WAITING_MAX: usize = 4096;
+
+/// With what the clocks of two machines may differ in rate.
+pub(crate) fn with_drift(length: Duration) -> Duration {
+    length + length / 20
+}
+
+/// A question that was sent.
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    at: Duration,
+    length: Duration,
+}
+
+/// What a node holds. Times are of its own monotonic clock.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    until: Duration,
+    asked: VecDeque<Asked>,
+    number: u64,
+    next_ask: Duration,
+    granted_at: Duration,
+    /// The way of a question and its grant: follows a slower one at once, a faster one slowly.
+    round_trip: Duration,
+    /// Until when one is wanted though this node is primary of nothing.
+    wanted_until: Duration,
+}
+
+impl Lease {
+    /// None, at the start of a process that numbers its questions from `first`.
+    pub(crate) fn new(first: u64) -> Self {
+        Lease {
+            until: Duration::ZERO,
+            asked: VecDeque::new(),
+            number: first,
+            next_ask: Duration::ZERO,
+            granted_at: Duration::ZERO,
+            round_trip: Duration::ZERO,
+            wanted_until: Duration::ZERO,
+        }
+    }
+
+    /// One that never ends, where there is no control group.
+    #[cfg(test)]
+    pub(crate) fn unending() -> Self {
+        Lease {
+            until: Duration::MAX,
+            ..Lease::new(0)
+        }
+    }
+
+    /// Whether nobody else may have been named in this node's place.
+    pub(crate) fn holds(&self, now: Duration) -> bool {
+        now < self.until
+    }
+
+    /// When it ends, or ended.
+    pub(crate) fn until(&self) -> Duration {
+        self.until
+    }
+
+    /// This node may soon be primary.
+    pub(crate) fn want(&mut self, now: Duration) {
+        self.wanted_until = now + BEFOREHAND;
+        if !self.holds(now) {
+            self.next_ask = now;
+        }
+    }
+
+    fn length(&self) -> Duration {
+        (self.round_trip + LENGTH_MORE).clamp(LENGTH_MIN, LENGTH_MAX)
+    }
+
+    /// The number and length of a question that is sent now.
+    fn ask(&mut self, now: Duration) -> (u64, Duration) {
+        self.next_ask = now + ASK_EVERY;
+        self.number = self.number.wrapping_add(1);
+        let (number, length) = (self.number, self.length());
+        if self.asked.len() == ASKED_MAX {
+            self.asked.pop_front();
+        }
+        self.asked.push_back(Asked {
+            number,
+            at: now,
+            length,
+        });
+        (number, length)
+    }
+
+    /// A question was granted. True if there was no lease and is one now.
+    fn granted(&mut self, number: u64, now: Duration) -> bool {
+        let Some(at) = self.asked.iter().position(|a| a.number == number) else {
+            return false;
+        };
+        let before = self.holds(now);
+        if let Some(asked) = self.asked.drain(..=at).next_back() {
+            let took = now.saturating_sub(asked.at);
+            self.round_trip = took.max((self.round_trip * 7 + took) / 8);
+            self.granted_at = now;
+            self.until = self.until.max(asked.at + asked.length);
+        }
+        !before && self.holds(now)
+    }
+}
+
+/// A question that waits for a majority.
+#[derive(Debug)]
+struct Waiting {
+    node: NodeId,
+    number: u64,
+    arrived: Duration,
+    length: Duration,
+    catalog_version: u64,
+}
+
+/// What a leader has granted. Thrown away when it stops leading.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    until: BTreeMap<NodeId, Duration>,
+    /// By the number of the round.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+impl Granted {
+    /// Whether `node` may still believe that it holds a lease.
+    pub(crate) fn may_hold(&self, node: &NodeId, now: Duration) -> bool {
+        self.until.get(node).is_some_and(|until| now < *until)
+    }
+}
+
+impl<S: Stores> Node<S> {
+    /// Asks for a lease, if one is wanted.
+    pub(crate) fn lease_tick(&mut self) {
+        let now = self.now.monotonic;
+        let wanted = now < self.lease.wanted_until || self.is_any_primary();
+        if !wanted || now < self.lease.next_ask {
+            return;
+        }
+        let (number, length) = self.lease.ask(now);
+        let ask = Message::LeaseAsk {
+            number,
+            catalog_version: self.catalog.version,
+            length_ms: length.as_millis() as u32,
+        };
+        let lost = now.saturating_sub(self.lease.granted_at) > LOST_AFTER;
+        let leader = self.control.leader().filter(|_| !lost);
+        let voters: Vec<NodeId> = match leader {
+            Some(leader) => vec![leader],
+            None => self.control.voters().to_vec(),
+        };
+        for to in voters {
+            if to == self.config.id {
+                let me = self.config.id.clone();
+                self.lease_asked(&me, number, self.catalog.version, length);
+            } else {
+                self.send(&to, Lane::Ordinary, &ask);
+            }
+        }
+    }
+
+    pub(crate) fn is_any_primary(&self) -> bool {
+        let me = &self.config.id;
+        self.shards.keys().any(|id| {
+            self.catalog
+                .shards
+                .get(id)
+                .is_some_and(|s| s.primary == *me)
+        })
+    }
+
+    /// `number` was granted to this node.
+    pub(crate) fn lease_granted(&mut self, number: u64) {
+        if self.lease.granted(number, self.now.monotonic) {
+            // What waited for it goes on.
+            let ids: Vec<_> = self.shards.keys().copied().collect();
+            for id in ids {
+                self.release_waiting(id);
+            }
+            self.retry_stalled();
+            self.report_soon();
+        }
+    }
+
+    // ---- the leader's end -----------------------------------------------------------------
+
+    /// `node` wants a lease. Only a leader hears it, and answers after a round.
+    pub(crate) fn lease_asked(
+        &mut self,
+        node: &NodeId,
+        number: u64,
+        catalog_version: u64,
+        length: Duration,
+    ) {
+        let arrived = self.now.monotonic;
+        let Some(leading) = &mut self.leading else {
+            return;
+        };
+        if length > LENGTH_MAX || leading.granted.waiting.len() >= WAITING_MAX {
+            return;
+        }
+        if let Some(round) = self.control.begin_round() {
+            let waiting = Waiting {
+                node: node.clone(),
+                number,
+                arrived,
+                length,
+                catalog_version,
+            };
+            leading.granted.waiting.insert(round, waiting);
+        }
+    }
+
+    /// A round is over that proves that this node still led when it began. Returns whether it
+    /// was for a lease.
+    pub(crate) fn lease_round(&mut self, round: u64, applied: bool) -> bool {
+        let Some(leading) = &mut self.leading else {
+            return false;
+        };
+        let Some(asked) = leading.granted.waiting.remove(&round) else {
+            return false;
+        };
+        let knows = asked.catalog_version >= self.control.catalog().last_promotion;
+        if !applied || !knows || leading.is_planned_against(&asked.node) {
+            return true; // It asks again.
+        }
+        let until = asked.arrived + with_drift(asked.length);
+        let known = leading.granted.until.entry(asked.node.clone()).or_default();
+        *known = until.max(*known);
+        if asked.node == self.config.id {
+            self.lease_granted(asked.number);
+        } else {
+            let number = asked.number;
+            self.send(
+                &asked.node,
+                Lane::Ordinary,
+                &Message::LeaseGranted { number },
+            );
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_lease_counts_from_when_it_was_asked_for() {
+        let mut lease = Lease::new(7);
+        assert!(!lease.holds(ms(0)));
+        let (number, length) = lease.ask(ms(1000));
+        assert_eq!(length, LENGTH_MIN);
+        assert!(lease.granted(number, ms(1200)));
+        assert!(lease.holds(ms(1499)) && !lease.holds(ms(1500)));
+        assert!(!lease.granted(number, ms(1600)), "an answer counts once");
+        assert!(!lease.holds(ms(1600)));
+        // The next one allows for the way that was seen.
+        let (second, length) = lease.ask(ms(2000));
+        assert_eq!(length, ms(500));
+        let (third, _) = lease.ask(ms(2100));
+        assert!(lease.granted(third, ms(2500)));
+        assert!(
+            !lease.granted(second, ms(2510)),
+            "what came late was overtaken"
+        );
+        assert_eq!(lease.ask(ms(2600)).1, ms(700));
+        // A faraway leader can't make it longer than a new leader waits.
+        let (fourth, _) = lease.ask(ms(3000));
+        lease.granted(fourth, ms(9000));
+        assert_eq!(lease.ask(ms(9000)).1, LENGTH_MAX);
+    }
+}
