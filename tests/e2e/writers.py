@@ -99,7 +99,7 @@ class Writers:
         return min((w.got for w in self.accepted() if w.sent > after), default=None)
 
     def outcome(self, node):
-        """(accepted and missing, refused and there), as `node` reads them now."""
+        """(accepted and missing, refused and there), as `node`, which holds a copy, reads them."""
         client = self.cluster.redis(node, db=self.keyspace)
         writes, missing, wrong = self.writes(), [], []
         for at in range(0, len(writes), 500):
