@@ -55,8 +55,8 @@ def one_try(system, number, rate):
         "accepted": len(accepted),
         "never": never,
         "errors": dict(load.errors),
-        "parts": system.parts(),
     }
+    row["parts"] = system.parts()
     row["primary"] = system.primary()
     missing = system.missing(load.prefix, accepted)
     back = time.monotonic()

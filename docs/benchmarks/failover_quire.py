@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
 from load import missing
 from resp import Refused, ask, until
@@ -23,6 +24,7 @@ class Quire:
         self.clients = 2 * len(self.ids)
         self.by_hand = {}
         self.demo = None
+        self.killed = 0.0
 
     def start(self):
         self.dir.mkdir(parents=True)
@@ -66,6 +68,7 @@ class Quire:
         status = self.status()
         victim = self.shard(status)["primary"]
         pid = next(n["pid"] for n in status["nodes"] if n["id"] == victim)
+        self.killed = time.time()
         os.kill(pid, signal.SIGKILL)
         assert until(lambda: not running(pid), 5, 0.0005), f"{victim} does not die"
         return victim
@@ -96,7 +99,13 @@ class Quire:
         return missing(self.ports[self.primary()], KEYSPACE, prefix, numbers)
 
     def parts(self):
-        return {}
+        """After how many seconds which event was noted first, by the wall clock, if any are."""
+        try:
+            events = json.loads(ask(self.ports[self.primary()], "QUIRE", "EVENTS"))["events"]
+        except (OSError, Refused):
+            return {}
+        since = [e for e in events if e["at_ms"] >= 1000 * self.killed]
+        return {e["kind"]: e["at_ms"] / 1000 - self.killed for e in reversed(since)}
 
 
 def running(pid):

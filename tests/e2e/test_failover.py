@@ -7,7 +7,6 @@ a primary that is stopped) and QUIRE_FAILOVER_TAIL (entries that are taken back)
 
 import json
 import os
-import re
 import signal
 import time
 
@@ -24,7 +23,6 @@ FIRST_WRITE_MAX_S = 15
 BACK_MAX_S = 60
 
 US = ["us-1", "us-2", "us-3"]
-VOTERS = ["us-1", "us-2", "eu-1", "eu-2", "asia-1"]
 RULES = [
     ("async", "us=3,eu=2,asia=2"),
     ("semi-sync:1", "us=3,eu=1"),
@@ -116,10 +114,10 @@ def test_the_primary_is_killed(cluster, rule, place):
 
 
 def test_the_control_leader_dies_with_the_primary(cluster):
-    """Each voter in turn is killed with the primary: one of them leads."""
     cluster.create("k", "ACK", "quorum", "PLACE", "us=3,eu=2,asia=2")
-    for number, voter in enumerate(VOTERS * ROUNDS):
-        victims = {primary_of(cluster, "k", "asia-2"), voter}
+    for number in range(ROUNDS):
+        leader = cluster.status("asia-2")["control"]["leader"]
+        victims = {primary_of(cluster, "k", "asia-2"), leader}
         left = [n for n in NODES if n not in victims]
         with Writers(cluster, "k", left, f"round{number}") as writers:
             time.sleep(1)
@@ -129,6 +127,7 @@ def test_the_control_leader_dies_with_the_primary(cluster):
             took = writers.first_accepted(killed) - killed
             time.sleep(1)
         assert primary_of(cluster, "k", "asia-2") not in victims
+        assert cluster.status("asia-2")["control"]["leader"] not in victims
         for node in victims:
             cluster.server(node)
         kept(cluster, "k", "quorum", writers, left[0])
@@ -264,7 +263,7 @@ def test_a_long_tail_is_taken_back_without_a_copy(cluster):
     seen = info(again)
     assert TAIL <= seen["rewound_entries"] <= TAIL + 10, seen
     said = log.read_text(errors="replace")[told:]
-    assert not re.search("is filled", said), said[-2000:]
+    assert "is filled" not in said, said[-2000:]
     assert again.get("after") == "1" and again.get("tail:0") is None
     saved = rewound_keys(cluster, cluster.shards(keyspace, replica)[0]["id"])
     assert {f"tail:{n}" for n in range(TAIL)} <= saved
