@@ -133,6 +133,9 @@ pub struct CreateKeyspace {
     pub strategy: Strategy,
     /// Into how many shards it is split, 1 to [`crate::policy::SHARDS_MAX`].
     pub shards: u16,
+    /// Nodes that the proposer doesn't hear: they get replicas only where there are no others,
+    /// and are not made primary.
+    pub avoid: Vec<NodeId>,
 }
 
 /// A committed entry that can't be read. The node must stop: others may read it, and their

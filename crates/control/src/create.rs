@@ -176,6 +176,7 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
         name,
         strategy,
         shards,
+        avoid: Vec::new(),
     })
 }
 

@@ -393,12 +393,13 @@ fn create_keyspace(catalog: &mut Catalog, wanted: CreateKeyspace) -> Result<Outc
     if catalog.shards.len() + usize::from(wanted.shards) > SHARDS_ALL_MAX {
         return full("shards", SHARDS_ALL_MAX);
     }
-    let inventory = Inventory::of(catalog);
+    let inventory = Inventory::of(catalog).avoiding(&wanted.avoid);
     policy::check(&wanted, &inventory)?;
     let CreateKeyspace {
         name,
         strategy,
         shards,
+        avoid: _,
     } = wanted;
     let plan = planner::plan(&inventory, &strategy, shards, ShardId(catalog.next_shard));
     let plan = check::plan(plan, &strategy, &inventory)?.into_plan();

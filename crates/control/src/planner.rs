@@ -22,6 +22,7 @@ pub struct Load {
 pub struct Inventory {
     nodes: BTreeMap<NodeId, (Region, Load)>,
     disks: BTreeMap<NodeId, DiskId>,
+    avoided: BTreeSet<NodeId>,
 }
 
 impl Inventory {
@@ -44,7 +45,19 @@ impl Inventory {
         Inventory {
             nodes,
             disks: disks.collect(),
+            avoided: BTreeSet::new(),
         }
+    }
+
+    /// The same, with nodes that are taken only where there are no others.
+    pub fn avoiding(mut self, nodes: &[NodeId]) -> Self {
+        self.avoided.extend(nodes.iter().cloned());
+        self
+    }
+
+    /// Whether a node of `region` is there that need not be avoided.
+    pub fn is_any_up(&self, region: &Region) -> bool {
+        (self.nodes.iter()).any(|(id, (r, _))| r == region && !self.avoided.contains(id))
     }
 
     /// Where nodes stand, each region once.
@@ -72,14 +85,15 @@ impl Inventory {
 
     /// The `n` nodes of `region` that carry the least.
     pub(crate) fn least_loaded(&self, region: &Region, n: usize) -> Vec<NodeId> {
-        let mut here: Vec<(Load, &NodeId)> = self
+        let mut here: Vec<(bool, Load, &NodeId)> = self
             .nodes
             .iter()
             .filter(|(_, (r, _))| r == region)
-            .map(|(id, (_, load))| (*load, id))
+            .map(|(id, (_, load))| (self.avoided.contains(id), *load, id))
             .collect();
         here.sort();
-        here.into_iter().take(n).map(|(_, id)| id.clone()).collect()
+        let here = here.into_iter().take(n);
+        here.map(|(_, _, id)| id.clone()).collect()
     }
 
     fn add(&mut self, node: &NodeId, is_primary: bool) {
@@ -149,7 +163,10 @@ fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
     for (region, copies) in at_home.into_iter().chain(away) {
         let mut nodes = inventory.least_loaded(region, usize::from(*copies));
         if region == home {
-            nodes.sort_by_key(|id| inventory.load(id).map(|l| (l.primaries, l.replicas)));
+            nodes.sort_by_key(|id| {
+                let load = inventory.load(id).map(|l| (l.primaries, l.replicas));
+                (inventory.avoided.contains(id), load)
+            });
         }
         for node in nodes {
             inventory.add(&node, replicas.is_empty());

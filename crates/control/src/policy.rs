@@ -33,6 +33,11 @@ pub fn check(wanted: &CreateKeyspace, inventory: &Inventory) -> Result<(), Strat
                 known: inventory.regions(),
             });
         }
+        if *region == wanted.strategy.primary_region && !inventory.is_any_up(region) {
+            return Err(StrategyRefusal::NoNodeUp {
+                region: region.clone(),
+            });
+        }
         if usize::from(*replicas) > nodes {
             return Err(StrategyRefusal::TooFewNodes {
                 region: region.clone(),

@@ -218,6 +218,12 @@ pub enum StrategyRefusal {
         /// Where nodes stand.
         known: Vec<Region>,
     },
+    /// Nobody could be primary.
+    #[error("no node of the primary's region {region} is up: start one, or name another PRIMARY")]
+    NoNodeUp {
+        /// The region.
+        region: Region,
+    },
     /// More replicas than nodes.
     #[error("region {region} has {}, {} asked", count(*.nodes, "node"), were(*.replicas))]
     TooFewNodes {

@@ -108,6 +108,7 @@ impl From<Proposal> for command::Proposal {
                 name,
                 strategy: strategy.into(),
                 shards,
+                avoid: Vec::new(),
             }),
             Command::DropKeyspace { name } => command::Command::DropKeyspace { name },
             Command::StartEpoch {

@@ -134,6 +134,29 @@ fn the_reference_deployment_is_placed() {
 }
 
 #[test]
+fn who_is_not_heard_gets_no_more_than_it_must() {
+    let c = &mut cluster();
+    let avoiding = |words: &str, avoid: &[&str]| match create(words) {
+        Command::CreateKeyspace(wanted) => Command::CreateKeyspace(CreateKeyspace {
+            avoid: avoid.iter().map(|n| NodeId::new(n).unwrap()).collect(),
+            ..wanted
+        }),
+        other => other,
+    };
+    apply(c, avoiding("a PLACE us=1", &["us-1"]));
+    apply(c, avoiding("b PLACE us=3", &["us-1", "us-2"]));
+    assert_eq!(
+        (show(c, 0).as_str(), show(c, 1).as_str()),
+        ("0-16383 us-2 [us-2]", "0-16383 us-3 [us-3 us-1 us-2]")
+    );
+    expect(
+        c,
+        avoiding("c PLACE us=1", &["us-1", "us-2", "us-3"]),
+        "refused: no node of the primary's region us is up: start one, or name another PRIMARY",
+    );
+}
+
+#[test]
 fn a_primary_takes_up_its_office_once_an_epoch_and_on_its_disk() {
     let c = &mut cluster();
     apply(c, create("k PLACE us=2 SHARDS 1"));
@@ -652,6 +675,7 @@ fn any_command() -> impl proptest::strategy::Strategy<Value = Command> {
                 name: KeyspaceName::new(name).unwrap(),
                 strategy,
                 shards,
+                avoid: Vec::new(),
             })
         }),
         1 => name().prop_map(drop_keyspace),

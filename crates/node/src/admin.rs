@@ -55,7 +55,8 @@ impl<S: Stores> Node<S> {
             .unwrap_or_default();
         match (what.as_slice(), args.len()) {
             (b"CREATE", 3..) => match create::parse(&args[2..]) {
-                Ok(wanted) => {
+                Ok(mut wanted) => {
+                    wanted.avoid = self.peers.suspects(self.now.monotonic);
                     let Some(target) = self.hold(conn) else {
                         return;
                     };
@@ -169,6 +170,11 @@ impl<S: Stores> Node<S> {
                 let status = self.status().to_string();
                 self.answer(conn, |out| out.bulk(&status));
             }
+            (b"EVENTS", 2) => {
+                let events: Vec<_> = self.catalog.events.iter().map(event).collect();
+                let text = json!({ "events": events }).to_string();
+                self.answer(conn, |out| out.bulk(&text));
+            }
             (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
             (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
             (b"VERIFY", 3) => {
@@ -185,7 +191,7 @@ impl<S: Stores> Node<S> {
             }
             _ => self.answer_error(
                 conn,
-                "ERR use QUIRE STATUS, QUIRE VERIFY keyspace, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
             ),
         }
     }
@@ -314,6 +320,16 @@ impl<S: Stores> Node<S> {
     }
 }
 
+fn event(event: &model::catalog::Event) -> serde_json::Value {
+    json!({
+        "version": event.version,
+        "at_ms": event.at_ms,
+        "shard": event.shard.map(|s| s.0),
+        "kind": event.kind,
+        "text": event.text,
+    })
+}
+
 fn name(text: &[u8]) -> Result<KeyspaceName, String> {
     KeyspaceName::new(&String::from_utf8_lossy(text)).map_err(|e| format!("ERR {e}"))
 }
@@ -323,7 +339,7 @@ fn show(out: &mut Encoder<'_>, catalog: &model::Catalog, id: model::KeyspaceId) 
         return out.null();
     };
     let strategy = &keyspace.strategy;
-    out.map(9);
+    out.map(11);
     out.bulk("id");
     out.integer(i64::from(id.0));
     for (field, value) in [
@@ -343,4 +359,8 @@ fn show(out: &mut Encoder<'_>, catalog: &model::Catalog, id: model::KeyspaceId) 
     out.bulk(strategy.primary_region.as_str());
     out.bulk("shards");
     out.integer(keyspace.shards.len() as i64);
+    out.bulk("failover");
+    out.bulk(strategy.failover.to_string());
+    out.bulk("replace_after_ms");
+    out.integer(strategy.replace_after.as_millis() as i64);
 }

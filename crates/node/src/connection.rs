@@ -513,7 +513,7 @@ impl<S: Stores> Node<S> {
             }
         }
         text.push_str(&format!(
-            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\nrewinding_shards:{}\r\nrewinds:{}\r\nrewound_entries:{}\r\nrewound_keys:{}\r\n",
+            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\ncopies:{}\r\nrewinding_shards:{}\r\nrewinds:{}\r\nrewound_entries:{}\r\nrewound_keys:{}\r\n",
             if primary {
                 self.peers
                     .regions()
@@ -522,6 +522,7 @@ impl<S: Stores> Node<S> {
             } else {
                 0
             },
+            self.copies.begun,
             self.rewinds.under_way(),
             self.rewinds.counts.rewinds,
             self.rewinds.counts.entries,

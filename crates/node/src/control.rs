@@ -33,7 +33,7 @@ const READS_MAX: usize = 10_000;
 /// How long a client waits for an outcome.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a SELECT of an unknown name waits for the newest catalog.
-const REFRESH_MAX: Duration = Duration::from_secs(2);
+const REFRESH_MAX: Duration = Duration::from_millis(1500);
 /// How many bytes of log the group's records may span before they are written anew.
 const COMPACT_BYTES: u64 = 32 << 20;
 
@@ -201,6 +201,13 @@ impl Control {
         let round = self.sequence;
         let begun = self.group.as_mut()?.read_index(round);
         begun.is_ok().then_some(round)
+    }
+
+    /// Lets another voter lead, if it is up to date.
+    pub(crate) fn hand_over(&mut self, to: &NodeId) {
+        if let Some(group) = &mut self.group {
+            group.transfer(to.number());
+        }
     }
 
     /// Plans of an earlier term are not waited for.

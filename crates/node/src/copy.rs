@@ -44,6 +44,8 @@ pub(crate) struct Copies<Snap> {
     taking: BTreeMap<ShardId, Taking>,
     giving: BTreeMap<(NodeId, ShardId, u64), Giving<Snap>>,
     next: u64,
+    /// Copies that were begun here since the start, for people.
+    pub(crate) begun: u64,
 }
 
 impl<Snap> Copies<Snap> {
@@ -53,6 +55,7 @@ impl<Snap> Copies<Snap> {
             taking: BTreeMap::new(),
             giving: BTreeMap::new(),
             next: first,
+            begun: 0,
         }
     }
 }
@@ -90,6 +93,7 @@ impl<S: Stores> Node<S> {
         shard.unapplied.clear();
         shard.tip.reset();
         self.forget_appended(id);
+        self.copies.begun += 1;
         self.copies.next = self.copies.next.wrapping_add(1);
         let copy = self.copies.next;
         self.copies.taking.insert(

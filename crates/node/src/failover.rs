@@ -28,7 +28,7 @@ use control::{
     command::Command,
     failover::{self, Decision, Heard, Promotion},
 };
-use model::{Epoch, NodeId, Position, ShardId, catalog};
+use model::{Epoch, NodeId, Position, Region, ShardId, catalog};
 use replication::strategy::Role;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,6 +46,8 @@ const NOTE_AFTER: Duration = Duration::from_millis(1500);
 const STARTUP_GRACE: Duration = Duration::from_secs(10);
 /// A primary that is heard but gets no lease for so long is as good as gone.
 const UNLEASED_MAX: Duration = Duration::from_secs(3);
+/// How often it is looked for a better place of the leadership.
+const PLACE_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked for replicas to be replaced.
 const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,7 @@ pub(crate) struct Leading {
     /// Since when a node says that it is primary and has no lease.
     unleased: BTreeMap<NodeId, Duration>,
     next_replacements: Duration,
+    next_placement: Duration,
 }
 
 /// A shard whose primary is gone.
@@ -87,6 +90,7 @@ impl Leading {
             cases: BTreeMap::new(),
             unleased: BTreeMap::new(),
             next_replacements: now,
+            next_placement: now + PLACE_EVERY,
         }
     }
 
@@ -166,10 +170,43 @@ impl<S: Stores> Node<S> {
             .cases
             .retain(|id, _| catalog.shards.contains_key(id));
         self.replace_members(&mut leading);
+        self.place_leadership(&mut leading);
         self.leading = Some(leading);
         for (id, epoch) in own_seals {
             let me = self.config.id.clone();
             self.seal_asked(&me, id, epoch);
+        }
+    }
+
+    /// Leadership goes to the voter that does best: in the region of most primaries, so that
+    /// leases are near, and where it can be no primary itself, so that one node's end is not
+    /// the end of both.
+    fn place_leadership(&mut self, leading: &mut Leading) {
+        let now = self.now.monotonic;
+        if now < leading.next_placement || !leading.cases.is_empty() {
+            return;
+        }
+        leading.next_placement = now + PLACE_EVERY;
+        let mut primaries: BTreeMap<&Region, usize> = BTreeMap::new();
+        let mut busy: BTreeSet<&NodeId> = BTreeSet::new();
+        for shard in self.catalog.shards.values() {
+            busy.insert(&shard.primary);
+            if let Some(replica) = shard.replica(&shard.primary) {
+                *primaries.entry(&replica.region).or_default() += 1;
+            }
+        }
+        let worth = |node: &NodeId| {
+            let region = self.catalog.nodes.get(node).map(|info| &info.region);
+            let near = region.and_then(|r| primaries.get(r)).copied();
+            (near.unwrap_or(0), !busy.contains(node))
+        };
+        let there = |node: &&NodeId| self.peers.is_up(node, now);
+        let voters = self.control.voters().iter();
+        let best = voters.filter(there).max_by_key(|node| worth(node));
+        if let Some(best) = best.filter(|best| worth(best) > worth(&self.config.id)) {
+            let best = best.clone();
+            tracing::info!(to = %best, "the control group gets another leader");
+            self.control.hand_over(&best);
         }
     }
 

@@ -43,6 +43,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn forward(&mut self, request: Request, to: &NodeId) {
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
+        self.note_read_away(&request, to);
         self.count_away(&request, 1);
         let message = Message::Forward(Forward {
             id,
@@ -55,6 +56,19 @@ impl<S: Stores> Node<S> {
         self.send(to, Lane::Ordinary, &message);
         let to = to.clone();
         self.forwards.away.insert(id, Away { request, to });
+    }
+
+    fn note_read_away(&mut self, request: &Request, to: &NodeId) {
+        let conn = self.client_of(&request.target);
+        let session = conn.and_then(|conn| self.sessions.get_mut(&conn));
+        if let Some(session) = session.filter(|_| !request.spec.is_write()) {
+            let there = (request.shard, to.clone());
+            if session.reads_away == 0 {
+                session.reads_to = Some(there);
+            } else if session.reads_to.as_ref() != Some(&there) {
+                session.reads_to = None;
+            }
+        }
     }
 
     /// Keeps count of what a session has away, and lets it go on. To be called before a reply

@@ -65,6 +65,8 @@ pub(crate) struct Lease {
     granted_at: Duration,
     /// The way of a question and its grant: follows a slower one at once, a faster one slowly.
     round_trip: Duration,
+    /// When the lease was to end under which something was answered that may not be said later.
+    answered_until: Option<Duration>,
     /// Until when one is wanted though this node is primary of nothing.
     wanted_until: Duration,
 }
@@ -79,6 +81,7 @@ impl Lease {
             next_ask: Duration::ZERO,
             granted_at: Duration::ZERO,
             round_trip: Duration::ZERO,
+            answered_until: None,
             wanted_until: Duration::ZERO,
         }
     }
@@ -95,6 +98,19 @@ impl Lease {
     /// Whether nobody else may have been named in this node's place.
     pub(crate) fn holds(&self, now: Duration) -> bool {
         now < self.until
+    }
+
+    /// Something is answered under it.
+    pub(crate) fn answer(&mut self) {
+        self.answered_until = Some(
+            self.answered_until
+                .map_or(self.until, |u| u.min(self.until)),
+        );
+    }
+
+    /// The end of the lease under which answers were given since this was asked last.
+    pub(crate) fn answered_until(&mut self) -> Option<Duration> {
+        self.answered_until.take()
     }
 
     /// When it ends, or ended.

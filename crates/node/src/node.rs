@@ -499,6 +499,14 @@ impl<S: Stores> Node<S> {
             .delay(&self.config.id, &self.config.region, to, region)
     }
 
+    /// Whether the lease is over under which something was answered since this was asked last:
+    /// then another primary may have answered otherwise meanwhile, and nothing is to be said.
+    pub fn outlived(&mut self, now: Now) -> bool {
+        self.lease
+            .answered_until()
+            .is_some_and(|until| now.monotonic >= until)
+    }
+
     /// What is to be made durable next, if no flush is under way.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
         self.now = now;

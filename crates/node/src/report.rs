@@ -157,6 +157,13 @@ impl Peers {
         (detector.is_suspected(now)).then(|| detector.silence(now))
     }
 
+    /// Who is silent.
+    pub(crate) fn suspects(&self, now: Duration) -> Vec<NodeId> {
+        let silent = |p: &Peer| p.detector.is_suspected(now);
+        let silent = self.known.iter().filter(|(_, p)| silent(p));
+        silent.map(|(id, _)| id.clone()).collect()
+    }
+
     /// Whether it was ever heard by this process.
     pub(crate) fn was_heard(&self, id: &NodeId) -> bool {
         self.known.get(id).is_some_and(|p| p.heard_at.is_some())
@@ -305,6 +312,23 @@ impl<S: Stores> Node<S> {
             .is_some_and(|r| r.role == ReportedRole::Primary)
     }
 
+    /// How old what the replica on `node` shows is, as it said last; None if it is not to be
+    /// read: silent, stopped, being filled, or too far behind.
+    pub(crate) fn readable_lag(&self, node: &NodeId, shard: ShardId) -> Option<Duration> {
+        if !self.peers.is_up(node, self.now.monotonic) {
+            return None;
+        }
+        let report = self.peers.report(node)?;
+        let report = report.replicas.iter().find(|r| r.shard == shard)?;
+        let lag = match report.role {
+            _ if report.stopped => None,
+            ReportedRole::Primary => Some(Duration::ZERO),
+            ReportedRole::Replica => report.lag_ms.map(Duration::from_millis),
+            ReportedRole::Starting | ReportedRole::Learner => None,
+        };
+        lag.filter(|lag| *lag < CAUGHT_UP_LAG)
+    }
+
     pub(crate) fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {
         let report = if *node == self.config.id {
             Some(self.own_report())
@@ -363,7 +387,15 @@ impl<S: Stores> Node<S> {
                 })
             })
             .collect();
-        json!({ "nodes": nodes, "keyspaces": keyspaces })
+        let voters: Vec<&str> = self.control.voters().iter().map(NodeId::as_str).collect();
+        json!({
+            "nodes": nodes,
+            "keyspaces": keyspaces,
+            "control": {
+                "leader": self.control.leader().as_ref().map(NodeId::as_str),
+                "voters": voters,
+            },
+        })
     }
 
     fn shard_status(&self, id: ShardId) -> Value {

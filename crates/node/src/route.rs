@@ -117,16 +117,59 @@ impl<S: Stores> Node<S> {
         if spec.fanout == Fanout::Node {
             return self.node_command(conn, spec, args);
         }
+        let keyspace = session.keyspace;
         if session.must_follow(spec) {
-            session.backlog.push_front((since, own(args)));
+            if !self.follow(conn, spec, args, keyspace, since)
+                && let Some(session) = self.sessions.get_mut(&conn)
+            {
+                session.backlog.push_front((since, own(args)));
+            }
             return;
         }
-        let keyspace = session.keyspace;
         match self.only_shard(keyspace, spec, args) {
             Ok(Some(shard)) => self.run(conn, spec, args, keyspace, shard, since),
             Ok(None) => self.split(conn, spec, args, keyspace),
             Err(line) => self.answer_error(conn, &line),
         }
+    }
+
+    /// Sends a read behind others that are away, if all of them went to one replica that holds
+    /// what it asks for too. Links keep the order, and a replica never goes back.
+    fn follow(
+        &mut self,
+        conn: u64,
+        spec: &'static Spec,
+        args: &[&[u8]],
+        keyspace: KeyspaceId,
+        since: Duration,
+    ) -> bool {
+        let Some(session) = self.sessions.get(&conn) else {
+            return false;
+        };
+        let Some((shard, node)) = session.reads_to.clone() else {
+            return false;
+        };
+        let there = self.only_shard(keyspace, spec, args) == Ok(Some(shard));
+        if spec.is_write() || !there || !self.peers.is_up(&node, self.now.monotonic) {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return false;
+        };
+        let slot = session.reserve();
+        let request = Request {
+            target: Target::Client { conn, slot },
+            spec,
+            args: own(args),
+            keyspace,
+            shard,
+            seen: session.seen.get(shard),
+            version: session.version,
+            since,
+            read_from: ReadFrom::Any,
+        };
+        self.forward(request, &node);
+        true
     }
 
     /// The shard that all of a command's keys are in; None if there are several and the
@@ -319,6 +362,9 @@ impl<S: Stores> Node<S> {
                 return self.refuse(version, &error.to_string());
             }
             if self.mutation.is_empty() {
+                if primary {
+                    self.lease.answer();
+                }
                 return Evaluated::Ready(applied);
             }
             // It met a key whose time is over: that is committed before it is answered.
@@ -355,6 +401,7 @@ impl<S: Stores> Node<S> {
         if self.mutation.is_empty() {
             // It was computed from the tip: it waits for the tip.
             return if state.tip.index <= applied.index {
+                self.lease.answer();
                 Evaluated::Ready(applied)
             } else {
                 Evaluated::Wait {
@@ -497,16 +544,12 @@ impl<S: Stores> Node<S> {
         }
         // A read can go to any other replica that is there.
         if !request.spec.is_write() && request.read_from == ReadFrom::Any {
-            let mut others: Vec<_> = facts
-                .replicas
-                .iter()
-                .filter(|r| {
-                    r.node != self.config.id && self.peers.is_up(&r.node, self.now.monotonic)
-                })
-                .collect();
-            others.sort_by_key(|r| r.region != self.config.region);
-            if let Some(other) = others.first() {
-                let node = other.node.clone();
+            let others = facts.replicas.iter().filter_map(|r| {
+                let lag = self.readable_lag(&r.node, request.shard)?;
+                Some((r.region != self.config.region, lag, &r.node))
+            });
+            if let Some((_, _, node)) = others.min() {
+                let node = node.clone();
                 return self.forward(request, &node);
             }
         }
@@ -593,6 +636,9 @@ impl<S: Stores> Node<S> {
         let applied = shard.applied().index;
         let ready = shard.waiting.partition_point(|w| w.index <= applied);
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
+        if leased && !released.is_empty() {
+            self.lease.answer();
+        }
         let readers = std::mem::take(&mut shard.readers);
         for waiting in released {
             match waiting.what {

@@ -4,7 +4,7 @@
 use crate::request::ReadFrom;
 use bytes::{Bytes, BytesMut};
 use commands::Spec;
-use model::{KeyspaceId, Position, ShardId};
+use model::{KeyspaceId, NodeId, Position, ShardId};
 use replication::session::SessionPositions;
 use resp::Version;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     /// Reads on their way to another node: what they will have seen is not known yet, so that
     /// a read here must wait for them.
     pub(crate) reads_away: u32,
+    /// Where all of these went, if to one replica: what is sent behind them there sees as much.
+    pub(crate) reads_to: Option<(ShardId, NodeId)>,
     /// Reads that wait here for what the session has seen: a later write must not overtake
     /// them.
     pub(crate) reads_waiting: u32,
@@ -79,6 +81,7 @@ impl Session {
             last_write: None,
             writes_away: 0,
             reads_away: 0,
+            reads_to: None,
             reads_waiting: 0,
             stalled: 0,
             held: false,

@@ -3,6 +3,7 @@
 use crate::{
     Outcome,
     client::{ClientError, NodeArg, expect_ok, object_of},
+    output::{say, sayln},
     table::{render, table},
 };
 use clap::Subcommand;
@@ -64,24 +65,24 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             let mut request = vec!["KEYSPACE", "CREATE", name];
             request.extend(options.iter().map(String::as_str));
             expect_ok(client.call(&request).await?)?;
-            println!("created {name}");
+            sayln!("created {name}");
         }
         Action::List { json } => {
             let keyspaces = list_of(&client.call(&["KEYSPACE", "LIST"]).await?)?;
             if *json {
-                println!("{}", serde_json::to_string(&keyspaces)?);
+                sayln!("{}", serde_json::to_string(&keyspaces)?);
             } else {
-                print!("{}", show_list(&keyspaces));
+                say!("{}", show_list(&keyspaces));
             }
         }
         Action::Show { name } => {
             let reply = client.call(&["KEYSPACE", "SHOW", name]).await?;
-            print!("{}", show_one(&object_of(&reply)?));
+            say!("{}", show_one(&object_of(&reply)?));
         }
         Action::Drop { name, .. } => {
             client.set_reply_timeout(CHANGE_TIMEOUT);
             expect_ok(client.call(&["KEYSPACE", "DROP", name]).await?)?;
-            println!("dropped {name}");
+            sayln!("dropped {name}");
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -94,7 +95,7 @@ fn confirm(name: &str) -> Result<(), String> {
             "dropping {name} deletes all its data; say --yes to do it without being asked"
         ));
     }
-    print!("This deletes all data of {name}. Write its name to go on: ");
+    say!("This deletes all data of {name}. Write its name to go on: ");
     let mut answer = String::new();
     let read = io::stdout()
         .flush()

@@ -7,6 +7,7 @@
 use crate::{
     Outcome,
     client::{Client, ClientError, NodeArg, refusal},
+    output::sayln,
     update::KeyTemplate,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,7 +83,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let loaded = load(&mut client, &args.key, BufReader::new(file), &bar).await;
     bar.finish_and_clear();
     let summary = loaded?;
-    println!(
+    sayln!(
         "{path}: {} lines, {} bad; {} requests applied, {} refused; {:.1} s",
         summary.lines,
         summary.bad,

@@ -21,8 +21,10 @@ mod bench;
 mod client;
 mod cluster_status;
 mod demo;
+mod events_command;
 mod keyspace_command;
 mod load_command;
+mod output;
 mod rewound_command;
 mod rewound_file;
 mod server_command;
@@ -58,6 +60,8 @@ enum Command {
     Demo(demo::Args),
     /// Show the nodes, and who holds which shard how freshly.
     Status(status_command::Args),
+    /// Show what was decided about shards, and why.
+    Events(events_command::Args),
     /// Create, list, show or drop keyspaces.
     Keyspace(keyspace_command::Args),
     /// Show or change the emulated links between regions.
@@ -94,6 +98,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Server(args) => server_command::run(&args),
         Command::Demo(args) => demo::run(args).await,
         Command::Status(args) => status_command::run(&args).await,
+        Command::Events(args) => events_command::run(&args).await,
         Command::Keyspace(args) => keyspace_command::run(&args).await,
         Command::Wan(args) => wan_command::run(&args).await,
         Command::Verify(args) => verify_command::run(&args).await,

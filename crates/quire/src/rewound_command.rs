@@ -9,6 +9,7 @@
 use crate::{
     Outcome,
     client::{Client, NodeArg, refusal, text_of},
+    output::{say, sayln},
     rewound_file::{Lost, Wanted},
     table::{render, table},
 };
@@ -77,16 +78,16 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         Action::List { json } => {
             let text = text_of(client.call(&["QUIRE", "REWOUND", "LIST"]).await?)?;
             if *json {
-                println!("{text}");
+                sayln!("{text}");
             } else {
                 let listed: Listed = serde_json::from_str(&text)
                     .map_err(|e| format!("the node answered a list that can't be read: {e}"))?;
-                print!("{}", show_list(&listed));
+                say!("{}", show_list(&listed));
             }
             Ok(ExitCode::SUCCESS)
         }
         Action::Show { file } => {
-            print!("{}", fetch(&mut client, file).await?);
+            say!("{}", fetch(&mut client, file).await?);
             Ok(ExitCode::SUCCESS)
         }
         Action::Reapply {
@@ -102,9 +103,9 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             client.call(&["SELECT", keyspace]).await?;
             let done = reapply(&mut client, &lost, *yes, *overwrite).await?;
             if *json {
-                println!("{}", done.json(file, keyspace, &lost));
+                sayln!("{}", done.json(file, keyspace, &lost));
             } else {
-                print!("{}", done.text(keyspace, &lost));
+                say!("{}", done.text(keyspace, &lost));
             }
             let left = done.yes && !overwrite && !done.conflicts.is_empty();
             Ok(if left {

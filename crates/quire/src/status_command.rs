@@ -4,6 +4,7 @@ use crate::{
     Outcome,
     client::{NodeArg, text_of},
     cluster_status::ClusterStatus,
+    output::{say, sayln},
     table::{render, table},
 };
 use std::{fmt::Display, process::ExitCode};
@@ -28,9 +29,9 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         )
     })?;
     if args.json {
-        println!("{json}");
+        sayln!("{json}");
     } else {
-        print!("{}", show(&status));
+        say!("{}", show(&status));
     }
     Ok(ExitCode::SUCCESS)
 }

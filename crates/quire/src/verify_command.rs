@@ -4,6 +4,7 @@
 use crate::{
     Outcome,
     client::{NodeArg, text_of},
+    output::{say, sayln},
     table::{render, table},
 };
 use serde::Deserialize;
@@ -68,9 +69,9 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         )
     })?;
     if args.json {
-        println!("{json}");
+        sayln!("{json}");
     } else {
-        print!("{}", show(&verdict));
+        say!("{}", show(&verdict));
     }
     Ok(if verdict.is_equal() {
         ExitCode::SUCCESS

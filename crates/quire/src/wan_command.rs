@@ -3,6 +3,7 @@
 use crate::{
     Outcome,
     client::{NodeArg, expect_ok, text_of},
+    output::{say, sayln},
     table::{render, table},
 };
 use clap::Subcommand;
@@ -61,16 +62,16 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let reply = args.node.connect().await?.call(&request).await?;
     let Action::Show { json } = args.action else {
         expect_ok(reply)?;
-        println!("OK");
+        sayln!("OK");
         return Ok(ExitCode::SUCCESS);
     };
     let text = text_of(reply)?;
     let links: Links = serde_json::from_str(&text)
         .map_err(|e| format!("{} answered links that can't be read: {e}", args.node.addr))?;
     if json {
-        println!("{text}");
+        sayln!("{text}");
     } else {
-        print!("{}", show(&links));
+        say!("{}", show(&links));
     }
     Ok(ExitCode::SUCCESS)
 }

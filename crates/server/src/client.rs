@@ -365,7 +365,7 @@ impl Client {
     }
 
     /// Ends the connection, whatever is still to be written.
-    fn abort(&self) {
+    pub(crate) fn abort(&self) {
         self.closing.set(true);
         self.shut(Shutdown::Both);
         self.resume();

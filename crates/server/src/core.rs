@@ -99,7 +99,12 @@ impl<H: Host> Core<H> {
             self.fail("the log-sync thread has ended".into());
             return;
         }
+        let mut severed = false;
         while let Some(effect) = host.poll_effect() {
+            if !severed && host.outlived(clock::now()) {
+                severed = true;
+                self.sever();
+            }
             match effect {
                 Effect::ClientOutput(conn) => {
                     if let Some(client) = self.client(conn) {
@@ -135,6 +140,17 @@ impl<H: Host> Core<H> {
             .is_some_and(|at| at < self.sleeps_until.get())
         {
             self.rearm.notify_one();
+        }
+    }
+
+    /// Closes every connection: what was about to be said on them is no longer true.
+    fn sever(&self) {
+        tracing::warn!("this process stood still for too long: all its connections are closed");
+        for client in self.clients.borrow().values() {
+            client.abort();
+        }
+        for link in self.links.borrow().values() {
+            link.sever();
         }
     }
 

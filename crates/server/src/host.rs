@@ -62,6 +62,12 @@ pub trait Host: 'static {
     fn flush_done(&mut self, done: Self::FlushDone, now: Now);
     /// Time has passed; called every 20 ms.
     fn tick(&mut self, now: Now);
+    /// Asked before the effects of a turn are carried out: whether the moment has passed until
+    /// which what it says was true (the process may have been stopped within the turn). Then
+    /// nothing of it is said: every connection is closed instead.
+    fn outlived(&mut self, _now: Now) -> bool {
+        false
+    }
     /// When `wake` is wanted at the latest, by the monotonic clock; it may be in the past.
     fn wake_at(&self) -> Option<Duration>;
     /// A moment that `wake_at` named has come: what could wait until now is done.

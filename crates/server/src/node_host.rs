@@ -79,6 +79,9 @@ impl Host for NodeHost {
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
     }
+    fn outlived(&mut self, now: Now) -> bool {
+        self.node.outlived(now)
+    }
     fn wake_at(&self) -> Option<Duration> {
         self.node.wake_at()
     }

@@ -28,6 +28,7 @@ pub(crate) use targets::Target;
 pub(crate) use workload::Workload;
 
 use crate::Outcome;
+use crate::output::{say, sayln};
 use connection::{Connection, Pace};
 use recorder::Recorder;
 use schedule::Schedule;
@@ -147,9 +148,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
     })
     .await?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        sayln!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", report.show());
+        say!("{}", report.show());
     }
     Ok(if report.is_success() {
         ExitCode::SUCCESS

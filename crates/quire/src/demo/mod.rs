@@ -94,6 +94,15 @@ pub(crate) async fn run(args: Args) -> Outcome {
             temporary.path().to_path_buf()
         }
     };
+    let others = nodes::others_in(&plan, &dir)?;
+    if !others.is_empty() {
+        return Err(format!(
+            "{} holds the data of other nodes too ({}): give the same --nodes as before, or another --dir",
+            dir.display(),
+            others.join(", ")
+        )
+        .into());
+    }
     nodes::write_configs(&plan, &dir, &wan, args.fsync)?;
     let nodes = Nodes::start(&plan, &dir)?;
     println!(

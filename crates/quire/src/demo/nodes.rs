@@ -54,6 +54,21 @@ pub(super) fn ports_in_use(plan: &Plan) -> Vec<String> {
     taken
 }
 
+/// Nodes that have data under `dir` and are not of the plan: a cluster that was another.
+pub(super) fn others_in(plan: &Plan, dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let planned = plan.nodes.iter().any(|n| n.id == name);
+        if !planned && entry.path().join("node.toml").exists() {
+            others.push(name);
+        }
+    }
+    others.sort();
+    Ok(others)
+}
+
 /// Writes each node's `node.toml` under `dir`, creating what is missing.
 pub(super) fn write_configs(
     plan: &Plan,

@@ -95,6 +95,12 @@ impl Link {
         self.give_up();
     }
 
+    /// Nothing more goes out over it; it is made anew.
+    pub(crate) fn sever(&self) {
+        self.up.set(false);
+        self.give_up();
+    }
+
     /// What the emulation says now. A link that was cut has lost messages: healed, it is made
     /// anew, so that both sides know.
     pub(crate) fn observe(&self, state: LinkState) {

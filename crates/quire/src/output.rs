@@ -1,0 +1,37 @@
+//! Standard output. When whoever reads it has seen enough (`quire status | head`), the command
+//! ends as if it had written everything: there is nobody left to tell.
+
+use std::{
+    fmt,
+    io::{self, Write},
+    process,
+};
+
+/// Writes to standard output.
+pub(crate) fn write(text: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
+        Err(e) => {
+            eprintln!("quire: standard output: {e}");
+            process::exit(1);
+        }
+    }
+}
+
+/// Like `print!`.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::output::write(format_args!($($text)*))
+    };
+}
+
+/// Like `println!`.
+macro_rules! sayln {
+    ($($text:tt)*) => {
+        $crate::output::write(format_args!("{}\n", format_args!($($text)*)))
+    };
+}
+
+pub(crate) use {say, sayln};
