@@ -233,17 +233,28 @@ pub fn may_lead_from(keyspace: &Keyspace, region: &Region) -> bool {
     policy::check_rule(&moved).is_ok()
 }
 
-/// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything.
-pub fn decide(id: ShardId, shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> Decision {
+/// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything. Among
+/// equals of one region the control group's `leader` comes last, so that the two don't go
+/// down together.
+pub fn decide(
+    id: ShardId,
+    shard: &Shard,
+    keyspace: &Keyspace,
+    heard: &[Heard],
+    leader: &NodeId,
+) -> Decision {
     let counted = counted(shard, heard);
     // The most advanced has all that any of them has. If it may not lead where it stands, an
     // equal may.
     let best = counted.first().map(|(h, _)| h.last);
-    let named = counted
-        .iter()
-        .take_while(|(h, _)| Some(h.last) == best)
-        .find(|(_, r)| may_lead_from(keyspace, &r.region));
-    let Some((named, _)) = named else {
+    let equals = counted.iter().take_while(|(h, _)| Some(h.last) == best);
+    let mut equals = equals.filter(|(_, r)| may_lead_from(keyspace, &r.region));
+    let named = equals.next().map(|(first, place)| {
+        let other =
+            (equals.filter(|_| first.node == *leader)).find(|(_, r)| r.region == place.region);
+        other.map_or(first, |(other, _)| other)
+    });
+    let Some(named) = named else {
         return Decision::Wait(Why::NobodyHeard { shard: id });
     };
     match is_safe(id, shard, &keyspace.strategy.ack, &counted) {

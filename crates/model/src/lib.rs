@@ -21,6 +21,7 @@ pub mod codec;
 pub mod entry;
 pub mod id;
 pub mod mutation;
+pub mod planted;
 pub mod position;
 pub mod slot;
 pub mod stamp;

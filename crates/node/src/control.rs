@@ -16,7 +16,11 @@ use control::{
     command::{Command, Proposal, RequestId},
     machine, snapshot,
 };
-use model::{Catalog, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo};
+use model::{
+    Catalog, Epoch, KeyspaceName, NodeId, ShardId,
+    catalog::NodeInfo,
+    planted::{self, Bug},
+};
 use replication::consensus::{GroupConfig, LogRecord, NotTaken, RaftGroup, Recovered, Work};
 use std::{collections::BTreeMap, time::Duration};
 use storage::{log::Lsn, store::Stores};
@@ -182,6 +186,15 @@ impl Control {
             self.leader_term = term;
             self.leader_hint = Some(node.clone());
         }
+    }
+
+    /// For how long, at least, no majority had heard a leader when this node was elected.
+    pub(crate) fn quiet_before_election(&self) -> Duration {
+        let ticks = self
+            .group
+            .as_ref()
+            .map_or(0, RaftGroup::quiet_before_election);
+        TICK * ticks
     }
 
     /// The term in which this node leads, if it does.
@@ -543,7 +556,7 @@ impl<S: Stores> Node<S> {
             let mine = facts.primary == self.config.id;
             // Processes are numbered on each disk: another disk has a first one too.
             let in_office = facts.epoch > Epoch(0)
-                && facts.process == self.config.process
+                && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
                 && facts.disk == self.config.disk
                 && !self.is_sealed_above(*id, facts.epoch);
             let ready = self

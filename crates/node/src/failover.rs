@@ -28,7 +28,10 @@ use control::{
     command::Command,
     failover::{self, Decision, Heard, Promotion},
 };
-use model::{Epoch, NodeId, Position, Region, ShardId, catalog};
+use model::{
+    Epoch, NodeId, Position, Region, ShardId, catalog,
+    planted::{self, Bug},
+};
 use replication::strategy::Role;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +50,7 @@ const STARTUP_GRACE: Duration = Duration::from_secs(10);
 /// A primary that is heard but gets no lease for so long is as good as gone.
 const UNLEASED_MAX: Duration = Duration::from_secs(3);
 /// How often it is looked for a better place of the leadership.
-const PLACE_EVERY: Duration = Duration::from_secs(5);
+const PLACE_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for replicas to be replaced.
 const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ const REPLACE_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Leading {
     term: u64,
     since: Duration,
+    /// When the last lease is over that an earlier leader may have granted.
+    alone_from: Duration,
     pub(crate) granted: Granted,
     cases: BTreeMap<ShardId, Case>,
     /// Since when a node says that it is primary and has no lease.
@@ -82,10 +87,13 @@ struct Case {
 }
 
 impl Leading {
-    pub(crate) fn new(term: u64, now: Duration) -> Self {
+    /// `quiet`: for how long no majority had heard another leader before.
+    pub(crate) fn new(term: u64, now: Duration, quiet: Duration) -> Self {
+        let longest = lease::with_drift(lease::LENGTH_MAX);
         Leading {
             term,
             since: now,
+            alone_from: now + longest.saturating_sub(quiet - quiet / 20),
             granted: Granted::default(),
             cases: BTreeMap::new(),
             unleased: BTreeMap::new(),
@@ -109,7 +117,7 @@ impl Leading {
 
     /// Whether a lease that an earlier leader granted may still run.
     fn may_be_leased_from_before(&self, now: Duration) -> bool {
-        now.saturating_sub(self.since) < lease::with_drift(lease::LENGTH_MAX)
+        now < self.alone_from && !planted::is(Bug::ForgetOldLeases)
     }
 }
 
@@ -120,7 +128,8 @@ impl<S: Stores> Node<S> {
     pub(crate) fn follow_leadership(&mut self) {
         let term = self.control.leads();
         if self.leading.as_ref().map(Leading::term) != term {
-            self.leading = term.map(|term| Leading::new(term, self.now.monotonic));
+            let quiet = self.control.quiet_before_election();
+            self.leading = term.map(|term| Leading::new(term, self.now.monotonic, quiet));
             self.control.forget_plans();
             self.report_soon();
         }
@@ -288,7 +297,7 @@ impl<S: Stores> Node<S> {
             }
         }
         let heard: Vec<Heard> = case.heard.values().cloned().collect();
-        let decision = failover::decide(id, facts, &keyspace, &heard);
+        let decision = failover::decide(id, facts, &keyspace, &heard, &self.config.id);
         let node = match decision {
             Decision::Name(node) => node,
             Decision::Wait(why) => {
@@ -312,7 +321,7 @@ impl<S: Stores> Node<S> {
         case.ready = true;
         let leased =
             leading.may_be_leased_from_before(now) || leading.granted.may_hold(&facts.primary, now);
-        if leased || case.proposed.is_some() {
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.proposed.is_some() {
             return own;
         }
         let after = now.saturating_sub(case.since).as_millis();
@@ -457,6 +466,9 @@ impl<S: Stores> Node<S> {
             return;
         }
         self.lease.want(now.monotonic);
+        if planted::is(Bug::PromoteWithoutSealing) {
+            return self.answer_sealed(from, id, epoch);
+        }
         strategy.seal(epoch, now);
         self.dirty.insert(id);
         self.settle();
@@ -525,7 +537,7 @@ impl<S: Stores> Node<S> {
     fn durable_end(&self, id: ShardId, epoch: Epoch) -> Option<Position> {
         let shard = self.shards.get(&id)?;
         let state = shard.state(self.now)?;
-        (state.role != Role::Learner && state.epoch == epoch && state.tip.epoch < epoch)
-            .then_some(state.tip)
+        let sealed = state.epoch == epoch || planted::is(Bug::PromoteWithoutSealing);
+        (state.role != Role::Learner && sealed && state.tip.epoch < epoch).then_some(state.tip)
     }
 }

@@ -7,10 +7,13 @@
 use crate::{
     message::{Answer, Forward, Message},
     node::{Lane, Node},
-    request::{ReadFrom, Request, Target},
+    request::{ReadFrom, Request, Target, borrow},
 };
 use bytes::Bytes;
-use model::{NodeId, Position};
+use model::{
+    NodeId, Position,
+    planted::{self, Bug},
+};
 use resp::Version;
 use std::collections::BTreeMap;
 use storage::store::Stores;
@@ -48,7 +51,11 @@ impl<S: Stores> Node<S> {
         let message = Message::Forward(Forward {
             id,
             shard: request.shard,
-            seen: request.seen,
+            seen: if planted::is(Bug::ForgetSessionAcrossForward) {
+                Position::ZERO
+            } else {
+                request.seen
+            },
             at_tip: request.read_from == ReadFrom::PrimaryTip,
             resp3: request.version == Version::Resp3,
             args: request.args.clone(),
@@ -92,11 +99,7 @@ impl<S: Stores> Node<S> {
 
     /// The client that waits for a reply, also behind a split command.
     pub(crate) fn client_of(&self, target: &Target) -> Option<u64> {
-        match target {
-            Target::Client { conn, .. } => Some(*conn),
-            Target::Part { split, .. } => self.splits.conn(*split),
-            Target::Remote { .. } => None,
-        }
+        self.splits.client_of(target)
     }
 
     // ---- the end that evaluates -----------------------------------------------------------
@@ -107,7 +110,7 @@ impl<S: Stores> Node<S> {
             id: forward.id,
         };
         let keyspace = self.catalog.shards.get(&forward.shard).map(|s| s.keyspace);
-        let spec = forward.args.first().and_then(|name| commands::lookup(name));
+        let spec = commands::find(&borrow(&forward.args)).ok();
         let (Some(keyspace), Some(spec)) = (keyspace, spec) else {
             return self.answer_not_here(&target);
         };
@@ -186,6 +189,11 @@ impl<S: Stores> Node<S> {
                 {
                     session.last_write = Some((shard, position));
                 }
+                let position = if planted::is(Bug::ForgetSessionAcrossForward) {
+                    Position::ZERO
+                } else {
+                    position
+                };
                 if position.index > 0
                     && let Some(conn) = self.client_of(&request.target)
                     && let Some(session) = self.sessions.get_mut(&conn)
@@ -225,7 +233,7 @@ impl<S: Stores> Node<S> {
             let Some(Away { request, to }) = self.forwards.away.remove(&id) else {
                 continue;
             };
-            if request.spec.is_write() {
+            if request.spec.is_write() && !planted::is(Bug::RetryForwardedWrite) {
                 self.reply_unknown(&request.target, &format!("{to} did not answer: {why}"));
             } else if self.is_followed(&request) {
                 self.refuse_stalled(&request);
@@ -236,12 +244,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Whether its client has anything else away: what was sent behind it may take effect
-    /// before it is tried again.
+    /// Whether its client has anything else away, or stalled: what was sent behind it may take
+    /// effect before it is tried again.
     fn is_followed(&self, request: &Request) -> bool {
         self.client_of(&request.target)
             .and_then(|conn| self.sessions.get(&conn))
-            .is_some_and(|session| session.writes_away + session.reads_away > 1)
+            .is_some_and(|s| s.writes_away + s.reads_away > 1 || s.stalled > 0)
     }
 
     pub(crate) fn forwards_tick(&mut self) {

@@ -206,6 +206,8 @@ pub struct Node<S: Stores> {
     pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewound: Rewound,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
+    /// Connections that DEBUG SLEEP holds up, and until when.
+    pub(crate) sleepers: Vec<(Duration, u64)>,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     /// Requests that can't go anywhere for the moment.
@@ -228,6 +230,8 @@ pub struct Node<S: Stores> {
     pub(crate) stopped: bool,
     /// Counts for INFO.
     pub(crate) commands_processed: u64,
+    /// Numbers drawn so far.
+    pub(crate) draws: u64,
     pub(crate) connections_received: u64,
 }
 
@@ -280,6 +284,7 @@ impl<S: Stores> Node<S> {
             rewinds: Rewinds::new(config.first_number()),
             rewound: Rewound::new(disks.rewound),
             waiters: Vec::new(),
+            sleepers: Vec::new(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
             stalled: VecDeque::new(),
@@ -295,6 +300,7 @@ impl<S: Stores> Node<S> {
             next_release: Duration::ZERO,
             stopped: false,
             commands_processed: 0,
+            draws: 0,
             connections_received: 0,
             shards,
             config,
@@ -590,6 +596,7 @@ impl<S: Stores> Node<S> {
         self.admin_tick();
         self.waiters_tick();
         self.failover_tick();
+        self.sleepers_tick();
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();

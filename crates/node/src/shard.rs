@@ -26,7 +26,10 @@ use crate::{
     tip::Tip,
 };
 use bytes::Bytes;
-use model::{Entry, EntryKind, Epoch, KeyspaceId, NodeId, Position, ShardId};
+use model::{
+    Entry, EntryKind, Epoch, KeyspaceId, NodeId, Position, ShardId,
+    planted::{self, Bug},
+};
 use replication::strategy::{Recovered, Role, State, Strategy};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -286,6 +289,11 @@ impl<R: Rows> Shard<R> {
             self.recovered.last = entry.position;
             self.recovered.history.note(entry.position);
             self.recovered.stamp = self.recovered.stamp.max(entry.last_stamp());
+            let entry = if index == applied + 1 && planted::is(Bug::ReplayOneLate) {
+                Entry::new(entry.position, entry.stamp, EntryKind::Barrier, 0, &[])
+            } else {
+                entry
+            };
             self.unapplied.push_back(entry);
         }
         self.log_index.note(index, before);

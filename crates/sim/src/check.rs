@@ -3,6 +3,8 @@
 
 use crate::{
     client::{SHARED, Value, value_of},
+    register::{Judged, number},
+    session,
     world::{World, Wrong},
 };
 use resp::Frame;
@@ -43,10 +45,15 @@ impl World {
         }
     }
 
+    fn first_node(&self) -> String {
+        self.nodes().into_iter().next().unwrap_or_default()
+    }
+
     /// Waits until every node is known to be up.
     pub fn until_all_are_up(&mut self) -> Result<(), Wrong> {
         let count = self.nodes().len();
-        self.until("us-1", "all nodes up", |status| {
+        let node = self.first_node();
+        self.until(&node, "all nodes up", |status| {
             list(&status["nodes"]).len() == count && all_up(status)
         })
     }
@@ -72,15 +79,12 @@ impl World {
     pub fn until_answered(&mut self) -> Result<(), Wrong> {
         let deadline = self.now() + SETTLE_MAX;
         loop {
-            let waits = self
-                .clients()
-                .find(|c| c.waits_for() > 0)
-                .map(|c| c.name().to_owned());
-            let Some(name) = waits else {
+            let due = self.answers_due();
+            if due == 0 {
                 return Ok(());
-            };
+            }
             if self.now() > deadline {
-                return Err(Wrong(format!("{name} was not answered")));
+                return Err(Wrong(format!("{due} commands were not answered")));
             }
             self.run_for(LOOK_EVERY)?;
         }
@@ -90,10 +94,73 @@ impl World {
     pub fn create_keyspace(&mut self, name: &str, options: &str) -> Result<(), Wrong> {
         let command = format!("KEYSPACE CREATE {name} PLACE us=2,eu=1 {options}");
         let words: Vec<&str> = command.split_whitespace().collect();
-        match self.ask("us-2", None, &words)? {
+        self.order("us-2", &words)
+    }
+
+    /// Asks for what is answered with OK.
+    pub fn order(&mut self, node: &str, words: &[&str]) -> Result<(), Wrong> {
+        match self.ask(node, None, words)? {
             Frame::Simple(_) => Ok(()),
-            other => Err(Wrong(format!("{command}: {other:?}"))),
+            other => Err(Wrong(format!("{}: {other:?}", words.join(" ")))),
         }
+    }
+
+    /// Whether a node says at once that all is well: every node up, every replica caught up
+    /// and none being filled.
+    pub fn is_whole(&mut self, node: &str) -> Result<bool, Wrong> {
+        let status = self.status(node)?;
+        Ok(all_up(&status)
+            && replicas(&status).all(|r| r["caught_up"] == true && r["role"] != "learner"))
+    }
+
+    /// Every shard takes a write, and what was written is read.
+    pub fn every_shard_serves(&mut self, node: &str, keyspace: &str) -> Result<(), Wrong> {
+        for n in 0..24 {
+            let key = format!("last:{n}");
+            let set = self.ask(node, Some(keyspace), &["SET", &key, "there"])?;
+            let Frame::Simple(_) = set else {
+                return Err(Wrong(format!("{node} answers SET {key}: {set:?}")));
+            };
+        }
+        Ok(())
+    }
+
+    /// What clients of registers and sessions saw fits what the keyspace holds now and what
+    /// nodes report as lost. Returns what was judged, and how many acknowledged writes of
+    /// sessions were lost.
+    pub fn histories_hold(&mut self, node: &str, keyspace: &str) -> Result<(Judged, u64), Wrong> {
+        let lost = self.lost()?;
+        let mut finals = BTreeMap::new();
+        for (key, reply) in self.read_frames(node, keyspace, &self.registers.keys(), |_| "GET")? {
+            let value = number(&reply).ok_or_else(|| Wrong(format!("{key} is {reply:?}")))?;
+            finals.insert(key, value);
+        }
+        let judged = self.registers.check(&finals, &lost).map_err(Wrong)?;
+        let finals =
+            self.read_frames(node, keyspace, &self.sessions.keys(), session::Keys::read)?;
+        let gone = self.sessions.check(&finals.into_iter().collect(), &lost);
+        Ok((judged, gone.map_err(Wrong)?))
+    }
+
+    fn read_frames(
+        &mut self,
+        node: &str,
+        keyspace: &str,
+        keys: &[String],
+        read: impl Fn(&str) -> &'static str,
+    ) -> Result<Vec<(String, Frame)>, Wrong> {
+        let mut found = Vec::new();
+        for some in keys.chunks(500) {
+            let commands: Vec<Vec<&str>> = some.iter().map(|k| vec![read(k), k.as_str()]).collect();
+            let replies = self.ask_all(node, Some(keyspace), &commands)?;
+            for (key, reply) in some.iter().zip(replies) {
+                if let Some(line) = reply.as_error() {
+                    return Err(Wrong(format!("{node} answers {line:?} for {key}")));
+                }
+                found.push((key.clone(), reply));
+            }
+        }
+        Ok(found)
     }
 
     /// The node that is the primary of a keyspace's first shard.
@@ -110,7 +177,8 @@ impl World {
 
     /// Every replica holds the same, by the digests that the nodes compare themselves.
     pub fn verify(&mut self, keyspace: &str) -> Result<(), Wrong> {
-        let reply = self.ask("eu-1", None, &["QUIRE", "VERIFY", keyspace])?;
+        let node = self.nodes().pop().unwrap_or_default();
+        let reply = self.ask(&node, None, &["QUIRE", "VERIFY", keyspace])?;
         let verdict = json(&reply)?;
         if verdict["equal"] == true {
             Ok(())
@@ -164,27 +232,15 @@ impl World {
         keyspace: &str,
         keys: &[String],
     ) -> Result<Vec<Value>, Wrong> {
-        let read = |key: &String| {
+        let read = |key: &str| {
             if key.contains(":hash") {
                 "HGETALL"
             } else {
                 "GET"
             }
         };
-        let mut values = Vec::new();
-        for some in keys.chunks(500) {
-            let commands: Vec<Vec<&str>> = some.iter().map(|k| vec![read(k), k.as_str()]).collect();
-            for (key, reply) in some
-                .iter()
-                .zip(self.ask_all(node, Some(keyspace), &commands)?)
-            {
-                if let Some(line) = reply.as_error() {
-                    return Err(Wrong(format!("{node} answers {line:?} for {key}")));
-                }
-                values.push(value_of(&reply));
-            }
-        }
-        Ok(values)
+        let frames = self.read_frames(node, keyspace, keys, |key| read(key))?;
+        Ok(frames.iter().map(|(_, reply)| value_of(reply)).collect())
     }
 
     fn shared_sums(&mut self, node: &str, keyspace: &str) -> Result<Vec<i64>, Wrong> {

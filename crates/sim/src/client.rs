@@ -8,7 +8,7 @@
 //! |---|---|
 //! | anything but an error | done: kept from now on |
 //! | `UNKNOWN …`, or the connection ended | may have been done |
-//! | `NOPRIMARY`, `MASTERDOWN`, `TRYAGAIN`, `BUSY` | not done |
+//! | `NOPRIMARY`, `MASTERDOWN`, `TRYAGAIN`, `BUSY`, `MISCONF`, `SESSIONLOST` | not done |
 //! | any other error | wrong |
 //!
 //! A key with a write of unknown outcome is never written again, nor is any key of a
@@ -24,6 +24,15 @@ use std::{
 
 /// The keys that all clients increment.
 pub const SHARED: [&str; 3] = ["shared:0", "shared:1", "shared:2"];
+
+const REFUSALS: [&str; 6] = [
+    "NOPRIMARY",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+    "SESSIONLOST",
+];
 
 /// What a key holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,8 +152,13 @@ impl Client {
     }
 
     /// The next few commands, to be sent at once.
-    pub(crate) fn next_commands(&mut self, random: &mut Random, now: Duration) -> Vec<Vec<Bytes>> {
-        let count = random.between(1, 5);
+    pub(crate) fn next_commands(
+        &mut self,
+        random: &mut Random,
+        now: Duration,
+        most: u64,
+    ) -> Vec<Vec<Bytes>> {
+        let count = random.between(1, most + 1);
         (0..count).map(|_| self.next_command(random, now)).collect()
     }
 
@@ -194,7 +208,7 @@ impl Client {
             let line = String::from_utf8_lossy(line);
             match line.split(' ').next().unwrap_or_default() {
                 "UNKNOWN" => self.in_doubt(&sent),
-                "NOPRIMARY" | "MASTERDOWN" | "TRYAGAIN" | "BUSY" => self.counts.refused += 1,
+                _ if is_refusal(&line) => self.counts.refused += 1,
                 _ => {
                     return Err(format!(
                         "{}: {} {:?}: {line}",
@@ -302,6 +316,12 @@ impl Client {
             known.seen = 0;
         }
     }
+}
+
+/// Whether an error says that nothing was done.
+pub(crate) fn is_refusal(line: &str) -> bool {
+    let code = line.split(' ').next().unwrap_or_default();
+    REFUSALS.contains(&code)
 }
 
 fn is_write(ask: &Ask) -> bool {

@@ -28,9 +28,13 @@
 pub mod check;
 pub mod client;
 pub mod linearizability;
+pub mod lost;
 mod machine;
 mod network;
 pub mod random;
+pub mod register;
+pub mod scenario;
+pub mod session;
 pub mod trace;
 pub mod world;
 

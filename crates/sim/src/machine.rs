@@ -1,7 +1,10 @@
 //! One machine: what outlives the node that runs on it, and that node while it runs.
 
+mod clock;
+
 use crate::random::Random;
 use bytes::Bytes;
+use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
 use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
@@ -40,9 +43,13 @@ pub(crate) struct Machine {
     pub(crate) flush: Option<Flush>,
     /// When `wake` is scheduled.
     pub(crate) wakes_at: Option<Duration>,
-    /// By how much its clocks are off.
-    monotonic_ahead: Duration,
-    wall_skew_ms: i64,
+    pub(crate) clock: Clock,
+    /// Until when the process is stopped, as by SIGSTOP: what comes to it waits.
+    pub(crate) paused_until: Option<Duration>,
+    /// Until when every flush takes up to this long.
+    pub(crate) slow_disk: Option<(Duration, Duration)>,
+    /// The node has been made to stop by itself: its disk was made to fail.
+    pub(crate) may_stop: bool,
     log_retention_bytes: u64,
 }
 
@@ -67,8 +74,10 @@ impl Machine {
             node: None,
             flush: None,
             wakes_at: None,
-            monotonic_ahead: Duration::from_millis(random.below(1_000_000)),
-            wall_skew_ms: random.below(400) as i64 - 200,
+            clock: Clock::new(random),
+            paused_until: None,
+            slow_disk: None,
+            may_stop: false,
             log_retention_bytes,
         })
     }
@@ -79,16 +88,12 @@ impl Machine {
 
     /// What its clocks say at the world's `now`.
     pub(crate) fn now(&self, now: Duration) -> Now {
-        Now {
-            monotonic: now + self.monotonic_ahead,
-            wall_ms: (1_700_000_000_000 + now.as_millis() as u64)
-                .saturating_add_signed(self.wall_skew_ms),
-        }
+        self.clock.now(now)
     }
 
-    /// A moment of its monotonic clock, as the world counts.
-    pub(crate) fn world_time(&self, monotonic: Duration) -> Duration {
-        monotonic.saturating_sub(self.monotonic_ahead)
+    /// Whether the process stands still.
+    pub(crate) fn is_paused(&self, now: Duration) -> bool {
+        self.paused_until.is_some_and(|until| now < until)
     }
 
     /// Starts a node from what the disks hold. `others` are the nodes it begins with.
@@ -143,15 +148,12 @@ impl Machine {
 
     /// The node is gone; the disks are as a loss of power leaves them. With another start of
     /// the machine its monotonic clock begins anew.
-    pub(crate) fn lose_power(&mut self, random: &mut Random) {
-        self.node = None;
-        self.flush = None;
-        self.wakes_at = None;
-        self.life += 1;
+    pub(crate) fn lose_power(&mut self, now: Duration, random: &mut Random) {
+        self.kill();
         self.disk.crash(random.draw());
         self.rewound.crash(random.draw());
         self.stores.crash(random.draw());
-        self.monotonic_ahead = Duration::from_millis(random.below(1_000_000));
+        self.clock.restart(now, random);
     }
 
     /// The node is gone, the machine is not: all that was written is there.
@@ -159,6 +161,8 @@ impl Machine {
         self.node = None;
         self.flush = None;
         self.wakes_at = None;
+        self.paused_until = None;
+        self.may_stop = false;
         self.life += 1;
     }
 

@@ -1,30 +1,43 @@
 //! What happened, line by line, with a hash of all of it: two runs of one seed are compared by
 //! it, and a run that failed is read in it.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The lines of one run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
+    /// Empty unless lines are kept.
     lines: Vec<String>,
+    kept: bool,
+    count: u64,
     hash: u64,
-}
-
-impl Default for Trace {
-    fn default() -> Self {
-        // FNV-1a's start.
-        let hash = 0xcbf2_9ce4_8422_2325;
-        let lines = Vec::new();
-        Trace { lines, hash }
-    }
+    line: String,
 }
 
 impl Trace {
+    /// A trace that keeps its lines, or only their hash.
+    pub fn new(kept: bool) -> Self {
+        Trace {
+            kept,
+            ..Trace::default()
+        }
+    }
+
     /// Appends `<seconds> <who> <what>`.
     pub(crate) fn note(&mut self, at: Duration, who: &str, what: fmt::Arguments<'_>) {
-        let line = format!("{:>4}.{:06} {who} {what}", at.as_secs(), at.subsec_micros());
-        self.hash = hash(self.hash, line.as_bytes());
-        self.lines.push(line);
+        self.line.clear();
+        let (s, us) = (at.as_secs(), at.subsec_micros());
+        // Writing to a string can't fail.
+        let _ = write!(self.line, "{s:>4}.{us:06} {who} {what}");
+        self.hash = hash(self.hash, self.line.as_bytes());
+        self.count += 1;
+        if self.kept {
+            self.lines.push(self.line.clone());
+        }
     }
 
     /// A hash of all lines.
@@ -32,7 +45,12 @@ impl Trace {
         self.hash
     }
 
-    /// All lines.
+    /// How many lines there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// All lines, if they are kept.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
@@ -44,9 +62,7 @@ impl Trace {
     }
 }
 
-/// FNV-1a, going on from `state`.
+/// Goes on from `state`.
 pub(crate) fn hash(state: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(state, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    })
+    xxh3_64_with_seed(bytes, state)
 }

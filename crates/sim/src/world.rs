@@ -4,24 +4,31 @@
 //! one event after the other. Every input to a node is followed by its host's turn: a flush is
 //! taken if none is under way, then every effect is carried out.
 
+mod adversary;
 mod clients;
 mod faults;
+mod observe;
+mod outages;
 
+pub use clients::Mix;
 pub use faults::{Faults, Moment};
+pub use observe::PrimaryChanges;
 
 use crate::{
     client::Client,
+    lost::Lost,
     machine::{Flush, Machine},
     network::{LinkNumber, Network, latency},
     random::Random,
     trace::{Trace, hash},
 };
 use bytes::Bytes;
-use clients::{Attached, Connection};
+use clients::{Attached, Connection, Worker};
 use model::NodeId;
 use node::{ConnId, Effect, Lane};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     fmt,
     time::Duration,
 };
@@ -64,21 +71,92 @@ enum Event {
         to: usize,
         number: LinkNumber,
     },
+    /// What was delivered before comes once more, whatever became of its link.
+    Again {
+        from: usize,
+        to: usize,
+        message: Bytes,
+    },
+    /// A client's command, sent while the process stood still.
+    Says {
+        at: usize,
+        conn: ConnId,
+        words: Vec<Bytes>,
+    },
+    /// A process that stood still goes on.
+    Resumes(usize),
     ClientActs(usize),
 }
 
-/// A cluster of three nodes, and all that surrounds it.
+/// What is to happen, and when; of two at one time the one that was scheduled first.
+struct Scheduled {
+    at: Duration,
+    number: u64,
+    /// The life of the machine that it is for.
+    life: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// An event that is for whichever life of its machine.
+const ANY_LIFE: u64 = u64::MAX;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Each node's name and region.
+    pub nodes: Vec<(String, String)>,
+    /// Which of them vote in the control group.
+    pub voters: Vec<usize>,
+    /// The log that a node keeps for replicas that lag, in bytes.
+    pub log_retention_bytes: u64,
+    /// Whether the trace keeps its lines.
+    pub trace_kept: bool,
+}
+
+/// A cluster, and all that surrounds it.
 pub struct World {
     now: Duration,
     random: Random,
-    /// By time, then in the order in which they were scheduled; with the life of the machine
-    /// that they are for.
-    queue: BTreeMap<(Duration, u64), (u64, Event)>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
+    /// For each machine what came to it while it stood still, and for which life of it.
+    waiting: Vec<VecDeque<(u64, Event)>>,
+    voters: Vec<NodeId>,
+    adversary: adversary::Adversary,
+    observed: observe::Observed,
+    pub(crate) registers: crate::register::Registers,
+    pub(crate) sessions: crate::session::Keys,
+    /// What disks that are gone held of what failovers lost.
+    lost: Lost,
+    /// What clients did so far, as numbers that only grow.
+    moments: u64,
     machines: Vec<Machine>,
     network: Network,
     clients: Vec<Attached>,
     clients_act: bool,
+    /// How long a client waits between commands, at most.
+    pause_max: Duration,
+    pipelines: bool,
     connections: BTreeMap<ConnId, Connection>,
     next_conn: u64,
     faults: Faults,
@@ -87,36 +165,78 @@ pub struct World {
     wrong: VecDeque<String>,
 }
 
+impl Event {
+    /// The machine that it is for; a client acts at none.
+    fn machine(&self) -> usize {
+        match self {
+            Event::Tick(at)
+            | Event::Wake(at)
+            | Event::FlushRuns(at)
+            | Event::FlushEnds(at)
+            | Event::Resumes(at)
+            | Event::ClientActs(at)
+            | Event::Says { at, .. } => *at,
+            Event::Deliver { to, .. } | Event::Again { to, .. } => *to,
+            Event::Connect { from, .. }
+            | Event::Connected { from, .. }
+            | Event::Broken { from, .. } => *from,
+        }
+    }
+}
+
 impl World {
     /// Three machines, us-1, us-2 and eu-1, all control voters, none started.
     pub fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         // By half of the seeds a replica that was away finds the log gone, and copies.
-        let retention = if random.once_in(2) {
+        let log_retention_bytes = if random.once_in(2) {
             96 << 10
         } else {
             64 << 20
         };
-        let machines = [("us-1", "us"), ("us-2", "us"), ("eu-1", "eu")]
-            .iter()
-            .enumerate()
+        let nodes = [("us-1", "us"), ("us-2", "us"), ("eu-1", "eu")];
+        let setup = Setup {
+            nodes: nodes.map(|(n, r)| (n.into(), r.into())).to_vec(),
+            voters: vec![0, 1, 2],
+            log_retention_bytes,
+            trace_kept: true,
+        };
+        Self::with(&setup, random)
+    }
+
+    /// Machines, none started. Names that are no names, and voters that are no nodes, are left
+    /// out.
+    pub fn with(setup: &Setup, mut random: Random) -> Self {
+        let machines: Vec<Machine> = (setup.nodes.iter().enumerate())
             .filter_map(|(n, (id, region))| {
+                let retention = setup.log_retention_bytes;
                 Machine::new(id, region, n as u16, retention, &mut random)
             })
             .collect();
+        let voters = setup.voters.iter().filter_map(|n| machines.get(*n));
         World {
             now: Duration::ZERO,
             random,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             scheduled: 0,
+            waiting: machines.iter().map(|_| VecDeque::new()).collect(),
+            voters: voters.map(|m| m.id.clone()).collect(),
+            adversary: adversary::Adversary::default(),
+            observed: observe::Observed::default(),
+            registers: crate::register::Registers::default(),
+            sessions: crate::session::Keys::default(),
+            lost: Lost::default(),
+            moments: 0,
+            network: Network::new(machines.len()),
             machines,
-            network: Network::default(),
             clients: Vec::new(),
             clients_act: false,
+            pause_max: Duration::from_millis(30),
+            pipelines: true,
             connections: BTreeMap::new(),
             next_conn: 0,
             faults: Faults::default(),
-            trace: Trace::default(),
+            trace: Trace::new(setup.trace_kept),
             wrong: VecDeque::new(),
         }
     }
@@ -143,9 +263,27 @@ impl World {
         &self.trace
     }
 
-    /// The clients.
+    /// The clients that write keys of their own.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.clients.iter().map(|a| &a.client)
+        self.clients.iter().filter_map(|a| match &a.worker {
+            Worker::Owner(client) => Some(client),
+            _ => None,
+        })
+    }
+
+    /// What failovers lost, by the files that nodes saved.
+    pub fn lost(&self) -> Result<Lost, Wrong> {
+        let mut lost = self.lost.clone();
+        for machine in &self.machines {
+            let read = lost.read(&machine.rewound);
+            read.map_err(|e| self.wrong_of(machine, &format!("can't read what was lost: {e}")))?;
+        }
+        Ok(lost)
+    }
+
+    /// How often what happened in sessions.
+    pub fn session_counts(&self) -> crate::session::Counts {
+        self.sessions.counts()
     }
 
     /// All nodes, by name.
@@ -173,14 +311,15 @@ impl World {
 
     // ---- time -----------------------------------------------------------------------------
 
+    /// Lets time pass until a moment of the world's clock, unless it is over.
+    pub fn run_until(&mut self, moment: Duration) -> Result<(), Wrong> {
+        self.run_for(moment.saturating_sub(self.now))
+    }
+
     /// Lets time pass.
     pub fn run_for(&mut self, time: Duration) -> Result<(), Wrong> {
         let until = self.now + time;
-        while self
-            .queue
-            .first_key_value()
-            .is_some_and(|((at, _), _)| *at <= until)
-        {
+        while self.queue.peek().is_some_and(|next| next.0.at <= until) {
             self.step()?;
         }
         self.now = until;
@@ -194,39 +333,52 @@ impl World {
 
     /// Schedules what no machine's end makes void.
     fn schedule_for_all(&mut self, wait: Duration, event: Event) {
-        self.enqueue(wait, u64::MAX, event);
+        self.enqueue(wait, ANY_LIFE, event);
     }
 
     fn enqueue(&mut self, wait: Duration, life: u64, event: Event) {
         self.scheduled += 1;
-        self.queue
-            .insert((self.now + wait, self.scheduled), (life, event));
+        self.queue.push(Reverse(Scheduled {
+            at: self.now + wait,
+            number: self.scheduled,
+            life,
+            event,
+        }));
     }
 
     /// The next event.
     fn step(&mut self) -> Result<(), Wrong> {
-        let Some(((at, _), (life, event))) = self.queue.pop_first() else {
+        let Some(Reverse(next)) = self.queue.pop() else {
             return Err(Wrong("nothing will ever happen again".into()));
         };
-        self.now = self.now.max(at);
-        let machine = match &event {
-            Event::Tick(m) | Event::Wake(m) | Event::FlushRuns(m) | Event::FlushEnds(m) => *m,
-            Event::Deliver { to, .. } => *to,
-            Event::Connect { from, .. }
-            | Event::Connected { from, .. }
-            | Event::Broken { from, .. } => *from,
-            Event::ClientActs(client) => {
-                self.client_acts(*client);
-                return self.nothing_wrong();
+        self.now = self.now.max(next.at);
+        match next.event {
+            Event::ClientActs(client) => self.client_acts(client),
+            Event::Resumes(at) => {
+                if self.machines[at].life == next.life {
+                    self.resumes(at);
+                }
             }
-        };
-        if self.machines[machine].life == life {
-            self.happen(machine, event);
-            self.turn(machine);
+            event => {
+                let at = event.machine();
+                if self.machines[at].is_paused(self.now) {
+                    self.waiting[at].push_back((next.life, event));
+                } else {
+                    self.comes(at, next.life, event);
+                }
+            }
+        }
+        self.nothing_wrong()
+    }
+
+    /// An event reaches the machine that it is for.
+    fn comes(&mut self, at: usize, life: u64, event: Event) {
+        if life == ANY_LIFE || self.machines[at].life == life {
+            self.happen(at, event);
+            self.turn(at);
         } else if let Event::Deliver { .. } = event {
             self.faults.messages_lost += 1;
         }
-        self.nothing_wrong()
     }
 
     fn happen(&mut self, at: usize, event: Event) {
@@ -269,22 +421,34 @@ impl World {
                 message,
                 ..
             } => {
-                let (from, to) = self.ids(from, at);
-                if !self.network.arrives(&from, &to, number) {
+                if !self.network.arrives(from, at, number) {
                     self.faults.messages_lost += 1;
                     return;
                 }
                 if lane == Lane::Bulk {
                     self.faults.bulk_messages += 1;
                 }
-                self.note(at, format_args!("hears {} from {from}", Digest(&message)));
-                self.machines[at].receive(&from, message, self.now);
+                if self.is_meddled_with(from, at, &message) {
+                    return;
+                }
+                self.hears(from, at, message, "hears");
             }
+            Event::Again { from, message, .. } => {
+                self.faults.repeated += 1;
+                self.hears(from, at, message, "hears again");
+            }
+            Event::Says { conn, words, .. } => self.says(at, conn, &words),
             Event::Connect { from, to } => self.connect(from, to),
             Event::Connected { from, to, receiver } => self.connected(from, to, receiver),
             Event::Broken { from, to, number } => self.broken(from, to, number),
-            Event::ClientActs(_) => {}
+            Event::ClientActs(_) | Event::Resumes(_) => {}
         }
+    }
+
+    fn hears(&mut self, from: usize, at: usize, message: Bytes, how: &str) {
+        let from = self.machines[from].id.clone();
+        self.note(at, format_args!("{how} {} from {from}", Digest(&message)));
+        self.machines[at].receive(&from, message, self.now);
     }
 
     // ---- the host's turn ------------------------------------------------------------------
@@ -292,6 +456,9 @@ impl World {
     fn turn(&mut self, at: usize) {
         let now = self.machines[at].now(self.now);
         let machine = &mut self.machines[at];
+        if machine.is_paused(self.now) {
+            return;
+        }
         let Some(node) = &mut machine.node else {
             return;
         };
@@ -299,9 +466,7 @@ impl World {
             && let Some(job) = node.take_flush(now)
         {
             machine.flush = Some(Flush::Taken(job));
-            // Now and then the disk is busy with something else.
-            let us = if self.random.once_in(50) { 20_000 } else { 300 };
-            let wait = Duration::from_micros(self.random.between(20, us));
+            let wait = self.flush_takes(at);
             self.schedule(wait, at, Event::FlushRuns(at));
         }
         while let Some(effect) = (self.machines[at].node.as_mut()).and_then(|n| n.poll_effect()) {
@@ -309,7 +474,7 @@ impl World {
         }
         let machine = &mut self.machines[at];
         if let Some(wake_at) = machine.node.as_ref().and_then(|n| n.wake_at()) {
-            let wake_at = machine.world_time(wake_at).max(self.now + TIMER);
+            let wake_at = machine.clock.world_time(wake_at).max(self.now + TIMER);
             if machine.wakes_at.is_none_or(|sooner| wake_at < sooner) {
                 machine.wakes_at = Some(wake_at);
                 self.schedule(wake_at.saturating_sub(self.now), at, Event::Wake(at));
@@ -324,12 +489,12 @@ impl World {
                 let Ok(to) = self.machine(to.as_str()) else {
                     return;
                 };
-                let (f, t) = self.ids(at, to);
-                if !self.network.is_up(&f, &t) {
+                self.sends(at, &message);
+                if !self.network.is_up(at, to) {
                     return;
                 }
                 let latency = self.latency(at, to);
-                match self.network.send(&f, &t, lane, self.now, latency) {
+                match self.network.send(at, to, lane, self.now, latency) {
                     Some((arrives, number)) => {
                         let wait = arrives.saturating_sub(self.now);
                         let from = at;
@@ -347,6 +512,10 @@ impl World {
             }
             Effect::Stop(reason) => {
                 self.note(at, format_args!("stops: {reason}"));
+                if self.machines[at].may_stop {
+                    self.faults.stops += 1;
+                    return self.power_is_lost(at);
+                }
                 let wrong = self.wrong_at(at, &format!("stops: {reason}"));
                 self.wrong.push_back(wrong.0);
             }
@@ -354,15 +523,25 @@ impl World {
         }
     }
 
+    /// How long until the disk comes to a flush.
+    fn flush_takes(&mut self, at: usize) -> Duration {
+        if let Some((until, longest)) = self.machines[at].slow_disk
+            && self.now < until
+        {
+            self.faults.slow_flushes += 1;
+            let us = self.random.between(100_000, longest.as_micros() as u64);
+            return Duration::from_micros(us);
+        }
+        // Now and then the disk is busy with something else.
+        let us = if self.random.once_in(50) { 20_000 } else { 300 };
+        Duration::from_micros(self.random.between(20, us))
+    }
+
     // ---- small things ---------------------------------------------------------------------
 
     fn machine(&self, node: &str) -> Result<usize, Wrong> {
         let found = self.machines.iter().position(|m| m.id.as_str() == node);
         found.ok_or_else(|| Wrong(format!("there is no node {node}")))
-    }
-
-    fn ids(&self, from: usize, to: usize) -> (NodeId, NodeId) {
-        (self.machines[from].id.clone(), self.machines[to].id.clone())
     }
 
     fn latency(&mut self, from: usize, to: usize) -> Duration {
@@ -376,7 +555,11 @@ impl World {
     }
 
     fn wrong_at(&self, at: usize, what: &str) -> Wrong {
-        Wrong(format!("at {:?} {} {what}", self.now, self.machines[at].id))
+        self.wrong_of(&self.machines[at], what)
+    }
+
+    fn wrong_of(&self, machine: &Machine, what: &str) -> Wrong {
+        Wrong(format!("at {:?} {} {what}", self.now, machine.id))
     }
 }
 

@@ -62,7 +62,7 @@ fn heard(shard: &Shard, name: &str, epoch: u64, index: u64) -> Heard {
 
 /// Who is named, or why nobody is.
 fn decided(shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> String {
-    match decide(ShardId(0), shard, keyspace, heard) {
+    match decide(ShardId(0), shard, keyspace, heard, &node("us-9")) {
         Decision::Name(node) => node.to_string(),
         Decision::Wait(why) => why.to_string(),
     }
@@ -76,6 +76,11 @@ fn the_most_advanced_is_named_and_home_comes_first_among_equals() {
     let (us2, us3) = (heard(&s, "us-2", 4, 90), heard(&s, "us-3", 4, 90));
     let eu1 = heard(&s, "eu-1", 4, 90);
     assert_eq!(say(&[eu1.clone(), us3.clone(), us2.clone()]), "us-2");
+    let all = [eu1.clone(), us3.clone(), us2.clone()];
+    for (leader, named) in [("us-2", "us-3"), ("us-3", "us-2"), ("eu-1", "us-2")] {
+        let decided = decide(ShardId(0), &s, &k, &all, &node(leader));
+        assert_eq!(decided, Decision::Name(node(named)));
+    }
     let us3 = Heard {
         last: Position::new(4, 91),
         ..us3

@@ -61,6 +61,10 @@ pub struct RaftGroup {
     snapshots_sent: Vec<u64>,
     refused: Vec<(u64, Refused)>,
     role: Role,
+    /// Ticks since this member started, heard a leader, or led.
+    quiet_ticks: u32,
+    /// The term in which it campaigned because a leader asked it to.
+    forced_term: u64,
 }
 
 impl RaftGroup {
@@ -127,6 +131,8 @@ impl RaftGroup {
             snapshots_sent: Vec::new(),
             refused: Vec::new(),
             role: Role::default(),
+            quiet_ticks: 0,
+            forced_term: 0,
         };
         new.set_election_timeout();
         Ok(new)
@@ -348,6 +354,24 @@ impl RaftGroup {
         self.raw.raft.state == StateRole::Leader
     }
 
+    /// How many ticks, at least, a member of any majority had heard no leader for when this one
+    /// was elected in its present term; 0 if a leader handed over to it.
+    pub fn quiet_before_election(&self) -> u32 {
+        if self.forced_term == self.term() {
+            0
+        } else {
+            // The first of them may have come at once.
+            self.quiet_min() - 1
+        }
+    }
+
+    /// A member votes only when it was without a leader for so many ticks, unless a leader asks
+    /// for it: so a leader that a majority has just heard is not followed by another at once.
+    /// The core sees to it too, but forgets it with a restart and with some messages.
+    pub(super) fn quiet_min(&self) -> u32 {
+        (self.config.election_ticks * 9 / 10).max(1)
+    }
+
     /// This member's term.
     pub fn term(&self) -> u64 {
         self.raw.raft.term
@@ -404,10 +428,13 @@ impl RaftGroup {
     fn step(&mut self, input: Input) -> bool {
         let taken = match input {
             Input::Tick => {
+                self.quiet_ticks = self.quiet_ticks.saturating_add(1);
                 self.raw.tick();
                 true
             }
+            Input::Message(_, message) if self.is_too_early(&message) => true,
             Input::Message(from, message) => {
+                self.note_leader(&message);
                 match self.contradiction(&message) {
                     Some(refused) => self.refuse(from, refused),
                     // The core's errors here say that it ignored the message, as it may.
@@ -443,8 +470,32 @@ impl RaftGroup {
                 true
             }
         };
+        if self.is_leader() {
+            self.quiet_ticks = 0;
+        }
         self.set_election_timeout();
         taken
+    }
+
+    /// Whether somebody wants a vote of a member that has heard a leader lately.
+    fn is_too_early(&self, message: &Message) -> bool {
+        matches!(message.body, Body::Vote { forced: false, .. })
+            && self.quiet_ticks < self.quiet_min()
+    }
+
+    fn note_leader(&mut self, message: &Message) {
+        match message.body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot(_)
+                if message.term >= self.term() =>
+            {
+                self.quiet_ticks = 0;
+            }
+            // The core campaigns at once, in the next term.
+            Body::TimeoutNow if message.term == self.term() => {
+                self.forced_term = self.term() + 1;
+            }
+            _ => {}
+        }
     }
 
     /// What would trip the core's assertions, and no honest peer can say to a member that

@@ -479,3 +479,39 @@ fn only_the_leader_takes_proposals_and_only_of_a_sane_size() {
     assert_eq!(propose(leader, bytes), Err(NotTaken::Size { bytes }));
     assert_eq!(propose(leader, 1), Ok(()));
 }
+
+#[test]
+fn who_has_just_heard_a_leader_gives_no_vote_unless_that_asks_for_it() {
+    let vote = |term, forced| Message {
+        term,
+        body: Body::Vote {
+            pre: false,
+            forced,
+            last_index: 1 << 20,
+            last_term: term - 1,
+            commit: 0,
+            commit_term: 0,
+        },
+    };
+    let asked = |world: &mut World, ticks: u32, forced: bool| {
+        let leader = leader_of(world);
+        let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        let group = world.nodes.get_mut(&voter).unwrap().group.as_mut().unwrap();
+        while let Some(work) = group.ready() {
+            if work.must_sync {
+                group.synced();
+            }
+        }
+        (0..ticks).for_each(|_| group.tick());
+        let term = group.term() + 1;
+        group.receive(candidate, vote(term, forced));
+        group.term() == term
+    };
+    assert!(!asked(&mut calm(3), 0, false));
+    assert!(asked(&mut calm(3), 0, true));
+    let world = &mut calm(3);
+    let quiet = world.nodes[&1].group.as_ref().unwrap().quiet_min();
+    assert!(!asked(world, quiet - 1, false));
+    // The core's own patience is a little longer.
+    assert!(asked(&mut calm(3), 2 * quiet, false));
+}

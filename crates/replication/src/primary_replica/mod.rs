@@ -49,6 +49,7 @@ use message::{Body, Message};
 use model::{
     Entry, EntryKind, Epoch, EpochHistory, HybridClock, NodeId, Now, Position, Stamp,
     catalog::Replica,
+    planted::{self, Bug},
 };
 use primary::Primary;
 use replica::Follower;
@@ -171,7 +172,12 @@ impl Core {
 
     /// Moves the committed index on, never beyond what is durable here.
     fn commit_to(&mut self, index: u64) -> bool {
-        let index = index.min(self.durable);
+        let known = if planted::is(Bug::AckBeforeSync) {
+            self.last.index
+        } else {
+            self.durable
+        };
+        let index = index.min(known);
         if index <= self.commit {
             return false;
         }
@@ -286,7 +292,11 @@ impl Strategy for PrimaryReplica {
         if epoch > self.core.epoch && self.core.stopped.is_none() {
             self.core.epoch = epoch;
             self.depose();
-            self.half = Half::Follower(Follower::new(&self.core));
+            let mut sealed = Follower::new(&self.core);
+            if let Half::Follower(before) = &self.half {
+                sealed.shows_as_before(before);
+            }
+            self.half = Half::Follower(sealed);
         }
     }
 
@@ -319,7 +329,7 @@ impl Strategy for PrimaryReplica {
         if core.stopped.is_some() || !known {
             return;
         }
-        if message.epoch < core.epoch {
+        if message.epoch < core.epoch && !planted::is(Bug::AcceptOlderEpoch) {
             if let Body::Append(_) | Body::Behind { .. } = message.body {
                 core.send(from, Body::Stale);
             }

@@ -9,7 +9,10 @@ use crate::{
     progress::{Phase, Progress},
     strategy::{MemberState, Output, Refused},
 };
-use model::{AckRule, DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position};
+use model::{
+    AckRule, DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position,
+    planted::{self, Bug},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -38,7 +41,11 @@ pub(super) struct Primary {
 impl Primary {
     pub(super) fn take_office(core: &mut Core, now: Now) -> Self {
         let mut primary = Primary {
-            barrier: core.last.index + 1,
+            barrier: if planted::is(Bug::NoBarrier) {
+                0
+            } else {
+                core.last.index + 1
+            },
             others: BTreeMap::new(),
             waiting: None,
             asked_degraded: None,
@@ -164,7 +171,14 @@ impl Primary {
                 .values()
                 .filter(|p| p.replica.replaces.is_none())
         };
-        let as_they_are: Vec<Other> = members().map(|p| counted(p, p.matched)).collect();
+        let mut as_they_are: Vec<Other> = members().map(|p| counted(p, p.matched)).collect();
+        if planted::is(Bug::CountAckTwice) {
+            // As many members as before, the best of them twice.
+            as_they_are.sort_by_key(|o| std::cmp::Reverse(o.matched));
+            if let [first, second, ..] = &mut as_they_are[..] {
+                second.matched = first.matched;
+            }
+        }
         let index = committed(&as_they_are);
         if self.asked_confirm.is_empty() {
             return index;
@@ -189,13 +203,13 @@ impl Primary {
         index.min(committed(&as_they_will_be))
     }
 
-    /// Learners that hold all that is committed become members through the catalog.
+    /// Learners that hold all that is committed become members through the catalog. What was
+    /// committed before the barrier lies below it; that it is committed itself is not waited
+    /// for, because a rule may need the learner for that.
     fn confirm_learners(&mut self, core: &mut Core, now: Now) {
-        if !self.is_active(core) {
-            return;
-        }
+        let all = core.commit.max(self.barrier);
         for (node, progress) in &self.others {
-            let Some(disk) = progress.has_caught_up(core.commit) else {
+            let Some(disk) = progress.has_caught_up(all) else {
                 continue;
             };
             let asked = self.asked_confirm.get(node);

@@ -5,7 +5,10 @@ use super::{
     message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{EpochHistory, NodeId, Now, Stamp};
+use model::{
+    EpochHistory, NodeId, Now, Stamp,
+    planted::{self, Bug},
+};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
@@ -55,6 +58,12 @@ impl Follower {
             fresh_at: None,
             applied: core.applied,
         }
+    }
+
+    /// Sealed, it can be read as before until a primary speaks: it only gets older.
+    pub(super) fn shows_as_before(&mut self, before: &Follower) {
+        self.fresh_at = before.fresh_at;
+        self.closed = before.closed;
     }
 
     pub(super) fn closed(&self) -> Stamp {
@@ -194,7 +203,10 @@ impl Follower {
         let (Some(due), Some(primary)) = (self.ack_at, self.primary.clone()) else {
             return;
         };
-        let matched = self.verified.min(core.durable);
+        let mut matched = self.verified.min(core.durable);
+        if planted::is(Bug::AckBeforeSync) {
+            matched = self.verified;
+        }
         if now.monotonic < due || self.waits_for_disk(core) {
             return;
         }

@@ -1,7 +1,7 @@
 //! Clients and administrators: how their commands reach a node, and the replies them.
 
 use super::{Event, Shown, World, Wrong};
-use crate::client::Client;
+use crate::{client::Client, register::RegisterClient, session::SessionClient};
 use bytes::{Bytes, BytesMut};
 use node::ConnId;
 use resp::{Frame, FrameDecoder, FrameLimits};
@@ -9,17 +9,61 @@ use std::time::Duration;
 
 /// Answers that a client lets stand out before it sends more.
 const CLIENT_WAITS_MAX: usize = 8;
+/// Commands that a client sends at once.
+const PIPELINE_MAX: u64 = 4;
 /// How long an administrator waits for an answer.
 const ASK_MAX: Duration = Duration::from_secs(30);
 
 /// A client and its connection.
 pub(super) struct Attached {
-    pub(super) client: Client,
+    pub(super) worker: Worker,
     keyspace: String,
-    pub(super) home: usize,
-    pub(super) conn: Option<ConnId>,
+    home: usize,
+    conn: Option<ConnId>,
     /// The answer to its SELECT is still to come.
     greeting: bool,
+    /// Whether it turns to any node when it has lost its connection.
+    roams: bool,
+}
+
+/// What a client does.
+pub(super) enum Worker {
+    /// It writes keys of its own, and knows what each read must show.
+    Owner(Client),
+    /// It swaps values that others swap too, always at the primary.
+    Register(RegisterClient),
+    /// It reads what others write, at any node.
+    Session(SessionClient),
+}
+
+impl Worker {
+    fn waits_for(&self) -> usize {
+        match self {
+            Worker::Owner(client) => client.waits_for(),
+            Worker::Register(client) => client.waits_for(),
+            Worker::Session(client) => client.waits_for(),
+        }
+    }
+}
+
+/// How many clients of each kind there are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mix {
+    /// Clients that write keys of their own. They take it for wrong if anything acknowledged
+    /// is lost.
+    pub owners: usize,
+    /// Clients that swap values that others swap too.
+    pub registers: usize,
+    /// Clients that read what others write, and append to it.
+    pub sessions: usize,
+    /// Whether a failover may lose what was acknowledged, if it is reported.
+    pub lossy: bool,
+    /// The keyspace's shards.
+    pub shards: u16,
+    /// How long a client waits between commands, at most.
+    pub pause_max: Duration,
+    /// Whether a client sends more before it has all answers.
+    pub pipelines: bool,
 }
 
 /// Who reads what comes out of a connection.
@@ -37,19 +81,46 @@ enum Reader {
 impl World {
     /// Adds clients to every node, which write and read a keyspace from now on.
     pub fn add_clients(&mut self, a_node: usize, keyspace: &str) {
-        self.clients_act = true;
         for n in 0..a_node * self.machines.len() {
-            let at = self.clients.len();
-            self.clients.push(Attached {
-                client: Client::new(format!("c{at}")),
-                keyspace: keyspace.to_owned(),
-                home: n % self.machines.len(),
-                conn: None,
-                greeting: false,
-            });
-            let wait = Duration::from_millis(self.random.below(20));
-            self.schedule_for_all(wait, Event::ClientActs(at));
+            let client = Client::new(format!("c{}", self.clients.len()));
+            let home = n % self.machines.len();
+            self.attach(Worker::Owner(client), keyspace, home, false);
         }
+    }
+
+    /// Adds clients at nodes of their own choice.
+    pub fn add_mix(&mut self, mix: &Mix, keyspace: &str) {
+        self.pause_max = mix.pause_max;
+        self.pipelines = mix.pipelines;
+        self.registers.begin(mix.lossy);
+        self.sessions.begin(mix.lossy, mix.shards);
+        for n in 0..mix.owners + mix.registers + mix.sessions {
+            let name = format!("c{}", self.clients.len());
+            let worker = if n < mix.owners {
+                Worker::Owner(Client::new(name))
+            } else if n < mix.owners + mix.registers {
+                Worker::Register(RegisterClient::default())
+            } else {
+                Worker::Session(SessionClient::new(name))
+            };
+            let home = self.random.below(self.machines.len() as u64) as usize;
+            self.attach(worker, keyspace, home, true);
+        }
+    }
+
+    fn attach(&mut self, worker: Worker, keyspace: &str, home: usize, roams: bool) {
+        self.clients_act = true;
+        let at = self.clients.len();
+        self.clients.push(Attached {
+            worker,
+            keyspace: keyspace.to_owned(),
+            home,
+            conn: None,
+            greeting: false,
+            roams,
+        });
+        let wait = Duration::from_millis(self.random.below(20));
+        self.schedule_for_all(wait, Event::ClientActs(at));
     }
 
     /// No client sends anything more.
@@ -57,16 +128,39 @@ impl World {
         self.clients_act = false;
     }
 
+    /// How many answers clients wait for.
+    pub fn answers_due(&self) -> usize {
+        self.clients.iter().map(|a| a.worker.waits_for()).sum()
+    }
+
+    /// The connections to a dead node end, and with them the sessions.
+    pub(super) fn clients_lose(&mut self, at: usize) {
+        for attached in self.clients.iter_mut().filter(|a| a.home == at) {
+            if let Some(conn) = attached.conn.take() {
+                self.connections.remove(&conn);
+                attached.greeting = false;
+                match &mut attached.worker {
+                    Worker::Owner(client) => client.disconnected(),
+                    Worker::Register(client) => client.disconnected(&mut self.registers),
+                    Worker::Session(client) => client.disconnected(),
+                }
+            }
+        }
+    }
+
     pub(super) fn client_acts(&mut self, at: usize) {
         if !self.clients_act {
             return;
         }
-        let wait = Duration::from_micros(self.random.between(500, 30_000));
+        let pause_max = self.pause_max.as_micros() as u64;
+        let wait = Duration::from_micros(self.random.between(500, pause_max));
         self.schedule_for_all(wait, Event::ClientActs(at));
+        if self.clients[at].conn.is_none() && self.clients[at].roams {
+            self.clients[at].home = self.random.below(self.machines.len() as u64) as usize;
+        }
         let home = self.clients[at].home;
-        if self.machines[home].node.is_none()
-            || self.clients[at].client.waits_for() > CLIENT_WAITS_MAX
-        {
+        let waits_max = if self.pipelines { CLIENT_WAITS_MAX } else { 0 };
+        if self.machines[home].node.is_none() || self.clients[at].worker.waits_for() > waits_max {
             return;
         }
         let conn = match self.clients[at].conn {
@@ -79,20 +173,31 @@ impl World {
                 attached.conn = Some(conn);
                 attached.greeting = true;
                 let select = vec!["SELECT".into(), attached.keyspace.clone().into()];
-                return self.command(home, conn, &select);
+                return self.command(home, conn, select);
             }
         };
         if self.clients[at].greeting {
             return;
         }
-        let commands = (self.clients[at].client).next_commands(&mut self.random, self.now);
+        let most = if self.pipelines { PIPELINE_MAX } else { 1 };
+        self.moments += 1;
+        let commands = match &mut self.clients[at].worker {
+            Worker::Owner(client) => client.next_commands(&mut self.random, self.now, most),
+            Worker::Register(client) => {
+                client.next_commands(&mut self.random, &mut self.registers, self.moments, most)
+            }
+            Worker::Session(client) => client.next_commands(&mut self.random, self.now, most),
+        };
         for command in commands {
-            self.command(home, conn, &command);
+            self.command(home, conn, command);
         }
     }
 
     fn connect_client(&mut self, at: usize, reader: Reader) -> Option<ConnId> {
         let machine = self.machines.get_mut(at)?;
+        if machine.is_paused(self.now) {
+            return None;
+        }
         let now = machine.now(self.now);
         let node = machine.node.as_mut()?;
         self.next_conn += 1;
@@ -107,15 +212,50 @@ impl World {
         Some(conn)
     }
 
-    fn command(&mut self, at: usize, conn: ConnId, words: &[Bytes]) {
+    fn command(&mut self, at: usize, conn: ConnId, words: Vec<Bytes>) {
         let shown: Vec<_> = words.iter().map(|w| Shown(w)).collect();
         self.note(at, format_args!("client {} asks {shown:?}", conn.0));
+        if self.machines[at].is_paused(self.now) {
+            let life = self.machines[at].life;
+            self.waiting[at].push_back((life, Event::Says { at, conn, words }));
+            return;
+        }
+        self.says(at, conn, &words);
+        self.turn(at);
+    }
+
+    pub(super) fn says(&mut self, at: usize, conn: ConnId, words: &[Bytes]) {
         let now = self.machines[at].now(self.now);
         if let Some(node) = &mut self.machines[at].node {
             let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
             node.client_command(conn, &words, now);
         }
-        self.turn(at);
+    }
+
+    /// A connection of the story's own, to a node, with a keyspace chosen.
+    pub fn open_session(&mut self, node: &str, keyspace: &str) -> Result<ConnId, Wrong> {
+        let at = self.machine(node)?;
+        let reader = Reader::Ask(Vec::new());
+        let conn = self.connect_client(at, reader);
+        let conn = conn.ok_or_else(|| Wrong(format!("{node} is not there to be asked")))?;
+        self.send(node, conn, &["SELECT", keyspace])?;
+        Ok(conn)
+    }
+
+    /// Sends a command over a connection, and waits for nothing.
+    pub fn send(&mut self, node: &str, conn: ConnId, words: &[&str]) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        let words = words.iter().map(|w| Bytes::copy_from_slice(w.as_bytes()));
+        self.command(at, conn, words.collect());
+        Ok(())
+    }
+
+    /// What a connection of [`World::open_session`] was answered so far.
+    pub fn answers(&self, conn: ConnId) -> &[Frame] {
+        match self.connections.get(&conn).map(|c| &c.reader) {
+            Some(Reader::Ask(replies)) => replies,
+            _ => &[],
+        }
     }
 
     /// Sends commands over a connection of their own and waits for the answers.
@@ -136,7 +276,7 @@ impl World {
                 .iter()
                 .map(|w| Bytes::copy_from_slice(w.as_bytes()))
                 .collect();
-            self.command(at, conn, &words);
+            self.command(at, conn, words);
             expected += 1;
         }
         let deadline = self.now + ASK_MAX;
@@ -200,15 +340,30 @@ impl World {
                 Reader::Client(client) => {
                     let attached = &mut self.clients[*client];
                     let greeting = std::mem::take(&mut attached.greeting);
+                    self.moments += 1;
                     let judged = match (greeting, frame.as_error()) {
                         // It selects again.
                         (true, Some(line)) if line.starts_with(b"TRYAGAIN") => {
                             attached.conn = None;
+                            self.connections.remove(&conn);
                             Ok(())
                         }
                         (true, Some(line)) => Err(String::from_utf8_lossy(line).into_owned()),
                         (true, None) => Ok(()),
-                        (false, _) => attached.client.answered(&frame, self.now),
+                        (false, refusal) => {
+                            if refusal.is_some_and(|line| line.starts_with(b"MISCONF")) {
+                                self.faults.full_disks += 1;
+                            }
+                            match &mut attached.worker {
+                                Worker::Owner(client) => client.answered(&frame, self.now),
+                                Worker::Register(client) => {
+                                    client.answered(&frame, &mut self.registers, self.moments)
+                                }
+                                Worker::Session(client) => {
+                                    client.answered(&frame, &mut self.sessions)
+                                }
+                            }
+                        }
                     };
                     if let Err(wrong) = judged {
                         self.wrong.push_back(wrong);

@@ -18,29 +18,78 @@ pub enum Moment {
     AfterFlush,
 }
 
-/// Which faults really happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
+macro_rules! faults {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Which faults really happened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Faults {
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl std::ops::AddAssign for Faults {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+
+        impl Faults {
+            /// Each kind by name.
+            pub fn by_kind(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+faults! {
     /// Losses of power while no flush was under way.
-    pub idle: u64,
+    idle,
     /// Losses of power with a flush handed over and not begun.
-    pub before_flush: u64,
+    before_flush,
     /// Losses of power within a flush.
-    pub in_flush: u64,
+    in_flush,
     /// Losses of power with a flush done and not reported.
-    pub after_flush: u64,
+    after_flush,
     /// Losses of power while a node read back its log.
-    pub in_start: u64,
+    in_start,
     /// Ends of a process on a machine that went on.
-    pub kills: u64,
+    kills,
     /// Disks that were replaced by empty ones.
-    pub disks_replaced: u64,
+    disks_replaced,
     /// Links cut, each way counted.
-    pub cuts: u64,
+    cuts,
     /// Messages that did not arrive.
-    pub messages_lost: u64,
+    messages_lost,
     /// Messages of copies that arrived.
-    pub bulk_messages: u64,
+    bulk_messages,
+    /// Links that broke with what was under way.
+    broken_links,
+    /// Cuts of one way only.
+    one_way_cuts,
+    /// Regions cut off whole.
+    region_cuts,
+    /// Links on which messages took longer for a while.
+    delays,
+    /// Messages that came again, late.
+    repeated,
+    /// Messages taken out of a link that went on.
+    dropped,
+    /// Processes that stood still.
+    pauses,
+    /// For how many milliseconds they did in all.
+    paused_ms,
+    /// Steps of a wall clock.
+    clock_steps,
+    /// Changes of a clock's rate.
+    clock_rates,
+    /// Flushes that took a slow disk's time.
+    slow_flushes,
+    /// Disks that had no room: clients were refused a write for it.
+    full_disks,
+    /// Bits of a log that flipped, and were noticed.
+    bit_rots,
+    /// Nodes that stopped because a write or a sync failed.
+    stops,
 }
 
 impl World {
@@ -76,14 +125,7 @@ impl World {
     pub fn crash(&mut self, node: &str, moment: Moment) -> Result<(), Wrong> {
         let at = self.machine(node)?;
         let deadline = self.now + Duration::from_secs(3);
-        let arrived = |world: &World| match (moment, &world.machines[at].flush) {
-            (Moment::Now, _) | (_, None) => moment == Moment::Now,
-            (Moment::BeforeFlush | Moment::InFlush, Some(flush)) => {
-                matches!(flush, Flush::Taken(_))
-            }
-            (Moment::AfterFlush, Some(flush)) => matches!(flush, Flush::Ran(_)),
-        };
-        while !arrived(self) {
+        while !self.has_come(at, moment) {
             if self.now > deadline {
                 return Err(Wrong(format!("{node} makes nothing durable")));
             }
@@ -105,6 +147,36 @@ impl World {
         Ok(())
     }
 
+    /// The machine loses power at a moment of this kind if one comes within a while, else now.
+    pub fn crash_if_it_comes(&mut self, node: &str, moment: Moment) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        if self.machines[at].is_paused(self.now) || !self.flushes_soon(at, moment)? {
+            return self.crash(node, Moment::Now);
+        }
+        self.crash(node, moment)
+    }
+
+    fn flushes_soon(&mut self, at: usize, moment: Moment) -> Result<bool, Wrong> {
+        let deadline = self.now + Duration::from_secs(1);
+        while !self.has_come(at, moment) {
+            if self.now > deadline || self.machines[at].node.is_none() {
+                return Ok(false);
+            }
+            self.step()?;
+        }
+        Ok(true)
+    }
+
+    fn has_come(&self, at: usize, moment: Moment) -> bool {
+        match (moment, &self.machines[at].flush) {
+            (Moment::Now, _) | (_, None) => moment == Moment::Now,
+            (Moment::BeforeFlush | Moment::InFlush, Some(flush)) => {
+                matches!(flush, Flush::Taken(_))
+            }
+            (Moment::AfterFlush, Some(flush)) => matches!(flush, Flush::Ran(_)),
+        }
+    }
+
     /// The process ends; what it wrote is there, durable or not.
     pub fn kill(&mut self, node: &str) -> Result<(), Wrong> {
         let at = self.machine(node)?;
@@ -120,6 +192,8 @@ impl World {
         let at = self.machine(node)?;
         self.faults.disks_replaced += 1;
         self.note(at, format_args!("gets an empty disk"));
+        let rewound = &self.machines[at].rewound;
+        self.lost.read(rewound).map_err(|e| Wrong(e.to_string()))?;
         self.machines[at].replace_disk(&mut self.random);
         Ok(())
     }
@@ -128,10 +202,7 @@ impl World {
     pub fn cut(&mut self, a: &str, b: &str) -> Result<(), Wrong> {
         let (a, b) = (self.machine(a)?, self.machine(b)?);
         for (from, to) in [(a, b), (b, a)] {
-            self.faults.cuts += 1;
-            let (f, t) = self.ids(from, to);
-            self.note(from, format_args!("is cut off from {t}"));
-            self.network.cut(&f, &t);
+            self.cut_way(from, to);
         }
         Ok(())
     }
@@ -140,19 +211,40 @@ impl World {
     pub fn heal(&mut self, a: &str, b: &str) -> Result<(), Wrong> {
         let (a, b) = (self.machine(a)?, self.machine(b)?);
         for (from, to) in [(a, b), (b, a)] {
-            let (f, t) = self.ids(from, to);
-            self.network.heal(&f, &t);
-            let wait = Duration::from_millis(self.random.between(1, 20));
-            let number = self.network.number(&f, &t);
-            self.schedule(wait, from, Event::Broken { from, to, number });
+            self.heal_way(from, to);
         }
         Ok(())
+    }
+
+    /// The link from one node to another is made anew, and the way back unless only this way
+    /// was cut.
+    pub fn heal_ways(&mut self, from: &str, to: &str, one_way: bool) -> Result<(), Wrong> {
+        if !one_way {
+            return self.heal(from, to);
+        }
+        let (from, to) = (self.machine(from)?, self.machine(to)?);
+        self.heal_way(from, to);
+        Ok(())
+    }
+
+    pub(super) fn cut_way(&mut self, from: usize, to: usize) {
+        self.faults.cuts += 1;
+        let peer = self.machines[to].id.clone();
+        self.note(from, format_args!("is cut off from {peer}"));
+        self.network.cut(from, to);
+    }
+
+    pub(super) fn heal_way(&mut self, from: usize, to: usize) {
+        self.network.heal(from, to);
+        let wait = Duration::from_millis(self.random.between(1, 20));
+        let number = self.network.number(from, to);
+        self.schedule(wait, from, Event::Broken { from, to, number });
     }
 
     pub(super) fn open(&mut self, at: usize) -> Result<(), OpenError> {
         let others = self.machines.iter().enumerate().filter(|(n, _)| *n != at);
         let others = others.map(|(_, m)| m.as_peer()).collect();
-        let voters = self.machines.iter().map(|m| m.id.clone()).collect();
+        let voters = self.voters.clone();
         self.machines[at].start(others, voters, self.now, &mut self.random)?;
         self.note(at, format_args!("starts"));
         let wait = Duration::from_micros(self.random.below(20_000));
@@ -161,8 +253,7 @@ impl World {
             let wait = Duration::from_millis(self.random.between(1, 60));
             self.schedule(wait, at, Event::Connect { from: at, to });
             // What others still send to the dead process is refused by the new one.
-            let (me, other) = self.ids(at, to);
-            let number = self.network.number(&other, &me);
+            let number = self.network.number(to, at);
             let wait = Duration::from_millis(self.random.between(1, 250));
             let event = Event::Broken {
                 from: to,
@@ -175,28 +266,27 @@ impl World {
         Ok(())
     }
 
-    fn power_is_lost(&mut self, at: usize) {
+    pub(super) fn power_is_lost(&mut self, at: usize) {
         self.note(at, format_args!("loses power"));
-        self.machines[at].lose_power(&mut self.random);
+        self.machines[at].lose_power(self.now, &mut self.random);
         self.is_gone(at);
     }
 
     /// Links to and from a dead node break; its clients are disconnected.
     fn is_gone(&mut self, at: usize) {
         for other in (0..self.machines.len()).filter(|other| *other != at) {
-            let (me, peer) = self.ids(at, other);
-            self.network.disconnect(&me, &peer);
+            self.network.disconnect(at, other);
             if self.random.once_in(2) {
                 // Else what has left the machine still arrives.
-                self.network.lose(&me, &peer);
+                self.network.lose(at, other);
             }
-            self.network.receiver_died(&peer, &me);
+            self.network.die(other, at);
             let notice_ms = if self.random.once_in(2) {
                 self.random.between(1, 50)
             } else {
                 self.random.between(100, 3000)
             };
-            let number = self.network.number(&peer, &me);
+            let number = self.network.number(other, at);
             let event = Event::Broken {
                 from: other,
                 to: at,
@@ -204,25 +294,20 @@ impl World {
             };
             self.schedule(Duration::from_millis(notice_ms), other, event);
         }
-        for attached in self.clients.iter_mut().filter(|a| a.home == at) {
-            if let Some(conn) = attached.conn.take() {
-                self.connections.remove(&conn);
-                attached.client.disconnected();
-            }
-        }
+        self.clients_lose(at);
     }
 
     pub(super) fn connect(&mut self, from: usize, to: usize) {
-        let (f, t) = self.ids(from, to);
-        let there = self.machines[to].node.is_some();
-        if !there || self.network.is_cut(&f, &t) || self.network.is_cut(&t, &f) {
+        let there = self.machines[to].node.is_some() && !self.machines[to].is_paused(self.now);
+        if !there || self.network.is_cut(from, to) || self.network.is_cut(to, from) {
             let wait = Duration::from_millis(self.random.between(50, 300));
             return self.schedule(wait, from, Event::Connect { from, to });
         }
-        self.network.accept(&f, &t);
+        self.network.accept(from, to);
         let now = self.machines[to].now(self.now);
+        let peer = self.machines[from].id.clone();
         if let Some(node) = &mut self.machines[to].node {
-            node.peer_inbound(&f, now);
+            node.peer_inbound(&peer, now);
         }
         self.turn(to);
         let wait = self.latency(to, from);
@@ -231,32 +316,32 @@ impl World {
     }
 
     pub(super) fn connected(&mut self, from: usize, to: usize, receiver: u64) {
-        let (f, t) = self.ids(from, to);
-        if self.machines[to].life != receiver || self.network.is_cut(&f, &t) {
+        let peer = self.machines[to].id.clone();
+        if self.machines[to].life != receiver || self.network.is_cut(from, to) {
             return self.schedule(TIMER, from, Event::Connect { from, to });
         }
         let now = self.machines[from].now(self.now);
-        if self.network.disconnect(&f, &t)
+        if self.network.disconnect(from, to)
             && let Some(node) = &mut self.machines[from].node
         {
-            node.peer_disconnected(&t, now);
+            node.peer_disconnected(&peer, now);
         }
-        self.network.connect(&f, &t);
-        self.note(from, format_args!("has a link to {t}"));
+        self.network.connect(from, to);
+        self.note(from, format_args!("has a link to {peer}"));
         if let Some(node) = &mut self.machines[from].node {
-            node.peer_connected(&t, now);
+            node.peer_connected(&peer, now);
         }
     }
 
     pub(super) fn broken(&mut self, from: usize, to: usize, number: LinkNumber) {
-        let (f, t) = self.ids(from, to);
-        if !self.network.arrives(&f, &t, number) || !self.network.disconnect(&f, &t) {
+        if !self.network.arrives(from, to, number) || !self.network.disconnect(from, to) {
             return;
         }
-        self.note(from, format_args!("has lost its link to {t}"));
+        let peer = self.machines[to].id.clone();
+        self.note(from, format_args!("has lost its link to {peer}"));
         let now = self.machines[from].now(self.now);
         if let Some(node) = &mut self.machines[from].node {
-            node.peer_disconnected(&t, now);
+            node.peer_disconnected(&peer, now);
         }
         let wait = Duration::from_millis(self.random.between(1, 100));
         self.schedule(wait, from, Event::Connect { from, to });

@@ -30,7 +30,10 @@ pub(super) fn begin_with(world: &mut World, shards: u64) -> Result<(), Wrong> {
     world.start_all()?;
     world.until_all_are_up()?;
     let rule = RULES[world.random().below(4) as usize];
-    world.create_keyspace("profiles", &format!("ACK {rule} SHARDS {shards}"))?;
+    world.create_keyspace(
+        "profiles",
+        &format!("ACK {rule} SHARDS {shards} FAILOVER safe"),
+    )?;
     world.add_clients(2, "profiles");
     world.run_for(ms(500))
 }

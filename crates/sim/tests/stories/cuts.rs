@@ -40,7 +40,7 @@ fn nothing_is_lost_when_links_are_cut_and_healed() {
 fn writes_to_a_dead_primary_are_answered(world: &mut World) -> Result<(), Wrong> {
     world.start_all()?;
     world.until_all_are_up()?;
-    world.create_keyspace("profiles", "ACK async")?;
+    world.create_keyspace("profiles", "ACK async FAILOVER safe")?;
     let primary = world.primary_of("profiles")?;
     let other = if primary == "us-2" { "us-1" } else { "us-2" };
     world.ask(other, Some("profiles"), &["SET", "k", "before"])?;

@@ -6,6 +6,9 @@
 mod copy;
 mod crashes;
 mod cuts;
+mod failover;
+mod random;
+mod sessions;
 mod trace;
 
 use sim::{World, world::Wrong};

@@ -1,0 +1,212 @@
+//! Drawing a scenario from a seed.
+
+use super::{Fault, Limits, Scenario};
+use crate::{
+    random::Random,
+    world::{Mix, Setup},
+};
+use std::time::Duration;
+
+/// Nodes of each region, and which of them vote in the control group.
+type Place = (&'static [(&'static str, usize)], &'static [usize]);
+
+const PLACES: [Place; 5] = [
+    (&[("us", 2), ("eu", 1)], &[0, 1, 2]),
+    (&[("us", 3)], &[0, 1, 2]),
+    (&[("us", 2), ("eu", 2)], &[0, 1, 2]),
+    (&[("us", 3), ("eu", 1)], &[0, 1, 2]),
+    (&[("us", 3), ("eu", 2), ("asia", 2)], &[0, 1, 3, 4, 5]),
+];
+const RULES: [&str; 5] = ["async", "semi-sync:1", "quorum", "sync", "local-quorum"];
+const ON_TIMEOUT: [&str; 3] = ["block", "error", "degrade"];
+
+fn ms(random: &mut Random, from: u64, to: u64) -> Duration {
+    Duration::from_millis(random.between(from, to))
+}
+
+impl Scenario {
+    /// The scenario of a seed.
+    pub fn draw(seed: u64, limits: &Limits) -> Self {
+        let mut random = Random::new(seed ^ 0x5ce4_a510);
+        let (regions, voters) = PLACES[random.below(PLACES.len() as u64) as usize];
+        let regions = regions.to_vec();
+        let nodes: Vec<(String, String)> = (regions.iter())
+            .flat_map(|(region, n)| (1..=*n).map(move |i| (*region, i)))
+            .map(|(region, i)| (format!("{region}-{i}"), region.into()))
+            .collect();
+        let rule = RULES[random.below(5) as usize];
+        let on_timeout = ON_TIMEOUT[random.below(3) as usize];
+        let timeout = random.between(300, 4000);
+        let shards = if random.once_in(2) { 1 } else { 3 };
+        let place: Vec<String> = regions.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        let mut words = format!(
+            "ACK {rule} ON_TIMEOUT {on_timeout} TIMEOUT {timeout} PLACE {} SHARDS {shards}",
+            place.join(",")
+        );
+        let available = limits.failover
+            && match rule {
+                "async" => !random.once_in(4),
+                _ => random.once_in(4),
+            };
+        if limits.failover {
+            words += if available {
+                " FAILOVER available"
+            } else {
+                " FAILOVER safe"
+            };
+        }
+        // By half of the seeds a replica that was away finds the log gone, and copies.
+        let log_retention_bytes = if random.once_in(2) {
+            96 << 10
+        } else {
+            64 << 20
+        };
+        let mix = Mix {
+            owners: if available {
+                0
+            } else {
+                random.below(4) as usize
+            },
+            registers: random.between(1, 5) as usize,
+            sessions: random.between(1, 5) as usize,
+            lossy: available,
+            shards,
+            pause_max: ms(&mut random, 20, 120),
+            pipelines: limits.pipelines,
+        };
+        let time = limits
+            .time
+            .unwrap_or_else(|| ms(&mut random, 10_000, 40_000));
+        // The rule must cover the loss of a disk: while it is suspended, or where the last
+        // primary alone has everything, none does.
+        let disks_go = match (rule, available) {
+            (_, true) => random.once_in(3),
+            ("async", false) => !limits.failover,
+            _ => on_timeout != "degrade" || !limits.failover,
+        };
+        let mut scenario = Scenario {
+            seed,
+            regions,
+            setup: Setup {
+                nodes,
+                voters: voters.to_vec(),
+                log_retention_bytes,
+                trace_kept: limits.trace_kept,
+            },
+            rule,
+            words,
+            mix,
+            time,
+            faults: Vec::new(),
+            failover: limits.failover,
+            voters_lose_disks: limits.voters_lose_disks,
+        };
+        scenario.draw_faults(&mut random, disks_go);
+        scenario
+    }
+
+    fn draw_faults(&mut self, random: &mut Random, disks_go: bool) {
+        // Some seeds see few kinds of faults, but many of these.
+        let kinds = 14;
+        let favourite = random.once_in(3).then(|| random.below(kinds));
+        let count = random.between(2, 4 + self.time.as_secs() / 2);
+        let span = self.time.as_millis() as u64;
+        let mut at: Vec<u64> = (0..count).map(|_| random.below(span)).collect();
+        at.sort_unstable();
+        for at in at {
+            let kind = match favourite {
+                Some(kind) if !random.once_in(3) => kind,
+                _ => random.below(kinds),
+            };
+            if let Some(fault) = self.draw_fault(random, kind, disks_go) {
+                self.faults.push((Duration::from_millis(at), fault));
+            }
+        }
+    }
+
+    fn draw_fault(&self, random: &mut Random, kind: u64, disks_go: bool) -> Option<Fault> {
+        let nodes = &self.setup.nodes;
+        let pick = |random: &mut Random| random.below(nodes.len() as u64) as usize;
+        let (a, b) = (pick(random), pick(random));
+        let node = nodes[a].0.clone();
+        let other = (a != b).then(|| nodes[b].0.clone());
+        let away = match random.below(4) {
+            0 => ms(random, 1, 300),
+            1 | 2 => ms(random, 300, 4000),
+            _ => ms(random, 4000, 12_000),
+        };
+        let time = away;
+        Some(match kind {
+            0 | 1 => Fault::Crash {
+                node,
+                how: random.below(5),
+                twice: random.once_in(5),
+                away,
+            },
+            2 if disks_go => Fault::Empty { node, away },
+            3 if disks_go => Fault::Rot { node, away },
+            4 => Fault::Break {
+                node,
+                sync: random.once_in(2),
+                away,
+            },
+            5 => Fault::Pause {
+                node,
+                time: match random.below(3) {
+                    0 => ms(random, 10, 400),
+                    1 => ms(random, 400, 3000),
+                    _ => ms(random, 3000, 30_000),
+                },
+            },
+            6 => Fault::Cut {
+                from: node,
+                to: other?,
+                one_way: random.once_in(2),
+                time,
+            },
+            7 if random.once_in(2) => Fault::Isolate { node, time },
+            7 => Fault::CutRegion {
+                region: nodes[b].1.clone(),
+                time,
+            },
+            8 => Fault::BreakLink {
+                from: node,
+                to: other?,
+            },
+            9 => Fault::Delay {
+                from: node,
+                to: other?,
+                by: ms(random, 5, 1500),
+                time,
+            },
+            10 => Fault::SlowDisk {
+                node,
+                longest: ms(random, 200, 4000),
+                time,
+            },
+            11 => Fault::FullDisk {
+                node,
+                room: random.below(200 << 10),
+                time,
+            },
+            12 if random.once_in(2) => Fault::Step {
+                node,
+                ms: random.below(20_000) as i64 - 10_000,
+            },
+            12 => Fault::Rate {
+                node,
+                ppm: random.below(40_001) as i64 - 20_000,
+            },
+            _ => Fault::Meddle {
+                repeats: random.between(2, 40),
+                drops: if random.once_in(2) {
+                    0
+                } else {
+                    random.between(10, 200)
+                },
+                late: ms(random, 50, 8000),
+                time,
+            },
+        })
+    }
+}

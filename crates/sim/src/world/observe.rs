@@ -1,0 +1,137 @@
+//! What passes between nodes, looked at from outside: who writes in which epoch.
+//!
+//! Everything that a primary says carries the epoch that it acts in. Two processes that send
+//! entries (or heartbeats) of one shard in one epoch are two primaries, whatever they believe.
+
+use super::World;
+use std::collections::BTreeMap;
+
+/// An append of the primary-replica topology: see `node::message` and
+/// `replication::primary_replica::message`.
+struct Append {
+    shard: u64,
+    epoch: u64,
+}
+
+/// The version of `node::message`. If it is another one nothing is observed, which the end of
+/// a scenario notices; as with the version of replicas' messages.
+pub(super) const ENVELOPE: u8 = 2;
+const VERSION: u8 = 3;
+const APPEND: u8 = 1;
+
+fn append(message: &[u8]) -> Option<Append> {
+    let number = |at: usize| {
+        let bytes = message.get(at..at + 8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(bytes))
+    };
+    match message {
+        [ENVELOPE, 1, ..] if message.get(10..12) == Some(&[VERSION, APPEND]) => Some(Append {
+            shard: number(2)?,
+            epoch: number(12)?,
+        }),
+        _ => None,
+    }
+}
+
+/// Who acted as primary.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// (shard, epoch) → machine and its life.
+    primaries: BTreeMap<(u64, u64), (usize, u64)>,
+    /// The machine that acts in a shard's greatest epoch, and that epoch.
+    latest: BTreeMap<u64, (u64, usize)>,
+    changes: PrimaryChanges,
+}
+
+/// How often shards changed primaries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrimaryChanges {
+    /// Epochs after a shard's first in which the same node went on.
+    pub same_node: u64,
+    /// Epochs in which another node took over.
+    pub another_node: u64,
+}
+
+impl World {
+    /// How often shards changed primaries so far.
+    pub fn primary_changes(&self) -> PrimaryChanges {
+        self.observed.changes
+    }
+
+    /// The node that acts as primary of a shard's greatest epoch, for every shard.
+    pub fn primaries(&self) -> Vec<String> {
+        let latest = self.observed.latest.values();
+        latest
+            .map(|(_, at)| self.machines[*at].id.to_string())
+            .collect()
+    }
+
+    pub(super) fn sends(&mut self, at: usize, message: &[u8]) {
+        let Some(Append { shard, epoch }) = append(message) else {
+            return;
+        };
+        let me = (at, self.machines[at].life);
+        let known = *self.observed.primaries.entry((shard, epoch)).or_insert(me);
+        if known != me {
+            let other = &self.machines[known.0].id;
+            let wrong = self.wrong_at(
+                at,
+                &format!(
+                    "writes to shard {shard} in epoch {epoch}, as another process of {other} did"
+                ),
+            );
+            self.wrong.push_back(wrong.0);
+            return;
+        }
+        let latest = self.observed.latest.entry(shard).or_insert((epoch, at));
+        if epoch > latest.0 {
+            let same = latest.1 == at;
+            *latest = (epoch, at);
+            if same {
+                self.observed.changes.same_node += 1;
+            } else {
+                self.observed.changes.another_node += 1;
+                self.note(
+                    at,
+                    format_args!("acts as primary of shard {shard} in epoch {epoch}"),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heartbeat(shard: u64, epoch: u64) -> Vec<u8> {
+        let mut message = vec![ENVELOPE, 1];
+        message.extend(shard.to_le_bytes());
+        message.extend([VERSION, APPEND]);
+        message.extend(epoch.to_le_bytes());
+        message
+    }
+
+    #[test]
+    fn two_writers_in_one_epoch_are_seen() {
+        let mut world = World::new(1);
+        world.sends(0, &heartbeat(4, 1));
+        world.sends(0, &heartbeat(4, 2));
+        world.sends(1, &heartbeat(4, 3));
+        world.sends(0, &heartbeat(5, 3));
+        world.nothing_wrong().unwrap();
+        let changes = world.primary_changes();
+        assert_eq!((changes.same_node, changes.another_node), (1, 1));
+        world.sends(2, &heartbeat(4, 2));
+        world.nothing_wrong().unwrap_err();
+    }
+
+    #[test]
+    fn another_process_of_the_same_node_is_another_writer() {
+        let mut world = World::new(1);
+        world.sends(0, &heartbeat(4, 1));
+        world.machines[0].life += 1;
+        world.sends(0, &heartbeat(4, 1));
+        world.nothing_wrong().unwrap_err();
+    }
+}
