@@ -310,6 +310,10 @@ mod tests {
                 request: 1,
                 result: Err("no".into()),
             },
+            Message::Outcome {
+                request: 1,
+                result: Ok(8),
+            },
             Message::NotLeader {
                 request: 1,
                 leader: Some(9),
@@ -348,6 +352,23 @@ mod tests {
                     position,
                 },
             },
+            Message::Forwarded {
+                id: 7,
+                answer: Answer::NotHere,
+            },
+            Message::Forwarded {
+                id: 7,
+                answer: Answer::Lost,
+            },
+            Message::Forward(Forward {
+                id: 7,
+                shard,
+                seen: position,
+                at_tip: true,
+                resp3: false,
+                args: vec!["SET".into(), "k".into(), "v".into()],
+            }),
+            Message::Wan(wan::State::default()),
             Message::CopyAsk {
                 shard,
                 copy: 1,
@@ -418,6 +439,46 @@ mod tests {
                 last: position,
             }),
         ]
+    }
+
+    /// Whether a message is among `one_of_each`: a variant that is added must be added there.
+    #[test]
+    fn every_message_is_captured() {
+        let mut seen = std::collections::BTreeSet::new();
+        for message in one_of_each() {
+            let bytes = message.encode();
+            // The variant's number, as postcard writes it.
+            seen.insert(bytes[2]);
+            match message {
+                Message::Raft(_)
+                | Message::Propose { .. }
+                | Message::Outcome { .. }
+                | Message::NotLeader { .. }
+                | Message::ReadCatalog { .. }
+                | Message::CatalogRead { .. }
+                | Message::Catalog { .. }
+                | Message::Report(_)
+                | Message::Forward(_)
+                | Message::Forwarded { .. }
+                | Message::Wan(_)
+                | Message::CopyAsk { .. }
+                | Message::CopyChunk(_)
+                | Message::CopyLost { .. }
+                | Message::VerifyAsk { .. }
+                | Message::Digest(_)
+                | Message::DigestKeysAsk { .. }
+                | Message::DigestKeys { .. }
+                | Message::WanSeen { .. }
+                | Message::RewindAsk(_)
+                | Message::RewindChunk(_)
+                | Message::RewindLost { .. }
+                | Message::LeaseAsk { .. }
+                | Message::LeaseGranted { .. }
+                | Message::Seal { .. }
+                | Message::Sealed(_) => {}
+            }
+        }
+        assert!(seen.into_iter().eq(0..26));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

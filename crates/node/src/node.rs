@@ -520,9 +520,7 @@ impl<S: Stores> Node<S> {
     /// Whether the lease is over under which something was answered since this was asked last:
     /// then another primary may have answered otherwise meanwhile, and nothing is to be said.
     pub fn outlived(&mut self, now: Now) -> bool {
-        self.lease
-            .answered_until()
-            .is_some_and(|until| now.monotonic >= until)
+        self.lease.is_outlived(now.monotonic)
     }
 
     /// What is to be made durable next, if no flush is under way.

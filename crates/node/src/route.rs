@@ -681,14 +681,16 @@ impl<S: Stores> Node<S> {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
-        // Without a lease another may be primary by now: nothing is acknowledged.
-        if !leased && shard.is_primary(self.now) {
-            return;
-        }
         let applied = shard.applied().index;
-        let ready = shard.waiting.partition_point(|w| w.index <= applied);
+        // Without a lease, or no longer primary, another may have answered otherwise by now:
+        // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
+        let ready = if leased && shard.is_primary(self.now) {
+            shard.waiting.partition_point(|w| w.index <= applied)
+        } else {
+            0
+        };
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
-        if leased && !released.is_empty() {
+        if !released.is_empty() {
             self.lease.answer();
         }
         let readers = std::mem::take(&mut shard.readers);
