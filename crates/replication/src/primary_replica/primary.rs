@@ -169,7 +169,7 @@ impl Primary {
         let members = || {
             self.others
                 .values()
-                .filter(|p| p.replica.replaces.is_none())
+                .filter(|p| p.replica.replaces.is_none() || planted::is(Bug::CountLearner))
         };
         let mut as_they_are: Vec<Other> = members().map(|p| counted(p, p.matched)).collect();
         if planted::is(Bug::CountAckTwice) {

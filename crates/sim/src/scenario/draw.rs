@@ -1,6 +1,6 @@
 //! Drawing a scenario from a seed.
 
-use super::{Fault, Limits, Scenario};
+use super::{Fault, Limits, Scenario, Trouble};
 use crate::{
     random::Random,
     world::{Mix, Setup},
@@ -17,6 +17,16 @@ const PLACES: [Place; 5] = [
     (&[("us", 3), ("eu", 1)], &[0, 1, 2]),
     (&[("us", 3), ("eu", 2), ("asia", 2)], &[0, 1, 3, 4, 5]),
 ];
+/// The control group's leader is far from the primary, or near.
+const PLACES_FAR: [Place; 5] = [
+    (&[("us", 1), ("eu", 2)], &[0, 1, 2]),
+    (&[("us", 2), ("eu", 3)], &[2, 3, 4]),
+    (&[("us", 3)], &[0, 1, 2]),
+    (&[("us", 2), ("eu", 2)], &[1, 2, 3]),
+    (&[("us", 3), ("eu", 2)], &[0, 1, 2, 3, 4]),
+];
+/// A node of us holds no copy.
+const PLACES_SPARE: [Place; 1] = [(&[("us", 4), ("eu", 2)], &[3, 4, 5])];
 const RULES: [&str; 5] = ["async", "semi-sync:1", "quorum", "sync", "local-quorum"];
 const ON_TIMEOUT: [&str; 3] = ["block", "error", "degrade"];
 
@@ -28,7 +38,13 @@ impl Scenario {
     /// The scenario of a seed.
     pub fn draw(seed: u64, limits: &Limits) -> Self {
         let mut random = Random::new(seed ^ 0x5ce4_a510);
-        let (regions, voters) = PLACES[random.below(PLACES.len() as u64) as usize];
+        let trouble = limits.trouble.unwrap_or_else(|| Trouble::draw(seed));
+        let places: &[Place] = match trouble {
+            Trouble::Any | Trouble::Power => &PLACES,
+            Trouble::Takeover => &PLACES_FAR,
+            Trouble::Members => &PLACES_SPARE,
+        };
+        let (regions, voters) = places[random.below(places.len() as u64) as usize];
         let regions = regions.to_vec();
         let nodes: Vec<(String, String)> = (regions.iter())
             .flat_map(|(region, n)| (1..=*n).map(move |i| (*region, i)))
@@ -38,7 +54,11 @@ impl Scenario {
         let on_timeout = ON_TIMEOUT[random.below(3) as usize];
         let timeout = random.between(300, 4000);
         let shards = if random.once_in(2) { 1 } else { 3 };
-        let place: Vec<String> = regions.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        let shards = if trouble == Trouble::Any { shards } else { 1 };
+        let mut place: Vec<String> = regions.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        if trouble == Trouble::Members {
+            place = vec!["us=3".into()];
+        }
         let mut words = format!(
             "ACK {rule} ON_TIMEOUT {on_timeout} TIMEOUT {timeout} PLACE {} SHARDS {shards}",
             place.join(",")
@@ -55,6 +75,9 @@ impl Scenario {
                 " FAILOVER safe"
             };
         }
+        if trouble == Trouble::Members {
+            words += &format!(" REPLACE_AFTER {}", random.between(1000, 2500));
+        }
         // By half of the seeds a replica that was away finds the log gone, and copies.
         let log_retention_bytes = if random.once_in(2) {
             96 << 10
@@ -69,9 +92,13 @@ impl Scenario {
             },
             registers: random.between(1, 5) as usize,
             sessions: random.between(1, 5) as usize,
+            expiries: random.below(4) as usize,
             lossy: available,
             shards,
-            pause_max: ms(&mut random, 20, 120),
+            pause_max: match trouble {
+                Trouble::Any => ms(&mut random, 20, 120),
+                _ => ms(&mut random, 5, 40),
+            },
             pipelines: limits.pipelines,
         };
         let time = limits
@@ -86,6 +113,7 @@ impl Scenario {
         };
         let mut scenario = Scenario {
             seed,
+            trouble,
             regions,
             setup: Setup {
                 nodes,
@@ -101,7 +129,13 @@ impl Scenario {
             failover: limits.failover,
             voters_lose_disks: limits.voters_lose_disks,
         };
-        scenario.draw_faults(&mut random, disks_go);
+        match trouble {
+            Trouble::Any => scenario.draw_faults(&mut random, disks_go),
+            Trouble::Power => scenario.draw_power(&mut random),
+            Trouble::Takeover => scenario.draw_takeover(&mut random),
+            Trouble::Members => scenario.draw_members(&mut random),
+        }
+        scenario.faults.sort_by_key(|(at, _)| *at);
         scenario
     }
 

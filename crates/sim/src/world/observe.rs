@@ -43,6 +43,14 @@ pub(super) struct Observed {
     changes: PrimaryChanges,
 }
 
+impl Observed {
+    /// The epoch in which a machine acts as primary of a shard, if nobody acts in a later one.
+    pub(super) fn primary_epoch(&self, shard: usize, at: usize) -> Option<u64> {
+        let (epoch, primary) = self.latest.get(&(shard as u64))?;
+        (*primary == at).then_some(*epoch)
+    }
+}
+
 /// How often shards changed primaries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrimaryChanges {
