@@ -131,7 +131,7 @@ impl Registers {
         self.histories.keys().cloned().collect()
     }
 
-    fn call(&mut self, random: &mut Random, at: &Place<'_>) -> (Sent, Vec<Bytes>) {
+    fn call(&mut self, random: &mut Random, at: &Place<'_>, reads: bool) -> (Sent, Vec<Bytes>) {
         let n = random.below(KEYS) as usize;
         let spent = |key: &String| {
             self.histories.get(key).map_or(0, Vec::len) >= OPERATIONS_MAX
@@ -142,8 +142,8 @@ impl Registers {
         }
         let key = self.current[n].clone();
         // Where a tail may be lost, so may what a read showed.
-        let primary = (at.primary)(&key).filter(|_| !self.lossy);
-        let action = if primary.is_some() && random.once_in(3) {
+        let office = (at.office)(&key).filter(|_| !self.lossy);
+        let action = if office.is_some() && (reads || random.once_in(4)) {
             Action::Read
         } else if key.starts_with("sum") {
             Action::Add(random.between(1, 9) as i64)
@@ -151,7 +151,7 @@ impl Registers {
             Action::Take
         } else {
             self.values += 1;
-            if !self.lossy && random.once_in(3) {
+            if !self.lossy && (reads || random.once_in(4)) {
                 Action::Fill(self.values)
             } else {
                 Action::Swap(self.values)
@@ -176,7 +176,7 @@ impl Registers {
         let sent = Sent {
             at: history.len() - 1,
             key,
-            read_at: (action == Action::Read).then_some((primary, at.now)),
+            read_at: (action == Action::Read).then_some((office, at.now)),
         };
         (sent, words)
     }
@@ -277,17 +277,26 @@ pub(crate) struct Place<'a> {
     /// As a number that only grows.
     pub(crate) moment: u64,
     pub(crate) now: Duration,
-    /// The epoch in which the client's node is primary of a key, the last there is, if so.
-    pub(crate) primary: &'a dyn Fn(&str) -> Option<u64>,
+    /// The epoch in which the client's node is primary of a key, for all that it knows.
+    pub(crate) office: &'a dyn Fn(&str) -> Option<u64>,
 }
 
 /// A client of registers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RegisterClient {
+    /// Whether it rather reads: a write in doubt keeps a client from asking on.
+    reads: bool,
     sent: VecDeque<Sent>,
 }
 
 impl RegisterClient {
+    pub(crate) fn new(reads: bool) -> Self {
+        RegisterClient {
+            reads,
+            sent: VecDeque::new(),
+        }
+    }
+
     pub(crate) fn waits_for(&self) -> usize {
         self.sent.len()
     }
@@ -302,7 +311,7 @@ impl RegisterClient {
         let count = if random.once_in(4) { 2.min(most) } else { 1 };
         (0..count)
             .map(|_| {
-                let (sent, words) = registers.call(random, place);
+                let (sent, words) = registers.call(random, place, self.reads);
                 self.sent.push_back(sent);
                 words
             })
@@ -335,7 +344,7 @@ impl RegisterClient {
         // Only what a primary answers at once is sure to be of its own copy.
         if sent
             .read_at
-            .is_some_and(|(epoch, at)| at != place.now || epoch != (place.primary)(&sent.key))
+            .is_some_and(|(epoch, at)| at != place.now || epoch != (place.office)(&sent.key))
         {
             registers.forget(&sent);
         } else if let Some(Some(operation)) = registers.operation(&sent) {

@@ -164,8 +164,9 @@ impl Primary {
     /// somebody is about to take another's place, as they will be.
     fn committed_under(&self, rule: &AckRule, core: &Core) -> u64 {
         let own_region = &core.identity.region;
-        let committed =
-            |others: &[Other]| acknowledgement::committed(rule, own_region, core.durable, others);
+        let committed = |others: &[Other]| {
+            acknowledgement::committed(rule, own_region, core.acknowledgeable(), others)
+        };
         let members = || {
             self.others
                 .values()

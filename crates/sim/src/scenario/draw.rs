@@ -50,7 +50,13 @@ impl Scenario {
             .flat_map(|(region, n)| (1..=*n).map(move |i| (*region, i)))
             .map(|(region, i)| (format!("{region}-{i}"), region.into()))
             .collect();
-        let rule = RULES[random.below(5) as usize];
+        let rule = match RULES[random.below(5) as usize] {
+            // Rules of the primary's region promise nothing where that holds one copy.
+            "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
+            // Nobody takes over there.
+            "async" if trouble == Trouble::Members => "semi-sync:1",
+            rule => rule,
+        };
         let on_timeout = ON_TIMEOUT[random.below(3) as usize];
         let timeout = random.between(300, 4000);
         let shards = if random.once_in(2) { 1 } else { 3 };
@@ -63,7 +69,9 @@ impl Scenario {
             "ACK {rule} ON_TIMEOUT {on_timeout} TIMEOUT {timeout} PLACE {} SHARDS {shards}",
             place.join(",")
         );
+        // A former primary whose place is taken never tells what it lost.
         let available = limits.failover
+            && trouble != Trouble::Members
             && match rule {
                 "async" => !random.once_in(4),
                 _ => random.once_in(4),
@@ -90,7 +98,10 @@ impl Scenario {
             } else {
                 random.below(4) as usize
             },
-            registers: random.between(1, 5) as usize,
+            registers: match trouble {
+                Trouble::Takeover => random.between(4, 9) as usize,
+                _ => random.between(1, 5) as usize,
+            },
             sessions: random.between(1, 5) as usize,
             expiries: random.below(4) as usize,
             lossy: available,

@@ -255,9 +255,13 @@ impl Scenario {
                 };
                 self.faults.push((at, crash));
             }
-            4 | 5 => {
+            4 => {
                 (0..nodes).for_each(|n| cut(other(n)));
                 return true;
+            }
+            5 | 6 => {
+                cut(LEADER.into());
+                self.draw_estrangement(random, at, time, nodes);
             }
             _ => {
                 cut(LEADER.into());
@@ -269,6 +273,35 @@ impl Scenario {
             }
         }
         false
+    }
+
+    /// One replica after the other loses the primary, which goes on with the rest; what they say
+    /// of themselves is late.
+    fn draw_estrangement(
+        &mut self,
+        random: &mut Random,
+        at: Duration,
+        time: Duration,
+        nodes: usize,
+    ) {
+        for n in 0..nodes - 1 {
+            if random.once_in(2) {
+                let by = ms(random, 100, 700);
+                let (from, to) = (replica(n), LEADER.into());
+                let late = Fault::Delay { from, to, by, time };
+                self.faults.push((at, late));
+            }
+            if random.once_in(2) {
+                let cut = Fault::Cut {
+                    from: PRIMARY.into(),
+                    to: replica(n),
+                    one_way: false,
+                    time,
+                };
+                self.faults
+                    .push((after(at, random.between(200, 1400)), cut));
+            }
+        }
     }
 
     /// Replicas are away until a newcomer takes a place, and the primary goes right then.

@@ -109,7 +109,7 @@ impl World {
             let worker = if n < mix.owners {
                 Worker::Owner(Client::new(name))
             } else if n < mix.owners + mix.registers {
-                Worker::Register(RegisterClient::default())
+                Worker::Register(RegisterClient::new(n % 2 == 1))
             } else if n < mix.owners + mix.registers + mix.sessions {
                 Worker::Session(SessionClient::new(name))
             } else {
@@ -200,10 +200,11 @@ impl World {
         let most = if self.pipelines { PIPELINE_MAX } else { 1 };
         self.moments += 1;
         let (observed, sessions) = (&self.observed, &self.sessions);
+        let life = self.machines[home].life;
         let place = Place {
             moment: self.moments,
             now: self.now,
-            primary: &|key| observed.primary_epoch(sessions.shard(key), home),
+            office: &|key| observed.office(sessions.shard(key), home, life),
         };
         let commands = match &mut self.clients[at].worker {
             Worker::Owner(client) => client.next_commands(&mut self.random, self.now, most),
@@ -383,11 +384,12 @@ impl World {
                                 Worker::Owner(client) => client.answered(&frame, self.now),
                                 Worker::Register(client) => {
                                     let (observed, sessions) = (&self.observed, &self.sessions);
+                                    let life = self.machines[at].life;
                                     let place = Place {
                                         moment: self.moments,
                                         now: self.now,
-                                        primary: &|key| {
-                                            observed.primary_epoch(sessions.shard(key), at)
+                                        office: &|key| {
+                                            observed.office(sessions.shard(key), at, life)
                                         },
                                     };
                                     client.answered(&frame, &mut self.registers, &place)
