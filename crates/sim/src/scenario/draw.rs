@@ -19,7 +19,7 @@ const PLACES: [Place; 5] = [
 ];
 /// The control group's leader is far from the primary, or near.
 const PLACES_FAR: [Place; 5] = [
-    (&[("us", 1), ("eu", 2)], &[0, 1, 2]),
+    (&[("us", 1), ("eu", 3)], &[1, 2, 3]),
     (&[("us", 2), ("eu", 3)], &[2, 3, 4]),
     (&[("us", 3)], &[0, 1, 2]),
     (&[("us", 2), ("eu", 2)], &[1, 2, 3]),
@@ -55,6 +55,8 @@ impl Scenario {
             "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
             // Nobody takes over there.
             "async" if trouble == Trouble::Members => "semi-sync:1",
+            // Nobody that is away is waited for.
+            "sync" if trouble == Trouble::Takeover => "quorum",
             rule => rule,
         };
         let on_timeout = ON_TIMEOUT[random.below(3) as usize];

@@ -193,17 +193,16 @@ impl Scenario {
         let mut at = ms(random, 500, 2500);
         while at < self.time {
             if random.once_in(2) {
-                // The way to the leader is long, so that leases are; then it is short again.
-                let by = ms(random, 50, 450);
-                let time = ms(random, 500, 1500);
-                for (from, to) in [(PRIMARY, LEADER), (LEADER, PRIMARY)] {
-                    let (from, to) = (from.into(), to.into());
+                // The way to the leader and back is long, so that leases are; then it is short.
+                let time = ms(random, 1000, 1800);
+                for (from, to, most) in [(PRIMARY, LEADER, 250), (LEADER, PRIMARY, 900)] {
+                    let (from, to, by) = (from.into(), to.into(), ms(random, 10, most));
                     let late = Fault::Delay { from, to, by, time };
                     self.faults.push((at, late));
                 }
-                at = after(at, random.between(500, 1800));
+                at = after(at, time.as_millis() as u64 + random.below(500));
             }
-            let time = ms(random, 800, 5000);
+            let time = ms(random, 800, 3500);
             let leader_goes = self.draw_cut_off(random, at, time, nodes);
             if leader_goes || random.once_in(4) {
                 let node = LEADER.to_owned();
@@ -221,7 +220,7 @@ impl Scenario {
                 let at = after(at, random.below(1500));
                 self.faults.push((at, gone));
             }
-            at = after(at, time.as_millis() as u64 + random.between(1000, 3500));
+            at = after(at, time.as_millis() as u64 + random.between(1000, 2500));
         }
     }
 
@@ -243,7 +242,7 @@ impl Scenario {
             };
             self.faults.push((at, cut));
         };
-        match random.below(8) {
+        match random.below(9) {
             0 | 1 => self.faults.push((at, Fault::Isolate { node, time })),
             2 => self.faults.push((at, Fault::Pause { node, time })),
             3 => {
@@ -255,11 +254,11 @@ impl Scenario {
                 };
                 self.faults.push((at, crash));
             }
-            4 => {
+            4 | 5 => {
                 (0..nodes).for_each(|n| cut(other(n)));
                 return true;
             }
-            5 | 6 => {
+            6 | 7 => {
                 cut(LEADER.into());
                 self.draw_estrangement(random, at, time, nodes);
             }
