@@ -47,6 +47,7 @@ class Cluster:
 
     def __init__(self, directory):
         self.dir = pathlib.Path(directory)
+        self.output = self.dir / "demo.output"
         self.demo = None
         self.by_hand = []
         self.clients = []
@@ -55,7 +56,6 @@ class Cluster:
 
     def start(self):
         self.dir.mkdir(parents=True, exist_ok=True)
-        self.output = self.dir / "demo.output"
         with open(self.output, "wb") as output:
             self.demo = subprocess.Popen(
                 [BINARY, "demo", "--dir", self.dir, "--base-port", str(BASE_PORT), "--no-workload"],
@@ -74,7 +74,7 @@ class Cluster:
 
     def said(self):
         """What the demo has printed, errors included."""
-        return self.output.read_text(errors="replace")
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def stop(self):
         """Ends everything; the demo must do so by itself, in time, once asked."""

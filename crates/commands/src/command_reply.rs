@@ -3,7 +3,7 @@
 use crate::{
     glob,
     spec::Categories,
-    table::{Spec, TABLE, lookup},
+    table::{KeySpec, Spec, TABLE, lookup, named as spec_named},
 };
 use bytes::BytesMut;
 use resp::{Encoder, Version};
@@ -54,7 +54,7 @@ fn named<'a>(names: &'a [&'a [u8]]) -> Box<dyn Iterator<Item = Option<&'static S
     if names.is_empty() {
         Box::new(TABLE.iter().map(Some))
     } else {
-        Box::new(names.iter().map(|name| lookup(name)))
+        Box::new(names.iter().map(|name| spec_named(name)))
     }
 }
 
@@ -82,8 +82,8 @@ fn info(spec: &Spec, out: &mut Encoder<'_>) {
         out.bulk(tip.as_bytes());
     }
     key_specs(spec, out);
-    // Subcommands: none is described.
-    out.set(0);
+    out.array(spec.subcommands.len());
+    spec.subcommands.iter().for_each(|spec| info(spec, out));
 }
 
 fn statuses(names: impl Iterator<Item = &'static str> + Clone, out: &mut Encoder<'_>) {
@@ -98,29 +98,32 @@ fn word(word: &str, out: &mut Encoder<'_>) {
 
 /// Where the keys stand, in the words of Redis 7's key specifications.
 fn key_specs(spec: &Spec, out: &mut Encoder<'_>) {
-    if spec.first_key == 0 {
-        return out.set(0);
+    out.set(spec.key_specs.iter().flatten().count());
+    for keys in spec.key_specs.iter().flatten() {
+        key_spec(keys, out);
     }
-    out.set(1);
-    if spec.key_notes.is_empty() {
+}
+
+fn key_spec(keys: &KeySpec, out: &mut Encoder<'_>) {
+    if keys.notes.is_empty() {
         out.map(3);
     } else {
         out.map(4);
         word("notes", out);
-        out.bulk(spec.key_notes.as_bytes());
+        out.bulk(keys.notes.as_bytes());
     }
     word("flags", out);
-    statuses(spec.key_use.iter().copied(), out);
+    statuses(keys.uses.iter().copied(), out);
     word("begin_search", out);
-    search("index", &[("index", spec.first_key)], out);
+    search("index", &[("index", keys.first)], out);
     word("find_keys", out);
     // Counted from the first key, if not from the end.
-    let last = if spec.last_key < 0 {
-        spec.last_key
+    let last = if keys.last < 0 {
+        keys.last
     } else {
-        spec.last_key - spec.first_key
+        keys.last - keys.first
     };
-    let range = [("lastkey", last), ("keystep", spec.step), ("limit", 0)];
+    let range = [("lastkey", last), ("keystep", keys.step), ("limit", 0)];
     search("range", &range, out);
 }
 
@@ -177,7 +180,12 @@ fn get_keys(args: &[&[u8]], out: &mut Encoder<'_>) {
     if args.len() < 2 {
         return arity("getkeys", out);
     }
-    let Some(spec) = lookup(args[0]) else {
+    let container = lookup(args[0]).filter(|spec| !spec.subcommands.is_empty());
+    let spec = match (lookup(args[0]), container, args.get(1)) {
+        (_, Some(container), Some(name)) => container.subcommand(name),
+        (spec, ..) => spec,
+    };
+    let Some(spec) = spec else {
         return out.error("ERR Invalid command specified");
     };
     if spec.first_key == 0 {

@@ -33,6 +33,90 @@ pub enum Refusal {
     GtWithLt,
     #[error("ERR invalid cursor")]
     Cursor,
+    #[error("ERR unknown subcommand '{subcommand}'. Try {container} HELP.")]
+    UnknownSubcommand {
+        subcommand: String,
+        container: String,
+    },
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    #[error("ERR hash value is not a float")]
+    HashValueNotAFloat,
+    #[error("ERR value is NaN or Infinity")]
+    NotFinite,
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFiniteResult,
+    #[error("ERR offset is out of range")]
+    Offset,
+    #[error("ERR bit offset is not an integer or out of range")]
+    BitOffset,
+    #[error("ERR bit is not an integer or out of range")]
+    Bit,
+    #[error("ERR The bit argument must be 1 or 0.")]
+    BitArgument,
+    #[error("ERR BITOP NOT must be called with a single source key.")]
+    BitopNot,
+    #[error("ERR Invalid OVERFLOW type specified")]
+    OverflowType,
+    #[error(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+    )]
+    BitfieldType,
+    #[error("ERR BITFIELD_RO only supports the GET subcommand")]
+    BitfieldReadOnly,
+    #[error("ERR If you want both the length and indexes, please just use IDX.")]
+    LcsLengthAndIndexes,
+    #[error("ERR The specified keys must contain string values")]
+    LcsNotStrings,
+    #[error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")]
+    LcsTooLarge,
+    #[error("ERR no such key")]
+    NoSuchKey,
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    #[error("ERR value is out of range, value must between {0} and {1}")]
+    OutOfRangeBetween(i64, i64),
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    NoFrequency,
+    #[error("BUSYKEY Target key name already exists.")]
+    BusyKey,
+    #[error("ERR Invalid TTL value, must be >= 0")]
+    RestoreTtl,
+    #[error("ERR Invalid IDLETIME value, must be >= 0")]
+    RestoreIdleTime,
+    #[error("ERR Invalid FREQ value, must be >= 0 and <= 255")]
+    RestoreFrequency,
+    #[error("ERR DUMP payload version or checksum are wrong")]
+    PayloadChecksum,
+    #[error("ERR Bad data format")]
+    PayloadFormat,
+    /// Ours: what a payload holds that Quire has no type for.
+    #[error("ERR Bad data format: Quire holds strings and hashes, this is a {0}")]
+    PayloadType(&'static str),
+    /// Ours: the store's bound.
+    #[error("ERR a field is longer than 32000 bytes")]
+    FieldTooLong,
+    /// Ours: no access times are kept.
+    #[error("ERR OBJECT IDLETIME is not supported: Quire does not keep when a key was read last")]
+    NoIdleTime,
+    /// Ours: a keyspace has shards of its own.
+    #[error("ERR COPY to another keyspace is not supported: read there and write here")]
+    CopyElsewhere,
+    /// Ours: a shard's thread must not be held up.
+    #[error(
+        "ERR '{name}' would go over {steps} {what} at once, at most {steps_max} are allowed{instead}"
+    )]
+    TooMuchWork {
+        name: &'static str,
+        what: &'static str,
+        steps: u64,
+        steps_max: u64,
+        instead: &'static str,
+    },
     /// Ours: one command is one entry of the shard's log.
     #[error("ERR '{name}' has {keys} keys, at most {keys_max} fit into one command: split it")]
     TooManyKeys {
@@ -76,6 +160,11 @@ pub fn unknown_command(args: &[&[u8]]) -> String {
         line(c_string(name, REPEATED_BYTES_MAX)),
         line(&repeated),
     )
+}
+
+/// A client's bytes in an error line as far as C prints them.
+pub(crate) fn c_line(bytes: &[u8]) -> String {
+    line(c_string(bytes, bytes.len()))
 }
 
 /// At most `len` bytes, up to the first NUL, as C prints them.

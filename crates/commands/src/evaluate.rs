@@ -22,6 +22,9 @@ pub const KEYS_MAX: usize = u16::MAX as usize / 2;
 /// for headers and lengths.
 pub const WRITE_BYTES_MAX: usize = PAYLOAD_MAX - (32 << 20);
 
+/// The longest field of a hash that a store has room for.
+pub const FIELD_BYTES_MAX: usize = 32_000;
+
 /// The longest string, as in Redis.
 pub const STRING_BYTES_MAX: usize = 512 << 20;
 

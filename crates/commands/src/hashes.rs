@@ -1,10 +1,12 @@
-//! Hashes: HSET HMSET HSETNX HGET HMGET HGETALL HKEYS HVALS HDEL HEXISTS HLEN HINCRBY.
+//! Hashes: HSET HMSET HSETNX HGET HMGET HGETALL HKEYS HVALS HDEL HEXISTS HLEN HSTRLEN HINCRBY
+//! HINCRBYFLOAT.
 
 use crate::{
     error::Refusal,
     evaluate::{Evaluation, Found},
+    float::{self, Float},
     numbers,
-    strings::reply_value,
+    strings::{add_float, reply_value},
     view::ViewError,
 };
 use model::mutation::KeyKind;
@@ -169,6 +171,28 @@ pub(crate) fn hincrby(e: &mut Evaluation<'_>) -> Outcome {
     let mut text = itoa::Buffer::new();
     put_fields(e, &hash, &[(field, text.format(new).as_bytes())])?;
     e.reply().integer(new);
+    Ok(())
+}
+
+pub(crate) fn hincrbyfloat(e: &mut Evaluation<'_>) -> Outcome {
+    let (key, field) = (e.args[1], e.args[2]);
+    let by = match float::parse(e.args[3]).ok_or(Refusal::NotAFloat)? {
+        Float::Finite(by) => by,
+        Float::Infinite => return Err(Refusal::NotFinite),
+    };
+    let hash = e.hash(key)?;
+    let old = e.field(key, &hash, field)?;
+    let new = add_float(old.as_deref(), by, Refusal::HashValueNotAFloat)?;
+    put_fields(e, &hash, &[(field, new.as_bytes())])?;
+    e.reply().bulk(&new);
+    Ok(())
+}
+
+pub(crate) fn hstrlen(e: &mut Evaluation<'_>) -> Outcome {
+    let hash = e.hash(e.args[1])?;
+    let value = e.field(e.args[1], &hash, e.args[2])?;
+    e.reply()
+        .integer(value.map_or(0, |value| value.len() as i64));
     Ok(())
 }
 

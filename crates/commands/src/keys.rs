@@ -1,13 +1,9 @@
-//! Keys of any kind: DEL UNLINK EXISTS TYPE EXPIRE PEXPIRE TTL PTTL PERSIST SCAN DBSIZE
-//! FLUSHDB.
+//! Keys of any kind: DEL UNLINK EXISTS TOUCH TYPE SCAN KEYS RANDOMKEY DBSIZE FLUSHDB FLUSHALL.
 
-use crate::{
-    error::{Refusal, line},
-    evaluate::Evaluation,
-    glob, numbers,
-};
-use bytes::BytesMut;
-use model::mutation::KeyKind;
+use crate::random::Random;
+use crate::{error::Refusal, evaluate::Evaluation, glob, numbers};
+use bytes::{Bytes, BytesMut};
+use model::{mutation::KeyKind, slot};
 use resp::reply::Encoder;
 
 type Outcome = Result<(), Refusal>;
@@ -47,139 +43,20 @@ pub(crate) fn type_of(e: &mut Evaluation<'_>) -> Outcome {
     Ok(())
 }
 
-/// When EXPIRE does something.
-#[derive(Default)]
-struct ExpireOptions {
-    nx: bool,
-    xx: bool,
-    gt: bool,
-    lt: bool,
-}
-
-impl ExpireOptions {
-    fn parse(args: &[&[u8]]) -> Result<Self, Refusal> {
-        let mut options = ExpireOptions::default();
-        for word in args {
-            let flag = match word.to_ascii_lowercase().as_slice() {
-                b"nx" => &mut options.nx,
-                b"xx" => &mut options.xx,
-                b"gt" => &mut options.gt,
-                b"lt" => &mut options.lt,
-                _ => return Err(Refusal::UnsupportedOption(line(word))),
-            };
-            *flag = true;
-        }
-        if options.nx && (options.xx || options.gt || options.lt) {
-            return Err(Refusal::NxWithOthers);
-        }
-        if options.gt && options.lt {
-            return Err(Refusal::GtWithLt);
-        }
-        Ok(options)
-    }
-
-    /// Whether a key that expires at `before_ms` (0 for never, which is after any time) may
-    /// expire at `at_ms` instead.
-    fn allow(&self, before_ms: u64, at_ms: i64) -> bool {
-        let before = (before_ms != 0).then_some(i64::try_from(before_ms).unwrap_or(i64::MAX));
-        !(self.nx && before.is_some()
-            || self.xx && before.is_none()
-            || self.gt && before.is_none_or(|before| at_ms <= before)
-            || self.lt && before.is_some_and(|before| at_ms >= before))
-    }
-}
-
-fn expire_in(e: &mut Evaluation<'_>, unit_ms: i64) -> Outcome {
-    let key = e.args[1];
-    let options = ExpireOptions::parse(&e.args[3..])?;
-    let time = numbers::parse(e.args[2]).ok_or(Refusal::NotAnInteger)?;
-    let at_ms = time
-        .checked_mul(unit_ms)
-        .and_then(|ms| ms.checked_add_unsigned(e.cx.now_ms))
-        .ok_or(Refusal::ExpireTime(e.spec.name))?;
-    let found = e.key(key)?;
-    let changed = match found.live {
-        Some(mut header) if options.allow(header.expires_ms, at_ms) => {
-            match u64::try_from(at_ms) {
-                Ok(at_ms) if at_ms > e.cx.now_ms => {
-                    header.expires_ms = at_ms;
-                    e.mutation.set_header(key, &header);
-                }
-                // Its time is over already.
-                _ => {
-                    e.delete(key, &found);
-                }
-            }
-            true
-        }
-        _ => false,
-    };
-    e.reply().integer(changed.into());
-    Ok(())
-}
-
-pub(crate) fn expire(e: &mut Evaluation<'_>) -> Outcome {
-    expire_in(e, 1000)
-}
-
-pub(crate) fn pexpire(e: &mut Evaluation<'_>) -> Outcome {
-    expire_in(e, 1)
-}
-
-/// How long a key still lives, in milliseconds; -1 for ever, -2 if it is not there.
-fn left_ms(e: &mut Evaluation<'_>) -> Result<i64, Refusal> {
-    let now_ms = e.cx.now_ms;
-    Ok(match e.key(e.args[1])?.live {
-        None => -2,
-        Some(header) if header.expires_ms == 0 => -1,
-        Some(header) => i64::try_from(header.expires_ms - now_ms).unwrap_or(i64::MAX),
-    })
-}
-
-pub(crate) fn ttl(e: &mut Evaluation<'_>) -> Outcome {
-    let left = left_ms(e)?;
-    let rounded = if left < 0 {
-        left
-    } else {
-        left.saturating_add(500) / 1000
-    };
-    e.reply().integer(rounded);
-    Ok(())
-}
-
-pub(crate) fn pttl(e: &mut Evaluation<'_>) -> Outcome {
-    let left = left_ms(e)?;
-    e.reply().integer(left);
-    Ok(())
-}
-
-pub(crate) fn persist(e: &mut Evaluation<'_>) -> Outcome {
-    let key = e.args[1];
-    let lifted = match e.key(key)?.live {
-        Some(mut header) if header.expires_ms != 0 => {
-            header.expires_ms = 0;
-            e.mutation.set_header(key, &header);
-            true
-        }
-        _ => false,
-    };
-    e.reply().integer(lifted.into());
-    Ok(())
-}
-
 /// Keys that one SCAN goes over at most, give or take what shares a cursor: COUNT is a hint,
 /// and a shard must not be held up.
 const SCAN_COUNT_MAX: usize = 10_000;
 
-/// What follows `SCAN cursor`.
-struct ScanOptions<'a> {
-    count: usize,
+/// What follows `SCAN cursor`, or `HSCAN key cursor`.
+pub(crate) struct ScanOptions<'a> {
+    pub(crate) count: usize,
     pattern: Option<&'a [u8]>,
     kind: Option<&'a [u8]>,
 }
 
 impl<'a> ScanOptions<'a> {
-    fn parse(args: &'a [&'a [u8]]) -> Result<Self, Refusal> {
+    /// `of_keys`: whether a type may be asked for.
+    pub(crate) fn parse(args: &'a [&'a [u8]], of_keys: bool) -> Result<Self, Refusal> {
         let mut options = ScanOptions {
             count: 10,
             pattern: None,
@@ -198,7 +75,7 @@ impl<'a> ScanOptions<'a> {
                     .min(SCAN_COUNT_MAX);
             } else if is("match") {
                 options.pattern = Some(value).filter(|pattern| **pattern != b"*").copied();
-            } else if is("type") {
+            } else if of_keys && is("type") {
                 options.kind = Some(value);
             } else {
                 return Err(Refusal::Syntax);
@@ -214,30 +91,46 @@ impl<'a> ScanOptions<'a> {
         let name = kind_name(kind).as_bytes();
         self.kind
             .is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
-            && self
-                .pattern
-                .is_none_or(|pattern| glob::matches(pattern, key))
+            && self.wants_name(key)
     }
+
+    pub(crate) fn wants_name(&self, name: &[u8]) -> bool {
+        self.pattern
+            .is_none_or(|pattern| glob::matches(pattern, name))
+    }
+}
+
+/// Visits the keys from `cursor` on that are there, and deletes those whose time is over.
+fn scan_live(
+    e: &mut Evaluation<'_>,
+    cursor: u64,
+    count: usize,
+    visit: &mut dyn FnMut(&[u8], KeyKind),
+) -> Result<u64, Refusal> {
+    let cx = e.cx;
+    let mutation = &mut *e.mutation;
+    let next = e.view.scan(cursor, count, &mut |key, header| {
+        if header.is_live(cx.now_ms) {
+            visit(key, header.kind);
+        } else if cx.may_write && header.kind != KeyKind::Tombstone && mutation.ops() < u16::MAX {
+            // What doesn't fit is met by the next scan.
+            mutation.delete(key, header);
+        }
+    })?;
+    Ok(next)
 }
 
 pub(crate) fn scan(e: &mut Evaluation<'_>) -> Outcome {
     let cursor = numbers::parse_cursor(e.args[1]).ok_or(Refusal::Cursor)?;
-    let options = ScanOptions::parse(&e.args[2..])?;
-    let cx = e.cx;
+    let options = ScanOptions::parse(&e.args[2..], true)?;
     // The reply begins with what is known last: the cursor and how many keys there are.
     let mut part = BytesMut::new();
-    let mut keys = Encoder::new(cx.version, &mut part);
+    let mut keys = Encoder::new(e.cx.version, &mut part);
     let mut found = 0;
-    let mutation = &mut *e.mutation;
-    let next = e.view.scan(cursor, options.count, &mut |key, header| {
-        if header.is_live(cx.now_ms) {
-            if options.wants(key, header.kind) {
-                keys.bulk(key);
-                found += 1;
-            }
-        } else if cx.may_write && header.kind != KeyKind::Tombstone && mutation.ops() < u16::MAX {
-            // What doesn't fit is met by the next scan.
-            mutation.delete(key, header);
+    let next = scan_live(e, cursor, options.count, &mut |key, kind| {
+        if options.wants(key, kind) {
+            keys.bulk(key);
+            found += 1;
         }
     })?;
     let mut reply = e.reply();
@@ -246,6 +139,81 @@ pub(crate) fn scan(e: &mut Evaluation<'_>) -> Outcome {
     reply.array(found);
     e.reply_raw(&part);
     Ok(())
+}
+
+/// Keys of a shard that KEYS goes over: what is slower than some 100 ms is for SCAN.
+const KEYS_COUNT_MAX: u64 = 100_000;
+
+pub(crate) fn keys(e: &mut Evaluation<'_>) -> Outcome {
+    let pattern = e.args[1];
+    let there = e.view.key_count()?;
+    if there > KEYS_COUNT_MAX {
+        return Err(Refusal::TooMuchWork {
+            name: e.spec.name,
+            what: "keys",
+            steps: there,
+            steps_max: KEYS_COUNT_MAX,
+            instead: ": use SCAN",
+        });
+    }
+    let mut part = BytesMut::new();
+    let mut keys = Encoder::new(e.cx.version, &mut part);
+    let mut found = 0;
+    let mut cursor = 0;
+    loop {
+        cursor = scan_live(e, cursor, SCAN_COUNT_MAX, &mut |key, _| {
+            if pattern == b"*" || glob::matches(pattern, key) {
+                keys.bulk(key);
+                found += 1;
+            }
+        })?;
+        if cursor == 0 {
+            break;
+        }
+    }
+    e.reply().array(found);
+    e.reply_raw(&part);
+    Ok(())
+}
+
+/// Neighbours that RANDOMKEY chooses among, so that wide gaps before a key matter little.
+const NEIGHBOURS: usize = 64;
+
+/// A key by chance. Every key of a shard with up to 64 is as likely as any other; of more,
+/// about so.
+pub(crate) fn randomkey(e: &mut Evaluation<'_>) -> Outcome {
+    let mut random = Random(e.cx.random);
+    let mut near = neighbours(e, (random.next() % u64::from(slot::SLOTS)) << 48, 1)?;
+    if let Some(key) = near.first() {
+        // Within the slot that was met, from anywhere on: one slot may hold all keys.
+        let from = u64::from(slot::of(key)) << 48 | random.next() >> 16;
+        near = neighbours(e, from, NEIGHBOURS)?;
+    }
+    match near.get(random.below(near.len())) {
+        Some(key) => e.reply().bulk(key),
+        None => e.reply().null(),
+    }
+    Ok(())
+}
+
+/// Up to `count` keys that are there, from `from` on and, at the end, from the beginning.
+fn neighbours(e: &mut Evaluation<'_>, from: u64, count: usize) -> Result<Vec<Bytes>, Refusal> {
+    let mut found: Vec<Bytes> = Vec::new();
+    let (mut cursor, mut wrapped) = (from, false);
+    while found.len() < count {
+        cursor = scan_live(e, cursor, count, &mut |key, _| {
+            found.push(Bytes::copy_from_slice(key));
+        })?;
+        if wrapped && (cursor == 0 || cursor > from) {
+            break;
+        }
+        wrapped |= cursor == 0;
+    }
+    // The last round may have come by the first keys again.
+    found.truncate(count);
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
 pub(crate) fn dbsize(e: &mut Evaluation<'_>) -> Outcome {

@@ -9,9 +9,12 @@
 //! | [`table`] | every command as data: arity, flags, where its keys stand, how it spreads over shards |
 //! | [`view`] | what a command may read, and what it is told ([`Context`]) |
 //! | [`evaluate`](mod@evaluate) | the frame of every evaluation: arity, expiry, error replies |
-//! | `strings`, `hashes`, `keys` | the commands, one file a family |
+//! | `strings`, `substrings`, `bits`, `bitfield` | strings and their parts; `set_options` parses for SET and GETEX |
+//! | `hashes`, `hash_scan` | hashes |
+//! | `keys`, `expiry`, `rename`, `object`, `dump` | keys of any kind; [`rdb`] is the format of DUMP |
+//! | [`server_reply`] | what a node answers without a shard, where that needs no node: HELP |
 //! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
-//! | [`numbers`], [`glob`] | Redis's integers and patterns |
+//! | [`numbers`], [`float`], [`glob`] | Redis's integers, floats and patterns |
 //! | [`error`] | every error line that a command answers with |
 //!
 //! Replies, options, limits and error texts are those of Redis 7.0.15, byte for byte, in
@@ -29,15 +32,28 @@
 //! - Nothing here knows of shards, sessions or logs: the node splits a command by its
 //!   [`Fanout`] and evaluates each part at its shard.
 
+mod bitfield;
+mod bits;
 pub mod command_reply;
+mod dump;
 pub mod error;
 pub mod evaluate;
+mod expiry;
+pub mod float;
 pub mod glob;
+mod hash_scan;
 mod hashes;
 mod keys;
 pub mod numbers;
+mod object;
+mod random;
+pub mod rdb;
+mod rename;
+pub mod server_reply;
+mod set_options;
 mod spec;
 mod strings;
+mod substrings;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -47,5 +63,5 @@ pub mod view;
 
 pub use error::Refusal;
 pub use evaluate::evaluate;
-pub use table::{Family, Fanout, Flags, Spec, lookup};
+pub use table::{Family, Fanout, Flags, Spec, find, lookup};
 pub use view::{Context, View, ViewError};

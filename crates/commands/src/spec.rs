@@ -19,6 +19,12 @@ pub enum Fanout {
     EveryShardSum,
     /// Every shard is asked, all must say OK (FLUSHDB).
     EveryShardOk,
+    /// Every shard is asked, the arrays follow each other (KEYS).
+    EveryShardArray,
+    /// Every shard is asked, one of those that have something is chosen (RANDOMKEY).
+    EveryShardAny,
+    /// Every shard of every keyspace is asked, all must say OK (FLUSHALL).
+    EveryKeyspaceOk,
     /// The cursor's slot names the shard (SCAN).
     Scan,
 }
@@ -28,6 +34,8 @@ pub enum Fanout {
 pub enum Family {
     /// Strings.
     String,
+    /// Bits of strings.
+    Bitmap,
     /// Hashes.
     Hash,
     /// Keys of any kind.
@@ -45,6 +53,7 @@ impl Family {
     pub const fn name(self) -> &'static str {
         match self {
             Family::String => "string",
+            Family::Bitmap => "bitmap",
             Family::Hash => "hash",
             Family::Generic => "generic",
             Family::Connection => "connection",
@@ -142,14 +151,17 @@ impl Categories {
     pub const DANGEROUS: Categories = Categories(1 << 8);
     /// The connection's own state.
     pub const CONNECTION: Categories = Categories(1 << 9);
+    /// Bits of strings.
+    pub const BITMAP: Categories = Categories(1 << 10);
 
     /// Every category and its name, in Redis's order.
-    const NAMES: [(Categories, &str); 10] = [
+    const NAMES: [(Categories, &str); 11] = [
         (Categories::KEYSPACE, "@keyspace"),
         (Categories::READ, "@read"),
         (Categories::WRITE, "@write"),
         (Categories::HASH, "@hash"),
         (Categories::STRING, "@string"),
+        (Categories::BITMAP, "@bitmap"),
         (Categories::ADMIN, "@admin"),
         (Categories::FAST, "@fast"),
         (Categories::SLOW, "@slow"),
@@ -189,6 +201,24 @@ impl Categories {
 /// Carries a command out at a shard. Reports a [`Refusal`] before it adds any op of its own.
 pub(crate) type Run = for<'a> fn(&mut Evaluation<'a>) -> Result<(), Refusal>;
 
+/// What a command does with a key, in Redis's words.
+type Uses = &'static [&'static str];
+
+/// Keys that a command uses in one way.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    /// Where the first stands.
+    pub first: i32,
+    /// Where the last stands; if negative, counted from the end.
+    pub last: i32,
+    /// From one to the next.
+    pub step: i32,
+    /// What is done with them.
+    pub uses: &'static [&'static str],
+    /// What must be said besides; mostly nothing.
+    pub notes: &'static str,
+}
+
 /// One command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -204,10 +234,8 @@ pub struct Spec {
     pub last_key: i32,
     /// From one key to the next.
     pub step: i32,
-    /// What it does with its keys, in Redis's words.
-    pub key_use: &'static [&'static str],
-    /// What must be said besides about its keys; mostly nothing.
-    pub key_notes: &'static str,
+    /// What it does with its keys.
+    pub(crate) key_specs: [Option<KeySpec>; 2],
     /// How it spreads over shards.
     pub fanout: Fanout,
     /// What it is about.
@@ -222,6 +250,8 @@ pub struct Spec {
     pub since: &'static str,
     /// The time it takes.
     pub complexity: &'static str,
+    /// What it contains; then it does nothing by itself. Most commands contain nothing.
+    pub subcommands: &'static [Spec],
     /// None if the node answers it.
     pub(crate) run: Option<Run>,
 }
@@ -235,8 +265,7 @@ impl Spec {
             first_key: 0,
             last_key: 0,
             step: 0,
-            key_use: &[],
-            key_notes: "",
+            key_specs: [None; 2],
             fanout: Fanout::Node,
             family,
             categories_more: Categories::NONE,
@@ -244,24 +273,51 @@ impl Spec {
             summary: "",
             since: "",
             complexity: "",
+            subcommands: &[],
             run: None,
         }
     }
 
     /// Its keys stand from 1 to `last` in steps of `step`.
-    pub(crate) const fn keys_at(
-        mut self,
-        last: i32,
-        step: i32,
-        key_use: &'static [&'static str],
-    ) -> Spec {
-        (self.first_key, self.last_key, self.step) = (1, last, step);
-        self.key_use = key_use;
+    pub(crate) const fn keys_at(self, last: i32, step: i32, uses: Uses) -> Spec {
+        self.keys_from(1, last, step, uses)
+    }
+
+    /// Its keys stand from `first` to `last` in steps of `step`.
+    pub(crate) const fn keys_from(mut self, first: i32, last: i32, step: i32, uses: Uses) -> Spec {
+        (self.first_key, self.last_key, self.step) = (first, last, step);
+        self.key_specs[0] = Some(KeySpec {
+            first,
+            last,
+            step,
+            uses,
+            notes: "",
+        });
+        self
+    }
+
+    /// More keys, which it uses otherwise, stand from `first` to `last`.
+    pub(crate) const fn and_keys(mut self, first: i32, last: i32, uses: Uses) -> Spec {
+        self.last_key = last;
+        self.key_specs[1] = Some(KeySpec {
+            first,
+            last,
+            step: 1,
+            uses,
+            notes: "",
+        });
         self
     }
 
     pub(crate) const fn key_notes(mut self, notes: &'static str) -> Spec {
-        self.key_notes = notes;
+        if let Some(keys) = &mut self.key_specs[0] {
+            keys.notes = notes;
+        }
+        self
+    }
+
+    pub(crate) const fn subcommands(mut self, subcommands: &'static [Spec]) -> Spec {
+        self.subcommands = subcommands;
         self
     }
 
@@ -299,6 +355,16 @@ impl Spec {
     /// Whether [`evaluate`](crate::evaluate()) carries it out; else the node does.
     pub fn is_evaluated(&self) -> bool {
         self.run.is_some()
+    }
+
+    /// What it contains under this name, in any case.
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Spec> {
+        let is = |spec: &&Spec| {
+            spec.name
+                .split_once('|')
+                .is_some_and(|(_, own)| own.as_bytes().eq_ignore_ascii_case(name))
+        };
+        self.subcommands.iter().find(is)
     }
 
     /// Its keys among `args`, which begin with its name.
@@ -347,6 +413,7 @@ impl Spec {
         });
         all.and(match self.family {
             Family::String => Categories::STRING,
+            Family::Bitmap => Categories::BITMAP,
             Family::Hash => Categories::HASH,
             _ => Categories::NONE,
         })

@@ -1,9 +1,12 @@
-//! Strings: GET SET MGET MSET SETNX GETSET GETDEL INCR INCRBY DECR DECRBY APPEND STRLEN.
+//! Strings as a whole: GET SET SETEX PSETEX MGET MSET MSETNX SETNX GETSET GETDEL GETEX INCR
+//! INCRBY DECR DECRBY INCRBYFLOAT APPEND STRLEN.
 
 use crate::{
     error::Refusal,
     evaluate::{Evaluation, STRING_BYTES_MAX},
+    float::{self, Finite, Float},
     numbers,
+    set_options::{Condition, Expiry, SetOptions, Time, Unit},
 };
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -45,109 +48,15 @@ pub(crate) fn mget(e: &mut Evaluation<'_>) -> Outcome {
     Ok(())
 }
 
-/// When a SET lets its key expire.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Expiry<'a> {
-    /// Never.
-    Clear,
-    /// When it did before.
-    Keep,
-    /// At this time, in this unit.
-    At(&'a [u8], Unit),
-}
-
-/// Which word gave the time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Ex,
-    Px,
-    ExAt,
-    PxAt,
-}
-
-/// On what a SET depends.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Always,
-    Absent,
-    Present,
-}
-
-/// What follows `SET key value`.
-struct SetOptions<'a> {
-    expiry: Expiry<'a>,
-    condition: Condition,
-    get: bool,
-}
-
-impl<'a> SetOptions<'a> {
-    fn parse(args: &'a [&'a [u8]]) -> Result<Self, Refusal> {
-        let mut options = SetOptions {
-            expiry: Expiry::Clear,
-            condition: Condition::Always,
-            get: false,
-        };
-        let mut rest = args.iter();
-        while let Some(word) = rest.next() {
-            let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-            if is("nx") && options.condition != Condition::Present {
-                options.condition = Condition::Absent;
-            } else if is("xx") && options.condition != Condition::Absent {
-                options.condition = Condition::Present;
-            } else if is("get") {
-                options.get = true;
-            } else if is("keepttl") && !matches!(options.expiry, Expiry::At(..)) {
-                options.expiry = Expiry::Keep;
-            } else {
-                let unit = match () {
-                    () if is("ex") => Unit::Ex,
-                    () if is("px") => Unit::Px,
-                    () if is("exat") => Unit::ExAt,
-                    () if is("pxat") => Unit::PxAt,
-                    () => return Err(Refusal::Syntax),
-                };
-                // The same word twice is no error to Redis: the later one holds.
-                match options.expiry {
-                    Expiry::Clear => {}
-                    Expiry::At(_, before) if before == unit => {}
-                    _ => return Err(Refusal::Syntax),
-                }
-                let time = rest.next().ok_or(Refusal::Syntax)?;
-                options.expiry = Expiry::At(time, unit);
-            }
-        }
-        Ok(options)
-    }
-
-    /// When the key expires, in milliseconds since the Unix epoch; None for "as before".
-    fn expires_ms(&self, now_ms: u64, name: &'static str) -> Result<Option<u64>, Refusal> {
-        let (time, unit) = match self.expiry {
-            Expiry::Clear => return Ok(Some(0)),
-            Expiry::Keep => return Ok(None),
-            Expiry::At(time, unit) => (time, unit),
-        };
-        let invalid = Refusal::ExpireTime(name);
-        let time = numbers::parse(time).ok_or(Refusal::NotAnInteger)?;
-        if time <= 0 {
-            return Err(invalid);
-        }
-        let ms = match unit {
-            Unit::Ex | Unit::ExAt => time.checked_mul(1000),
-            Unit::Px | Unit::PxAt => Some(time),
-        };
-        let at = match unit {
-            Unit::Ex | Unit::Px => ms.and_then(|ms| ms.checked_add_unsigned(now_ms)),
-            Unit::ExAt | Unit::PxAt => ms,
-        };
-        at.map(|at| Some(at.unsigned_abs())).ok_or(invalid)
-    }
-}
-
 pub(crate) fn set(e: &mut Evaluation<'_>) -> Outcome {
     let (key, value) = (e.args[1], e.args[2]);
     let now_ms = e.cx.now_ms;
-    let options = SetOptions::parse(&e.args[3..])?;
-    let expires_ms = options.expires_ms(now_ms, e.spec.name)?;
+    let options = SetOptions::of_set(&e.args[3..])?;
+    let expires_ms = match options.expiry {
+        Expiry::Clear => Some(0),
+        Expiry::Keep => None,
+        Expiry::At(time) => Some(time.expires_ms(now_ms, e.spec.name)?),
+    };
     let (found, old) = if options.get {
         e.string(key)?
     } else {
@@ -177,6 +86,44 @@ pub(crate) fn set(e: &mut Evaluation<'_>) -> Outcome {
     Ok(())
 }
 
+fn set_for(e: &mut Evaluation<'_>, unit: Unit) -> Outcome {
+    let (key, text, value) = (e.args[1], e.args[2], e.args[3]);
+    let expires_ms = Time { text, unit }.expires_ms(e.cx.now_ms, e.spec.name)?;
+    let found = e.key(key)?;
+    e.put_string(key, &found, expires_ms, value);
+    e.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn setex(e: &mut Evaluation<'_>) -> Outcome {
+    set_for(e, Unit::Ex)
+}
+
+pub(crate) fn psetex(e: &mut Evaluation<'_>) -> Outcome {
+    set_for(e, Unit::Px)
+}
+
+pub(crate) fn getex(e: &mut Evaluation<'_>) -> Outcome {
+    let key = e.args[1];
+    let options = SetOptions::of_getex(&e.args[2..])?;
+    let (found, value) = e.string(key)?;
+    if let Some(mut header) = found.live {
+        let before = header.expires_ms;
+        match options.expiry {
+            Expiry::Keep => {}
+            Expiry::Clear => header.expires_ms = 0,
+            Expiry::At(time) => header.expires_ms = time.expires_ms(e.cx.now_ms, e.spec.name)?,
+        }
+        if header.is_expired(e.cx.now_ms) {
+            e.delete(key, &found);
+        } else if header.expires_ms != before {
+            e.mutation.set_header(key, &header);
+        }
+    }
+    reply_value(e, value.as_ref());
+    Ok(())
+}
+
 pub(crate) fn setnx(e: &mut Evaluation<'_>) -> Outcome {
     let (key, value) = (e.args[1], e.args[2]);
     let found = e.key(key)?;
@@ -193,13 +140,34 @@ pub(crate) fn mset(e: &mut Evaluation<'_>) -> Outcome {
     if !odd.is_empty() {
         return Err(Refusal::Arity(e.spec.name));
     }
-    // Of a key that is named twice the last value holds.
+    put_all(e, pairs)?;
+    e.reply().ok();
+    Ok(())
+}
+
+/// Of a key that is named twice the last value holds.
+fn put_all<'a>(e: &mut Evaluation<'a>, pairs: &'a [[&'a [u8]; 2]]) -> Outcome {
     let values: BTreeMap<&[u8], &[u8]> = pairs.iter().map(|[key, value]| (*key, *value)).collect();
     for (key, value) in values {
         let found = e.key(key)?;
         e.put_string(key, &found, 0, value);
     }
-    e.reply().ok();
+    Ok(())
+}
+
+pub(crate) fn msetnx(e: &mut Evaluation<'_>) -> Outcome {
+    let (pairs, odd) = e.args[1..].as_chunks::<2>();
+    if !odd.is_empty() {
+        return Err(Refusal::Arity(e.spec.name));
+    }
+    let mut absent = true;
+    for [key, _] in pairs {
+        absent &= e.key(key)?.live.is_none();
+    }
+    if absent {
+        put_all(e, pairs)?;
+    }
+    e.reply().integer(absent.into());
     Ok(())
 }
 
@@ -249,6 +217,41 @@ pub(crate) fn incrby(e: &mut Evaluation<'_>) -> Outcome {
 pub(crate) fn decrby(e: &mut Evaluation<'_>) -> Outcome {
     let by = numbers::parse(e.args[2]).ok_or(Refusal::NotAnInteger)?;
     add(e, by.checked_neg().ok_or(Refusal::DecrementOverflow)?)
+}
+
+/// `old`, 0 if there is none, plus `by`, as the text to keep; `not_a_float` if `old` is none.
+pub(crate) fn add_float(
+    old: Option<&[u8]>,
+    by: Finite,
+    not_a_float: Refusal,
+) -> Result<String, Refusal> {
+    let sum = match old.map(float::parse) {
+        None => Float::Finite(by),
+        Some(None) => return Err(not_a_float),
+        Some(Some(Float::Infinite)) => Float::Infinite,
+        Some(Some(Float::Finite(old))) => old.plus(by),
+    };
+    match sum {
+        Float::Finite(sum) => Ok(sum.to_string()),
+        Float::Infinite => Err(Refusal::NotFiniteResult),
+    }
+}
+
+pub(crate) fn incrbyfloat(e: &mut Evaluation<'_>) -> Outcome {
+    let key = e.args[1];
+    let (found, old) = e.string(key)?;
+    let by = float::parse(e.args[2]);
+    if old.as_ref().is_some_and(|old| float::parse(old).is_none()) {
+        return Err(Refusal::NotAFloat);
+    }
+    let by = match by.ok_or(Refusal::NotAFloat)? {
+        Float::Finite(by) => by,
+        Float::Infinite => return Err(Refusal::NotFiniteResult),
+    };
+    let new = add_float(old.as_deref(), by, Refusal::NotAFloat)?;
+    e.put_string(key, &found, found.expires_ms(), new.as_bytes());
+    e.reply().bulk(&new);
+    Ok(())
 }
 
 pub(crate) fn append(e: &mut Evaluation<'_>) -> Outcome {

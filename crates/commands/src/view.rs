@@ -62,6 +62,10 @@ pub struct Context {
     /// Whether ops may be added, so that an expired key met by a read is deleted; false at a
     /// replica that only reads.
     pub may_write: bool,
+    /// Drawn anew for each command: what it leaves to chance follows from it.
+    pub random: u64,
+    /// The number of the keyspace.
+    pub keyspace: u32,
     /// The protocol of the reply.
     pub version: Version,
 }

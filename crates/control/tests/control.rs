@@ -570,6 +570,89 @@ fn with_events() -> Catalog {
     c
 }
 
+/// What `testdata/commands-v1.bin` holds, and `-v2.bin` begins with.
+fn first_commands() -> Vec<Command> {
+    vec![
+        register("us-1", 11),
+        create("profiles PLACE us=3,eu=2,asia=2 ACK semi-sync:1@eu ON_TIMEOUT degrade SHARDS 2"),
+        start(0, "us-1", 77, 11, 0),
+        degrade(0, 1, true),
+        drop_keyspace("gone"),
+    ]
+}
+
+/// One of each command; a variant that is added needs a line here.
+fn all_commands() -> Vec<Command> {
+    let mut all = first_commands();
+    all.push(promote(0, 1, "us-2", &[("us-2", 12, 9)]));
+    all.push(confirm(0, 2, "us-3", 99));
+    all.push(replace(0, 2, "asia-1", "asia-3"));
+    all.push(Command::Note {
+        shard: ShardId(0),
+        kind: "waiting".to_owned(),
+        text: "for no reason".to_owned(),
+        at_ms: 5,
+    });
+    for command in &all {
+        match command {
+            Command::RegisterNode { .. }
+            | Command::CreateKeyspace(_)
+            | Command::DropKeyspace { .. }
+            | Command::StartEpoch { .. }
+            | Command::SetDegraded { .. }
+            | Command::Promote(_)
+            | Command::ConfirmReplica { .. }
+            | Command::ReplaceReplica { .. }
+            | Command::Note { .. } => {}
+        }
+    }
+    all
+}
+
+fn proposals(commands: Vec<Command>) -> Vec<Proposal> {
+    let with_request = |(sequence, command)| Proposal {
+        request: RequestId {
+            node: 1,
+            process: 2,
+            sequence,
+        },
+        command,
+    };
+    (0..).zip(commands).map(with_request).collect()
+}
+
+/// Proposals, each behind its length.
+fn read_capture(mut bytes: &[u8]) -> Vec<Proposal> {
+    let mut found = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (one, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        found.push(Proposal::decode(one).unwrap());
+        bytes = rest;
+    }
+    found
+}
+
+#[test]
+fn commands_of_every_version_are_still_read() {
+    let v1 = include_bytes!("../testdata/commands-v1.bin");
+    assert_eq!(read_capture(v1), proposals(first_commands()));
+
+    let mut written = Vec::new();
+    for proposal in proposals(all_commands()) {
+        let bytes = proposal.encode().unwrap();
+        written.extend((bytes.len() as u32).to_le_bytes());
+        written.extend(bytes);
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v2.bin");
+    if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
+        #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
+        std::fs::write(path, &written).unwrap();
+    }
+    let v2: &[u8] = include_bytes!("../testdata/commands-v2.bin");
+    assert_eq!(v2, written);
+    assert_eq!(read_capture(v2), proposals(all_commands()));
+}
+
 #[test]
 fn a_catalog_of_version_1_is_still_read() {
     let bytes = include_bytes!("../testdata/catalog-v1.bin");

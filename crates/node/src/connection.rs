@@ -31,8 +31,18 @@ const WAITERS_MAX: usize = 100_000;
 
 impl<S: Stores> Node<S> {
     pub(crate) fn node_command(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
-        match spec.name.to_ascii_lowercase().as_str() {
+        let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
+        if subcommand == "help"
+            && let Some(spec) = commands::lookup(container.as_bytes())
+        {
+            return self.answer_help(conn, spec);
+        }
+        match container {
             "ping" => match args.get(1) {
+                _ if args.len() > 2 => self.answer_error(
+                    conn,
+                    "ERR wrong number of arguments for 'ping' command",
+                ),
                 Some(text) => self.answer(conn, |out| out.bulk(text)),
                 None => self.answer(conn, |out| out.simple("PONG")),
             },
@@ -52,7 +62,7 @@ impl<S: Stores> Node<S> {
                 }
                 self.close_if_done(conn);
             }
-            "client" => self.client(conn, args),
+            "client" => self.client(conn, subcommand, args),
             "command" => {
                 let Some(session) = self.sessions.get(&conn) else {
                     return;
@@ -61,7 +71,14 @@ impl<S: Stores> Node<S> {
                 commands::command_reply::answer(args, session.version, &mut reply);
                 self.answer_bytes(conn, reply.freeze());
             }
-            "config" => self.config_command(conn, args),
+            "config" => self.config_command(conn, subcommand, args),
+            "slowlog" => self.slowlog(conn, subcommand, args),
+            "latency" => self.latency(conn, subcommand, args),
+            "debug" => self.debug(conn, args),
+            "swapdb" => self.answer_error(
+                conn,
+                "ERR SWAPDB is not supported: a keyspace has a name, shards and a strategy of its own; SELECT the other one",
+            ),
             "info" => self.info(conn, args),
             "role" => self.role(conn),
             "time" => {
@@ -83,6 +100,15 @@ impl<S: Stores> Node<S> {
                 self.answer_error(conn, &line);
             }
         }
+    }
+
+    fn answer_help(&mut self, conn: u64, container: &Spec) {
+        let Some(session) = self.sessions.get(&conn) else {
+            return;
+        };
+        let mut reply = bytes::BytesMut::new();
+        commands::server_reply::help(container, session.version, &mut reply);
+        self.answer_bytes(conn, reply.freeze());
     }
 
     /// Bytes of RESP as the next reply of a client.
@@ -229,176 +255,6 @@ impl<S: Stores> Node<S> {
                 true
             }
             _ => false,
-        }
-    }
-
-    fn client(&mut self, conn: u64, args: &[&[u8]]) {
-        let what = args
-            .get(1)
-            .map(|w| w.to_ascii_lowercase())
-            .unwrap_or_default();
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
-        };
-        match (what.as_slice(), args.get(2..).unwrap_or_default()) {
-            (b"id", []) => self.answer(conn, |out| out.integer(conn as i64)),
-            (b"getname", []) => {
-                let name = session.name.clone();
-                self.answer(conn, |out| {
-                    if name.is_empty() {
-                        out.null();
-                    } else {
-                        out.bulk(&name);
-                    }
-                });
-            }
-            (b"setname", [name]) => {
-                if !is_name(name) {
-                    return self.answer_error(conn, BAD_NAME);
-                }
-                session.name = Bytes::copy_from_slice(name);
-                self.answer(conn, |out| out.ok());
-            }
-            (b"setinfo", [option, value]) => {
-                match option.to_ascii_lowercase().as_slice() {
-                    b"lib-name" => session.library.0 = Bytes::copy_from_slice(value),
-                    b"lib-ver" => session.library.1 = Bytes::copy_from_slice(value),
-                    _ => {
-                        let line = format!(
-                            "ERR Unrecognized option '{}'",
-                            String::from_utf8_lossy(option)
-                        );
-                        return self.answer_error(conn, &line);
-                    }
-                }
-                self.answer(conn, |out| out.ok());
-            }
-            (b"no-evict" | b"no-touch", [_]) => self.answer(conn, |out| out.ok()),
-            (b"info", []) => {
-                let line = self.client_line(conn);
-                self.answer(conn, |out| out.verbatim(b"txt", &line));
-            }
-            (b"list", _) => {
-                let mut conns: Vec<u64> = self.sessions.keys().copied().collect();
-                conns.sort_unstable();
-                let text: String = conns.iter().map(|c| self.client_line(*c)).collect();
-                self.answer(conn, |out| out.verbatim(b"txt", &text));
-            }
-            (b"kill", [b"ID" | b"id", id]) => {
-                let id = numbers::parse(id).and_then(|id| u64::try_from(id).ok());
-                let victim = id.and_then(|id| self.sessions.get_mut(&id));
-                let killed = victim.is_some();
-                if let Some(victim) = victim {
-                    victim.closing = true;
-                }
-                if let Some(id) = id.filter(|_| killed) {
-                    self.effects
-                        .push_back(crate::node::Effect::CloseClient(crate::node::ConnId(id)));
-                }
-                self.answer(conn, |out| out.integer(i64::from(killed)));
-            }
-            _ => {
-                let line = format!(
-                    "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLIENT ID, GETNAME, SETNAME, SETINFO, INFO, LIST, KILL ID, NO-EVICT.",
-                    String::from_utf8_lossy(&what)
-                );
-                self.answer_error(conn, &line);
-            }
-        }
-    }
-
-    fn client_line(&self, conn: u64) -> String {
-        let Some(s) = self.sessions.get(&conn) else {
-            return String::new();
-        };
-        format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
-            s.conn,
-            s.addr,
-            self.config.client_addr,
-            String::from_utf8_lossy(&s.name),
-            self.now.monotonic.saturating_sub(s.since).as_secs(),
-            s.keyspace,
-            s.out.len(),
-            s.last_command,
-            if s.version == Version::Resp3 { 3 } else { 2 },
-            String::from_utf8_lossy(&s.library.0),
-            String::from_utf8_lossy(&s.library.1),
-        )
-    }
-
-    /// Options that client programs and tools ask for, and what they are here.
-    fn options(&self) -> [(&'static str, String); 9] {
-        let fsync = match self.config.log.sync {
-            storage::log::SyncPolicy::Always => "always".to_owned(),
-            storage::log::SyncPolicy::Os => "no".to_owned(),
-            storage::log::SyncPolicy::EveryMs(_) => "everysec".to_owned(),
-        };
-        [
-            ("appendfsync", fsync),
-            ("appendonly", "yes".to_owned()),
-            ("availability-zone", self.config.zone.clone()),
-            (
-                "databases",
-                self.catalog.keyspaces.len().max(16).to_string(),
-            ),
-            ("maxmemory", "0".to_owned()),
-            ("maxmemory-policy", "noeviction".to_owned()),
-            ("port", self.config.client_addr.port().to_string()),
-            ("proto-max-bulk-len", (512u64 << 20).to_string()),
-            ("save", String::new()),
-        ]
-    }
-
-    fn config_command(&mut self, conn: u64, args: &[&[u8]]) {
-        let what = args
-            .get(1)
-            .map(|w| w.to_ascii_lowercase())
-            .unwrap_or_default();
-        match (what.as_slice(), args.get(2..).unwrap_or_default()) {
-            (b"get", patterns @ [_, ..]) => {
-                let options = self.options();
-                let found: Vec<_> = options
-                    .iter()
-                    .filter(|(name, _)| {
-                        patterns.iter().any(|p| {
-                            commands::glob::matches(&p.to_ascii_lowercase(), name.as_bytes())
-                        })
-                    })
-                    .collect();
-                self.answer(conn, |out| {
-                    out.map(found.len());
-                    for (name, value) in found {
-                        out.bulk(name);
-                        out.bulk(value);
-                    }
-                });
-            }
-            (b"set", [option, value, ..]) => {
-                let option = option.to_ascii_lowercase();
-                if option == b"availability-zone" {
-                    self.config.zone = String::from_utf8_lossy(value).into_owned();
-                    return self.answer(conn, |out| out.ok());
-                }
-                let text = String::from_utf8_lossy(&option).into_owned();
-                let line = if self.options().iter().any(|(name, _)| *name == text) {
-                    format!(
-                        "ERR CONFIG SET failed (possibly related to argument '{text}') - can't set immutable config: change it in the node's configuration file"
-                    )
-                } else {
-                    format!("ERR Unknown option or number of arguments for CONFIG SET - '{text}'")
-                };
-                self.answer_error(conn, &line);
-            }
-            (b"resetstat", []) => {
-                self.commands_processed = 0;
-                self.connections_received = 0;
-                self.answer(conn, |out| out.ok());
-            }
-            _ => self.answer_error(
-                conn,
-                "ERR unknown subcommand or wrong number of arguments for CONFIG. Try CONFIG GET pattern, CONFIG SET option value, CONFIG RESETSTAT.",
-            ),
         }
     }
 
@@ -714,8 +570,9 @@ impl<S: Stores> Node<S> {
     }
 }
 
-const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+pub(crate) const BAD_NAME: &str =
+    "ERR Client names cannot contain spaces, newlines or special characters.";
 
-fn is_name(text: &[u8]) -> bool {
+pub(crate) fn is_name(text: &[u8]) -> bool {
     text.iter().all(|b| (b'!'..=b'~').contains(b))
 }

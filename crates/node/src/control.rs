@@ -7,8 +7,8 @@
 //! harmless, since every command names what it expects to find.
 
 use crate::{
-    message::Message,
-    node::{Lane, Node, NodeConfig},
+    message::{ControlReport, Message},
+    node::{CONTROL_ADMITTED, CONTROL_MUTED, Lane, Node, NodeConfig},
     request::{Target, borrow},
 };
 use bytes::Bytes;
@@ -73,6 +73,11 @@ struct Asked {
     once: bool,
 }
 
+/// A voter that said nothing for so long is not known to stand as it said.
+const SAID_WITHIN: Duration = Duration::from_secs(1);
+/// How long a voter on a new disk must have caught up before it votes, once the group exists.
+const ADMIT_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a plan is waited for.
 const PLAN_MAX: Duration = Duration::from_secs(3);
 
@@ -111,10 +116,20 @@ pub(crate) struct Control {
     leader_hint: Option<NodeId>,
     /// The highest term in which a node has said that it leads.
     leader_term: u64,
+    /// What the other voters said of themselves last, and when.
+    said: BTreeMap<NodeId, (Duration, ControlReport)>,
+    /// The log has it that this voter is muted.
+    mute_noted: bool,
+    /// Since when this voter, which is muted, could be admitted.
+    admissible_since: Option<Duration>,
 }
 
 impl Control {
-    pub(crate) fn new(config: &NodeConfig, recovered: Recovered) -> Result<Self, String> {
+    pub(crate) fn new(
+        config: &NodeConfig,
+        recovered: Recovered,
+        muted: bool,
+    ) -> Result<Self, String> {
         let voters = config.control_voters.clone();
         let mut group = None;
         if voters.contains(&config.id) {
@@ -127,7 +142,11 @@ impl Control {
                 election_ticks: 10,
                 heartbeat_ticks: 2,
             };
-            group = Some(RaftGroup::new(config, recovered).map_err(|e| e.to_string())?);
+            let mut member = RaftGroup::new(config, recovered).map_err(|e| e.to_string())?;
+            if muted {
+                member.mute();
+            }
+            group = Some(member);
         }
         Ok(Control {
             group,
@@ -146,6 +165,9 @@ impl Control {
             registered: false,
             leader_hint: None,
             leader_term: 0,
+            said: BTreeMap::new(),
+            mute_noted: false,
+            admissible_since: None,
         })
     }
 
@@ -206,6 +228,59 @@ impl Control {
     /// The catalog as the group has agreed on it, at a voter.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.machine
+    }
+
+    /// How this voter stands, if it is one.
+    pub(crate) fn own_report(&self) -> Option<ControlReport> {
+        let group = self.group.as_ref()?;
+        Some(ControlReport {
+            term: group.term(),
+            commit: group.commit_index(),
+            muted: group.is_muted(),
+        })
+    }
+
+    /// How another voter stands.
+    pub(crate) fn voter_said(&mut self, node: &NodeId, now: Duration, report: ControlReport) {
+        if !self.voters.contains(node) {
+            return;
+        }
+        if let Some(group) = self
+            .group
+            .as_mut()
+            .filter(|g| report.muted && g.commit_index() > 0)
+            && report.commit == 0
+        {
+            group.forget_progress(node.number());
+        }
+        self.said.insert(node.clone(), (now, report));
+    }
+
+    /// Whether this voter, which is muted, may vote again. It may have forgotten a vote, or an
+    /// entry that it acknowledged. Either the group was never founded: every voter says that it
+    /// knows of nothing agreed. Or every other voter was heard of late, and this one has caught
+    /// up with all of them: whoever was elected with its forgotten vote is among them, and its
+    /// term was followed; whatever was agreed with its acknowledgement it holds again.
+    fn is_admissible(&self, me: &NodeId, now: Duration) -> bool {
+        let Some(group) = &self.group else {
+            return false;
+        };
+        let lately = |node: &NodeId| {
+            let (at, report) = self.said.get(node)?;
+            (now.saturating_sub(*at) < SAID_WITHIN).then_some(report)
+        };
+        let others: Vec<_> = self
+            .voters
+            .iter()
+            .filter(|v| *v != me)
+            .map(lately)
+            .collect();
+        let Some(others) = others.into_iter().collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let founded = group.commit_index() > 0 || others.iter().any(|o| o.commit > 0);
+        let level = |o: &&ControlReport| o.term <= group.term() && o.commit <= group.commit_index();
+        !founded || (group.leader().is_some() && others.iter().all(level))
     }
 
     /// Begins a round to a majority, which ends in `Node::lease_round`.
@@ -482,6 +557,7 @@ impl<S: Stores> Node<S> {
                 group.tick();
             }
         }
+        self.admit_voter();
         self.register();
         self.take_offices();
         let due: Vec<(u64, bool)> = self
@@ -516,6 +592,36 @@ impl<S: Stores> Node<S> {
             } else {
                 self.refresh_again(request);
             }
+        }
+    }
+
+    /// A voter on a new disk votes only once that can do no harm.
+    fn admit_voter(&mut self) {
+        let now = self.now.monotonic;
+        let Some(group) = self.control.group.as_ref().filter(|g| g.is_muted()) else {
+            return;
+        };
+        let founded = group.commit_index() > 0;
+        if !self.control.mute_noted {
+            self.control.mute_noted = true;
+            self.note_voter(CONTROL_MUTED);
+        }
+        if !self.control.is_admissible(&self.config.id, now) {
+            self.control.admissible_since = None;
+            return;
+        }
+        let since = *self.control.admissible_since.get_or_insert(now);
+        if !founded || now.saturating_sub(since) >= ADMIT_AFTER {
+            self.note_voter(CONTROL_ADMITTED);
+            if let Some(group) = &mut self.control.group {
+                group.admit();
+            }
+        }
+    }
+
+    fn note_voter(&mut self, kind: u8) {
+        if let Err(error) = self.append_control_kind(kind, &[]) {
+            self.stop(format!("the log takes nothing more: {error}"));
         }
     }
 
@@ -779,8 +885,9 @@ impl<S: Stores> Node<S> {
     pub(crate) fn compact_control(&mut self) {
         let tip = self.log.tip();
         let from = self.control.first_record.unwrap_or(Lsn(0));
+        // That it is muted stands in the log, and must not be forgotten.
         let (Some(group), Ok(bytes)) = (
-            self.control.group.as_mut(),
+            self.control.group.as_mut().filter(|g| !g.is_muted()),
             snapshot::encode(&self.control.machine),
         ) else {
             return;

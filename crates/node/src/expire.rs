@@ -50,9 +50,10 @@ impl<S: Stores> Node<S> {
                 self.mutation.delete(key, &header);
             }
         }
-        // Dead cells are purged only while nothing is in flight: what the store shows is then
-        // what the next entry meets.
-        if self.mutation.is_empty() && shard.unapplied.is_empty() {
+        // Dead cells are purged only while nothing is in flight, not even what was proposed in
+        // this turn: what the store shows is then what the next entry meets.
+        let tip = strategy.state(self.now).tip;
+        if self.mutation.is_empty() && tip.index == shard.store.applied().position.index {
             let dead = shard
                 .store
                 .to_purge(EXPIRE_KEYS)

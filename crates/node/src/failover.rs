@@ -34,6 +34,7 @@ use model::{
 };
 use replication::strategy::Role;
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -188,8 +189,8 @@ impl<S: Stores> Node<S> {
     }
 
     /// Leadership goes to the voter that does best: in the region of most primaries, so that
-    /// leases are near, and where it can be no primary itself, so that one node's end is not
-    /// the end of both.
+    /// leases are near, and of those on the one with the fewest itself, so that one node's end
+    /// is not the end of both.
     fn place_leadership(&mut self, leading: &mut Leading) {
         let now = self.now.monotonic;
         if now < leading.next_placement || !leading.cases.is_empty() {
@@ -197,9 +198,9 @@ impl<S: Stores> Node<S> {
         }
         leading.next_placement = now + PLACE_EVERY;
         let mut primaries: BTreeMap<&Region, usize> = BTreeMap::new();
-        let mut busy: BTreeSet<&NodeId> = BTreeSet::new();
+        let mut busy: BTreeMap<&NodeId, usize> = BTreeMap::new();
         for shard in self.catalog.shards.values() {
-            busy.insert(&shard.primary);
+            *busy.entry(&shard.primary).or_default() += 1;
             if let Some(replica) = shard.replica(&shard.primary) {
                 *primaries.entry(&replica.region).or_default() += 1;
             }
@@ -207,7 +208,8 @@ impl<S: Stores> Node<S> {
         let worth = |node: &NodeId| {
             let region = self.catalog.nodes.get(node).map(|info| &info.region);
             let near = region.and_then(|r| primaries.get(r)).copied();
-            (near.unwrap_or(0), !busy.contains(node))
+            let own = busy.get(node).copied().unwrap_or(0);
+            (near.unwrap_or(0), Reverse(own))
         };
         let there = |node: &&NodeId| self.peers.is_up(node, now);
         let voters = self.control.voters().iter();

@@ -7,7 +7,7 @@
 use crate::{
     message::{Answer, Forward, Message},
     node::{Lane, Node},
-    request::{ReadFrom, Request, Target},
+    request::{ReadFrom, Request, Target, borrow},
 };
 use bytes::Bytes;
 use model::{
@@ -99,11 +99,7 @@ impl<S: Stores> Node<S> {
 
     /// The client that waits for a reply, also behind a split command.
     pub(crate) fn client_of(&self, target: &Target) -> Option<u64> {
-        match target {
-            Target::Client { conn, .. } => Some(*conn),
-            Target::Part { split, .. } => self.splits.conn(*split),
-            Target::Remote { .. } => None,
-        }
+        self.splits.client_of(target)
     }
 
     // ---- the end that evaluates -----------------------------------------------------------
@@ -114,7 +110,7 @@ impl<S: Stores> Node<S> {
             id: forward.id,
         };
         let keyspace = self.catalog.shards.get(&forward.shard).map(|s| s.keyspace);
-        let spec = forward.args.first().and_then(|name| commands::lookup(name));
+        let spec = commands::find(&borrow(&forward.args)).ok();
         let (Some(keyspace), Some(spec)) = (keyspace, spec) else {
             return self.answer_not_here(&target);
         };
@@ -248,12 +244,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Whether its client has anything else away: what was sent behind it may take effect
-    /// before it is tried again.
+    /// Whether its client has anything else away, or stalled: what was sent behind it may take
+    /// effect before it is tried again.
     fn is_followed(&self, request: &Request) -> bool {
         self.client_of(&request.target)
             .and_then(|conn| self.sessions.get(&conn))
-            .is_some_and(|session| session.writes_away + session.reads_away > 1)
+            .is_some_and(|s| s.writes_away + s.reads_away > 1 || s.stalled > 0)
     }
 
     pub(crate) fn forwards_tick(&mut self) {

@@ -42,7 +42,11 @@ const ASKED_MAX: usize = 32;
 /// Questions that wait for a majority at a leader.
 const WAITING_MAX: usize = 4096;
 
-/// With what the clocks of two machines may differ in rate.
+/// How long after the end of a lease what was answered under it may still be said. A part of
+/// what [`with_drift`] adds, of which clocks need less.
+const SAY_WITHIN: Duration = Duration::from_millis(10);
+
+/// With what the clocks of two machines may differ in rate, and [`SAY_WITHIN`].
 pub(crate) fn with_drift(length: Duration) -> Duration {
     length + length / 20
 }
@@ -65,8 +69,10 @@ pub(crate) struct Lease {
     granted_at: Duration,
     /// The way of a question and its grant: follows a slower one at once, a faster one slowly.
     round_trip: Duration,
-    /// When the lease was to end under which something was answered that may not be said later.
-    answered_until: Option<Duration>,
+    /// Something was answered under it that has not been said yet.
+    answered: bool,
+    /// There was no lease for a moment since.
+    gap: bool,
     /// Until when one is wanted though this node is primary of nothing.
     wanted_until: Duration,
 }
@@ -81,7 +87,8 @@ impl Lease {
             next_ask: Duration::ZERO,
             granted_at: Duration::ZERO,
             round_trip: Duration::ZERO,
-            answered_until: None,
+            answered: false,
+            gap: false,
             wanted_until: Duration::ZERO,
         }
     }
@@ -102,15 +109,16 @@ impl Lease {
 
     /// Something is answered under it.
     pub(crate) fn answer(&mut self) {
-        self.answered_until = Some(
-            self.answered_until
-                .map_or(self.until, |u| u.min(self.until)),
-        );
+        self.gap &= self.answered; // What was before doesn't matter.
+        self.answered = true;
     }
 
-    /// The end of the lease under which answers were given since this was asked last.
-    pub(crate) fn answered_until(&mut self) -> Option<Duration> {
-        self.answered_until.take()
+    /// Whether what was answered since this was asked last may not be said any more. As long as
+    /// one lease followed the other nobody else was named.
+    pub(crate) fn is_outlived(&mut self, now: Duration) -> bool {
+        let answered = std::mem::take(&mut self.answered);
+        let gap = std::mem::take(&mut self.gap);
+        answered && (gap || now >= self.until + SAY_WITHIN)
     }
 
     /// When it ends, or ended.
@@ -156,6 +164,7 @@ impl Lease {
             let took = now.saturating_sub(asked.at);
             self.round_trip = took.max((self.round_trip * 7 + took) / 8);
             self.granted_at = now;
+            self.gap |= now >= self.until + SAY_WITHIN;
             self.until = self.until.max(asked.at + asked.length);
         }
         !before && self.holds(now)
@@ -305,6 +314,32 @@ mod tests {
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn what_was_answered_under_a_lease_is_said_before_it_is_over() {
+        let mut lease = Lease::new(7);
+        let renew = |lease: &mut Lease, at: u64| {
+            let (number, _) = lease.ask(ms(at));
+            lease.granted(number, ms(at));
+        };
+        renew(&mut lease, 1000);
+        assert!(!lease.is_outlived(ms(9000)), "nothing was said");
+        renew(&mut lease, 9000);
+        lease.answer();
+        assert!(!lease.is_outlived(ms(9499)));
+        lease.answer();
+        renew(&mut lease, 9400);
+        assert!(!lease.is_outlived(ms(9600)), "one followed the other");
+        lease.answer();
+        assert!(lease.is_outlived(ms(9950)));
+        renew(&mut lease, 10_000);
+        lease.answer();
+        renew(&mut lease, 12_000);
+        assert!(
+            lease.is_outlived(ms(12_001)),
+            "another may have been named between"
+        );
     }
 
     #[test]

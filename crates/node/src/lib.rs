@@ -44,6 +44,8 @@
 
 mod admin;
 mod assign;
+mod client_command;
+mod config_command;
 mod connection;
 mod control;
 mod copy;

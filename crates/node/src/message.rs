@@ -125,9 +125,21 @@ pub(crate) struct Report {
     pub(crate) leads: Option<u64>,
     /// Whether it wants a lease and has none.
     pub(crate) unleased: bool,
+    /// How it stands in the control group, if it is a voter.
+    pub(crate) control: Option<ControlReport>,
     /// Whom the sender has heard lately: a link may be cut one way.
     pub(crate) hears: Vec<NodeId>,
     pub(crate) replicas: Vec<ReplicaReport>,
+}
+
+/// How a voter of the control group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ControlReport {
+    pub(crate) term: u64,
+    /// Up to where it knows the group to have agreed.
+    pub(crate) commit: u64,
+    /// Its disk is new, and it neither votes nor campaigns.
+    pub(crate) muted: bool,
 }
 
 /// How one of its replicas stands.
@@ -298,6 +310,10 @@ mod tests {
                 request: 1,
                 result: Err("no".into()),
             },
+            Message::Outcome {
+                request: 1,
+                result: Ok(8),
+            },
             Message::NotLeader {
                 request: 1,
                 leader: Some(9),
@@ -314,6 +330,11 @@ mod tests {
                 ready: true,
                 leads: Some(4),
                 unleased: true,
+                control: Some(ControlReport {
+                    term: 4,
+                    commit: 8,
+                    muted: false,
+                }),
                 hears: vec![node("us-1")],
                 replicas: vec![ReplicaReport {
                     shard,
@@ -331,6 +352,23 @@ mod tests {
                     position,
                 },
             },
+            Message::Forwarded {
+                id: 7,
+                answer: Answer::NotHere,
+            },
+            Message::Forwarded {
+                id: 7,
+                answer: Answer::Lost,
+            },
+            Message::Forward(Forward {
+                id: 7,
+                shard,
+                seen: position,
+                at_tip: true,
+                resp3: false,
+                args: vec!["SET".into(), "k".into(), "v".into()],
+            }),
+            Message::Wan(wan::State::default()),
             Message::CopyAsk {
                 shard,
                 copy: 1,
@@ -401,6 +439,46 @@ mod tests {
                 last: position,
             }),
         ]
+    }
+
+    /// Whether a message is among `one_of_each`: a variant that is added must be added there.
+    #[test]
+    fn every_message_is_captured() {
+        let mut seen = std::collections::BTreeSet::new();
+        for message in one_of_each() {
+            let bytes = message.encode();
+            // The variant's number, as postcard writes it.
+            seen.insert(bytes[2]);
+            match message {
+                Message::Raft(_)
+                | Message::Propose { .. }
+                | Message::Outcome { .. }
+                | Message::NotLeader { .. }
+                | Message::ReadCatalog { .. }
+                | Message::CatalogRead { .. }
+                | Message::Catalog { .. }
+                | Message::Report(_)
+                | Message::Forward(_)
+                | Message::Forwarded { .. }
+                | Message::Wan(_)
+                | Message::CopyAsk { .. }
+                | Message::CopyChunk(_)
+                | Message::CopyLost { .. }
+                | Message::VerifyAsk { .. }
+                | Message::Digest(_)
+                | Message::DigestKeysAsk { .. }
+                | Message::DigestKeys { .. }
+                | Message::WanSeen { .. }
+                | Message::RewindAsk(_)
+                | Message::RewindChunk(_)
+                | Message::RewindLost { .. }
+                | Message::LeaseAsk { .. }
+                | Message::LeaseGranted { .. }
+                | Message::Seal { .. }
+                | Message::Sealed(_) => {}
+            }
+        }
+        assert!(seen.into_iter().eq(0..26));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

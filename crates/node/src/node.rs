@@ -171,8 +171,11 @@ const REMADE: &str = "its connection was made anew";
 /// The control group's stream in the shared log.
 const CONTROL_STREAM: u64 = 0;
 
-/// The kind of its records: `replication::consensus::LogRecord`.
+/// Its records: `replication::consensus::LogRecord`; this voter's disk is new, and it is muted;
+/// it was admitted.
 const CONTROL_RECORD: u8 = 1;
+pub(crate) const CONTROL_MUTED: u8 = 2;
+pub(crate) const CONTROL_ADMITTED: u8 = 3;
 
 /// A shard's stream in the shared log.
 pub(crate) fn stream(id: ShardId) -> u64 {
@@ -206,6 +209,8 @@ pub struct Node<S: Stores> {
     pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewound: Rewound,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
+    /// Connections that DEBUG SLEEP holds up, and until when.
+    pub(crate) sleepers: Vec<(Duration, u64)>,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     /// Requests that can't go anywhere for the moment.
@@ -228,6 +233,8 @@ pub struct Node<S: Stores> {
     pub(crate) stopped: bool,
     /// Counts for INFO.
     pub(crate) commands_processed: u64,
+    /// Numbers drawn so far.
+    pub(crate) draws: u64,
     pub(crate) connections_received: u64,
 }
 
@@ -240,6 +247,7 @@ impl<S: Stores> Node<S> {
             shards.insert(id, Shard::new(id, store));
         }
         let mut recovered = replication::consensus::Recovered::default();
+        let mut muted = None;
         let mut previous = None;
         let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
             // The record ends at `at`, and begins where the one before it ended.
@@ -248,6 +256,7 @@ impl<S: Stores> Node<S> {
             Self::replay(
                 &mut shards,
                 &mut recovered,
+                &mut muted,
                 &stores,
                 config.cache,
                 before,
@@ -258,7 +267,9 @@ impl<S: Stores> Node<S> {
         for shard in shards.values_mut() {
             shard.finish_replay().map_err(OpenError::Replay)?;
         }
-        let control = Control::new(&config, recovered).map_err(OpenError::Control)?;
+        // A disk on which nothing was written may have held votes before it was emptied.
+        let muted = muted.unwrap_or(recovered.is_empty());
+        let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
         let peers = Peers::new(&config, now.monotonic);
         Ok(Node {
             links: config.links.clone(),
@@ -280,6 +291,7 @@ impl<S: Stores> Node<S> {
             rewinds: Rewinds::new(config.first_number()),
             rewound: Rewound::new(disks.rewound),
             waiters: Vec::new(),
+            sleepers: Vec::new(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
             stalled: VecDeque::new(),
@@ -295,6 +307,7 @@ impl<S: Stores> Node<S> {
             next_release: Duration::ZERO,
             stopped: false,
             commands_processed: 0,
+            draws: 0,
             connections_received: 0,
             shards,
             config,
@@ -304,12 +317,17 @@ impl<S: Stores> Node<S> {
     fn replay(
         shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
         recovered: &mut replication::consensus::Recovered,
+        muted: &mut Option<bool>,
         stores: &S,
         cache: CacheBudget,
         before: Lsn,
         record: Record,
     ) -> Result<(), String> {
         let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
+            if let CONTROL_MUTED | CONTROL_ADMITTED = record.kind {
+                *muted = Some(record.kind == CONTROL_MUTED);
+                return Ok(());
+            }
             let body = Bytes::copy_from_slice(&record.body);
             let record =
                 replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
@@ -502,9 +520,7 @@ impl<S: Stores> Node<S> {
     /// Whether the lease is over under which something was answered since this was asked last:
     /// then another primary may have answered otherwise meanwhile, and nothing is to be said.
     pub fn outlived(&mut self, now: Now) -> bool {
-        self.lease
-            .answered_until()
-            .is_some_and(|until| now.monotonic >= until)
+        self.lease.is_outlived(now.monotonic)
     }
 
     /// What is to be made durable next, if no flush is under way.
@@ -590,6 +606,7 @@ impl<S: Stores> Node<S> {
         self.admin_tick();
         self.waiters_tick();
         self.failover_tick();
+        self.sleepers_tick();
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();
@@ -648,8 +665,16 @@ impl<S: Stores> Node<S> {
 
     /// Puts a record of the control group into the log.
     pub(crate) fn append_control(&mut self, record: &[u8]) -> Result<Lsn, AppendError> {
+        self.append_control_kind(CONTROL_RECORD, record)
+    }
+
+    pub(crate) fn append_control_kind(
+        &mut self,
+        kind: u8,
+        record: &[u8],
+    ) -> Result<Lsn, AppendError> {
         self.flush_within(Duration::ZERO);
-        self.log.append(CONTROL_STREAM, CONTROL_RECORD, &[record])
+        self.log.append(CONTROL_STREAM, kind, &[record])
     }
 
     pub(crate) fn append_shard(

@@ -39,13 +39,12 @@ impl<S: Stores> Node<S> {
         let line = format!(
             "SESSIONLOST a failover threw away writes of shard {id} that this session had seen; it goes on from what is left"
         );
+        if let Some(conn) = self.client_of(target)
+            && let Some(session) = self.sessions.get_mut(&conn)
+        {
+            session.seen.forget(id);
+        }
         match target {
-            Target::Client { conn, .. } => {
-                if let Some(session) = self.sessions.get_mut(conn) {
-                    session.seen.forget(id);
-                }
-                self.reply_error(target, &line);
-            }
             Target::Remote { .. } => self.answer_lost(target),
             _ => self.reply_error(target, &line),
         }

@@ -245,6 +245,7 @@ impl<S: Stores> Node<S> {
             hears: self.peers.heard_lately(self.now.monotonic),
             leads: self.control.leads(),
             unleased: self.is_any_primary() && !self.lease.holds(self.now.monotonic),
+            control: self.control.own_report(),
             ready: self.catalog.nodes.contains_key(&self.config.id),
             replicas,
         }
@@ -274,6 +275,9 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn reported(&mut self, from: &NodeId, report: Report) {
         let now = self.now.monotonic;
+        if let Some(control) = report.control {
+            self.control.voter_said(from, now, control);
+        }
         if let Some(term) = report.leads {
             self.control.follow_leader(from, term);
         }

@@ -32,13 +32,6 @@ pub(crate) enum Target {
     },
 }
 
-impl Target {
-    /// Whether it goes to this client as it is.
-    pub(crate) fn is_client(&self, client: u64) -> bool {
-        matches!(self, Target::Client { conn, .. } if *conn == client)
-    }
-}
-
 /// A command for one shard, owned, so that it can wait or travel.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {

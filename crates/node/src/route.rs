@@ -14,7 +14,7 @@ use crate::{
 use bytes::Bytes;
 use commands::{Context, Family, Fanout, Spec};
 use model::{
-    EntryKind, KeyspaceId, OnTimeout, Position, ShardId,
+    EntryKind, KeyspaceId, NodeId, OnTimeout, Position, ShardId,
     planted::{self, Bug},
     slot,
 };
@@ -23,7 +23,7 @@ use replication::{
     strategy::{Refused, Role},
 };
 use resp::{Encoder, Version};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use storage::store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores};
 
 /// How long a command waits for somewhere to go before it is refused.
@@ -35,6 +35,16 @@ const LAPSED: &str =
     "this node can't reach most of the control group's voters, and another may be primary by now";
 /// Commands that may wait for somewhere to go.
 const STALLED_MAX: usize = 100_000;
+
+/// How a command goes that must not overtake reads of its connection.
+enum Way {
+    /// Behind them, over the same link, to a replica of this shard.
+    Along(NodeId, ShardId),
+    /// Only once they were answered.
+    Wait,
+    /// As if they were not there.
+    Any,
+}
 
 /// What came of evaluating a command here. A reply is in the node's scratch buffer.
 pub(crate) enum Evaluated {
@@ -103,16 +113,14 @@ impl<S: Stores> Node<S> {
 
     /// Evaluates or sends a command that came at `since`, or puts it first in line again.
     fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
-        let Some(name) = args.first() else {
+        if args.is_empty() {
             return;
-        };
-        self.commands_processed += 1;
-        let Some(spec) = commands::lookup(name) else {
-            return self.answer_error(conn, &commands::error::unknown_command(args));
-        };
-        if let Err(refusal) = spec.check_arity(args) {
-            return self.answer_error(conn, &refusal.to_string());
         }
+        self.commands_processed += 1;
+        let spec = match commands::find(args) {
+            Ok(spec) => spec,
+            Err(line) => return self.answer_error(conn, &line),
+        };
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -122,43 +130,66 @@ impl<S: Stores> Node<S> {
             return self.node_command(conn, spec, args);
         }
         let keyspace = session.keyspace;
-        if session.must_follow(spec) {
-            if !self.follow(conn, spec, args, keyspace, since)
-                && let Some(session) = self.sessions.get_mut(&conn)
-            {
-                session.backlog.push_front((since, own(args)));
+        let must_follow = session.must_follow(spec);
+        let shard = self.only_shard(keyspace, spec, args);
+        if must_follow && let Ok(shard) = shard {
+            match self.way_behind_reads(conn, spec, shard) {
+                Way::Along(node, shard) => {
+                    return self.send_along(conn, spec, args, keyspace, shard, &node, since);
+                }
+                Way::Wait => {
+                    if let Some(session) = self.sessions.get_mut(&conn) {
+                        session.backlog.push_front((since, own(args)));
+                    }
+                    return;
+                }
+                Way::Any => {}
             }
-            return;
         }
-        match self.only_shard(keyspace, spec, args) {
+        match shard {
             Ok(Some(shard)) => self.run(conn, spec, args, keyspace, shard, since),
             Ok(None) => self.split(conn, spec, args, keyspace),
             Err(line) => self.answer_error(conn, &line),
         }
     }
 
-    /// Sends a read behind others that are away, if all of them went to one replica that holds
-    /// what it asks for too. Links keep the order, and a replica never goes back.
-    fn follow(
+    /// How a command goes that comes behind reads of its connection that are away, or wait here.
+    fn way_behind_reads(&self, conn: u64, spec: &Spec, shard: Option<ShardId>) -> Way {
+        let session = self.sessions.get(&conn);
+        let Some((session, shard)) = session.zip(shard) else {
+            return Way::Wait;
+        };
+        let (Some((there, node)), 0) = (&session.reads_to, session.reads_waiting) else {
+            return Way::Wait;
+        };
+        if *there != shard {
+            return Way::Any; // What they show is of another shard.
+        }
+        // Links keep the order. A replica never goes back; a primary answers a read as soon as
+        // it comes, and what comes behind it after that.
+        let primary = self.catalog.shards.get(&shard).map(|s| &s.primary);
+        let in_order = !spec.is_write() || primary == Some(node);
+        if in_order && self.peers.is_up(node, self.now.monotonic) {
+            Way::Along(node.clone(), shard)
+        } else {
+            Way::Wait
+        }
+    }
+
+    /// Sends a command to where the reads before it went.
+    #[allow(clippy::too_many_arguments)] // what a request is made of
+    fn send_along(
         &mut self,
         conn: u64,
         spec: &'static Spec,
         args: &[&[u8]],
         keyspace: KeyspaceId,
+        shard: ShardId,
+        node: &NodeId,
         since: Duration,
-    ) -> bool {
-        let Some(session) = self.sessions.get(&conn) else {
-            return false;
-        };
-        let Some((shard, node)) = session.reads_to.clone() else {
-            return false;
-        };
-        let there = self.only_shard(keyspace, spec, args) == Ok(Some(shard));
-        if spec.is_write() || !there || !self.peers.is_up(&node, self.now.monotonic) {
-            return false;
-        }
+    ) {
         let Some(session) = self.sessions.get_mut(&conn) else {
-            return false;
+            return;
         };
         let slot = session.reserve();
         let request = Request {
@@ -172,8 +203,7 @@ impl<S: Stores> Node<S> {
             since,
             read_from: ReadFrom::Any,
         };
-        self.forward(request, &node);
-        true
+        self.forward(request, node);
     }
 
     /// The shard that all of a command's keys are in; None if there are several and the
@@ -184,6 +214,9 @@ impl<S: Stores> Node<S> {
         spec: &Spec,
         args: &[&[u8]],
     ) -> Result<Option<ShardId>, String> {
+        if spec.fanout == Fanout::EveryKeyspaceOk {
+            return Ok(None);
+        }
         let facts = self
             .catalog
             .keyspaces
@@ -196,7 +229,11 @@ impl<S: Stores> Node<S> {
             return Ok(Some(only));
         }
         match spec.fanout {
-            Fanout::EveryShardSum | Fanout::EveryShardOk | Fanout::Scan => return Ok(None),
+            Fanout::EveryShardSum
+            | Fanout::EveryShardOk
+            | Fanout::EveryShardArray
+            | Fanout::EveryShardAny
+            | Fanout::Scan => return Ok(None),
             _ => {}
         }
         let mut found = None;
@@ -306,6 +343,7 @@ impl<S: Stores> Node<S> {
     ) -> Evaluated {
         let full = self.disk_is_full();
         let leased = self.lease.holds(self.now.monotonic);
+        let random = self.draw();
         self.scratch.clear();
         self.mutation.clear();
         let Some(shard) = self.shards.get_mut(&id) else {
@@ -327,6 +365,8 @@ impl<S: Stores> Node<S> {
         let mut cx = Context {
             now_ms: state.closed.ms(),
             may_write: primary,
+            random,
+            keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
         if primary {
@@ -352,13 +392,7 @@ impl<S: Stores> Node<S> {
                 Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
                 // Behind its own writes in flight: read now, before later ones of the same
                 // connection come. The reply waits for what it shows.
-                _ if spec.keys(args).next().is_some() => at_tip = true,
-                // The tip can't list or count keys.
-                Satisfied::NotYet => return Evaluated::ReadAt(state.tip.index),
-                Satisfied::Yes if state.tip.index > applied.index => {
-                    return Evaluated::ReadAt(state.tip.index);
-                }
-                Satisfied::Yes => {}
+                _ => at_tip = true,
             }
         }
         if !at_tip {
@@ -448,6 +482,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(1);
+        self.config.first_number().rotate_left(17) ^ self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
     fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
         self.scratch.clear();
         Encoder::new(version, &mut self.scratch).error(line);
@@ -468,8 +508,8 @@ impl<S: Stores> Node<S> {
             Evaluated::Lost => self.deliver_lost(&target, id),
             Evaluated::Wait { position, wrote } => {
                 // Later reads of the connection must not show less, though this is not committed.
-                if let Target::Client { conn, .. } = &target
-                    && let Some(session) = self.sessions.get_mut(conn)
+                if let Some(conn) = self.client_of(&target)
+                    && let Some(session) = self.sessions.get_mut(&conn)
                 {
                     session.seen.advance(id, position);
                     if wrote {
@@ -641,14 +681,16 @@ impl<S: Stores> Node<S> {
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
-        // Without a lease another may be primary by now: nothing is acknowledged.
-        if !leased && shard.is_primary(self.now) {
-            return;
-        }
         let applied = shard.applied().index;
-        let ready = shard.waiting.partition_point(|w| w.index <= applied);
+        // Without a lease, or no longer primary, another may have answered otherwise by now:
+        // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
+        let ready = if leased && shard.is_primary(self.now) {
+            shard.waiting.partition_point(|w| w.index <= applied)
+        } else {
+            0
+        };
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
-        if leased && !released.is_empty() {
+        if !released.is_empty() {
             self.lease.answer();
         }
         let readers = std::mem::take(&mut shard.readers);
@@ -680,11 +722,17 @@ impl<S: Stores> Node<S> {
         let mut late_reads = Vec::new();
         let mut late_replies = Vec::new();
         for (id, shard) in &mut self.shards {
-            let (late, wait): (Vec<_>, Vec<_>) = std::mem::take(&mut shard.readers)
-                .into_iter()
-                .partition(|(deadline, _)| *deadline <= now);
-            shard.readers = wait;
-            late_reads.extend(late.into_iter().map(|(_, request)| request));
+            // Those of one client stay together: what one shows elsewhere, the next must too.
+            let mut late = BTreeSet::new();
+            for (deadline, request) in std::mem::take(&mut shard.readers) {
+                let client = self.splits.client_of(&request.target);
+                if deadline <= now || client.is_some_and(|c| late.contains(&c)) {
+                    late.extend(client);
+                    late_reads.push(request);
+                } else {
+                    shard.readers.push((deadline, request));
+                }
+            }
             // In doubt whether anybody else is primary by now; for how long, nobody knows.
             if shard.is_primary(self.now) && lapsed {
                 late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, LAPSED)));
@@ -723,14 +771,15 @@ impl<S: Stores> Node<S> {
     /// session goes on from what is committed, which holds all that was acknowledged to it,
     /// and from what it still waits for.
     pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
-        if let Target::Client { conn, .. } = &waiting.target
-            && let Some(session) = self.sessions.get_mut(conn)
+        if let Some(conn) = self.client_of(&waiting.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
             && let Some(shard) = self.shards.get(&id)
         {
             session.seen.forget(id);
             session.seen.advance(id, shard.applied());
             // What it sent later may still be acknowledged: reads must follow that.
-            for later in shard.waiting.iter().filter(|w| w.target.is_client(*conn)) {
+            let of_client = |w: &&Waiting| self.splits.client_of(&w.target) == Some(conn);
+            for later in shard.waiting.iter().filter(of_client) {
                 if let WaitingFor::Reply(_, position) = &later.what {
                     session.seen.advance(id, *position);
                 }

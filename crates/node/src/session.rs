@@ -141,11 +141,12 @@ impl Session {
         self.held || self.stalled > 0
     }
 
-    /// Whether a command may not be placed before earlier ones were answered. A read behind
-    /// writes that are away follows them.
+    /// Whether a command may not be placed before earlier reads were answered: a write, because
+    /// they must not show it; a read, because it must not show less than they will. A read
+    /// behind writes that are away follows those.
     pub(crate) fn must_follow(&self, spec: &Spec) -> bool {
         if spec.is_write() {
-            self.reads_waiting > 0
+            self.reads_waiting > 0 || self.reads_away > 0
         } else {
             self.reads_away > 0 && self.writes_away == 0
         }

@@ -25,6 +25,8 @@ struct Split {
     places: Vec<(usize, usize)>,
     /// For Scan: the cursor to go on from when the shard is through.
     next_cursor: u64,
+    /// For EveryShardAny: which of those that have something.
+    choice: u64,
     left: usize,
 }
 
@@ -40,6 +42,15 @@ impl Splits {
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
         self.open.get(&id).map(|s| s.conn)
     }
+
+    /// The client that waits for a reply, also behind a split command.
+    pub(crate) fn client_of(&self, target: &Target) -> Option<u64> {
+        match target {
+            Target::Client { conn, .. } => Some(*conn),
+            Target::Part { split, .. } => self.conn(*split),
+            Target::Remote { .. } => None,
+        }
+    }
 }
 
 impl<S: Stores> Node<S> {
@@ -51,6 +62,7 @@ impl<S: Stores> Node<S> {
         args: &[&[u8]],
         keyspace: KeyspaceId,
     ) {
+        let choice = self.draw();
         let Some(facts) = self.catalog.keyspaces.get(&keyspace) else {
             return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
         };
@@ -58,7 +70,13 @@ impl<S: Stores> Node<S> {
         let mut places = Vec::new();
         let mut next_cursor = 0;
         match spec.fanout {
-            Fanout::EveryShardSum | Fanout::EveryShardOk => {
+            Fanout::EveryKeyspaceOk => {
+                parts.extend(self.catalog.shards.keys().map(|id| (*id, own(args))));
+            }
+            Fanout::EveryShardSum
+            | Fanout::EveryShardOk
+            | Fanout::EveryShardArray
+            | Fanout::EveryShardAny => {
                 parts.extend(facts.shards.iter().map(|id| (*id, own(args))));
             }
             Fanout::Scan => {
@@ -78,6 +96,11 @@ impl<S: Stores> Node<S> {
             }
             _ => {
                 let step = usize::try_from(spec.step).unwrap_or(1).max(1);
+                // No part may be carried out of what is refused as a whole.
+                if !(args.len() - 1).is_multiple_of(step) {
+                    let refusal = commands::Refusal::Arity(spec.name);
+                    return self.answer_error(conn, &refusal.to_string());
+                }
                 for at in spec.key_positions(args.len()) {
                     let Some(id) = self.catalog.shard_of_key(keyspace, args[at]) else {
                         return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
@@ -112,9 +135,15 @@ impl<S: Stores> Node<S> {
                 parts: vec![None; parts.len()],
                 places,
                 next_cursor,
+                choice,
             },
         );
         for (part, ((shard, args), seen)) in parts.into_iter().zip(seen).enumerate() {
+            let keyspace = self
+                .catalog
+                .shards
+                .get(&shard)
+                .map_or(keyspace, |s| s.keyspace);
             self.route(Request {
                 target: Target::Part { split: id, part },
                 spec,
@@ -193,6 +222,18 @@ fn put_together(split: &Split) -> Bytes {
                     Some(value) => value.encode_to(&mut out),
                     None => out.null(),
                 }
+            }
+        }
+        Fanout::EveryShardArray => {
+            let all = || frames.iter().filter_map(Frame::as_values).flatten();
+            out.array(all().count());
+            all().for_each(|value| value.encode_to(&mut out));
+        }
+        Fanout::EveryShardAny => {
+            let some: Vec<&Bytes> = frames.iter().filter_map(Frame::as_bytes).collect();
+            match some.get((split.choice % some.len().max(1) as u64) as usize) {
+                Some(value) => out.bulk(value),
+                None => out.null(),
             }
         }
         Fanout::Scan => {

@@ -12,7 +12,7 @@ use model::{
     mutation::{Header, KeyKind, Ops},
 };
 use std::collections::BTreeMap;
-use storage::store::{Rows, ShardStore, StoreError};
+use storage::store::{Rows, ShardStore, StoreError, cursor_of};
 
 /// A key as the entries in flight leave it.
 #[derive(Debug)]
@@ -335,10 +335,165 @@ impl<R: Rows> View for AtTip<'_, R> {
         count: usize,
         visit: &mut dyn FnMut(&[u8], &Header),
     ) -> Result<u64, ViewError> {
-        Committed(self.store).scan(cursor, count, visit)
+        let mut next = 0;
+        if let Some(store) = self.below() {
+            next = store.scan(cursor, count, &mut |key, header| {
+                if !self.tip.keys.contains_key(key) {
+                    visit(key, header);
+                }
+            })?;
+        }
+        for (key, pending) in &self.tip.keys {
+            let at = cursor_of(key);
+            if at >= cursor
+                && (next == 0 || at < next)
+                && let Some(header) = &pending.header
+                && header.kind != KeyKind::Tombstone
+            {
+                visit(key, header);
+            }
+        }
+        Ok(next)
     }
 
     fn key_count(&self) -> Result<u64, ViewError> {
-        Committed(self.store).key_count()
+        let mut count = match self.below() {
+            Some(store) => store.key_count()?,
+            None => 0,
+        };
+        let is_there =
+            |header: Option<Header>| header.is_some_and(|header| header.kind != KeyKind::Tombstone);
+        for (key, pending) in &self.tip.keys {
+            let before = match self.below() {
+                Some(store) => is_there(store.header(key)?),
+                None => false,
+            };
+            match (before, is_there(pending.header)) {
+                (false, true) => count += 1,
+                (true, false) => count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use commands::Context;
+    use model::{Mutation, Position, ShardId};
+    use proptest::prelude::*;
+    use storage::store::{CacheBudget, MemoryRows, MemoryStores, Stores};
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    /// A shard whose entries are proposed one by one, and carried out when it is asked to.
+    struct Shard {
+        store: ShardStore<MemoryRows>,
+        tip: Tip,
+        in_flight: Vec<Entry>,
+        proposed: u64,
+    }
+
+    impl Shard {
+        fn new() -> Self {
+            let rows = MemoryStores::new().open(ShardId(0)).unwrap();
+            Shard {
+                store: ShardStore::open(rows, CacheBudget { bytes: 1 << 16 }).unwrap(),
+                tip: Tip::default(),
+                in_flight: Vec::new(),
+                proposed: 0,
+            }
+        }
+
+        /// Proposes a write.
+        fn write(&mut self, line: &str) {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let (mut mutation, mut reply) = (Mutation::new(), BytesMut::new());
+            let view = AtTip {
+                tip: &self.tip,
+                store: &self.store,
+            };
+            let cx = Context {
+                now_ms: NOW_MS,
+                may_write: true,
+                random: 0,
+                keyspace: 0,
+                version: resp::Version::Resp2,
+            };
+            let spec = commands::find(&args).unwrap();
+            commands::evaluate(spec, &args, &view, &cx, &mut mutation, &mut reply).unwrap();
+            self.proposed += 1;
+            let entry = Entry::new(
+                Position::new(1, self.proposed),
+                Stamp(Stamp::from_ms(NOW_MS).0 + 10 * self.proposed),
+                EntryKind::Mutation,
+                mutation.ops(),
+                mutation.bytes(),
+            );
+            self.tip.append(&entry, &self.store).unwrap();
+            self.in_flight.push(entry);
+        }
+
+        fn carry_out(&mut self, entries: usize) {
+            let entries = entries.min(self.in_flight.len());
+            let done: Vec<Entry> = self.in_flight.drain(..entries).collect();
+            self.store.apply(&done).unwrap();
+            self.tip.applied(&done);
+        }
+
+        fn at_tip(&self) -> AtTip<'_, MemoryRows> {
+            AtTip {
+                tip: &self.tip,
+                store: &self.store,
+            }
+        }
+    }
+
+    /// Every key, by scans of a few keys each, and the count that the view gives.
+    fn listed(view: &dyn View) -> (Vec<Vec<u8>>, u64) {
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        loop {
+            cursor = view
+                .scan(cursor, 2, &mut |key, _| keys.push(key.to_vec()))
+                .unwrap();
+            if cursor == 0 {
+                break;
+            }
+        }
+        keys.sort();
+        (keys, view.key_count().unwrap())
+    }
+
+    fn write() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "SET [a-f] 1",
+            2 => "HSET [a-f] x 1 y 2",
+            3 => "DEL [a-f] [a-f]",
+            2 => "RENAME [a-f] [a-f]",
+            1 => Just("FLUSHDB".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_tip_lists_what_the_store_will(
+            steps in proptest::collection::vec((write(), 0usize..4), 1..30),
+        ) {
+            let (mut shard, mut later) = (Shard::new(), Shard::new());
+            for (line, carried_out) in steps {
+                shard.write(&line);
+                // What the store holds once everything is carried out.
+                later.store.apply(&shard.in_flight[shard.in_flight.len() - 1..]).unwrap();
+                let expected = listed(&Committed(&later.store));
+                prop_assert_eq!(&listed(&shard.at_tip()), &expected, "{}", line);
+                shard.carry_out(carried_out);
+                prop_assert_eq!(&listed(&shard.at_tip()), &expected, "{}", line);
+            }
+            shard.carry_out(usize::MAX);
+            prop_assert!(shard.tip.keys.is_empty() && shard.tip.cleared.is_none());
+        }
     }
 }

@@ -1,12 +1,11 @@
 //! Commands against a shard in memory.
 
+mod chance;
 mod commands;
 mod properties;
 mod transcript;
 
-use crate::{
-    Context, command_reply, error, evaluate, lookup, testing::MemoryView, view::ViewError,
-};
+use crate::{Context, command_reply, evaluate, find, testing::MemoryView, view::ViewError};
 use bytes::{Bytes, BytesMut};
 use model::{
     Mutation, Op, Stamp,
@@ -31,6 +30,8 @@ impl Shard {
             cx: Context {
                 now_ms: NOW_MS,
                 may_write: true,
+                random: 0,
+                keyspace: 0,
                 version: Version::Resp2,
             },
             stamp: Stamp::from_ms(NOW_MS),
@@ -41,13 +42,13 @@ impl Shard {
     pub(crate) fn run(&mut self, args: &[&[u8]]) -> (BytesMut, Vec<Op>) {
         let mut reply = BytesMut::new();
         let mut mutation = Mutation::new();
-        match lookup(args[0]) {
-            None => resp::reply::Encoder::new(self.cx.version, &mut reply)
-                .error(error::unknown_command(args)),
-            Some(spec) if spec.name == "command" => {
+        self.cx.random = self.cx.random.wrapping_add(1);
+        match find(args) {
+            Err(line) => resp::reply::Encoder::new(self.cx.version, &mut reply).error(line),
+            Ok(spec) if spec.name.starts_with("command") => {
                 command_reply::answer(args, self.cx.version, &mut reply);
             }
-            Some(spec) => {
+            Ok(spec) => {
                 evaluate(spec, args, &self.view, &self.cx, &mut mutation, &mut reply).unwrap();
             }
         }

@@ -65,6 +65,8 @@ pub struct RaftGroup {
     quiet_ticks: u32,
     /// The term in which it campaigned because a leader asked it to.
     forced_term: u64,
+    /// It follows, and neither votes nor campaigns: its disk may have forgotten a vote.
+    muted: bool,
 }
 
 impl RaftGroup {
@@ -133,9 +135,38 @@ impl RaftGroup {
             role: Role::default(),
             quiet_ticks: 0,
             forced_term: 0,
+            muted: false,
         };
         new.set_election_timeout();
         Ok(new)
+    }
+
+    /// This member's disk is new: others may know of votes and entries of it that it doesn't.
+    /// Until it is admitted it follows, and neither votes nor campaigns.
+    pub fn mute(&mut self) {
+        self.muted = true;
+    }
+
+    /// It knows at least what it had known, or there was nothing to know.
+    pub fn admit(&mut self) {
+        self.muted = false;
+    }
+
+    /// Whether it neither votes nor campaigns.
+    pub fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    /// The disk of `member` is new: what it had acknowledged, as this leader remembers it, it
+    /// holds no longer.
+    pub fn forget_progress(&mut self, member: u64) {
+        if self.is_leader()
+            && let Some(progress) = self.raw.raft.mut_prs().get_mut(member)
+            && progress.matched > 0
+        {
+            progress.matched = 0;
+            progress.become_probe();
+        }
     }
 
     /// Time goes on by one tick.
@@ -429,7 +460,9 @@ impl RaftGroup {
         let taken = match input {
             Input::Tick => {
                 self.quiet_ticks = self.quiet_ticks.saturating_add(1);
-                self.raw.tick();
+                if !self.muted {
+                    self.raw.tick();
+                }
                 true
             }
             Input::Message(_, message) if self.is_too_early(&message) => true,
@@ -477,10 +510,13 @@ impl RaftGroup {
         taken
     }
 
-    /// Whether somebody wants a vote of a member that has heard a leader lately.
+    /// Whether somebody wants a vote, or a campaign, of a member that has heard a leader lately
+    /// or may not give one.
     fn is_too_early(&self, message: &Message) -> bool {
-        matches!(message.body, Body::Vote { forced: false, .. })
-            && self.quiet_ticks < self.quiet_min()
+        let muted = matches!(message.body, Body::Vote { .. } | Body::TimeoutNow) && self.muted;
+        muted
+            || matches!(message.body, Body::Vote { forced: false, .. })
+                && self.quiet_ticks < self.quiet_min()
     }
 
     fn note_leader(&mut self, message: &Message) {

@@ -28,7 +28,8 @@
 //!   `RaftGroup::contradiction` go before it.
 //!
 //! Messages may be lost, repeated and reordered. The voters are fixed for now. A member that
-//! lost its disk must not come back under its old id.
+//! lost its disk is to be muted until its host knows that it has caught up with what it may
+//! have forgotten ([`RaftGroup::mute`]), and its leader told ([`RaftGroup::forget_progress`]).
 
 mod group;
 mod memory;

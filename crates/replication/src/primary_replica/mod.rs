@@ -296,7 +296,11 @@ impl Strategy for PrimaryReplica {
         if epoch > self.core.epoch && self.core.stopped.is_none() {
             self.core.epoch = epoch;
             self.depose();
-            self.half = Half::Follower(Follower::new(&self.core));
+            let mut sealed = Follower::new(&self.core);
+            if let Half::Follower(before) = &self.half {
+                sealed.shows_as_before(before);
+            }
+            self.half = Half::Follower(sealed);
         }
     }
 

@@ -57,6 +57,12 @@ impl Follower {
         }
     }
 
+    /// Sealed, it can be read as before until a primary speaks: it only gets older.
+    pub(super) fn shows_as_before(&mut self, before: &Follower) {
+        self.fresh_at = before.fresh_at;
+        self.closed = before.closed;
+    }
+
     pub(super) fn closed(&self) -> Stamp {
         self.closed
     }

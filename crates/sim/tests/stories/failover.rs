@@ -2,7 +2,10 @@
 
 use super::tell;
 use resp::Frame;
-use sim::{Moment, World, world::Wrong};
+use sim::{
+    Moment, World,
+    world::{Setup, Wrong},
+};
 use std::time::Duration;
 
 fn s(s: u64) -> Duration {
@@ -12,6 +15,20 @@ fn s(s: u64) -> Duration {
 /// A replica comes back with an empty disk just as another primary begins, under a rule that
 /// asks for every replica: the barrier needs the replica, so it must not wait for the barrier.
 fn an_emptied_replica_joins_a_primary_that_waits_for_it(world: &mut World) -> Result<(), Wrong> {
+    // A voter of its own, so that the control group has a majority meanwhile.
+    let names = [
+        ("us-1", "us"),
+        ("us-2", "us"),
+        ("eu-1", "eu"),
+        ("eu-2", "eu"),
+    ];
+    let setup = Setup {
+        nodes: names.map(|(n, r)| (n.into(), r.into())).to_vec(),
+        voters: vec![0, 1, 3],
+        log_retention_bytes: 64 << 20,
+        trace_kept: true,
+    };
+    *world = World::with(&setup, world.random().clone());
     world.start_all()?;
     world.until_all_are_up()?;
     world.create_keyspace("profiles", "ACK sync")?;
@@ -21,7 +38,6 @@ fn an_emptied_replica_joins_a_primary_that_waits_for_it(world: &mut World) -> Re
     world.replace_disk("eu-1")?;
     world.crash(&primary, Moment::Now)?;
     world.run_for(s(1))?;
-    // With it the control group has a majority again.
     world.start("eu-1")?;
     world.run_for(s(6))?;
     world.start(&primary)?;
@@ -79,4 +95,51 @@ fn a_writer_is_told_what_it_lost(world: &mut World) -> Result<(), Wrong> {
 #[test]
 fn a_write_does_not_pass_over_what_its_session_lost() {
     tell(700..706, a_writer_is_told_what_it_lost);
+}
+
+/// Two voters of three lose their disks, one after the other is back: what the group had agreed
+/// on is still agreed on, and nobody founds another.
+fn emptied_voters_forget_nothing(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK quorum")?;
+    for node in ["us-1", "us-2", "eu-1"] {
+        world.crash(node, Moment::Now)?;
+        world.replace_disk(node)?;
+        world.start(node)?;
+        world.run_for(s(12))?;
+        world.every_shard_serves(node, "profiles")?;
+    }
+    world.verify("profiles")
+}
+
+#[test]
+fn voters_on_new_disks_catch_up_before_they_vote() {
+    tell(620..626, emptied_voters_forget_nothing);
+}
+
+/// Two of three at once: there is no majority that knows, so there is no group, and above all
+/// no other one.
+fn two_emptied_voters_found_nothing(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK quorum")?;
+    world.run_for(s(2))?;
+    for node in ["us-1", "us-2"] {
+        world.crash(node, Moment::Now)?;
+        world.replace_disk(node)?;
+    }
+    for node in ["us-1", "us-2"] {
+        world.start(node)?;
+    }
+    world.run_for(s(20))?;
+    match world.ask("eu-1", None, &["KEYSPACE", "SHOW", "profiles"])? {
+        Frame::Error(line) => Err(Wrong(String::from_utf8_lossy(&line).into_owned())),
+        _ => Ok(()),
+    }
+}
+
+#[test]
+fn emptied_voters_do_not_found_another_group() {
+    tell(630..634, two_emptied_voters_found_nothing);
 }

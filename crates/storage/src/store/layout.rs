@@ -228,6 +228,11 @@ pub(super) fn place(row: &[u8]) -> u64 {
     u64::from_be_bytes(place)
 }
 
+/// The cursor at which a scan meets `key`: see [`ShardStore::scan`](super::ShardStore::scan).
+pub fn cursor_of(key: &[u8]) -> u64 {
+    place(KeyRows::new(key).head())
+}
+
 /// The first row at or after a place.
 pub(super) fn row_at_place(place: u64) -> Vec<u8> {
     [&[KEY][..], &place.to_be_bytes()].concat()

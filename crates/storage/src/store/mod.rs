@@ -47,7 +47,7 @@ pub use cache::{CacheBudget, CacheStats};
 pub use copy::{Chunk, ShardSnapshot};
 pub use digest::{BUCKETS, DigestState, KeyDigest, bucket_of};
 pub use error::StoreError;
-pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX};
+pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use rewind::KeysChunk;

@@ -1,0 +1,201 @@
+//! The connection and the server: the node answers these.
+
+use super::flags::*;
+use crate::spec::{
+    Categories,
+    Family::{Cluster, Connection, Generic, Server},
+    Spec,
+};
+
+#[rustfmt::skip]
+pub(super) const SPECS: &[Spec] = &[
+    Spec::new("ping", -1, FAST, Connection)
+        .also(Categories::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .doc("Ping the server", "1.0.0", "O(1)"),
+    Spec::new("echo", 2, LOADING.and(STALE).and(FAST), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Echo the given string", "1.0.0", "O(1)"),
+    Spec::new("hello", -1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Handshake with Redis", "6.0.0", "O(1)"),
+    Spec::new("select", 2, LOADING.and(STALE).and(FAST), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Change the selected database for the current connection", "1.0.0", "O(1)"),
+    Spec::new("reset", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Reset the connection", "6.2.0", "O(1)"),
+    Spec::new("quit", -1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Close the connection", "1.0.0", "O(1)"),
+    Spec::new("info", -1, LOADING.and(STALE), Server)
+        .also(Categories::DANGEROUS)
+        .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+        .doc("Get information and statistics about the server", "1.0.0", "O(1)"),
+    Spec::new("role", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST), Server)
+        .also(Categories::ADMIN.and(Categories::DANGEROUS))
+        .doc("Return the role of the instance in the context of replication", "2.8.12", "O(1)"),
+    Spec::new("time", 1, LOADING.and(STALE).and(FAST), Server)
+        .tips(&["nondeterministic_output"])
+        .doc("Return the current server time", "2.6.0", "O(1)"),
+    Spec::new("wait", 3, NOSCRIPT, Generic)
+        .also(Categories::CONNECTION)
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .doc("Wait for the synchronous replication of all the write commands sent in the context of the current connection", "3.0.0", "O(1)"),
+    Spec::new("readonly", 1, LOADING.and(STALE).and(FAST), Cluster)
+        .also(Categories::CONNECTION)
+        .doc("Enables read queries for a connection to a cluster replica node", "3.0.0", "O(1)"),
+    Spec::new("readwrite", 1, LOADING.and(STALE).and(FAST), Cluster)
+        .also(Categories::CONNECTION)
+        .doc("Disables read queries for a connection to a cluster replica node", "3.0.0", "O(1)"),
+    Spec::new("keyspace", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+        .doc("Create, alter, drop and describe keyspaces", "0.1.0", "Depends on subcommand"),
+    Spec::new("quire", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+        .doc("A container for what only Quire has", "0.1.0", "Depends on subcommand"),
+    Spec::new("client", -2, NONE, Connection)
+        .subcommands(&[
+            Spec::new("client|id", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Returns the client ID for the current connection", "5.0.0", "O(1)"),
+            Spec::new("client|getname", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Get the current connection name", "2.6.9", "O(1)"),
+            Spec::new("client|setname", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Set the current connection name", "2.6.9", "O(1)"),
+            Spec::new("client|kill", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Kill the connection of a client", "2.4.0", "O(N) where N is the number of client connections"),
+            Spec::new("client|list", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .tips(&["nondeterministic_output"])
+                .doc("Get the list of client connections", "2.4.0", "O(N) where N is the number of client connections"),
+            Spec::new("client|info", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .tips(&["nondeterministic_output"])
+                .doc("Returns information about the current client connection.", "6.2.0", "O(1)"),
+            Spec::new("client|no-evict", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Set client eviction mode for the current connection", "7.0.0", "O(1)"),
+            Spec::new("client|no-touch", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Control whether commands sent by the client affect the LRU/LFU of accessed keys", "7.2.0", "O(1)"),
+            Spec::new("client|setinfo", 4, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Set information specific to the client or connection", "7.2.0", "O(1)"),
+            Spec::new("client|pause", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Stop processing commands from clients for some time", "2.9.50", "O(1)"),
+            Spec::new("client|unpause", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Resume processing of clients that were paused", "6.2.0", "O(N) Where N is the number of paused clients"),
+            Spec::new("client|reply", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Instruct the server whether to reply to commands", "3.2.0", "O(1)"),
+            Spec::new("client|unblock", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Unblock a client blocked in a blocking command from a different connection", "5.0.0", "O(log N) where N is the number of client connections"),
+            Spec::new("client|tracking", -3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Enable or disable server assisted client side caching support", "6.0.0", "O(1). Some options may introduce additional complexity."),
+            Spec::new("client|trackinginfo", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Return information about server assisted client side caching for the current connection", "6.2.0", "O(1)"),
+            Spec::new("client|caching", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Instruct the server about tracking or not keys in the next request", "6.0.0", "O(1)"),
+            Spec::new("client|getredir", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Get tracking notifications redirection client ID if any", "6.0.0", "O(1)"),
+            Spec::new("client|help", 2, LOADING.and(STALE), Connection)
+                .also(Categories::CONNECTION)
+                .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
+        ])
+        .doc("A container for client connection commands", "2.4.0", "Depends on subcommand."),
+    Spec::new("command", -1, LOADING.and(STALE), Server)
+        .also(Categories::CONNECTION)
+        .tips(&["nondeterministic_output_order"])
+        .subcommands(&[
+            Spec::new("command|count", 2, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .doc("Get total number of Redis commands", "2.8.13", "O(1)"),
+            Spec::new("command|info", -2, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .tips(&["nondeterministic_output_order"])
+                .doc("Get array of specific Redis command details, or all when no argument is given.", "2.8.13", "O(N) where N is the number of commands to look up"),
+            Spec::new("command|docs", -2, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .tips(&["nondeterministic_output_order"])
+                .doc("Get array of specific Redis command documentation", "7.0.0", "O(N) where N is the number of commands to look up"),
+            Spec::new("command|list", -2, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .tips(&["nondeterministic_output_order"])
+                .doc("Get an array of Redis command names", "7.0.0", "O(N) where N is the total number of Redis commands"),
+            Spec::new("command|getkeys", -4, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .doc("Extract keys given a full Redis command", "2.8.13", "O(N) where N is the number of arguments to the command"),
+            Spec::new("command|help", 2, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
+        ])
+        .doc("Get array of Redis command details", "2.8.13", "O(N) where N is the total number of Redis commands"),
+    Spec::new("config", -2, NONE, Server)
+        .subcommands(&[
+            Spec::new("config|get", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .doc("Get the values of configuration parameters", "2.0.0", "O(N) when N is the number of configuration parameters provided"),
+            Spec::new("config|set", -4, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+                .doc("Set configuration parameters to the given values", "2.0.0", "O(N) when N is the number of configuration parameters provided"),
+            Spec::new("config|resetstat", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .doc("Reset the stats returned by INFO", "2.0.0", "O(1)"),
+            Spec::new("config|rewrite", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .doc("Rewrite the configuration file with the in memory configuration", "2.8.0", "O(1)"),
+            Spec::new("config|help", 2, LOADING.and(STALE), Server)
+                .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
+        ])
+        .doc("A container for server configuration commands", "2.0.0", "Depends on subcommand."),
+    Spec::new("slowlog", -2, NONE, Server)
+        .subcommands(&[
+            Spec::new("slowlog|get", -2, ADMIN.and(LOADING).and(STALE), Server)
+                .tips(&["request_policy:all_nodes", "nondeterministic_output"])
+                .doc("Get the slow log's entries", "2.2.12", "O(N) where N is the number of entries returned"),
+            Spec::new("slowlog|len", 2, ADMIN.and(LOADING).and(STALE), Server)
+                .tips(&["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"])
+                .doc("Get the slow log's length", "2.2.12", "O(1)"),
+            Spec::new("slowlog|reset", 2, ADMIN.and(LOADING).and(STALE), Server)
+                .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+                .doc("Clear all entries from the slow log", "2.2.12", "O(N) where N is the number of entries in the slowlog"),
+            Spec::new("slowlog|help", 2, LOADING.and(STALE), Server)
+                .doc("Show helpful text about the different subcommands", "6.2.0", "O(1)"),
+        ])
+        .doc("A container for slow log commands", "2.2.12", "Depends on subcommand."),
+    Spec::new("latency", -2, NONE, Server)
+        .subcommands(&[
+            Spec::new("latency|latest", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .doc("Return the latest latency samples for all events.", "2.8.13", "O(1)"),
+            Spec::new("latency|history", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .doc("Return timestamp-latency samples for the event.", "2.8.13", "O(1)"),
+            Spec::new("latency|reset", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+                .doc("Reset latency data for one or more events.", "2.8.13", "O(1)"),
+            Spec::new("latency|histogram", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .doc("Return the cumulative distribution of latencies of a subset of commands or all.", "7.0.0", "O(N) where N is the number of commands with latency information being retrieved."),
+            Spec::new("latency|doctor", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .doc("Return a human readable latency analysis report.", "2.8.13", "O(1)"),
+            Spec::new("latency|graph", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+                .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .doc("Return a latency graph for the event.", "2.8.13", "O(1)"),
+            Spec::new("latency|help", 2, LOADING.and(STALE), Server)
+                .doc("Show helpful text about the different subcommands.", "2.8.13", "O(1)"),
+        ])
+        .doc("A container for latency diagnostics commands", "2.8.13", "Depends on subcommand."),
+    Spec::new("debug", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+        .doc("A container for debugging commands", "1.0.0", "Depends on subcommand."),
+    Spec::new("swapdb", 3, WRITE.and(FAST), Server)
+        .also(Categories::KEYSPACE.and(Categories::DANGEROUS))
+        .doc("Swaps two Redis databases", "4.0.0", "O(N) where N is the count of clients watching or blocking on keys from both databases."),
+];

@@ -1,0 +1,213 @@
+//! CONFIG, SLOWLOG, LATENCY and DEBUG: a node as an operator's tools look at it.
+//!
+//! No single command is timed: a node has no clock of its own. So the slow log and the latency
+//! monitor are off, as CONFIG says in Redis's words, and answer as Redis's do when they are.
+
+use crate::node::Node;
+
+use std::time::Duration;
+use storage::{log::SyncPolicy, store::Stores};
+
+/// A DEBUG SLEEP ends by then.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+const LATENCY_OFF: &str = "I'm sorry, Dave, I can't do that. Latency monitoring is disabled in this Redis instance. You may use \"CONFIG SET latency-monitor-threshold <milliseconds>.\" in order to enable it. If we weren't in a deep space mission I'd suggest to take a look at https://redis.io/topics/latency-monitor.\n";
+
+/// The name of an option as CONFIG GET replies it: a name is repeated as it was asked for.
+fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
+    if pattern.iter().any(|byte| b"[*?".contains(byte)) {
+        let pattern = pattern.to_ascii_lowercase();
+        commands::glob::matches(&pattern, name.as_bytes()).then_some(name.as_bytes())
+    } else {
+        pattern
+            .eq_ignore_ascii_case(name.as_bytes())
+            .then_some(pattern)
+    }
+}
+
+impl<S: Stores> Node<S> {
+    /// Options that client programs and tools ask for, and what they are here; by name.
+    fn options(&self) -> [(&'static str, String); 18] {
+        let fsync = match self.config.log.sync {
+            SyncPolicy::Always => "always",
+            SyncPolicy::Os => "no",
+            SyncPolicy::EveryMs(_) => "everysec",
+        };
+        let databases = self.catalog.keyspaces.len().max(16).to_string();
+        let port = self.config.client_addr.port().to_string();
+        [
+            ("appendfsync", fsync.into()),
+            ("appendonly", "yes".into()),
+            ("availability-zone", self.config.zone.clone()),
+            ("cluster-enabled", "no".into()),
+            ("databases", databases),
+            ("hash-max-listpack-entries", "512".into()),
+            ("hash-max-listpack-value", "64".into()),
+            ("latency-monitor-threshold", "0".into()),
+            ("latency-tracking", "no".into()),
+            ("maxmemory", "0".into()),
+            ("maxmemory-policy", "noeviction".into()),
+            ("notify-keyspace-events", String::new()),
+            ("port", port),
+            ("proto-max-bulk-len", (512u64 << 20).to_string()),
+            ("save", String::new()),
+            ("slowlog-log-slower-than", "-1".into()),
+            ("slowlog-max-len", "0".into()),
+            ("timeout", "0".into()),
+        ]
+    }
+
+    pub(crate) fn config_command(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+        let rest = args.get(2..).unwrap_or_default();
+        match subcommand {
+            "get" => {
+                let options = self.options();
+                let found = options.iter().filter_map(|(name, value)| {
+                    let shown = rest.iter().find_map(|pattern| shown_as(name, pattern))?;
+                    Some((shown, value))
+                });
+                let found: Vec<_> = found.collect();
+                self.answer(conn, |out| {
+                    out.map(found.len());
+                    for (name, value) in found {
+                        out.bulk(name);
+                        out.bulk(value);
+                    }
+                });
+            }
+            "set" => match self.config_set(rest) {
+                Ok(()) => self.answer(conn, |out| out.ok()),
+                Err(line) => self.answer_error(conn, &line),
+            },
+            "resetstat" => {
+                self.commands_processed = 0;
+                self.connections_received = 0;
+                self.answer(conn, |out| out.ok());
+            }
+            _ => self.answer_error(
+                conn,
+                "ERR CONFIG REWRITE is not supported: change the node's configuration file",
+            ),
+        }
+    }
+
+    /// All or nothing. What an option is already may be set again.
+    fn config_set(&mut self, args: &[&[u8]]) -> Result<(), String> {
+        let (pairs, odd) = args.as_chunks::<2>();
+        if !odd.is_empty() {
+            return Err("ERR syntax error".into());
+        }
+        let options = self.options();
+        let mut zone = None;
+        for [option, value] in pairs {
+            let name = String::from_utf8_lossy(option).to_ascii_lowercase();
+            let value = String::from_utf8_lossy(value).into_owned();
+            match options.iter().find(|(known, _)| *known == name) {
+                Some(("availability-zone", _)) => zone = Some(value),
+                Some((_, is)) if is.eq_ignore_ascii_case(&value) => {}
+                Some(_) => {
+                    return Err(format!(
+                        "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config: change it in the node's configuration file, if it can be changed"
+                    ));
+                }
+                None => {
+                    let name = String::from_utf8_lossy(option);
+                    return Err(format!(
+                        "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+                    ));
+                }
+            }
+        }
+        self.config.zone = zone.unwrap_or_else(|| self.config.zone.clone());
+        Ok(())
+    }
+
+    pub(crate) fn slowlog(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+        match (subcommand, args.get(2..).unwrap_or_default()) {
+            ("len", _) => self.answer(conn, |out| out.integer(0)),
+            ("reset", _) => self.answer(conn, |out| out.ok()),
+            ("get", []) => self.answer(conn, |out| out.array(0)),
+            ("get", [count]) if matches!(commands::numbers::parse(count), Some(-1..)) => {
+                self.answer(conn, |out| out.array(0));
+            }
+            ("get", [_]) => {
+                self.answer_error(conn, "ERR count should be greater than or equal to -1");
+            }
+            _ => self.answer_error(
+                conn,
+                "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
+            ),
+        }
+    }
+
+    pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+        match subcommand {
+            "latest" | "history" => self.answer(conn, |out| out.array(0)),
+            "reset" => self.answer(conn, |out| out.integer(0)),
+            "histogram" => self.answer(conn, |out| out.map(0)),
+            "doctor" => self.answer(conn, |out| out.verbatim(b"txt", LATENCY_OFF)),
+            _ => {
+                let event = args.get(2).copied().unwrap_or_default();
+                let event = String::from_utf8_lossy(event);
+                let line = format!("ERR No samples available for event '{event}'");
+                self.answer_error(conn, &line);
+            }
+        }
+    }
+
+    /// SLEEP holds up the connection that asked for it and nothing else: its later commands
+    /// wait behind it, the node goes on.
+    pub(crate) fn debug(&mut self, conn: u64, args: &[&[u8]]) {
+        let what = args.get(1).map(|word| word.to_ascii_lowercase());
+        match (what.as_deref().unwrap_or_default(), args.get(2..)) {
+            (b"sleep", Some([seconds])) => {
+                // As in Redis, what is no number is none at all.
+                let seconds = str::from_utf8(seconds).ok().and_then(|s| s.parse().ok());
+                let sleep = Duration::try_from_secs_f64(seconds.unwrap_or(0.0));
+                let sleep = sleep.unwrap_or_default().min(SLEEP_MAX);
+                if sleep.is_zero() {
+                    return self.answer(conn, |out| out.ok());
+                }
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    // So there is one sleep a connection at most.
+                    session.held = true;
+                    self.sleepers.push((self.now.monotonic + sleep, conn));
+                }
+            }
+            (b"help", Some([])) => self.answer(conn, |out| {
+                const LINES: [&str; 5] = [
+                    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+                    "SLEEP <seconds>",
+                    "    Hold up this connection for <seconds>. Decimals allowed.",
+                    "HELP",
+                    "    Prints this help.",
+                ];
+                out.array(LINES.len());
+                LINES.iter().for_each(|line| out.simple(line));
+            }),
+            _ => {
+                let word = String::from_utf8_lossy(args.get(1).copied().unwrap_or_default());
+                let line = format!(
+                    "ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP."
+                );
+                self.answer_error(conn, &line);
+            }
+        }
+    }
+
+    /// Wakes the connections whose sleep is over.
+    pub(crate) fn sleepers_tick(&mut self) {
+        let now = self.now.monotonic;
+        for (until, conn) in std::mem::take(&mut self.sleepers) {
+            if until > now {
+                self.sleepers.push((until, conn));
+                continue;
+            }
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.held = false;
+            }
+            self.answer(conn, |out| out.ok());
+            self.resume(conn);
+        }
+    }
+}

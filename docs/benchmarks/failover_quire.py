@@ -1,0 +1,115 @@
+"""A Quire cluster and one keyspace of it, for failover.py."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+from load import missing
+from resp import Refused, ask, until
+
+KEYSPACE = "failover"
+
+
+class Quire:
+    def __init__(self, args, directory: pathlib.Path):
+        self.name = f"Quire, {args.nodes}, {args.ack}, links {args.wan}"
+        self.keeps = args.ack != "async"
+        self.args, self.dir = args, directory
+        self.ids = [f"{region}-{n + 1}" for region, count in
+                    (part.split("=") for part in args.nodes.split(",")) for n in range(int(count))]
+        self.ports = dict(zip(self.ids, range(args.base_port, args.base_port + len(self.ids))))
+        self.clients = 2 * len(self.ids)
+        self.by_hand = {}
+        self.demo = None
+        self.killed = 0.0
+
+    def start(self):
+        self.dir.mkdir(parents=True)
+        self.demo = subprocess.Popen(
+            [self.args.quire, "demo", "--dir", self.dir, "--nodes", self.args.nodes, "--wan",
+             self.args.wan, "--base-port", str(self.args.base_port), "--no-workload"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert any(line.strip() == "ready" for line in self.demo.stdout), "the demo did not start"
+        port = self.ports[self.ids[0]]
+        ask(port, "KEYSPACE", "CREATE", KEYSPACE, "ACK", self.args.ack, "PLACE", self.args.nodes,
+            timeout_s=20)
+        assert until(self.level, 30), "the replicas don't follow"
+
+    def stop(self):
+        for process in [*self.by_hand.values(), self.demo]:
+            if process:
+                process.terminate()
+                process.wait()
+
+    # ---- what failover.py asks for -------------------------------------------------------
+
+    async def find(self, client, attempt):
+        return self.ports[self.ids[(client + attempt) % len(self.ids)]], [("SELECT", KEYSPACE)]
+
+    def status(self):
+        """As the first node that answers sees it."""
+        for port in self.ports.values():
+            try:
+                return json.loads(ask(port, "QUIRE", "STATUS", timeout_s=2))
+            except (OSError, Refused):
+                continue
+        raise ConnectionError("no node answers")
+
+    def shard(self, status):
+        return next(k for k in status["keyspaces"] if k["name"] == KEYSPACE)["shards"][0]
+
+    def primary(self):
+        return self.shard(self.status())["primary"]
+
+    def kill_primary(self):
+        status = self.status()
+        victim = self.shard(status)["primary"]
+        pid = next(n["pid"] for n in status["nodes"] if n["id"] == victim)
+        self.killed = time.time()
+        os.kill(pid, signal.SIGKILL)
+        assert until(lambda: not running(pid), 5, 0.0005), f"{victim} does not die"
+        return victim
+
+    def restart(self, victim):
+        if victim in self.by_hand:
+            self.by_hand[victim].wait()
+        with open(self.dir / victim / "log", "ab") as log:
+            self.by_hand[victim] = subprocess.Popen(
+                [self.args.quire, "server", "--config", self.dir / victim / "node.toml"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def level(self):
+        """Every node sees all nodes up, and all replicas full members at one position."""
+        for port in self.ports.values():
+            try:
+                status = json.loads(ask(port, "QUIRE", "STATUS", timeout_s=2))
+            except (OSError, Refused):
+                return False
+            replicas = self.shard(status)["replicas"]
+            if not (all(n["state"] == "up" for n in status["nodes"])
+                    and all(r["caught_up"] and r["role"] != "learner" for r in replicas)
+                    and len({r["position"] for r in replicas}) == 1):
+                return False
+        return True
+
+    def missing(self, prefix, numbers):
+        return missing(self.ports[self.primary()], KEYSPACE, prefix, numbers)
+
+    def parts(self):
+        """After how many seconds which event was noted first, by the wall clock, if any are."""
+        try:
+            events = json.loads(ask(self.ports[self.primary()], "QUIRE", "EVENTS"))["events"]
+        except (OSError, Refused):
+            return {}
+        since = [e for e in events if e["at_ms"] >= 1000 * self.killed]
+        return {e["kind"]: e["at_ms"] / 1000 - self.killed for e in reversed(since)}
+
+
+def running(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,77 @@
+"""What a node answers without a shard: once each, in both protocols.
+
+`SAME` must be as in Redis, byte for byte, when Redis times nothing, as Quire does; `REFUSED` begins with
+what Quire answers where Redis does something else.
+"""
+
+import shlex
+
+TIMES_NOTHING = ["CONFIG SET slowlog-log-slower-than -1 latency-monitor-threshold 0 latency-tracking no",
+                 "SLOWLOG RESET", "CONFIG RESETSTAT"]
+
+SAME = """
+    PING|PING x|PING x y|ECHO a|ECHO
+    CLIENT|CLIENT bogus|CLIENT ID x|CLIENT GETNAME|CLIENT SETNAME ada|CLIENT GETNAME|CLIENT SETNAME "a b"|CLIENT SETNAME
+    CLIENT NO-EVICT ON|CLIENT NO-EVICT bogus|CLIENT NO-EVICT|CLIENT REPLY ON|CLIENT TRACKING OFF|CLIENT TRACKINGINFO
+    CLIENT GETREDIR|CLIENT CACHING YES|CLIENT UNBLOCK 123456|CLIENT UNBLOCK x|CLIENT LIST ID x|CLIENT LIST TYPE bogus
+    CLIENT LIST bogus|CLIENT LIST TYPE pubsub|CLIENT KILL 1.2.3.4:5|CLIENT KILL ID 0|CLIENT KILL ID x
+    CLIENT KILL ID 123456|CLIENT KILL ADDR 1.2.3.4:5|CLIENT KILL TYPE bogus|CLIENT KILL USER nobody
+    CLIENT KILL SKIPME bogus|CLIENT KILL ID 123456 SKIPME yes|CLIENT KILL bogus 1|CLIENT KILL ADDR 1:1 ID|CLIENT KILL
+    CONFIG|CONFIG bogus|CONFIG GET|CONFIG GET nope|CONFIG GET slowlog-log-slower-than|CONFIG GET MAXMEMORY
+    CONFIG GET hash-max-listpack-e*|CONFIG GET hash-max-listpack-v*|CONFIG SET|CONFIG SET a|CONFIG SET nope x|CONFIG SET maxmemory 0
+    CONFIG SET maxmemory 0 timeout|CONFIG SET maxmemory-policy noeviction timeout 0|CONFIG RESETSTAT|CONFIG RESETSTAT x
+    SLOWLOG|SLOWLOG bogus|SLOWLOG LEN|SLOWLOG GET|SLOWLOG GET 10|SLOWLOG GET -1|SLOWLOG GET -2|SLOWLOG GET x
+    SLOWLOG GET 1 2|SLOWLOG RESET|SLOWLOG RESET x|SLOWLOG HELP x
+    LATENCY|LATENCY bogus|LATENCY LATEST|LATENCY HISTORY command|LATENCY RESET|LATENCY RESET command|LATENCY DOCTOR
+    LATENCY GRAPH command|LATENCY HISTORY|LATENCY HISTOGRAM|LATENCY HISTOGRAM get
+    DEBUG|DEBUG SLEEP 0|DEBUG SLEEP 0.02|DEBUG SLEEP x|DEBUG bogus|DEBUG SLEEP
+    OBJECT|OBJECT bogus x|MEMORY|MEMORY bogus|MEMORY USAGE|SWAPDB 0|SWAPDB 0 1 2|QUIT x y
+""".replace("\n", "|").split("|")
+
+REFUSED = {
+    "SWAPDB 0 1": b"-ERR SWAPDB is not supported: ",
+    "CONFIG REWRITE": b"-ERR CONFIG REWRITE is not supported: ",
+    "CONFIG SET slowlog-log-slower-than 10000":
+        b"-ERR CONFIG SET failed (possibly related to argument 'slowlog-log-slower-than') - can't set immutable config",
+    "CLIENT PAUSE 0": b"-ERR CLIENT PAUSE is not supported",
+    "CLIENT UNPAUSE": b"-ERR CLIENT UNPAUSE is not supported",
+    "CLIENT REPLY OFF": b"-ERR CLIENT REPLY is not supported",
+    "CLIENT TRACKING ON": b"-ERR CLIENT TRACKING is not supported",
+    "DEBUG OBJECT k": b"-ERR unknown subcommand or wrong number of arguments for 'OBJECT'. Try DEBUG HELP.",
+    "MEMORY DOCTOR": b"-ERR unknown subcommand 'DOCTOR'. Try MEMORY HELP.",
+    "MOVE k 1": b"-ERR unknown command 'MOVE', with args beginning with: 'k' '1' ",
+}
+
+
+def words(line):
+    return [word.encode() for word in shlex.split(line)]
+
+
+def check(connect_redis, connect_quire):
+    """Returns what differs, as lines."""
+    wrong = []
+    lines = [line.strip() for line in SAME if line.strip()]
+    for protocol in (b"2", b"3"):
+        redis, quire = connect_redis(), connect_quire()
+        for server in (redis, quire):
+            server.call(b"HELLO", protocol)
+        for line in TIMES_NOTHING:
+            redis.call(*words(line))
+        for line in lines:
+            for server in (redis, quire):
+                server.send([words(line)])
+            theirs, ours = redis.read()[0], quire.read()[0]
+            if theirs != ours:
+                wrong.append(f"RESP{protocol.decode()}: {line}\n  redis {theirs[:300]}\n  quire {ours[:300]}")
+        quire = connect_quire()
+        for line, expected in REFUSED.items():
+            quire.send([words(line)])
+            ours = quire.read()[0]
+            if not ours.startswith(expected):
+                wrong.append(f"{line}\n  quire {ours[:300]}")
+    # A sleep holds up its own connection alone.
+    sleeper, other = connect_quire(), connect_quire()
+    sleeper.send([words("DEBUG SLEEP 1000"), words("PING")])
+    if other.call(b"PING") != b"PONG":
+        wrong.append("DEBUG SLEEP holds up others")
+    return wrong, 2 * len(lines) + len(REFUSED)
