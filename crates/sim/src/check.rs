@@ -4,6 +4,7 @@
 use crate::{
     client::{SHARED, Value, value_of},
     register::{Judged, number},
+    scenario::Roles,
     session,
     world::{World, Wrong},
 };
@@ -43,6 +44,16 @@ impl World {
             }
             self.run_for(LOOK_EVERY)?;
         }
+    }
+
+    /// Who is what, as a node that can be asked sees it.
+    pub fn roles(&mut self, keyspace: &str) -> Result<Roles, Wrong> {
+        let nodes = self.nodes();
+        let Some(witness) = self.witness("") else {
+            return Ok(Roles::default());
+        };
+        let status = self.status(&witness)?;
+        Ok(roles(&status, keyspace, nodes))
     }
 
     fn first_node(&self) -> String {
@@ -265,6 +276,26 @@ impl World {
             sums.push(sum);
         }
         Ok(sums)
+    }
+}
+
+fn roles(status: &Json, keyspace: &str, nodes: Vec<String>) -> Roles {
+    let text = |value: &Json| value.as_str().map(str::to_owned);
+    let keyspaces = list(&status["keyspaces"]).iter();
+    let shard = keyspaces
+        .filter(|k| k["name"] == keyspace)
+        .find_map(|k| list(&k["shards"]).first());
+    let primary = shard.and_then(|s| text(&s["primary"]));
+    let replicas = shard.map(|s| list(&s["replicas"])).unwrap_or_default();
+    let members = replicas.iter().filter(|r| r["role"] != "learner");
+    Roles {
+        replicas: members
+            .filter_map(|r| text(&r["node"]))
+            .filter(|node| Some(node) != primary.as_ref())
+            .collect(),
+        primary,
+        leader: text(&status["control"]["leader"]),
+        nodes,
     }
 }
 

@@ -15,6 +15,8 @@
 //! | `machine` | one machine: its disks, its clocks, the node that runs on it |
 //! | `network` | links between nodes: latency, order, cuts |
 //! | [`client`] | clients, and what each may be answered |
+//! | `session`, `register`, `expiry` | clients of other kinds, each with a promise that it judges |
+//! | [`scenario`] | a cluster, its clients and what befalls them, drawn from a seed |
 //! | [`check`] | what must hold at the end of a story |
 //! | [`linearizability`] | whether what clients saw of one key fits a single copy |
 //! | [`trace`] | everything that happened, and a hash of it |
@@ -27,6 +29,7 @@
 
 pub mod check;
 pub mod client;
+mod expiry;
 pub mod linearizability;
 pub mod lost;
 mod machine;

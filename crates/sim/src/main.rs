@@ -8,7 +8,7 @@
 
 use clap::Parser;
 use sim::{
-    scenario::{Limits, Outcome, Scenario},
+    scenario::{Limits, Outcome, Scenario, Trouble},
     world::{Faults, Wrong},
 };
 use std::{
@@ -52,9 +52,16 @@ struct Arguments {
     /// Let clients send more before they have all answers.
     #[arg(long)]
     pipelines: bool,
+    /// What scenarios are about: Any, Power, Takeover or Members (drawn, if not given).
+    #[arg(long, value_name = "NAME", value_parser = trouble)]
+    trouble: Option<Trouble>,
     /// Where the traces of violations go.
     #[arg(long, default_value = ".")]
     traces: PathBuf,
+    /// Break one rule, and see whether that is found.
+    #[cfg(feature = "planted-bugs")]
+    #[arg(long, value_name = "NAME", value_parser = planted)]
+    plant: Option<model::planted::Bug>,
     /// Tell one seed line by line.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
@@ -68,10 +75,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    plant(&arguments);
     let limits = Limits {
         time: arguments.seconds_of_virtual_time.map(Duration::from_secs),
         voters_lose_disks: arguments.voters_lose_disks,
         pipelines: arguments.pipelines,
+        trouble: arguments.trouble,
         trace_kept: arguments.replay.is_some(),
         ..Limits::default()
     };
@@ -79,6 +88,30 @@ fn main() -> ExitCode {
         Some(seed) => replay(seed, &limits, &arguments),
         None => search(&limits, &arguments),
     }
+}
+
+/// Breaks what was asked to be broken, for all that runs on this thread.
+#[cfg(feature = "planted-bugs")]
+fn plant(arguments: &Arguments) {
+    model::planted::plant(arguments.plant);
+}
+
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(_: &Arguments) {}
+
+#[cfg(feature = "planted-bugs")]
+fn planted(name: &str) -> Result<model::planted::Bug, String> {
+    let all = model::planted::Bug::ALL;
+    let found = all.into_iter().find(|bug| format!("{bug:?}") == name);
+    found.ok_or_else(|| format!("it is none of {all:?}"))
+}
+
+fn trouble(name: &str) -> Result<Trouble, String> {
+    let all = Trouble::ALL;
+    let found = all
+        .into_iter()
+        .find(|trouble| format!("{trouble:?}") == name);
+    found.ok_or_else(|| format!("it is none of {all:?}"))
 }
 
 // ---- one seed ---------------------------------------------------------------------------------
@@ -144,6 +177,7 @@ fn search(limits: &Limits, arguments: &Arguments) -> ExitCode {
         for _ in 0..arguments.jobs.max(1) {
             let (tell, next, stop) = (tell.clone(), &next, &stop);
             threads.spawn(move || {
+                plant(arguments);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end || stop.load(Ordering::Relaxed) {

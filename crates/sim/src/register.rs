@@ -33,7 +33,10 @@ use crate::{
 };
 use bytes::Bytes;
 use resp::Frame;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 /// Keys in use at a time.
 const KEYS: u64 = 4;
@@ -51,7 +54,9 @@ enum Action {
     Take,
     /// INCRBY: answered with the value after.
     Add(i64),
-    /// GET of a cluster at rest.
+    /// SET NX GET: answered with the value before; a read, if there was one.
+    Fill(i64),
+    /// GET at the primary, or of a cluster at rest.
     Read,
 }
 
@@ -68,6 +73,8 @@ impl Model for Register {
             Action::Swap(to) => (*state, *to),
             Action::Take => (*state, 0),
             Action::Add(by) => (state + by, state + by),
+            Action::Fill(to) if *state == 0 => (0, *to),
+            Action::Fill(_) => (*state, *state),
             Action::Read => (*state, *state),
         };
         answer.is_none_or(|a| *a == shown).then_some(after)
@@ -124,7 +131,7 @@ impl Registers {
         self.histories.keys().cloned().collect()
     }
 
-    fn call(&mut self, random: &mut Random, moment: u64) -> (Sent, Vec<Bytes>) {
+    fn call(&mut self, random: &mut Random, at: &Place<'_>, reads: bool) -> (Sent, Vec<Bytes>) {
         let n = random.below(KEYS) as usize;
         let spent = |key: &String| {
             self.histories.get(key).map_or(0, Vec::len) >= OPERATIONS_MAX
@@ -134,36 +141,61 @@ impl Registers {
             self.current[n] = self.fresh_name();
         }
         let key = self.current[n].clone();
-        let action = if key.starts_with("sum") {
+        // Where a tail may be lost, so may what a read showed.
+        let office = (at.office)(&key).filter(|_| !self.lossy);
+        let action = if office.is_some() && (reads || random.once_in(4)) {
+            Action::Read
+        } else if key.starts_with("sum") {
             Action::Add(random.between(1, 9) as i64)
         } else if !self.lossy && random.once_in(6) {
             Action::Take
         } else {
             self.values += 1;
-            Action::Swap(self.values)
+            if !self.lossy && (reads || random.once_in(4)) {
+                Action::Fill(self.values)
+            } else {
+                Action::Swap(self.values)
+            }
         };
-        let (name, argument) = match action {
-            Action::Swap(value) => ("GETSET", Some(value)),
-            Action::Add(by) => ("INCRBY", Some(by)),
-            Action::Take | Action::Read => ("GETDEL", None),
+        let (name, argument, options): (_, _, &[&'static str]) = match action {
+            Action::Swap(value) => ("GETSET", Some(value), &[]),
+            Action::Add(by) => ("INCRBY", Some(by), &[]),
+            Action::Take => ("GETDEL", None, &[]),
+            Action::Fill(value) => ("SET", Some(value), &["NX", "GET"]),
+            Action::Read => ("GET", None, &[]),
         };
         let mut words = vec![name.into(), Bytes::from(key.clone())];
         words.extend(argument.map(|n| Bytes::from(n.to_string())));
+        words.extend(options.iter().map(|o| Bytes::from(*o)));
         let history = self.histories.entry(key.clone()).or_default();
         history.push(Some(Operation {
-            called: moment,
+            called: at.moment,
             returned: None,
             action,
         }));
-        let at = history.len() - 1;
-        (Sent { key, at }, words)
+        let sent = Sent {
+            at: history.len() - 1,
+            key,
+            read_at: (action == Action::Read).then_some((office, at.now)),
+        };
+        (sent, words)
     }
 
     fn operation(&mut self, sent: &Sent) -> Option<&mut Option<Call>> {
         self.histories.get_mut(&sent.key)?.get_mut(sent.at)
     }
 
+    /// As if it had never been asked.
+    fn forget(&mut self, sent: &Sent) {
+        if let Some(operation) = self.operation(sent) {
+            *operation = None;
+        }
+    }
+
     fn is_unknown(&mut self, sent: &Sent) {
+        if sent.read_at.is_some() {
+            return self.forget(sent);
+        }
         *self.unknown.entry(sent.key.clone()).or_default() += 1;
     }
 
@@ -225,7 +257,7 @@ fn history(key: &str, calls: &[Option<Call>], end: Option<i64>, lost: &Lost) -> 
         .filter_map(|o| Some(o.returned.as_ref()?.1))
         .collect();
     history.retain(|o| match o.action {
-        Action::Swap(value) => o.returned.is_some() || shown.contains(&value),
+        Action::Swap(value) | Action::Fill(value) => o.returned.is_some() || shown.contains(&value),
         _ => true,
     });
     history
@@ -236,15 +268,35 @@ fn history(key: &str, calls: &[Option<Call>], end: Option<i64>, lost: &Lost) -> 
 struct Sent {
     key: String,
     at: usize,
+    /// Of a read: the epoch in which this node was primary, and when.
+    read_at: Option<(Option<u64>, Duration)>,
+}
+
+/// Where and when a client acts.
+pub(crate) struct Place<'a> {
+    /// As a number that only grows.
+    pub(crate) moment: u64,
+    pub(crate) now: Duration,
+    /// The epoch in which the client's node is primary of a key, for all that it knows.
+    pub(crate) office: &'a dyn Fn(&str) -> Option<u64>,
 }
 
 /// A client of registers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RegisterClient {
+    /// Whether it rather reads: a write in doubt keeps a client from asking on.
+    reads: bool,
     sent: VecDeque<Sent>,
 }
 
 impl RegisterClient {
+    pub(crate) fn new(reads: bool) -> Self {
+        RegisterClient {
+            reads,
+            sent: VecDeque::new(),
+        }
+    }
+
     pub(crate) fn waits_for(&self) -> usize {
         self.sent.len()
     }
@@ -253,13 +305,13 @@ impl RegisterClient {
         &mut self,
         random: &mut Random,
         registers: &mut Registers,
-        moment: u64,
+        place: &Place<'_>,
         most: u64,
     ) -> Vec<Vec<Bytes>> {
         let count = if random.once_in(4) { 2.min(most) } else { 1 };
         (0..count)
             .map(|_| {
-                let (sent, words) = registers.call(random, moment);
+                let (sent, words) = registers.call(random, place, self.reads);
                 self.sent.push_back(sent);
                 words
             })
@@ -271,7 +323,7 @@ impl RegisterClient {
         &mut self,
         reply: &Frame,
         registers: &mut Registers,
-        moment: u64,
+        place: &Place<'_>,
     ) -> Result<(), String> {
         let Some(sent) = self.sent.pop_front() else {
             return Err("a reply that nobody waits for".into());
@@ -283,16 +335,20 @@ impl RegisterClient {
                 return Ok(());
             }
             if is_refusal(&line) {
-                if let Some(operation) = registers.operation(&sent) {
-                    *operation = None;
-                }
+                registers.forget(&sent);
                 return Ok(());
             }
             return Err(format!("{}: {line}", sent.key));
         }
         let shown = number(reply).ok_or_else(|| format!("{} was answered {reply:?}", sent.key))?;
-        if let Some(Some(operation)) = registers.operation(&sent) {
-            operation.returned = Some((moment, shown));
+        // Only what a primary answers at once is sure to be of its own copy.
+        if sent
+            .read_at
+            .is_some_and(|(epoch, at)| at != place.now || epoch != (place.office)(&sent.key))
+        {
+            registers.forget(&sent);
+        } else if let Some(Some(operation)) = registers.operation(&sent) {
+            operation.returned = Some((place.moment, shown));
         }
         Ok(())
     }

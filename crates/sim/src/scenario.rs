@@ -10,6 +10,7 @@
 //! |---|---|
 //! | one process writes to a shard in an epoch | `world::observe`, at each message |
 //! | a session never goes back in time | [`crate::session`], at each answer |
+//! | a key that is gone stays gone, one that was to stay stays | [`crate::expiry`], at each answer |
 //! | a client's own keys hold what it wrote | [`crate::client`], at each answer, unless a failover may lose it |
 //! | no node stops unless its disk was broken; none serves a log that rotted | `World` |
 //! | everything comes to rest, and each shard takes writes again | at the end |
@@ -22,6 +23,9 @@
 
 mod draw;
 mod inject;
+mod trouble;
+
+pub use trouble::{Roles, Trouble};
 
 use crate::{
     random::Random,
@@ -180,6 +184,8 @@ pub struct Limits {
     /// Whether clients send more before they have all answers. It breaks: a read that waits, or
     /// is away at a replica, can be overtaken by what its connection sent later.
     pub pipelines: bool,
+    /// What scenarios are about; None: drawn.
+    pub trouble: Option<Trouble>,
     /// Whether the trace keeps its lines.
     pub trace_kept: bool,
 }
@@ -191,6 +197,7 @@ impl Default for Limits {
             failover: true,
             voters_lose_disks: false,
             pipelines: false,
+            trouble: None,
             trace_kept: false,
         }
     }
@@ -201,6 +208,8 @@ impl Default for Limits {
 pub struct Scenario {
     /// Where all chance comes from.
     pub seed: u64,
+    /// What it is about.
+    pub trouble: Trouble,
     /// Nodes of each region.
     pub regions: Vec<(&'static str, usize)>,
     /// The cluster.
@@ -264,11 +273,12 @@ impl Scenario {
     pub fn told(&self) -> String {
         let nodes: Vec<&str> = self.setup.nodes.iter().map(|(n, _)| n.as_str()).collect();
         let mut told = format!(
-            "seed {}: {nodes:?}, voters {:?}, log kept {}
+            "seed {}: {:?}, {nodes:?}, voters {:?}, log kept {}
 KEYSPACE CREATE {KEYSPACE} {}
 {:?} for {:?}
 ",
             self.seed,
+            self.trouble,
             self.setup.voters,
             self.setup.log_retention_bytes,
             self.words,

@@ -92,7 +92,8 @@ impl Keys {
         self.counts
     }
 
-    fn shard(&self, key: &str) -> usize {
+    /// The shard of a key; the keyspace is the first there is.
+    pub(crate) fn shard(&self, key: &str) -> usize {
         let slot = slot::of(key.as_bytes());
         self.shards.partition_point(|(_, to)| *to < slot)
     }

@@ -448,6 +448,7 @@ impl World {
     fn hears(&mut self, from: usize, at: usize, message: Bytes, how: &str) {
         let from = self.machines[from].id.clone();
         self.note(at, format_args!("{how} {} from {from}", Digest(&message)));
+        self.has_heard(at, &message);
         self.machines[at].receive(&from, message, self.now);
     }
 

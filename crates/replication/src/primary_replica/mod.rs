@@ -170,14 +170,18 @@ impl Core {
         self.outputs.push_back(Output::Truncate { after: index });
     }
 
-    /// Moves the committed index on, never beyond what is durable here.
-    fn commit_to(&mut self, index: u64) -> bool {
-        let known = if planted::is(Bug::AckBeforeSync) {
+    /// What this replica may say that it holds.
+    fn acknowledgeable(&self) -> u64 {
+        if planted::is(Bug::AckBeforeSync) {
             self.last.index
         } else {
             self.durable
-        };
-        let index = index.min(known);
+        }
+    }
+
+    /// Moves the committed index on, never beyond what is durable here.
+    fn commit_to(&mut self, index: u64) -> bool {
+        let index = index.min(self.acknowledgeable());
         if index <= self.commit {
             return false;
         }

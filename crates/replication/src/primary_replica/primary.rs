@@ -164,12 +164,13 @@ impl Primary {
     /// somebody is about to take another's place, as they will be.
     fn committed_under(&self, rule: &AckRule, core: &Core) -> u64 {
         let own_region = &core.identity.region;
-        let committed =
-            |others: &[Other]| acknowledgement::committed(rule, own_region, core.durable, others);
+        let committed = |others: &[Other]| {
+            acknowledgement::committed(rule, own_region, core.acknowledgeable(), others)
+        };
         let members = || {
             self.others
                 .values()
-                .filter(|p| p.replica.replaces.is_none())
+                .filter(|p| p.replica.replaces.is_none() || planted::is(Bug::CountLearner))
         };
         let mut as_they_are: Vec<Other> = members().map(|p| counted(p, p.matched)).collect();
         if planted::is(Bug::CountAckTwice) {

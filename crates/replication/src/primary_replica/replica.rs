@@ -5,10 +5,7 @@ use super::{
     message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{
-    EpochHistory, NodeId, Now, Stamp,
-    planted::{self, Bug},
-};
+use model::{EpochHistory, NodeId, Now, Stamp};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
@@ -132,7 +129,7 @@ impl Follower {
         let due = now.monotonic + wait;
         self.ack_at = Some(self.ack_at.map_or(due, |at| at.min(due)));
         // With nothing to wait for, an answer to a heartbeat or a probe goes at once.
-        if self.verified.min(core.durable) == self.verified {
+        if self.verified.min(core.acknowledgeable()) == self.verified {
             self.acknowledge_if_due(core, now);
         }
     }
@@ -195,7 +192,7 @@ impl Follower {
 
     /// Whether nothing new can be acknowledged before more is durable, or copied.
     fn waits_for_disk(&self, core: &Core) -> bool {
-        let matched = self.verified.min(core.durable);
+        let matched = self.verified.min(core.acknowledgeable());
         core.filling || (matched < self.verified && matched <= self.acknowledged)
     }
 
@@ -203,10 +200,7 @@ impl Follower {
         let (Some(due), Some(primary)) = (self.ack_at, self.primary.clone()) else {
             return;
         };
-        let mut matched = self.verified.min(core.durable);
-        if planted::is(Bug::AckBeforeSync) {
-            matched = self.verified;
-        }
+        let matched = self.verified.min(core.acknowledgeable());
         if now.monotonic < due || self.waits_for_disk(core) {
             return;
         }

@@ -1,6 +1,6 @@
 //! Drawing a scenario from a seed.
 
-use super::{Fault, Limits, Scenario};
+use super::{Fault, Limits, Scenario, Trouble};
 use crate::{
     random::Random,
     world::{Mix, Setup},
@@ -17,6 +17,16 @@ const PLACES: [Place; 5] = [
     (&[("us", 3), ("eu", 1)], &[0, 1, 2]),
     (&[("us", 3), ("eu", 2), ("asia", 2)], &[0, 1, 3, 4, 5]),
 ];
+/// The control group's leader is far from the primary, or near.
+const PLACES_FAR: [Place; 5] = [
+    (&[("us", 1), ("eu", 3)], &[1, 2, 3]),
+    (&[("us", 2), ("eu", 3)], &[2, 3, 4]),
+    (&[("us", 3)], &[0, 1, 2]),
+    (&[("us", 2), ("eu", 2)], &[1, 2, 3]),
+    (&[("us", 3), ("eu", 2)], &[0, 1, 2, 3, 4]),
+];
+/// A node of us holds no copy.
+const PLACES_SPARE: [Place; 1] = [(&[("us", 4), ("eu", 2)], &[3, 4, 5])];
 const RULES: [&str; 5] = ["async", "semi-sync:1", "quorum", "sync", "local-quorum"];
 const ON_TIMEOUT: [&str; 3] = ["block", "error", "degrade"];
 
@@ -28,22 +38,42 @@ impl Scenario {
     /// The scenario of a seed.
     pub fn draw(seed: u64, limits: &Limits) -> Self {
         let mut random = Random::new(seed ^ 0x5ce4_a510);
-        let (regions, voters) = PLACES[random.below(PLACES.len() as u64) as usize];
+        let trouble = limits.trouble.unwrap_or_else(|| Trouble::draw(seed));
+        let places: &[Place] = match trouble {
+            Trouble::Any | Trouble::Power => &PLACES,
+            Trouble::Takeover => &PLACES_FAR,
+            Trouble::Members => &PLACES_SPARE,
+        };
+        let (regions, voters) = places[random.below(places.len() as u64) as usize];
         let regions = regions.to_vec();
         let nodes: Vec<(String, String)> = (regions.iter())
             .flat_map(|(region, n)| (1..=*n).map(move |i| (*region, i)))
             .map(|(region, i)| (format!("{region}-{i}"), region.into()))
             .collect();
-        let rule = RULES[random.below(5) as usize];
+        let rule = match RULES[random.below(5) as usize] {
+            // Rules of the primary's region promise nothing where that holds one copy.
+            "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
+            // Nobody takes over there.
+            "async" if trouble == Trouble::Members => "semi-sync:1",
+            // Nobody that is away is waited for.
+            "sync" if trouble == Trouble::Takeover => "quorum",
+            rule => rule,
+        };
         let on_timeout = ON_TIMEOUT[random.below(3) as usize];
         let timeout = random.between(300, 4000);
         let shards = if random.once_in(2) { 1 } else { 3 };
-        let place: Vec<String> = regions.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        let shards = if trouble == Trouble::Any { shards } else { 1 };
+        let mut place: Vec<String> = regions.iter().map(|(r, n)| format!("{r}={n}")).collect();
+        if trouble == Trouble::Members {
+            place = vec!["us=3".into()];
+        }
         let mut words = format!(
             "ACK {rule} ON_TIMEOUT {on_timeout} TIMEOUT {timeout} PLACE {} SHARDS {shards}",
             place.join(",")
         );
+        // A former primary whose place is taken never tells what it lost.
         let available = limits.failover
+            && trouble != Trouble::Members
             && match rule {
                 "async" => !random.once_in(4),
                 _ => random.once_in(4),
@@ -54,6 +84,9 @@ impl Scenario {
             } else {
                 " FAILOVER safe"
             };
+        }
+        if trouble == Trouble::Members {
+            words += &format!(" REPLACE_AFTER {}", random.between(1000, 2500));
         }
         // By half of the seeds a replica that was away finds the log gone, and copies.
         let log_retention_bytes = if random.once_in(2) {
@@ -67,11 +100,18 @@ impl Scenario {
             } else {
                 random.below(4) as usize
             },
-            registers: random.between(1, 5) as usize,
+            registers: match trouble {
+                Trouble::Takeover => random.between(4, 9) as usize,
+                _ => random.between(1, 5) as usize,
+            },
             sessions: random.between(1, 5) as usize,
+            expiries: random.below(4) as usize,
             lossy: available,
             shards,
-            pause_max: ms(&mut random, 20, 120),
+            pause_max: match trouble {
+                Trouble::Any => ms(&mut random, 20, 120),
+                _ => ms(&mut random, 5, 40),
+            },
             pipelines: limits.pipelines,
         };
         let time = limits
@@ -86,6 +126,7 @@ impl Scenario {
         };
         let mut scenario = Scenario {
             seed,
+            trouble,
             regions,
             setup: Setup {
                 nodes,
@@ -101,7 +142,13 @@ impl Scenario {
             failover: limits.failover,
             voters_lose_disks: limits.voters_lose_disks,
         };
-        scenario.draw_faults(&mut random, disks_go);
+        match trouble {
+            Trouble::Any => scenario.draw_faults(&mut random, disks_go),
+            Trouble::Power => scenario.draw_power(&mut random),
+            Trouble::Takeover => scenario.draw_takeover(&mut random),
+            Trouble::Members => scenario.draw_members(&mut random),
+        }
+        scenario.faults.sort_by_key(|(at, _)| *at);
         scenario
     }
 

@@ -3,7 +3,7 @@
 //! A fault that makes no sense when its time comes (its node is down already) is left out; what
 //! is counted in `Faults` is what happened.
 
-use super::{Fault, Scenario};
+use super::{Fault, KEYSPACE, Scenario};
 use crate::world::{Moment, World, Wrong};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -57,7 +57,11 @@ impl<'a> Injector<'a> {
                 continue;
             }
             world.run_until(at)?;
-            let lasts = self.inject(world, fault)?;
+            let roles = world.roles(KEYSPACE)?;
+            let lasts = match fault.with(&roles) {
+                Some(fault) => self.inject(world, &fault)?,
+                None => None,
+            };
             if let Some((time, undo)) = lasts {
                 self.undo.insert((world.now() + time, next), undo);
             }

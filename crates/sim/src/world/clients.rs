@@ -1,7 +1,12 @@
 //! Clients and administrators: how their commands reach a node, and the replies them.
 
 use super::{Event, Shown, World, Wrong};
-use crate::{client::Client, register::RegisterClient, session::SessionClient};
+use crate::{
+    client::Client,
+    expiry::ExpiryClient,
+    register::{Place, RegisterClient},
+    session::SessionClient,
+};
 use bytes::{Bytes, BytesMut};
 use node::ConnId;
 use resp::{Frame, FrameDecoder, FrameLimits};
@@ -34,6 +39,8 @@ pub(super) enum Worker {
     Register(RegisterClient),
     /// It reads what others write, at any node.
     Session(SessionClient),
+    /// It writes keys that expire.
+    Expiry(ExpiryClient),
 }
 
 impl Worker {
@@ -42,6 +49,7 @@ impl Worker {
             Worker::Owner(client) => client.waits_for(),
             Worker::Register(client) => client.waits_for(),
             Worker::Session(client) => client.waits_for(),
+            Worker::Expiry(client) => client.waits_for(),
         }
     }
 }
@@ -56,6 +64,8 @@ pub struct Mix {
     pub registers: usize,
     /// Clients that read what others write, and append to it.
     pub sessions: usize,
+    /// Clients whose keys expire.
+    pub expiries: usize,
     /// Whether a failover may lose what was acknowledged, if it is reported.
     pub lossy: bool,
     /// The keyspace's shards.
@@ -94,14 +104,16 @@ impl World {
         self.pipelines = mix.pipelines;
         self.registers.begin(mix.lossy);
         self.sessions.begin(mix.lossy, mix.shards);
-        for n in 0..mix.owners + mix.registers + mix.sessions {
+        for n in 0..mix.owners + mix.registers + mix.sessions + mix.expiries {
             let name = format!("c{}", self.clients.len());
             let worker = if n < mix.owners {
                 Worker::Owner(Client::new(name))
             } else if n < mix.owners + mix.registers {
-                Worker::Register(RegisterClient::default())
-            } else {
+                Worker::Register(RegisterClient::new(n % 2 == 1))
+            } else if n < mix.owners + mix.registers + mix.sessions {
                 Worker::Session(SessionClient::new(name))
+            } else {
+                Worker::Expiry(ExpiryClient::new(name))
             };
             let home = self.random.below(self.machines.len() as u64) as usize;
             self.attach(worker, keyspace, home, true);
@@ -143,6 +155,7 @@ impl World {
                     Worker::Owner(client) => client.disconnected(),
                     Worker::Register(client) => client.disconnected(&mut self.registers),
                     Worker::Session(client) => client.disconnected(),
+                    Worker::Expiry(client) => client.disconnected(),
                 }
             }
         }
@@ -159,7 +172,12 @@ impl World {
             self.clients[at].home = self.random.below(self.machines.len() as u64) as usize;
         }
         let home = self.clients[at].home;
-        let waits_max = if self.pipelines { CLIENT_WAITS_MAX } else { 0 };
+        let expires = matches!(self.clients[at].worker, Worker::Expiry(_));
+        let waits_max = if self.pipelines && !expires {
+            CLIENT_WAITS_MAX
+        } else {
+            0
+        };
         if self.machines[home].node.is_none() || self.clients[at].worker.waits_for() > waits_max {
             return;
         }
@@ -181,12 +199,20 @@ impl World {
         }
         let most = if self.pipelines { PIPELINE_MAX } else { 1 };
         self.moments += 1;
+        let (observed, sessions) = (&self.observed, &self.sessions);
+        let life = self.machines[home].life;
+        let place = Place {
+            moment: self.moments,
+            now: self.now,
+            office: &|key| observed.office(sessions.shard(key), home, life),
+        };
         let commands = match &mut self.clients[at].worker {
             Worker::Owner(client) => client.next_commands(&mut self.random, self.now, most),
             Worker::Register(client) => {
-                client.next_commands(&mut self.random, &mut self.registers, self.moments, most)
+                client.next_commands(&mut self.random, &mut self.registers, &place, most)
             }
             Worker::Session(client) => client.next_commands(&mut self.random, self.now, most),
+            Worker::Expiry(client) => vec![client.next_command(&mut self.random)],
         };
         for command in commands {
             self.command(home, conn, command);
@@ -357,11 +383,21 @@ impl World {
                             match &mut attached.worker {
                                 Worker::Owner(client) => client.answered(&frame, self.now),
                                 Worker::Register(client) => {
-                                    client.answered(&frame, &mut self.registers, self.moments)
+                                    let (observed, sessions) = (&self.observed, &self.sessions);
+                                    let life = self.machines[at].life;
+                                    let place = Place {
+                                        moment: self.moments,
+                                        now: self.now,
+                                        office: &|key| {
+                                            observed.office(sessions.shard(key), at, life)
+                                        },
+                                    };
+                                    client.answered(&frame, &mut self.registers, &place)
                                 }
                                 Worker::Session(client) => {
                                     client.answered(&frame, &mut self.sessions)
                                 }
+                                Worker::Expiry(client) => client.answered(&frame),
                             }
                         }
                     };

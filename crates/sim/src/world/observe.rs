@@ -40,7 +40,19 @@ pub(super) struct Observed {
     primaries: BTreeMap<(u64, u64), (usize, u64)>,
     /// The machine that acts in a shard's greatest epoch, and that epoch.
     latest: BTreeMap<u64, (u64, usize)>,
+    /// (shard, machine) → its life and the epoch, of those that act as primary and have not
+    /// heard of a later one. Until such a one hears from its successor it has nothing fresh to
+    /// show: what it answers at once it answers as a primary.
+    offices: BTreeMap<(u64, usize), (u64, u64)>,
     changes: PrimaryChanges,
+}
+
+impl Observed {
+    /// The epoch in which a life of a machine is primary of a shard, for all that it knows.
+    pub(super) fn office(&self, shard: usize, at: usize, life: u64) -> Option<u64> {
+        let (began, epoch) = self.offices.get(&(shard as u64, at))?;
+        (*began == life).then_some(*epoch)
+    }
 }
 
 /// How often shards changed primaries.
@@ -83,6 +95,8 @@ impl World {
             self.wrong.push_back(wrong.0);
             return;
         }
+        let office = (self.machines[at].life, epoch);
+        self.observed.offices.insert((shard, at), office);
         let latest = self.observed.latest.entry(shard).or_insert((epoch, at));
         if epoch > latest.0 {
             let same = latest.1 == at;
@@ -96,6 +110,17 @@ impl World {
                     format_args!("acts as primary of shard {shard} in epoch {epoch}"),
                 );
             }
+        }
+    }
+}
+
+impl World {
+    pub(super) fn has_heard(&mut self, at: usize, message: &[u8]) {
+        if let Some(Append { shard, epoch }) = append(message)
+            && let Some((_, own)) = self.observed.offices.get(&(shard, at))
+            && *own < epoch
+        {
+            self.observed.offices.remove(&(shard, at));
         }
     }
 }
