@@ -6,7 +6,7 @@
 
 use crate::{
     message::{Answer, Forward, Message},
-    node::{Lane, Node},
+    node::{Effect, Lane, Node},
     request::{ReadFrom, Request, Target, borrow},
 };
 use bytes::Bytes;
@@ -158,7 +158,10 @@ impl<S: Stores> Node<S> {
         position: Position,
     ) {
         let answer = Answer::Reply { reply, position };
-        self.send(node, Lane::Ordinary, &Message::Forwarded { id, answer });
+        self.effects.push_back(Effect::Answer {
+            to: node.clone(),
+            message: Message::Forwarded { id, answer }.encode(),
+        });
     }
 
     pub(crate) fn answer_not_here(&mut self, target: &Target) {
