@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import time
 
@@ -126,6 +127,19 @@ class Cluster:
             if process.pid in pids.values():
                 process.wait()
         eventually(lambda: not any(self.pid(n) for n in nodes), 5, f"{nodes} are gone")
+        # A thread that waits for the disk keeps the sockets for a while.
+        eventually(lambda: all(self.is_free(n) for n in nodes), 30, f"the ports of {nodes} are free")
+
+    def is_free(self, node):
+        """Whether another process could listen where `node` does: for clients and for peers."""
+        for port in (self.port(node), self.port(node) + 20):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    return False
+        return True
 
     def server(self, node):
         """Starts a node by hand."""

@@ -53,6 +53,8 @@ def test_rules(cluster):
     cluster.kill(other)
 
     # The node may have led the control group: without another leader nobody takes writes.
+    leader = lambda: cluster.status("us-1")["control"]["leader"]
+    eventually(lambda: leader() not in (None, other), 15, "somebody else leads the control group")
     eventually(lambda: outcome(clients["error"]) == "UNKNOWN", 15, "the rule is waited for")
 
     # error: the client is told that nobody knows.
@@ -77,7 +79,8 @@ def test_rules(cluster):
     assert clients["degrade"].set("k", 2)
     took = time.monotonic() - began
     assert took < 4, f"{took:.2f} s"
-    eventually(lambda: degraded(cluster, primary) == 1, 3, "INFO says degraded_shards:1")
+    # Others of these keyspaces had their primary on the node that was killed.
+    eventually(lambda: degraded(cluster, primary) >= 1, 3, "INFO says degraded_shards")
     began = time.monotonic()
     assert clients["degrade"].set("k", 3)
     assert time.monotonic() - began < 0.2

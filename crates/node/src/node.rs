@@ -619,6 +619,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// Whether this node acts as primary of a shard, under a lease that runs.
+    pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
+        let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
+        primary && self.lease.holds(now.monotonic)
+    }
+
     /// When `wake` is wanted at the latest, by the monotonic clock.
     pub fn wake_at(&self) -> Option<Duration> {
         let stalled = !self.stalled.is_empty();

@@ -22,6 +22,10 @@
 //! | [`trace`] | everything that happened, and a hash of it |
 //! | [`random`] | the only source of chance |
 //!
+//! That it finds what is wrong is tested with bugs that are planted (`model::planted`): each
+//! breaks one rule of the protocols and is found within a stated number of seeds
+//! (`tests/planted`, with the feature `planted-bugs`; `sim --plant NAME` shows one).
+//!
 //! What always holds:
 //! - A seed decides everything: the same seed gives the same trace, byte for byte.
 //! - Time passes only between events; nothing waits, nothing is slept through.

@@ -34,7 +34,7 @@ pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     pub(crate) rewound: SimDisk,
     pub(crate) stores: MemoryStores,
-    disk_id: DiskId,
+    pub(crate) disk_id: DiskId,
     /// Nodes started on it so far; each is another process.
     processes: u64,
     /// Grows when the node starts or dies: what was scheduled for an earlier one is void.

@@ -8,7 +8,7 @@
 //!
 //! | what must hold | seen by |
 //! |---|---|
-//! | one process writes to a shard in an epoch | `world::observe`, at each message |
+//! | one process writes to a shard in an epoch; none while another's lease runs; who is sealed stays so | `world::observe`, at each message |
 //! | a session never goes back in time | [`crate::session`], at each answer |
 //! | a key that is gone stays gone, one that was to stay stays | [`crate::expiry`], at each answer |
 //! | a client's own keys hold what it wrote | [`crate::client`], at each answer, unless a failover may lose it |
@@ -184,6 +184,10 @@ pub struct Limits {
     /// Whether clients send more before they have all answers. It breaks: a read that waits, or
     /// is away at a replica, can be overtaken by what its connection sent later.
     pub pipelines: bool,
+    /// Whether a takeover may name a replica that is behind what others have applied: `FAILOVER
+    /// available` with another rule than `async`. It breaks: the others rewind, for which the
+    /// new primary's barrier must be committed, which they alone could acknowledge.
+    pub behind_a_quorum: bool,
     /// What scenarios are about; None: drawn.
     pub trouble: Option<Trouble>,
     /// Whether the trace keeps its lines.
@@ -197,6 +201,7 @@ impl Default for Limits {
             failover: true,
             voters_lose_disks: false,
             pipelines: false,
+            behind_a_quorum: false,
             trouble: None,
             trace_kept: false,
         }

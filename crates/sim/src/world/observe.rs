@@ -1,14 +1,18 @@
 //! What passes between nodes, looked at from outside: who writes in which epoch.
 //!
+//! Nor may anybody act in a new epoch while the lease of whoever held the last one runs; and who
+//! said that it is sealed acknowledges nothing of an older epoch, ever again.
+//!
 //! Everything that a primary says carries the epoch that it acts in. Two processes that send
 //! entries (or heartbeats) of one shard in one epoch are two primaries, whatever they believe.
 
 use super::World;
+use model::{DiskId, ShardId};
 use std::collections::BTreeMap;
 
-/// An append of the primary-replica topology: see `node::message` and
+/// What a replica or primary of the primary-replica topology says: see `node::message` and
 /// `replication::primary_replica::message`.
-struct Append {
+struct Said {
     shard: u64,
     epoch: u64,
 }
@@ -18,19 +22,44 @@ struct Append {
 pub(super) const ENVELOPE: u8 = 2;
 const VERSION: u8 = 3;
 const APPEND: u8 = 1;
+const ACK: u8 = 2;
+/// The variant of `node::message` by which a replica says that it is sealed.
+const SEALED: u8 = 25;
 
-fn append(message: &[u8]) -> Option<Append> {
+fn append(message: &[u8]) -> Option<Said> {
+    said(message, APPEND)
+}
+
+/// Shard and epoch of a replica's message of one kind.
+fn said(message: &[u8], kind: u8) -> Option<Said> {
     let number = |at: usize| {
         let bytes = message.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_le_bytes(bytes))
     };
     match message {
-        [ENVELOPE, 1, ..] if message.get(10..12) == Some(&[VERSION, APPEND]) => Some(Append {
+        [ENVELOPE, 1, ..] if message.get(10..12) == Some(&[VERSION, kind]) => Some(Said {
             shard: number(2)?,
             epoch: number(12)?,
         }),
         _ => None,
     }
+}
+
+/// Shard and epoch of a replica's word that it is sealed.
+fn sealed(message: &[u8]) -> Option<(u64, u64)> {
+    let [ENVELOPE, 2, SEALED, rest @ ..] = message else {
+        return None;
+    };
+    let (shard, rest) = varint(rest)?;
+    Some((shard, varint(rest)?.0))
+}
+
+/// A number of seven bits a byte, the lowest first.
+fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let len = bytes.iter().take(10).position(|b| b & 0x80 == 0)? + 1;
+    let (digits, rest) = bytes.split_at(len);
+    let digit = |n: u64, b: &u8| n << 7 | u64::from(b & 0x7f);
+    Some((digits.iter().rev().fold(0, digit), rest))
 }
 
 /// Who acted as primary.
@@ -44,6 +73,8 @@ pub(super) struct Observed {
     /// heard of a later one. Until such a one hears from its successor it has nothing fresh to
     /// show: what it answers at once it answers as a primary.
     offices: BTreeMap<(u64, usize), (u64, u64)>,
+    /// (shard, machine) → below which epoch it said that it refuses everything, on which disk.
+    sealed: BTreeMap<(u64, usize), (DiskId, u64)>,
     changes: PrimaryChanges,
 }
 
@@ -79,7 +110,8 @@ impl World {
     }
 
     pub(super) fn sends(&mut self, at: usize, message: &[u8]) {
-        let Some(Append { shard, epoch }) = append(message) else {
+        self.keeps_its_seal(at, message);
+        let Some(Said { shard, epoch }) = append(message) else {
             return;
         };
         let me = (at, self.machines[at].life);
@@ -99,12 +131,14 @@ impl World {
         self.observed.offices.insert((shard, at), office);
         let latest = self.observed.latest.entry(shard).or_insert((epoch, at));
         if epoch > latest.0 {
-            let same = latest.1 == at;
+            let before = latest.1;
+            let same = before == at;
             *latest = (epoch, at);
             if same {
                 self.observed.changes.same_node += 1;
             } else {
                 self.observed.changes.another_node += 1;
+                self.lease_is_over(before, shard, at, epoch);
                 self.note(
                     at,
                     format_args!("acts as primary of shard {shard} in epoch {epoch}"),
@@ -115,8 +149,47 @@ impl World {
 }
 
 impl World {
+    /// Whoever held the epoch before must know that it holds it no more.
+    fn lease_is_over(&mut self, before: usize, shard: u64, at: usize, epoch: u64) {
+        let former = &self.machines[before];
+        let now = former.now(self.now);
+        if (former.node.as_ref()).is_some_and(|n| n.is_primary_under_lease(ShardId(shard), now)) {
+            let former = &former.id;
+            let wrong = self.wrong_at(
+                at,
+                &format!("acts as primary of shard {shard} in epoch {epoch}, while the lease of {former} runs, which was primary before"),
+            );
+            self.wrong.push_back(wrong.0);
+        }
+    }
+
+    fn keeps_its_seal(&mut self, at: usize, message: &[u8]) {
+        let disk = self.machines[at].disk_id;
+        if let Some((shard, epoch)) = sealed(message) {
+            let known = self
+                .observed
+                .sealed
+                .entry((shard, at))
+                .or_insert((disk, epoch));
+            if known.0 != disk || known.1 < epoch {
+                *known = (disk, epoch);
+            }
+        }
+        if let Some(Said { shard, epoch }) = said(message, ACK)
+            && let Some((on, sealed)) = self.observed.sealed.get(&(shard, at))
+            && *on == disk
+            && epoch < *sealed
+        {
+            let wrong = self.wrong_at(
+                at,
+                &format!("acknowledges what is of epoch {epoch} of shard {shard}, though it is sealed below {sealed}"),
+            );
+            self.wrong.push_back(wrong.0);
+        }
+    }
+
     pub(super) fn has_heard(&mut self, at: usize, message: &[u8]) {
-        if let Some(Append { shard, epoch }) = append(message)
+        if let Some(Said { shard, epoch }) = append(message)
             && let Some((_, own)) = self.observed.offices.get(&(shard, at))
             && *own < epoch
         {
@@ -148,6 +221,24 @@ mod tests {
         let changes = world.primary_changes();
         assert_eq!((changes.same_node, changes.another_node), (1, 1));
         world.sends(2, &heartbeat(4, 2));
+        world.nothing_wrong().unwrap_err();
+    }
+
+    #[test]
+    fn who_is_sealed_acknowledges_nothing_older() {
+        let mut world = World::new(1);
+        let ack = |epoch: u64| {
+            let mut message = heartbeat(200, epoch);
+            message[11] = ACK;
+            message
+        };
+        world.sends(1, &ack(2));
+        // Shard 200 in epoch 3, and a disk and so on.
+        world.sends(1, &[ENVELOPE, 2, SEALED, 0xc8, 1, 3, 9, 9, 9]);
+        world.sends(1, &ack(3));
+        world.sends(2, &ack(2));
+        world.nothing_wrong().unwrap();
+        world.sends(1, &ack(2));
         world.nothing_wrong().unwrap_err();
     }
 
