@@ -143,3 +143,63 @@ fn two_emptied_voters_found_nothing(world: &mut World) -> Result<(), Wrong> {
 fn emptied_voters_do_not_found_another_group() {
     tell(630..634, two_emptied_voters_found_nothing);
 }
+
+/// A replica's node stays away: another of its region is filled while writes go on, and takes
+/// its place; the old one gives up its copy when it is back.
+fn a_replica_is_replaced(world: &mut World) -> Result<(), Wrong> {
+    let names = [
+        ("us-1", "us"),
+        ("us-2", "us"),
+        ("us-3", "us"),
+        ("eu-1", "eu"),
+    ];
+    let setup = Setup {
+        nodes: names.map(|(n, r)| (n.into(), r.into())).to_vec(),
+        voters: vec![0, 1, 3],
+        log_retention_bytes: 96 << 10,
+        trace_kept: true,
+    };
+    *world = World::with(&setup, world.random().clone());
+    world.start_all()?;
+    world.until_all_are_up()?;
+    let create = [
+        "KEYSPACE",
+        "CREATE",
+        "profiles",
+        "ACK",
+        "sync",
+        "PLACE",
+        "us=2",
+        "REPLACE_AFTER",
+        "3000",
+    ];
+    world.ask("eu-1", None, &create)?;
+    let primary = world.primary_of("profiles")?;
+    for n in 0..200 {
+        let (key, value) = (format!("k{n}"), "v".repeat(900));
+        world.ask(&primary, Some("profiles"), &["SET", &key, &value])?;
+    }
+    let gone = if primary == "us-1" { "us-2" } else { "us-1" };
+    world.crash(gone, Moment::Now)?;
+    world.run_for(s(15))?;
+    // Under this rule nothing is taken while a member is away.
+    world.every_shard_serves(&primary, "profiles")?;
+    let events = world.ask("eu-1", None, &["QUIRE", "EVENTS"])?;
+    let text = format!("{events:?}");
+    if !text.contains("us-3 is to take the place of") || !text.contains("us-3 has taken the place")
+    {
+        return Err(Wrong(text));
+    }
+    world.start(gone)?;
+    world.run_for(s(5))?;
+    world.verify("profiles")?;
+    match world.ask("us-3", Some("profiles"), &["GET", "k199"])? {
+        Frame::Bulk(value) if value.len() == 900 => Ok(()),
+        other => Err(Wrong(format!("{other:?}"))),
+    }
+}
+
+#[test]
+fn a_replica_whose_node_stays_away_is_replaced() {
+    tell(640..644, a_replica_is_replaced);
+}
