@@ -213,6 +213,9 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
     shard.epoch = shard.epoch.next();
     shard.process = checked.process;
     shard.disk = checked.disk;
+    // Nobody takes the place of a primary.
+    let place = Some(&plan.node);
+    shard.replicas.retain(|r| r.replaces.as_ref() != place);
     let epoch = shard.epoch;
     catalog.last_promotion = version;
 
@@ -257,6 +260,14 @@ fn confirm_replica(
     let Some(replica) = shard.replicas.iter_mut().find(|r| r.node == node) else {
         return Err(Refusal::NoReplica { shard: id, node });
     };
+    if replica.replaces.as_ref() == Some(&shard.primary) {
+        return Err(Refusal::MayNotReplace {
+            shard: id,
+            gone: shard.primary.clone(),
+            newcomer: node,
+            what: "it is the primary again",
+        });
+    }
     if present != Some(disk) {
         return Err(Refusal::DiskGone {
             shard: id,

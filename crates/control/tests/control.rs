@@ -544,6 +544,25 @@ fn a_newcomer_takes_the_place_of_who_is_gone() {
     assert_eq!(kinds, ["replacing", "refilled"]);
 }
 
+#[test]
+fn nobody_takes_the_place_of_who_became_primary_meanwhile() {
+    let c = &mut cluster();
+    apply(c, create("k PLACE us=2 ACK sync"));
+    apply(c, start(0, "us-1", 1, 11, 0));
+    apply(c, replace(0, 1, "us-2", "us-3"));
+    expect(
+        c,
+        promote(0, 1, "us-2", &[("us-2", 12, 9)]),
+        "Promoted { shard: ShardId(0), node: us-2, epoch: Epoch(2) }",
+    );
+    assert_eq!(show(c, 0), "0-16383 us-2 [us-1 us-2]");
+    expect(
+        c,
+        confirm(0, 2, "us-3", 13),
+        "refused: us-3 holds no replica of shard 0",
+    );
+}
+
 /// What `testdata/catalog-v2.bin` holds.
 fn with_events() -> Catalog {
     let mut c = fixture();

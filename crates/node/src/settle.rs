@@ -302,14 +302,14 @@ impl<S: Stores> Node<S> {
             // primary has told it: then everything may be.
             match shard.strategy.as_ref().and_then(|s| s.floor()) {
                 Some(floor) => {
-                    if let Some(wanted) = shard.log_index.before(floor + 1) {
+                    if let Some(wanted) = shard.log_index.keep_from(floor + 1) {
                         keep = keep.min(wanted.max(kept_for_others));
                     }
                 }
                 None => keep = keep.min(kept_for_others),
             }
             if let Some(pinned) = self.copies.pinned(*id)
-                && let Some(wanted) = shard.log_index.before(pinned + 1)
+                && let Some(wanted) = shard.log_index.keep_from(pinned + 1)
             {
                 keep = keep.min(wanted.max(kept_for_others));
             }

@@ -114,6 +114,13 @@ impl LogIndex {
         self.marks.get(at.checked_sub(1)?).map(|(_, lsn)| *lsn)
     }
 
+    /// Where the log has to begin so that it holds what there is from entry `index` on; None if
+    /// there is nothing.
+    pub(crate) fn keep_from(&self, index: u64) -> Option<Lsn> {
+        let first = self.marks.front().map(|(_, lsn)| *lsn);
+        self.before(index).or(first)
+    }
+
     /// The log begins at `oldest` now. True if entries are gone.
     pub(crate) fn release_below(&mut self, oldest: Lsn, next: u64) -> bool {
         let before = self.first;
@@ -456,6 +463,8 @@ mod tests {
         assert!(index.release_below(Lsn(300_000), 101));
         assert!(index.first > 30 && index.first < 45);
         assert!(index.before(20).is_none());
+        assert!(index.keep_from(20).is_some_and(|lsn| lsn >= Lsn(300_000)));
+        assert_eq!(index.keep_from(50), index.before(50));
         index.truncate_after(60);
         assert!(index.before(100).is_some_and(|lsn| lsn.0 <= 600_000));
         assert!(index.release_below(Lsn(2_000_000), 61));

@@ -252,7 +252,8 @@ impl PrimaryReplica {
     }
 
     fn depose(&mut self) {
-        if let Half::Primary(_) = self.half {
+        if let Half::Primary(primary) = &self.half {
+            self.core.floor = Some(primary.floor(&self.core)).max(self.core.floor);
             self.core.outputs.push_back(Output::Deposed {
                 commit: self.core.commit,
             });
