@@ -148,14 +148,14 @@ pub fn promotion(
             "it was not heard, sealed, as a member on the disk that the catalog has for it",
         ));
     };
-    if counted.iter().any(|(h, _)| h.last > named.last) {
-        return Err(unsound("another that was heard has more"));
-    }
     if !failover::may_lead_from(keyspace, &member.region) {
         return Err(unsound("the rule promises nothing where it stands"));
     }
+    if failover::may_lead(keyspace, &counted).any(|(h, _)| h.last > named.last) {
+        return Err(unsound("another that was heard has more"));
+    }
     let rule = &keyspace.strategy.ack;
-    let may_lose = failover::is_safe(plan.shard, shard, rule, &counted).err();
+    let may_lose = failover::is_safe(plan.shard, shard, rule, &counted, named).err();
     match may_lose {
         Some(why) if keyspace.strategy.failover == Failover::Safe => Err(why.into()),
         may_lose => Ok(CheckedPromotion {

@@ -64,7 +64,12 @@ pub enum Decision {
     /// Nobody can be named yet.
     Wait(Why),
     /// This one, as soon as the primary's lease is over.
-    Name(NodeId),
+    Name {
+        /// Who.
+        node: NodeId,
+        /// Whether nothing acknowledged is lost by it, whatever others have that were not heard.
+        is_safe: bool,
+    },
 }
 
 /// Why nobody is named.
@@ -91,6 +96,20 @@ pub enum Why {
         heard: usize,
         /// How many must be.
         needed: usize,
+    },
+    /// Who may have what the most advanced that could lead has not, may not lead.
+    #[error(
+        "shard {shard} waits for {primary}: {node} may not lead where it stands, and has more than {best}, the best of those that may; FAILOVER available would not wait"
+    )]
+    MoreElsewhere {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        primary: NodeId,
+        /// Who has more.
+        node: NodeId,
+        /// Who could lead.
+        best: NodeId,
     },
     /// Only the primary knows what was acknowledged.
     #[error(
@@ -187,43 +206,68 @@ pub fn counted<'a>(shard: &'a Shard, heard: &'a [Heard]) -> Vec<(&'a Heard, &'a 
     counted.into_iter().map(|(h, r, _)| (h, r)).collect()
 }
 
-/// Whether what was heard is enough to be sure that nothing acknowledged is lost. Err: why not.
+/// Whether what was heard is enough to be sure that nothing acknowledged is lost if `named`
+/// takes over: enough of those whose acknowledgements count, and none of them has more. Err: why
+/// not.
 pub fn is_safe(
     id: ShardId,
     shard: &Shard,
     rule: &AckRule,
     counted: &[(&Heard, &Replica)],
+    named: &Heard,
 ) -> Result<(), Why> {
     if shard.epoch == Epoch(0) {
         return Ok(()); // Nobody ever took a write.
     }
     let of_office = |h: &Heard| h.node == shard.primary && h.disk == shard.disk;
-    if counted.iter().any(|(h, _)| of_office(h)) {
+    let mut known = counted.iter().filter(|(h, _)| of_office(h));
+    if known.any(|(h, _)| h.last <= named.last) {
         return Ok(());
     }
-    match needed(shard, rule) {
-        Needed::Primary => Err(Why::OnlyPrimaryKnows {
-            shard: id,
-            primary: shard.primary.clone(),
-            rule: rule.clone(),
-            degraded: shard.degraded,
-        }),
-        Needed::Others { count, region } => {
-            let counts = |r: &Replica| region.as_ref().is_none_or(|region| r.region == *region);
-            let others = counted.iter().filter(|(_, r)| r.node != shard.primary);
-            let heard = others.filter(|(_, r)| counts(r)).count();
-            if heard >= count {
-                return Ok(());
-            }
-            Err(Why::TooFewHeard {
+    let (count, region) = match needed(shard, rule) {
+        Needed::Others { count, region } => (count, region),
+        Needed::Primary => {
+            return Err(Why::OnlyPrimaryKnows {
                 shard: id,
                 primary: shard.primary.clone(),
                 rule: rule.clone(),
-                heard,
-                needed: count,
-            })
+                degraded: shard.degraded,
+            });
         }
+    };
+    let counts = |r: &Replica| {
+        r.node != shard.primary && region.as_ref().is_none_or(|region| r.region == *region)
+    };
+    let heard = counted.iter().filter(|(_, r)| counts(r)).count();
+    if heard < count {
+        return Err(Why::TooFewHeard {
+            shard: id,
+            primary: shard.primary.clone(),
+            rule: rule.clone(),
+            heard,
+            needed: count,
+        });
     }
+    let mut more = counted.iter().filter(|(_, r)| counts(r));
+    match more.find(|(h, _)| h.last > named.last) {
+        None => Ok(()),
+        Some((h, _)) => Err(Why::MoreElsewhere {
+            shard: id,
+            primary: shard.primary.clone(),
+            node: h.node.clone(),
+            best: named.node.clone(),
+        }),
+    }
+}
+
+/// Those of `counted` that the rule promises something with as primary; the most advanced
+/// first.
+pub fn may_lead<'a, 'b>(
+    keyspace: &'b Keyspace,
+    counted: &'b [(&'a Heard, &'a Replica)],
+) -> impl Iterator<Item = (&'a Heard, &'a Replica)> + 'b {
+    let may = |r: &Replica| may_lead_from(keyspace, &r.region);
+    counted.iter().copied().filter(move |(_, r)| may(r))
 }
 
 /// Whether the rule promises something with a primary in `region`.
@@ -244,11 +288,8 @@ pub fn decide(
     leader: &NodeId,
 ) -> Decision {
     let counted = counted(shard, heard);
-    // The most advanced has all that any of them has. If it may not lead where it stands, an
-    // equal may.
-    let best = counted.first().map(|(h, _)| h.last);
-    let equals = counted.iter().take_while(|(h, _)| Some(h.last) == best);
-    let mut equals = equals.filter(|(_, r)| may_lead_from(keyspace, &r.region));
+    let best = may_lead(keyspace, &counted).next().map(|(h, _)| h.last);
+    let mut equals = may_lead(keyspace, &counted).take_while(|(h, _)| Some(h.last) == best);
     let named = equals.next().map(|(first, place)| {
         let other =
             (equals.filter(|_| first.node == *leader)).find(|(_, r)| r.region == place.region);
@@ -257,9 +298,13 @@ pub fn decide(
     let Some(named) = named else {
         return Decision::Wait(Why::NobodyHeard { shard: id });
     };
-    match is_safe(id, shard, &keyspace.strategy.ack, &counted) {
+    let safe = is_safe(id, shard, &keyspace.strategy.ack, &counted, named);
+    match safe {
         Err(why) if keyspace.strategy.failover == Failover::Safe => Decision::Wait(why),
-        _ => Decision::Name(named.node.clone()),
+        safe => Decision::Name {
+            node: named.node.clone(),
+            is_safe: safe.is_ok(),
+        },
     }
 }
 

@@ -300,8 +300,8 @@ impl<S: Stores> Node<S> {
         }
         let heard: Vec<Heard> = case.heard.values().cloned().collect();
         let decision = failover::decide(id, facts, &keyspace, &heard, &self.config.id);
-        let node = match decision {
-            Decision::Name(node) => node,
+        let (node, safe) = match decision {
+            Decision::Name { node, is_safe } => (node, is_safe),
             Decision::Wait(why) => {
                 case.ready = false;
                 let kind = format!("{:?}", std::mem::discriminant(&why));
@@ -309,14 +309,17 @@ impl<S: Stores> Node<S> {
                     && case.noted.as_ref() != Some(&kind)
                 {
                     case.noted = Some(kind);
-                    self.note(id, "waiting", format!("{cause}; {why}"));
+                    let answered: Vec<String> = heard.iter().map(Heard::to_string).collect();
+                    let answered = match answered.is_empty() {
+                        true => "none".to_owned(),
+                        false => answered.join(", "),
+                    };
+                    let text = format!("{cause}; {why} (answered: {answered})");
+                    self.note(id, "waiting", text);
                 }
                 return own;
             }
         };
-        let counted = failover::counted(facts, &heard);
-        let rule = &keyspace.strategy.ack;
-        let safe = failover::is_safe(id, facts, rule, &counted).is_ok();
         if !safe && !self.is_as_good_as_it_gets(case, facts) {
             return own;
         }
@@ -463,6 +466,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         let state = strategy.state(now);
+        tracing::debug!(shard = id.0, %epoch, ?state, "to be sealed");
         // A learner is no member: what it has must not be counted on.
         if state.role == Role::Learner || epoch < state.epoch {
             return;

@@ -6,7 +6,7 @@
 
 use crate::{
     message::{Answer, Forward, Message},
-    node::{Lane, Node},
+    node::{Effect, Lane, Node},
     request::{ReadFrom, Request, Target, borrow},
 };
 use bytes::Bytes;
@@ -46,6 +46,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn forward(&mut self, request: Request, to: &NodeId) {
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
+        let behind = self.is_behind_reads(&request, to);
         self.note_read_away(&request, to);
         self.count_away(&request, 1);
         let message = Message::Forward(Forward {
@@ -56,13 +57,24 @@ impl<S: Stores> Node<S> {
             } else {
                 request.seen
             },
-            at_tip: request.read_from == ReadFrom::PrimaryTip,
+            at_tip: behind || request.read_from == ReadFrom::PrimaryTip,
             resp3: request.version == Version::Resp3,
             args: request.args.clone(),
         });
         self.send(to, Lane::Ordinary, &message);
         let to = to.clone();
         self.forwards.away.insert(id, Away { request, to });
+    }
+
+    /// Whether a read goes to a primary that reads before it went to. One of those may have
+    /// shown what is in flight there, so that this one must not show what is committed alone.
+    fn is_behind_reads(&self, request: &Request, to: &NodeId) -> bool {
+        let conn = self.client_of(&request.target);
+        let session = conn.and_then(|conn| self.sessions.get(&conn));
+        let facts = self.catalog.shards.get(&request.shard);
+        !request.spec.is_write()
+            && session.is_some_and(|s| s.reads_away > 0)
+            && facts.is_some_and(|facts| facts.primary == *to)
     }
 
     fn note_read_away(&mut self, request: &Request, to: &NodeId) {
@@ -146,7 +158,10 @@ impl<S: Stores> Node<S> {
         position: Position,
     ) {
         let answer = Answer::Reply { reply, position };
-        self.send(node, Lane::Ordinary, &Message::Forwarded { id, answer });
+        self.effects.push_back(Effect::Answer {
+            to: node.clone(),
+            message: Message::Forwarded { id, answer }.encode(),
+        });
     }
 
     pub(crate) fn answer_not_here(&mut self, target: &Target) {

@@ -46,9 +46,23 @@ const WAITING_MAX: usize = 4096;
 /// what [`with_drift`] adds, of which clocks need less.
 const SAY_WITHIN: Duration = Duration::from_millis(10);
 
+/// How long it may stay in doubt whether what was answered may be said.
+const DOUBT_MAX: Duration = Duration::from_secs(1);
+
 /// With what the clocks of two machines may differ in rate, and [`SAY_WITHIN`].
 pub(crate) fn with_drift(length: Duration) -> Duration {
     length + length / 20
+}
+
+/// Whether what a node has answered may be said to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It may.
+    None,
+    /// Not yet: the lease ended before it was said, and another may be primary. It is kept.
+    Open,
+    /// Never: another was primary, or may have been for too long.
+    Void,
 }
 
 /// A question that was sent.
@@ -71,8 +85,10 @@ pub(crate) struct Lease {
     round_trip: Duration,
     /// Something was answered under it that has not been said yet.
     answered: bool,
-    /// There was no lease for a moment since.
-    gap: bool,
+    /// Since then this node is no longer primary of something.
+    lost: bool,
+    /// Since when it is in doubt whether what was answered may be said.
+    doubted_since: Option<Duration>,
     /// Until when one is wanted though this node is primary of nothing.
     wanted_until: Duration,
 }
@@ -88,7 +104,8 @@ impl Lease {
             granted_at: Duration::ZERO,
             round_trip: Duration::ZERO,
             answered: false,
-            gap: false,
+            lost: false,
+            doubted_since: None,
             wanted_until: Duration::ZERO,
         }
     }
@@ -109,16 +126,33 @@ impl Lease {
 
     /// Something is answered under it.
     pub(crate) fn answer(&mut self) {
-        self.gap &= self.answered; // What was before doesn't matter.
         self.answered = true;
     }
 
-    /// Whether what was answered since this was asked last may not be said any more. As long as
-    /// one lease followed the other nobody else was named.
-    pub(crate) fn is_outlived(&mut self, now: Duration) -> bool {
+    /// This node is no longer primary of something.
+    pub(crate) fn deposed(&mut self) {
+        self.lost |= self.answered || self.doubted_since.is_some();
+    }
+
+    /// Whether what was answered since this was asked last may be said. Under a lease it may, if
+    /// this node is still primary: whoever gets a lease knows of every failover.
+    pub(crate) fn doubt(&mut self, now: Duration) -> Doubt {
         let answered = std::mem::take(&mut self.answered);
-        let gap = std::mem::take(&mut self.gap);
-        answered && (gap || now >= self.until + SAY_WITHIN)
+        if self.doubted_since.is_none() && answered && now >= self.until + SAY_WITHIN {
+            self.doubted_since = Some(now);
+        }
+        let lost = std::mem::take(&mut self.lost);
+        match self.doubted_since {
+            Some(since) if lost || now.saturating_sub(since) > DOUBT_MAX => {
+                self.doubted_since = None;
+                Doubt::Void
+            }
+            Some(_) if !self.holds(now) => Doubt::Open,
+            _ => {
+                self.doubted_since = None;
+                if lost { Doubt::Void } else { Doubt::None }
+            }
+        }
     }
 
     /// When it ends, or ended.
@@ -164,7 +198,6 @@ impl Lease {
             let took = now.saturating_sub(asked.at);
             self.round_trip = took.max((self.round_trip * 7 + took) / 8);
             self.granted_at = now;
-            self.gap |= now >= self.until + SAY_WITHIN;
             self.until = self.until.max(asked.at + asked.length);
         }
         !before && self.holds(now)
@@ -317,29 +350,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_under_a_lease_is_said_before_it_is_over() {
+    fn what_was_answered_under_a_lease_is_said_while_nobody_else_may_be_primary() {
         let mut lease = Lease::new(7);
         let renew = |lease: &mut Lease, at: u64| {
             let (number, _) = lease.ask(ms(at));
             lease.granted(number, ms(at));
         };
         renew(&mut lease, 1000);
-        assert!(!lease.is_outlived(ms(9000)), "nothing was said");
+        assert_eq!(lease.doubt(ms(9000)), Doubt::None, "nothing was answered");
         renew(&mut lease, 9000);
         lease.answer();
-        assert!(!lease.is_outlived(ms(9499)));
+        assert_eq!(lease.doubt(ms(9499)), Doubt::None);
         lease.answer();
-        renew(&mut lease, 9400);
-        assert!(!lease.is_outlived(ms(9600)), "one followed the other");
+        assert_eq!(lease.doubt(ms(9600)), Doubt::Open);
+        assert_eq!(lease.doubt(ms(9700)), Doubt::Open);
+        renew(&mut lease, 9800);
+        assert_eq!(lease.doubt(ms(9801)), Doubt::None, "it is primary still");
         lease.answer();
-        assert!(lease.is_outlived(ms(9950)));
-        renew(&mut lease, 10_000);
+        assert_eq!(lease.doubt(ms(10_400)), Doubt::Open);
+        lease.deposed();
+        renew(&mut lease, 10_500);
+        assert_eq!(lease.doubt(ms(10_501)), Doubt::Void, "another was primary");
+        assert_eq!(lease.doubt(ms(10_502)), Doubt::None);
         lease.answer();
-        renew(&mut lease, 12_000);
-        assert!(
-            lease.is_outlived(ms(12_001)),
-            "another may have been named between"
-        );
+        assert_eq!(lease.doubt(ms(11_100)), Doubt::Open);
+        assert_eq!(lease.doubt(ms(12_200)), Doubt::Void, "too long");
     }
 
     #[test]

@@ -68,4 +68,5 @@ mod split;
 mod tip;
 mod verify;
 
+pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

@@ -6,7 +6,7 @@ use crate::{
     copy::Copies,
     failover::Leading,
     forward::Forwards,
-    lease::Lease,
+    lease::{Doubt, Lease},
     message::{self, Incoming, Message},
     report::Peers,
     request::Request,
@@ -63,6 +63,13 @@ pub enum Effect {
         to: NodeId,
         /// How.
         lane: Lane,
+        /// What.
+        message: Bytes,
+    },
+    /// Like `Send` in the ordinary lane: what a client is to be answered.
+    Answer {
+        /// To whom.
+        to: NodeId,
         /// What.
         message: Bytes,
     },
@@ -517,10 +524,9 @@ impl<S: Stores> Node<S> {
             .delay(&self.config.id, &self.config.region, to, region)
     }
 
-    /// Whether the lease is over under which something was answered since this was asked last:
-    /// then another primary may have answered otherwise meanwhile, and nothing is to be said.
-    pub fn outlived(&mut self, now: Now) -> bool {
-        self.lease.is_outlived(now.monotonic)
+    /// Whether what was answered to clients, and to nodes that forwarded commands, may be said.
+    pub fn doubt(&mut self, now: Now) -> Doubt {
+        self.lease.doubt(now.monotonic)
     }
 
     /// What is to be made durable next, if no flush is under way.

@@ -316,9 +316,10 @@ impl<S: Stores> Node<S> {
             .is_some_and(|r| r.role == ReportedRole::Primary)
     }
 
-    /// How old what the replica on `node` shows is, as it said last; None if it is not to be
-    /// read: silent, stopped, being filled, or too far behind.
-    pub(crate) fn readable_lag(&self, node: &NodeId, shard: ShardId) -> Option<Duration> {
+    /// Whether the replica on `node` is too far behind to be read if another is not, and how old
+    /// what it shows is, as it said last; None if it is not to be read: silent, stopped, or
+    /// being filled.
+    pub(crate) fn readable_lag(&self, node: &NodeId, shard: ShardId) -> Option<(bool, Duration)> {
         if !self.peers.is_up(node, self.now.monotonic) {
             return None;
         }
@@ -330,7 +331,7 @@ impl<S: Stores> Node<S> {
             ReportedRole::Replica => report.lag_ms.map(Duration::from_millis),
             ReportedRole::Starting | ReportedRole::Learner => None,
         };
-        lag.filter(|lag| *lag < CAUGHT_UP_LAG)
+        lag.map(|lag| (lag >= CAUGHT_UP_LAG, lag))
     }
 
     pub(crate) fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {

@@ -597,10 +597,10 @@ impl<S: Stores> Node<S> {
         // A read can go to any other replica that is there.
         if !request.spec.is_write() && request.read_from == ReadFrom::Any {
             let others = facts.replicas.iter().filter_map(|r| {
-                let lag = self.readable_lag(&r.node, request.shard)?;
-                Some((r.region != self.config.region, lag, &r.node))
+                let (late, lag) = self.readable_lag(&r.node, request.shard)?;
+                Some((late, r.region != self.config.region, lag, &r.node))
             });
-            if let Some((_, _, node)) = others.min() {
+            if let Some((_, _, _, node)) = others.min() {
                 let node = node.clone();
                 return self.forward(request, &node);
             }

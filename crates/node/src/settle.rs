@@ -153,6 +153,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         shard.tip.reset();
+        self.lease.deposed();
         for waiting in std::mem::take(&mut shard.waiting) {
             self.reply_unknown(&waiting.target, "another node became the shard's primary");
         }

@@ -297,6 +297,9 @@ impl Client {
         if self.gone.get() {
             return;
         }
+        if core.is_in_doubt() {
+            return core.write_later(self.id);
+        }
         let output = host.client_output(self.id);
         if !self.writing.get() {
             match self.write_some(output) {
@@ -336,6 +339,10 @@ impl Client {
 
     async fn write_rest<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
         while self.writer.writable().await.is_ok() && !self.gone.get() {
+            if core.is_in_doubt() {
+                core.write_later(self.id);
+                break;
+            }
             match self.write_some(core.host.borrow_mut().client_output(self.id)) {
                 Ok(false) => {}
                 Ok(true) => break,

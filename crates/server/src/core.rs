@@ -14,11 +14,12 @@ use crate::{
     client::Client,
     clock,
     config::Limits,
-    host::{ConnId, Effect, Host},
+    host::{ConnId, Doubt, Effect, Host, Lane},
     peer::{incoming::Session, link::Link},
     sync::SyncThread,
 };
-use model::NodeId;
+use bytes::Bytes;
+use model::{NodeId, Now};
 use rustc_hash::FxHashMap;
 use std::{
     cell::{Cell, RefCell},
@@ -48,6 +49,10 @@ pub(crate) struct Core<H: Host> {
     pub(crate) sleeps_until: Cell<Duration>,
     /// It is to wake earlier.
     pub(crate) rearm: Notify,
+    /// Answers that are kept back while it is in doubt whether they may be said.
+    withheld: RefCell<Option<Vec<Effect>>>,
+    /// Such answers, once it isn't any more; carried out before anything else.
+    released: RefCell<Vec<Effect>>,
     /// Someone asks for a turn.
     pub(crate) turn: Notify,
     /// Set once: commands are no longer taken.
@@ -78,6 +83,8 @@ impl<H: Host> Core<H> {
             sync,
             sleeps_until: Cell::new(Duration::MAX),
             rearm: Notify::new(),
+            withheld: RefCell::default(),
+            released: RefCell::default(),
             turn: Notify::new(),
             draining: Cell::new(false),
             fatal: RefCell::new(None),
@@ -99,40 +106,27 @@ impl<H: Host> Core<H> {
             self.fail("the log-sync thread has ended".into());
             return;
         }
-        let mut severed = false;
-        while let Some(effect) = host.poll_effect() {
-            if !severed && host.outlived(clock::now()) {
-                severed = true;
-                self.sever();
+        self.judge(&mut *host);
+        if self.withheld.borrow().is_none() {
+            for effect in self.released.take() {
+                self.carry_out(&mut *host, effect, now);
             }
-            match effect {
-                Effect::ClientOutput(conn) => {
-                    if let Some(client) = self.client(conn) {
-                        client.write(self, &mut *host);
-                    }
-                }
-                Effect::ClientResumed(conn) => {
-                    if let Some(client) = self.client(conn) {
-                        client.resume();
-                    }
-                }
-                Effect::CloseClient(conn) => {
-                    if let Some(client) = self.client(conn) {
-                        client.close_after_output();
-                        client.write(self, &mut *host);
-                    }
-                }
-                Effect::Send { to, lane, message } => {
-                    if let Some(link) = self.links.borrow().get(&to) {
-                        link.observe(host.link(&to));
-                        link.send(lane, message, host.link(&to), now);
-                    }
-                }
-                Effect::PeersChanged => self.reconcile_links(&*host),
-                Effect::Stop(reason) => {
-                    self.fail(reason);
-                    return;
-                }
+        }
+        while self.fatal.borrow().is_none()
+            && let Some(effect) = host.poll_effect()
+        {
+            self.judge(&mut *host);
+            let is_answer = matches!(
+                effect,
+                Effect::ClientOutput(_) | Effect::CloseClient(_) | Effect::Answer { .. }
+            );
+            if is_answer && self.is_in_doubt() {
+                self.withheld
+                    .borrow_mut()
+                    .get_or_insert_with(Vec::new)
+                    .push(effect);
+            } else {
+                self.carry_out(&mut *host, effect, now);
             }
         }
         if host
@@ -140,6 +134,71 @@ impl<H: Host> Core<H> {
             .is_some_and(|at| at < self.sleeps_until.get())
         {
             self.rearm.notify_one();
+        }
+    }
+
+    /// Keeps answers back while it is in doubt whether they may be said.
+    fn judge(&self, host: &mut H) {
+        let mut withheld = self.withheld.borrow_mut();
+        match host.doubt(clock::now()) {
+            Doubt::Open => {
+                withheld.get_or_insert_with(Vec::new);
+            }
+            Doubt::None => {
+                if let Some(kept) = withheld.take() {
+                    self.released.borrow_mut().extend(kept);
+                }
+            }
+            Doubt::Void => {
+                *withheld = None;
+                self.sever();
+            }
+        }
+    }
+
+    /// Whether answers are kept back.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.withheld.borrow().is_some()
+    }
+
+    /// Writes to a client later, once it is no longer in doubt.
+    pub(crate) fn write_later(&self, conn: ConnId) {
+        if let Some(kept) = &mut *self.withheld.borrow_mut() {
+            kept.push(Effect::ClientOutput(conn));
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, host: &mut H, effect: Effect, now: Now) {
+        match effect {
+            Effect::ClientOutput(conn) => {
+                if let Some(client) = self.client(conn) {
+                    client.write(self, host);
+                }
+            }
+            Effect::ClientResumed(conn) => {
+                if let Some(client) = self.client(conn) {
+                    client.resume();
+                }
+            }
+            Effect::CloseClient(conn) => {
+                if let Some(client) = self.client(conn) {
+                    client.close_after_output();
+                    client.write(self, host);
+                }
+            }
+            Effect::Send { to, lane, message } => self.send(host, &to, lane, message, now),
+            Effect::Answer { to, message } => {
+                self.send(host, &to, Lane::Ordinary, message, now);
+            }
+            Effect::PeersChanged => self.reconcile_links(host),
+            Effect::Stop(reason) => self.fail(reason),
+        }
+    }
+
+    fn send(&self, host: &H, to: &NodeId, lane: Lane, message: Bytes, now: Now) {
+        if let Some(link) = self.links.borrow().get(to) {
+            link.observe(host.link(to));
+            link.send(lane, message, host.link(to), now);
         }
     }
 

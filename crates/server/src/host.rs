@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
-pub use node::{ConnId, Effect, Lane};
+pub use node::{ConnId, Doubt, Effect, Lane};
 pub use wan::Link as LinkState;
 
 /// A node, as the server sees it.
@@ -62,11 +62,11 @@ pub trait Host: 'static {
     fn flush_done(&mut self, done: Self::FlushDone, now: Now);
     /// Time has passed; called every 20 ms.
     fn tick(&mut self, now: Now);
-    /// Asked before the effects of a turn are carried out: whether the moment has passed until
-    /// which what it says was true (the process may have been stopped within the turn). Then
-    /// nothing of it is said: every connection is closed instead.
-    fn outlived(&mut self, _now: Now) -> bool {
-        false
+    /// Asked before each effect is carried out: whether what was answered may be said (the
+    /// process may have been stopped within the turn). In doubt it is kept back; what is void
+    /// is never said, and every connection is closed instead.
+    fn doubt(&mut self, _now: Now) -> Doubt {
+        Doubt::None
     }
     /// When `wake` is wanted at the latest, by the monotonic clock; it may be in the past.
     fn wake_at(&self) -> Option<Duration>;

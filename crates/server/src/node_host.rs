@@ -1,6 +1,6 @@
 //! A node as the server's host: nothing but names between the two.
 
-use crate::host::{ConnId, Effect, Host, LinkState};
+use crate::host::{ConnId, Doubt, Effect, Host, LinkState};
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use node::Node;
@@ -79,8 +79,8 @@ impl Host for NodeHost {
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
     }
-    fn outlived(&mut self, now: Now) -> bool {
-        self.node.outlived(now)
+    fn doubt(&mut self, now: Now) -> Doubt {
+        self.node.doubt(now)
     }
     fn wake_at(&self) -> Option<Duration> {
         self.node.wake_at()

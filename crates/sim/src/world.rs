@@ -484,7 +484,16 @@ impl World {
     }
 
     fn carry_out(&mut self, at: usize, effect: Effect) {
+        let effect = match effect {
+            Effect::Answer { to, message } => Effect::Send {
+                to,
+                lane: Lane::Ordinary,
+                message,
+            },
+            other => other,
+        };
         match effect {
+            Effect::Answer { .. } => {}
             Effect::ClientOutput(conn) => self.output(at, conn),
             Effect::Send { to, lane, message } => {
                 let Ok(to) = self.machine(to.as_str()) else {

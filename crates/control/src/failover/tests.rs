@@ -63,7 +63,7 @@ fn heard(shard: &Shard, name: &str, epoch: u64, index: u64) -> Heard {
 /// Who is named, or why nobody is.
 fn decided(shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> String {
     match decide(ShardId(0), shard, keyspace, heard, &node("us-9")) {
-        Decision::Name(node) => node.to_string(),
+        Decision::Name { node, .. } => node.to_string(),
         Decision::Wait(why) => why.to_string(),
     }
 }
@@ -79,7 +79,8 @@ fn the_most_advanced_is_named_and_home_comes_first_among_equals() {
     let all = [eu1.clone(), us3.clone(), us2.clone()];
     for (leader, named) in [("us-2", "us-3"), ("us-3", "us-2"), ("eu-1", "us-2")] {
         let decided = decide(ShardId(0), &s, &k, &all, &node(leader));
-        assert_eq!(decided, Decision::Name(node(named)));
+        let (node, is_safe) = (node(named), true);
+        assert_eq!(decided, Decision::Name { node, is_safe });
     }
     let us3 = Heard {
         last: Position::new(4, 91),
@@ -147,6 +148,16 @@ fn nobody_leads_where_the_rule_promises_nothing() {
     let us2 = heard(&s, "us-2", 4, 90);
     assert!(decided(&s, &k, std::slice::from_ref(&eu1)).contains("no replica"));
     assert_eq!(decided(&s, &k, &[eu1, us2]), "us-2");
+
+    // Who may not lead, and whose acknowledgement doesn't count, may have more.
+    let k = keyspace("k ACK semi-sync:1 PLACE us=2,eu=1");
+    let (us2, eu1) = (heard(&s, "us-2", 4, 90), heard(&s, "eu-1", 4, 95));
+    assert_eq!(decided(&s, &k, &[us2.clone(), eu1.clone()]), "us-2");
+    // Where it counts, what it has may have been acknowledged.
+    let k = keyspace("k ACK local-quorum PLACE us=2,eu=1");
+    assert_eq!(decided(&s, &k, &[us2.clone(), eu1.clone()]), "us-2");
+    let k = keyspace("k ACK semi-sync:1@eu PLACE us=2,eu=1");
+    assert!(decided(&s, &k, &[us2, eu1]).contains("eu-1 may not lead where it stands"));
 }
 
 #[test]
@@ -223,8 +234,10 @@ proptest! {
             .map(|((r, m), _)| heard(&s, r.node.as_str(), 4, *m))
             .collect();
         let counted = counted(&s, &said);
-        if is_safe(ShardId(0), &s, &rule, &counted).is_ok() && let Some((best, _)) = counted.first() {
-            prop_assert!(best.last.index >= acknowledged, "{:?} < {acknowledged}", best.last);
+        for (named, _) in &counted {
+            if is_safe(ShardId(0), &s, &rule, &counted, named).is_ok() {
+                prop_assert!(named.last.index >= acknowledged, "{:?} < {acknowledged}", named.last);
+            }
         }
     }
 
@@ -245,7 +258,10 @@ proptest! {
             .map(|(r, _)| heard(&s, r.node.as_str(), 4, 0))
             .collect();
         let counted = counted(&s, &said);
-        if is_safe(ShardId(0), &s, &rule, &counted).is_err() {
+        let safe = |(named, _): &(&Heard, &Replica)| {
+            is_safe(ShardId(0), &s, &rule, &counted, named).is_ok()
+        };
+        if !counted.first().is_some_and(safe) {
             // Entry 1 is exactly on those that were not heard.
             let matched: Vec<Other> = others
                 .iter()
