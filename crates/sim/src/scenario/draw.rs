@@ -72,10 +72,8 @@ impl Scenario {
             place.join(",")
         );
         // A former primary whose place is taken never tells what it lost.
-        let known_to_break =
-            matches!(trouble, Trouble::Takeover | Trouble::Power) && !limits.behind_a_quorum;
         let available = limits.failover
-            && (rule == "async" || !known_to_break)
+            && (rule == "async" || limits.behind_a_quorum)
             && trouble != Trouble::Members
             && match rule {
                 "async" => !random.once_in(4),

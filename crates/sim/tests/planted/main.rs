@@ -63,8 +63,11 @@ fn on_threads<I: Sync, O: Send>(items: &[I], work: impl Fn(&I) -> Option<O> + Sy
                 })
             })
             .collect();
-        let made = workers.into_iter().map(|w| w.join().unwrap());
-        made.flatten().collect()
+        let join = |worker: thread::ScopedJoinHandle<'_, Vec<O>>| match worker.join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        workers.into_iter().flat_map(join).collect()
     })
 }
 
