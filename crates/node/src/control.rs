@@ -5,91 +5,38 @@
 //! versions of committed states, from its own group or from any peer that has one. What a node
 //! asks for is sent to the leader until an outcome comes or the time is up; asking twice is
 //! harmless, since every command names what it expects to find.
+//!
+//! | module | holds |
+//! |---|---|
+//! | this one | this node's member of the group, and what it asks for; catalogs that come and go |
+//! | `ask` | what nodes ask of the group |
+//! | `admission` | a voter on a new disk |
+//! | `refresh` | a SELECT that reads the catalog at a majority |
+
+mod admission;
+mod ask;
+mod refresh;
 
 use crate::{
     message::{ControlReport, Message},
-    node::{CONTROL_ADMITTED, CONTROL_MUTED, Lane, Node, NodeConfig},
-    request::{Target, borrow},
+    node::{Lane, Node, NodeConfig},
 };
-use bytes::Bytes;
-use control::{
-    command::{Command, Proposal, RequestId},
-    machine, snapshot,
-};
-use model::{
-    Catalog, Epoch, KeyspaceName, NodeId, ShardId,
-    catalog::NodeInfo,
-    planted::{self, Bug},
-};
-use replication::consensus::{GroupConfig, LogRecord, NotTaken, RaftGroup, Recovered, Work};
+pub(crate) use ask::Asker;
+use ask::{Asked, HINTS_MAX};
+use control::{command::RequestId, machine, snapshot};
+use model::{Catalog, NodeId};
+use refresh::Refresh;
+use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
 use std::{collections::BTreeMap, time::Duration};
 use storage::{log::Lsn, store::Stores};
 
 /// One tick of the group's clock. A leader's heartbeat takes two, an election 10 to 20: well
 /// above a round trip between the farthest regions.
 const TICK: Duration = Duration::from_millis(100);
-/// How long until a question is asked again, of another voter.
-const ASK_AGAIN: Duration = Duration::from_millis(700);
-/// How often a voter's word on who leads is followed at once.
-const HINTS_MAX: u32 = 4;
 /// Reads for other nodes that may wait for a majority.
 const READS_MAX: usize = 10_000;
-/// How long a client waits for an outcome.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// How long a SELECT of an unknown name waits for the newest catalog.
-const REFRESH_MAX: Duration = Duration::from_millis(1500);
 /// How many bytes of log the group's records may span before they are written anew.
 const COMPACT_BYTES: u64 = 32 << 20;
-
-/// Who waits for what was asked.
-#[derive(Debug)]
-pub(crate) enum Asker {
-    /// This node introduces itself.
-    Register,
-    /// This node takes up the office of a shard's primary.
-    Epoch(ShardId),
-    /// A shard's rule is to be suspended, or put in force again.
-    Degraded(ShardId, bool),
-    /// Another primary is named for a shard.
-    Promotion(ShardId),
-    /// A learner becomes a member.
-    Confirm(ShardId),
-    /// Something is written down, or a replica replaced: nobody waits.
-    Note,
-    /// A client creates a keyspace.
-    Create { target: Target, name: KeyspaceName },
-    /// A client drops one.
-    Drop { target: Target },
-}
-
-#[derive(Debug)]
-struct Asked {
-    command: Command,
-    asker: Asker,
-    since: Duration,
-    sent_at: Duration,
-    tries: u32,
-    /// It must not be sent again: it holds only for the term in which it was made.
-    once: bool,
-}
-
-/// A voter that said nothing for so long is not known to stand as it said.
-const SAID_WITHIN: Duration = Duration::from_secs(1);
-/// How long a voter on a new disk must have caught up before it votes, once the group exists.
-const ADMIT_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a plan is waited for.
-const PLAN_MAX: Duration = Duration::from_secs(3);
-
-/// A SELECT that waits for the newest catalog.
-#[derive(Debug)]
-struct Refresh {
-    conn: u64,
-    args: Vec<Bytes>,
-    since: Duration,
-    sent_at: Duration,
-    tries: u32,
-}
 
 pub(crate) struct Control {
     /// This node's member, if it is a voter.
@@ -230,59 +177,6 @@ impl Control {
         &self.machine
     }
 
-    /// How this voter stands, if it is one.
-    pub(crate) fn own_report(&self) -> Option<ControlReport> {
-        let group = self.group.as_ref()?;
-        Some(ControlReport {
-            term: group.term(),
-            commit: group.commit_index(),
-            muted: group.is_muted(),
-        })
-    }
-
-    /// How another voter stands.
-    pub(crate) fn voter_said(&mut self, node: &NodeId, now: Duration, report: ControlReport) {
-        if !self.voters.contains(node) {
-            return;
-        }
-        if let Some(group) = self
-            .group
-            .as_mut()
-            .filter(|g| report.muted && g.commit_index() > 0)
-            && report.commit == 0
-        {
-            group.forget_progress(node.number());
-        }
-        self.said.insert(node.clone(), (now, report));
-    }
-
-    /// Whether this voter, which is muted, may vote again. It may have forgotten a vote, or an
-    /// entry that it acknowledged. Either the group was never founded: every voter says that it
-    /// knows of nothing agreed. Or every other voter was heard of late, and this one has caught
-    /// up with all of them: whoever was elected with its forgotten vote is among them, and its
-    /// term was followed; whatever was agreed with its acknowledgement it holds again.
-    fn is_admissible(&self, me: &NodeId, now: Duration) -> bool {
-        let Some(group) = &self.group else {
-            return false;
-        };
-        let lately = |node: &NodeId| {
-            let (at, report) = self.said.get(node)?;
-            (now.saturating_sub(*at) < SAID_WITHIN).then_some(report)
-        };
-        let others: Vec<_> = self
-            .voters
-            .iter()
-            .filter(|v| *v != me)
-            .map(lately)
-            .collect();
-        let Some(others) = others.into_iter().collect::<Option<Vec<_>>>() else {
-            return false;
-        };
-        let founded = group.commit_index() > 0 || others.iter().any(|o| o.commit > 0);
-        let level = |o: &&ControlReport| o.term <= group.term() && o.commit <= group.commit_index();
-        !founded || (group.leader().is_some() && others.iter().all(level))
-    }
-
     /// Begins a round to a majority, which ends in `Node::lease_round`.
     pub(crate) fn begin_round(&mut self) -> Option<u64> {
         self.sequence = self.sequence.wrapping_add(1);
@@ -298,21 +192,6 @@ impl Control {
         }
     }
 
-    /// Plans of an earlier term are not waited for.
-    pub(crate) fn forget_plans(&mut self) {
-        self.asked.retain(|_, asked| !asked.once);
-    }
-
-    /// Whom to ask next.
-    fn whom(&self, tries: u32) -> Option<NodeId> {
-        if tries == 0
-            && let Some(leader) = self.leader()
-        {
-            return Some(leader);
-        }
-        self.voters.get(tries as usize % self.voters.len()).cloned()
-    }
-
     /// Whether this node leads the group.
     pub(crate) fn is_leader(&self) -> bool {
         self.group.as_ref().is_some_and(RaftGroup::is_leader)
@@ -320,164 +199,6 @@ impl Control {
 }
 
 impl<S: Stores> Node<S> {
-    /// Asks the group for a change.
-    pub(crate) fn ask(&mut self, command: Command, asker: Asker) {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
-        let now = self.now.monotonic;
-        self.control.asked.insert(
-            sequence,
-            Asked {
-                command,
-                asker,
-                since: now,
-                sent_at: now,
-                tries: 0,
-                once: false,
-            },
-        );
-        self.ask_again(sequence, None);
-    }
-
-    /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns the
-    /// request's number if it was taken.
-    pub(crate) fn propose_once(&mut self, command: Command, asker: Asker) -> Option<u64> {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
-        let bytes = self.proposal(sequence, command.clone()).encode().ok()?;
-        self.control.group.as_mut()?.propose(bytes.into()).ok()?;
-        let now = self.now.monotonic;
-        self.control.asked.insert(
-            sequence,
-            Asked {
-                command,
-                asker,
-                since: now,
-                sent_at: now,
-                tries: 1,
-                once: true,
-            },
-        );
-        Some(sequence)
-    }
-
-    fn proposal(&self, sequence: u64, command: Command) -> Proposal {
-        Proposal {
-            request: RequestId {
-                node: self.config.id.number(),
-                process: self.config.process,
-                sequence,
-            },
-            command,
-        }
-    }
-
-    /// Asks the leader, or who is to be tried next, or `whom`.
-    fn ask_again(&mut self, sequence: u64, whom: Option<NodeId>) {
-        let Some(asked) = self.control.asked.get_mut(&sequence) else {
-            return;
-        };
-        let tries = asked.tries;
-        asked.tries += 1;
-        asked.sent_at = self.now.monotonic;
-        let command = asked.command.clone();
-        let Ok(bytes) = self.proposal(sequence, command).encode() else {
-            return;
-        };
-        match whom.or_else(|| self.control.whom(tries)) {
-            Some(to) if to == self.config.id => {
-                if let Some(group) = &mut self.control.group {
-                    // Busy or no longer the leader: it is asked again.
-                    let _ = group.propose(bytes.into());
-                }
-            }
-            Some(to) => {
-                let message = Message::Propose {
-                    request: sequence,
-                    command: bytes,
-                };
-                self.send(&to, Lane::Ordinary, &message);
-            }
-            None => {}
-        }
-    }
-
-    /// Asks the catalog to suspend a shard's rule, or to put it in force again.
-    pub(crate) fn ask_degraded(&mut self, shard: ShardId, degraded: bool) {
-        let Some(facts) = self.catalog.shards.get(&shard) else {
-            return;
-        };
-        tracing::warn!(
-            shard = shard.0,
-            degraded,
-            "the acknowledgement rule changes"
-        );
-        let command = Command::SetDegraded {
-            shard,
-            epoch: facts.epoch,
-            degraded,
-        };
-        self.ask(command, Asker::Degraded(shard, degraded));
-    }
-
-    /// Asks the catalog to make a learner a member.
-    pub(crate) fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: model::DiskId) {
-        let Some(facts) = self.catalog.shards.get(&shard) else {
-            return;
-        };
-        let under_way = |a: &Asked| matches!(&a.command, Command::ConfirmReplica { shard: s, node: n, .. } if *s == shard && *n == node);
-        if self.control.asked.values().any(under_way) {
-            return;
-        }
-        let command = Command::ConfirmReplica {
-            shard,
-            epoch: facts.epoch,
-            node,
-            disk,
-            at_ms: self.now.wall_ms,
-        };
-        self.ask(command, Asker::Confirm(shard));
-    }
-
-    /// Answers a SELECT once the newest catalog is known here.
-    pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
-        let now = self.now.monotonic;
-        self.control.refreshes.insert(
-            sequence,
-            Refresh {
-                conn,
-                args,
-                since: now,
-                sent_at: now,
-                tries: 0,
-            },
-        );
-        self.refresh_again(sequence);
-    }
-
-    fn refresh_again(&mut self, request: u64) {
-        let Some(refresh) = self.control.refreshes.get_mut(&request) else {
-            return;
-        };
-        let tries = refresh.tries;
-        refresh.tries += 1;
-        refresh.sent_at = self.now.monotonic;
-        if let Some(group) = &mut self.control.group {
-            let _ = group.read_index(request);
-        } else if let Some(to) = self.control.whom(tries) {
-            self.send(&to, Lane::Ordinary, &Message::ReadCatalog { request });
-        }
-    }
-
-    /// The catalog is the newest, or (`known` is false) nobody could be asked in time.
-    fn refreshed(&mut self, request: u64, known: bool) {
-        if let Some(refresh) = self.control.refreshes.remove(&request) {
-            self.select_finally(refresh.conn, &borrow(&refresh.args), known);
-        }
-    }
-
     pub(crate) fn control_message(&mut self, from: &NodeId, message: Message) {
         match message {
             Message::Raft(message) => {
@@ -520,35 +241,6 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    fn proposed(&mut self, from: &NodeId, request: u64, command: Vec<u8>) {
-        let Some(group) = &mut self.control.group else {
-            let message = Message::NotLeader {
-                request,
-                leader: None,
-            };
-            return self.send(from, Lane::Ordinary, &message);
-        };
-        let Ok(proposal) = Proposal::decode(&command) else {
-            return;
-        };
-        match group.propose(command.into()) {
-            Ok(()) => {
-                self.control
-                    .proposers
-                    .insert(proposal.request, from.clone());
-            }
-            Err(NotTaken::NotLeader { leader }) => {
-                self.send(
-                    from,
-                    Lane::Ordinary,
-                    &Message::NotLeader { request, leader },
-                );
-            }
-            // It is asked again.
-            Err(NotTaken::Busy | NotTaken::Size { .. }) => {}
-        }
-    }
-
     pub(crate) fn control_tick(&mut self) {
         let now = self.now.monotonic;
         while self.control.next_tick <= now {
@@ -560,139 +252,8 @@ impl<S: Stores> Node<S> {
         self.admit_voter();
         self.register();
         self.take_offices();
-        let due: Vec<(u64, bool)> = self
-            .control
-            .asked
-            .iter()
-            .filter(|(_, a)| now.saturating_sub(a.sent_at) >= ASK_AGAIN)
-            .filter_map(|(sequence, a)| {
-                let most = if a.once { PLAN_MAX } else { ANSWER_MAX };
-                let over = now.saturating_sub(a.since) >= most;
-                (over || !a.once).then_some((*sequence, over))
-            })
-            .collect();
-        for (sequence, over) in due {
-            if over {
-                let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
-                self.outcome(sequence, Err(line));
-            } else {
-                self.ask_again(sequence, None);
-            }
-        }
-        let due: Vec<(u64, bool)> = self
-            .control
-            .refreshes
-            .iter()
-            .filter(|(_, r)| now.saturating_sub(r.sent_at) >= ASK_AGAIN)
-            .map(|(request, r)| (*request, now.saturating_sub(r.since) >= REFRESH_MAX))
-            .collect();
-        for (request, over) in due {
-            if over {
-                self.refreshed(request, false);
-            } else {
-                self.refresh_again(request);
-            }
-        }
-    }
-
-    /// A voter on a new disk votes only once that can do no harm.
-    fn admit_voter(&mut self) {
-        let now = self.now.monotonic;
-        let Some(group) = self.control.group.as_ref().filter(|g| g.is_muted()) else {
-            return;
-        };
-        let founded = group.commit_index() > 0;
-        if !self.control.mute_noted {
-            self.control.mute_noted = true;
-            self.note_voter(CONTROL_MUTED);
-        }
-        if !self.control.is_admissible(&self.config.id, now) {
-            self.control.admissible_since = None;
-            return;
-        }
-        let since = *self.control.admissible_since.get_or_insert(now);
-        if !founded || now.saturating_sub(since) >= ADMIT_AFTER {
-            self.note_voter(CONTROL_ADMITTED);
-            if let Some(group) = &mut self.control.group {
-                group.admit();
-            }
-        }
-    }
-
-    fn note_voter(&mut self, kind: u8) {
-        if let Err(error) = self.append_control_kind(kind, &[]) {
-            self.stop(format!("the log takes nothing more: {error}"));
-        }
-    }
-
-    fn register(&mut self) {
-        let config = &self.config;
-        let info = NodeInfo {
-            region: config.region.clone(),
-            zone: config.zone.clone(),
-            client_addr: config.client_addr,
-            peer_addr: config.peer_addr,
-            http_addr: config.http_addr,
-            disk: config.disk,
-        };
-        let asked = self
-            .control
-            .asked
-            .values()
-            .any(|a| matches!(a.asker, Asker::Register));
-        if self.control.registered || asked {
-            return;
-        }
-        if self.catalog.nodes.get(&config.id) == Some(&info) {
-            self.control.registered = true;
-            return;
-        }
-        let id = config.id.clone();
-        self.ask(Command::RegisterNode { id, info }, Asker::Register);
-    }
-
-    /// Shards whose primary this node is, but not yet this process: every process takes a new
-    /// epoch before it writes.
-    fn take_offices(&mut self) {
-        if self.now.monotonic < self.control.next_offices {
-            return;
-        }
-        let catalog = self.catalog.clone();
-        for (id, facts) in &catalog.shards {
-            let mine = facts.primary == self.config.id;
-            // Processes are numbered on each disk: another disk has a first one too.
-            let in_office = facts.epoch > Epoch(0)
-                && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
-                && facts.disk == self.config.disk
-                && !self.is_sealed_above(*id, facts.epoch);
-            let ready = self
-                .shards
-                .get(id)
-                .is_some_and(|s| s.stopped.is_none() && s.store.is_serving())
-                && !self.rewinds.is_past_return(*id);
-            let asked = self
-                .control
-                .asked
-                .values()
-                .any(|a| matches!(a.asker, Asker::Epoch(shard) if shard == *id));
-            if mine && !in_office && ready && !asked {
-                let command = Command::StartEpoch {
-                    shard: *id,
-                    node: self.config.id.clone(),
-                    process: self.config.process,
-                    disk: self.config.disk,
-                    expected: facts.epoch,
-                };
-                self.ask(command, Asker::Epoch(*id));
-            }
-        }
-    }
-
-    /// Whether this node's replica was sealed for a later epoch, and nobody was named in it:
-    /// then its primary takes the next one, as a new process does.
-    fn is_sealed_above(&self, id: ShardId, epoch: Epoch) -> bool {
-        let state = self.shards.get(&id).and_then(|s| s.state(self.now));
-        state.is_some_and(|s| s.epoch > epoch)
+        self.ask_tick();
+        self.refresh_tick();
     }
 
     /// Carries out what the group asks for.
@@ -780,85 +341,6 @@ impl<S: Stores> Node<S> {
             }
         }
         changed
-    }
-
-    fn agreed(&mut self, request: RequestId, result: Result<u64, String>) {
-        if request.node == self.config.id.number() && request.process == self.config.process {
-            // What is answered may read the catalog.
-            self.adopt(self.control.machine.clone());
-            self.outcome(request.sequence, result);
-        } else if let Some(node) = self.control.proposers.remove(&request) {
-            self.send_catalog(&node, &self.control.machine.clone());
-            let message = Message::Outcome {
-                request: request.sequence,
-                result,
-            };
-            self.send(&node, Lane::Ordinary, &message);
-        }
-    }
-
-    fn outcome(&mut self, sequence: u64, result: Result<u64, String>) {
-        let Some(asked) = self.control.asked.remove(&sequence) else {
-            return;
-        };
-        match (asked.asker, result) {
-            (Asker::Register, Ok(_)) => self.control.registered = true,
-            (Asker::Create { target, name }, Ok(version)) => {
-                self.created(target, name, version);
-            }
-            (Asker::Create { target, name }, Err(line)) => {
-                // Asked twice, it may have been done the first time.
-                let done = asked.tries > 1
-                    && matches!(&asked.command, Command::CreateKeyspace(wanted)
-                        if self.catalog.keyspace_named(name.as_str())
-                            .is_some_and(|(_, found)| found.strategy == wanted.strategy));
-                if done {
-                    self.created(target, name, self.catalog.version);
-                } else {
-                    self.reply_error(&target, &format!("ERR {line}"));
-                }
-            }
-            (Asker::Drop { target }, Ok(_)) => {
-                self.deliver(
-                    &target,
-                    ShardId(0),
-                    model::Position::ZERO,
-                    Bytes::from_static(b"+OK\r\n"),
-                );
-            }
-            (Asker::Drop { target }, Err(line)) => {
-                self.reply_error(&target, &format!("ERR {line}"));
-            }
-            (
-                Asker::Epoch(_)
-                | Asker::Degraded(..)
-                | Asker::Promotion(_)
-                | Asker::Confirm(_)
-                | Asker::Note,
-                Ok(_),
-            ) => {}
-            (Asker::Promotion(shard), Err(line)) => self.plan_failed(shard, &line),
-            (Asker::Confirm(shard), Err(line)) => {
-                tracing::info!(shard = shard.0, reason = %line, "a learner stays one");
-            }
-            (Asker::Note, Err(line)) => tracing::info!(reason = %line, "it was not written down"),
-            (Asker::Degraded(shard, degraded), Err(line)) => {
-                tracing::warn!(shard = shard.0, degraded, reason = %line, "the rule was not changed");
-                // The strategy waits for it: as long as this is the primary it is asked again.
-                let primary = self
-                    .shards
-                    .get(&shard)
-                    .is_some_and(|s| s.is_primary(self.now));
-                let facts = self.catalog.shards.get(&shard);
-                if primary && facts.is_some_and(|f| f.degraded != degraded) {
-                    self.ask_degraded(shard, degraded);
-                }
-            }
-            (asker @ (Asker::Register | Asker::Epoch(_)), Err(line)) => {
-                self.control.next_offices = self.now.monotonic + ASK_AGAIN;
-                tracing::warn!(?asker, reason = %line, "the control group refused");
-            }
-        }
     }
 
     /// The leader hands the newest catalog to those who are not voters; a voter has it from

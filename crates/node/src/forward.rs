@@ -230,7 +230,7 @@ impl<S: Stores> Node<S> {
             }
             Answer::Lost => {
                 self.count_away(&request, -1);
-                self.finish(request.target, shard, crate::route::Evaluated::Lost);
+                self.finish(request.target, shard, crate::evaluate::Evaluated::Lost);
             }
         }
     }

@@ -18,7 +18,9 @@
 //! | [`node`](mod@node) | the node: its parts, opening it, inputs |
 //! | `settle` | carrying out what strategies ask for; giving up old log |
 //! | `assign` | shards come, change and go with the catalog |
-//! | `route` | where a command goes, and evaluating it here |
+//! | `route` | where a command goes |
+//! | `evaluate` | evaluating it at this node's replica |
+//! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
 //! | `reply` | replies, to whomever they belong |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `split` | commands over several shards |
@@ -49,6 +51,7 @@ mod config_command;
 mod connection;
 mod control;
 mod copy;
+mod evaluate;
 mod expire;
 mod failover;
 mod forward;
@@ -67,6 +70,7 @@ mod shard;
 mod split;
 mod tip;
 mod verify;
+mod waiting;
 
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

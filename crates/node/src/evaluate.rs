@@ -1,0 +1,221 @@
+//! Evaluating a command at this node's replica, if that may.
+
+use crate::{
+    node::Node,
+    request::ReadFrom,
+    tip::{AtTip, Committed},
+};
+use commands::{Context, Family, Spec};
+use model::{
+    EntryKind, Position, ShardId,
+    planted::{self, Bug},
+};
+use replication::{
+    session::{Satisfied, satisfied},
+    strategy::{Refused, Role},
+};
+use resp::{Encoder, Version};
+use storage::store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores};
+
+/// What came of evaluating a command here. A reply is in the node's scratch buffer.
+pub(crate) enum Evaluated {
+    /// It may go out; it shows this position.
+    Ready(Position),
+    /// It may go out once this position is in the store.
+    Wait { position: Position, wrote: bool },
+    /// The command is to be evaluated once this index is in the store.
+    ReadAt(u64),
+    /// Not here, or not now; nothing was appended.
+    NotNow,
+    /// Refused for good, nothing was appended; the error is in the scratch buffer.
+    Refused,
+    /// What the session has seen was thrown away.
+    Lost,
+}
+
+impl<S: Stores> Node<S> {
+    /// Evaluates at this node's replica, if that may.
+    pub(crate) fn evaluate(
+        &mut self,
+        id: ShardId,
+        spec: &Spec,
+        args: &[&[u8]],
+        seen: Position,
+        version: Version,
+        read_from: ReadFrom,
+    ) -> Evaluated {
+        let full = self.disk_is_full();
+        let leased = self.lease.holds(self.now.monotonic);
+        let random = self.draw();
+        self.scratch.clear();
+        self.mutation.clear();
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let Some(strategy) = &mut shard.strategy else {
+            return Evaluated::NotNow;
+        };
+        let state = strategy.state(self.now);
+        let primary = state.role == Role::Primary && leased;
+        let elsewhere = spec.is_write() || read_from != ReadFrom::Any;
+        if !primary && (elsewhere || state.role != Role::Replica) {
+            return Evaluated::NotNow;
+        }
+        if let Some(line) = too_long(spec, args) {
+            return self.refuse(version, line);
+        }
+        let applied = shard.store.applied().position;
+        let mut cx = Context {
+            now_ms: state.closed.ms(),
+            may_write: primary,
+            random,
+            keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
+            version,
+        };
+        if primary {
+            cx.now_ms = strategy.close(self.now).ms();
+        } else if planted::is(Bug::ExpireOnReplicaClock) {
+            cx.now_ms = self.now.wall_ms;
+        }
+        let mut at_tip = spec.is_write();
+        let sees = satisfied(seen, strategy.history(), applied.index);
+        if spec.is_write() {
+            // Its answer would show the loss, and move the session past it, without a word.
+            if sees == Satisfied::Lost {
+                return Evaluated::Lost;
+            }
+        } else {
+            if !primary && state.fresh_at.is_none() {
+                return Evaluated::NotNow;
+            }
+            let behind = read_from == ReadFrom::PrimaryTip;
+            match sees {
+                Satisfied::Lost => return Evaluated::Lost,
+                Satisfied::Yes if !behind => {}
+                Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
+                // Behind its own writes in flight: read now, before later ones of the same
+                // connection come. The reply waits for what it shows.
+                _ => at_tip = true,
+            }
+        }
+        if !at_tip {
+            let view = Committed(&shard.store);
+            if let Err(error) = commands::evaluate(
+                spec,
+                args,
+                &view,
+                &cx,
+                &mut self.mutation,
+                &mut self.scratch,
+            ) {
+                return self.refuse(version, &error.to_string());
+            }
+            if self.mutation.is_empty() {
+                if primary {
+                    self.lease.answer();
+                }
+                return Evaluated::Ready(applied);
+            }
+            // It met a key whose time is over: that is committed before it is answered.
+            self.scratch.clear();
+            self.mutation.clear();
+        }
+        // All but a read at the tip writes: what it was sent for, or an expiry.
+        let writes = spec.is_write() || !at_tip;
+        if writes && full {
+            let line = "MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it";
+            return self.refuse(version, line);
+        }
+        if writes && let Some(error) = &shard.upkeep_error {
+            let line = format!("MISCONF writes are refused: {error}");
+            return self.refuse(version, &line);
+        }
+        if writes && (shard.pressure.stop || self.now.monotonic < shard.not_before) {
+            return Evaluated::NotNow;
+        }
+        let view = AtTip {
+            tip: &shard.tip,
+            store: &shard.store,
+        };
+        if let Err(error) = commands::evaluate(
+            spec,
+            args,
+            &view,
+            &cx,
+            &mut self.mutation,
+            &mut self.scratch,
+        ) {
+            return self.refuse(version, &error.to_string());
+        }
+        if self.mutation.is_empty() {
+            // It was computed from the tip: it waits for the tip.
+            return if state.tip.index <= applied.index {
+                self.lease.answer();
+                Evaluated::Ready(applied)
+            } else {
+                Evaluated::Wait {
+                    position: state.tip,
+                    wrote: false,
+                }
+            };
+        }
+        if self.log.pending_bytes() + self.mutation.bytes().len() + LOG_HEADROOM
+            > self.config.log.pending_bytes_max
+        {
+            let line = "BUSY writes arrive faster than this node's disk takes them; this one was not taken, try again";
+            return self.refuse(version, line);
+        }
+        let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
+        let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
+            Ok(entry) => entry,
+            Err(Refused::NotPrimary { .. }) => return Evaluated::NotNow,
+            Err(busy @ Refused::Busy { .. }) => {
+                let line = format!("BUSY {busy}; this write was not taken, try again");
+                return self.refuse(version, &line);
+            }
+        };
+        self.dirty.insert(id);
+        if let Err(error) = shard.tip.append(&entry, &shard.store) {
+            self.stop_shard(id, error.to_string());
+            return Evaluated::NotNow;
+        }
+        Evaluated::Wait {
+            position: entry.position,
+            wrote: true,
+        }
+    }
+
+    /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.draws = self.draws.wrapping_add(1);
+        self.config.first_number().rotate_left(17) ^ self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
+        self.scratch.clear();
+        Encoder::new(version, &mut self.scratch).error(line);
+        Evaluated::Refused
+    }
+}
+
+/// Keys and fields have a bound of their own, which Redis has not: the store's.
+fn too_long(spec: &Spec, args: &[&[u8]]) -> Option<&'static str> {
+    if spec.keys(args).any(|key| key.len() > KEY_BYTES_MAX) {
+        return Some("ERR a key is longer than 32000 bytes");
+    }
+    let fields = spec.family == Family::Hash && spec.is_write();
+    if fields
+        && args
+            .iter()
+            .skip(2)
+            .step_by(2)
+            .any(|f| f.len() > FIELD_BYTES_MAX)
+    {
+        return Some("ERR a field is longer than 32000 bytes");
+    }
+    None
+}
+
+/// Room that is left in the log's buffer for what must not be refused: barriers, what a
+/// primary sends us, the control group.
+const LOG_HEADROOM: usize = 16 << 20;

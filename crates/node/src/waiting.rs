@@ -1,0 +1,243 @@
+//! Replies that wait for what they show to be committed, reads that wait for what their session
+//! has seen, and giving either up.
+
+use crate::{
+    evaluate::Evaluated,
+    node::Node,
+    request::{ReadFrom, Request, Target},
+    route::STALL_MAX,
+    shard::{Waiting, WaitingFor},
+};
+use bytes::Bytes;
+use model::{OnTimeout, Position, ShardId};
+use std::{collections::BTreeSet, time::Duration};
+use storage::store::Stores;
+
+/// How long a read waits here for what its session has seen before it goes elsewhere.
+const READ_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Why a write is given up that a primary without a lease has taken.
+const LAPSED: &str =
+    "this node can't reach most of the control group's voters, and another may be primary by now";
+
+impl<S: Stores> Node<S> {
+    /// Sees to it that the reply in the scratch buffer goes out when it may.
+    pub(crate) fn finish(&mut self, target: Target, id: ShardId, evaluated: Evaluated) {
+        match evaluated {
+            Evaluated::Ready(position) => {
+                let reply = self.take_scratch();
+                self.deliver(&target, id, position, reply);
+            }
+            Evaluated::Refused => {
+                let reply = self.take_scratch();
+                self.deliver(&target, id, Position::ZERO, reply);
+            }
+            Evaluated::Lost => self.deliver_lost(&target, id),
+            Evaluated::Wait { position, wrote } => {
+                // Later reads of the connection must not show less, though this is not committed.
+                if let Some(conn) = self.client_of(&target)
+                    && let Some(session) = self.sessions.get_mut(&conn)
+                {
+                    session.seen.advance(id, position);
+                    if wrote {
+                        session.last_write = Some((id, position));
+                    }
+                }
+                let reply = self.take_scratch();
+                let since = self.now.monotonic;
+                if let Some(shard) = self.shards.get_mut(&id) {
+                    shard.waiting.push_back(Waiting {
+                        index: position.index,
+                        since,
+                        target,
+                        wrote,
+                        what: WaitingFor::Reply(reply, position),
+                    });
+                }
+            }
+            Evaluated::ReadAt(_) | Evaluated::NotNow => {
+                self.reply_error(
+                    &target,
+                    "TRYAGAIN the command could not be placed; try again",
+                );
+            }
+        }
+    }
+
+    fn take_scratch(&mut self) -> Bytes {
+        if self.scratch.as_ref() == b"+OK\r\n" {
+            return Bytes::from_static(b"+OK\r\n");
+        }
+        Bytes::copy_from_slice(&self.scratch)
+    }
+
+    /// A read waits for what its session has seen.
+    pub(crate) fn read_later(&mut self, mut request: Request, index: u64) {
+        let now = self.now.monotonic;
+        if request.read_from == ReadFrom::PrimaryTip {
+            // The tip of now is what it waits for.
+            request.read_from = ReadFrom::Primary;
+        }
+        let Some(shard) = self.shards.get_mut(&request.shard) else {
+            return self.elsewhere(request);
+        };
+        if shard.is_primary(self.now) && self.lease.holds(self.now.monotonic) {
+            // Its own write, not committed yet: behind all that waits, to keep the order.
+            let last = shard.waiting.back().map_or(0, |w| w.index);
+            shard.waiting.push_back(Waiting {
+                index: index.max(last),
+                since: now,
+                target: request.target.clone(),
+                wrote: false,
+                what: WaitingFor::Read(Box::new(request)),
+            });
+        } else {
+            shard.readers.push((now + READ_WAIT_MAX, request.clone()));
+            self.count_waiting(&request, 1);
+        }
+    }
+
+    /// Keeps count of the reads of a session that wait here. Its client, if it has one.
+    pub(crate) fn count_waiting(&mut self, request: &Request, by: i32) -> Option<u64> {
+        let conn = self.client_of(&request.target)?;
+        let session = self.sessions.get_mut(&conn)?;
+        session.reads_waiting = session.reads_waiting.saturating_add_signed(by);
+        Some(conn)
+    }
+
+    /// Whether this node's replica is primary, and nobody else may be by now.
+    pub(crate) fn may_act(&self, id: ShardId) -> bool {
+        let shard = self.shards.get(&id);
+        shard.is_some_and(|s| s.is_primary(self.now)) && self.lease.holds(self.now.monotonic)
+    }
+
+    /// The store of a shard has moved on: replies and reads that waited for it go.
+    pub(crate) fn release_waiting(&mut self, id: ShardId) {
+        let leased = self.lease.holds(self.now.monotonic);
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        let applied = shard.applied().index;
+        // Without a lease, or no longer primary, another may have answered otherwise by now:
+        // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
+        let ready = if leased && shard.is_primary(self.now) {
+            shard.waiting.partition_point(|w| w.index <= applied)
+        } else {
+            0
+        };
+        let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
+        if !released.is_empty() {
+            self.lease.answer();
+        }
+        let readers = std::mem::take(&mut shard.readers);
+        for waiting in released {
+            match waiting.what {
+                WaitingFor::Reply(reply, position) => {
+                    self.deliver(&waiting.target, id, position, reply);
+                }
+                WaitingFor::Read(request) => self.route(*request),
+            }
+        }
+        for (deadline, request) in readers {
+            if request.seen.index <= applied {
+                let conn = self.count_waiting(&request, -1);
+                self.route(request);
+                if let Some(conn) = conn {
+                    self.resume(conn);
+                }
+            } else if let Some(shard) = self.shards.get_mut(&id) {
+                shard.readers.push((deadline, request));
+            }
+        }
+    }
+
+    /// Reads and writes that waited long enough.
+    pub(crate) fn waiting_tick(&mut self) {
+        let now = self.now.monotonic;
+        let lapsed = now.saturating_sub(self.lease.until()) > STALL_MAX;
+        let mut late_reads = Vec::new();
+        let mut late_replies = Vec::new();
+        for (id, shard) in &mut self.shards {
+            // Those of one client stay together: what one shows elsewhere, the next must too.
+            let mut late = BTreeSet::new();
+            for (deadline, request) in std::mem::take(&mut shard.readers) {
+                let client = self.splits.client_of(&request.target);
+                if deadline <= now || client.is_some_and(|c| late.contains(&c)) {
+                    late.extend(client);
+                    late_reads.push(request);
+                } else {
+                    shard.readers.push((deadline, request));
+                }
+            }
+            // In doubt whether anybody else is primary by now; for how long, nobody knows.
+            if shard.is_primary(self.now) && lapsed {
+                late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, LAPSED)));
+            }
+            let strategy = shard
+                .keyspace
+                .and_then(|k| self.catalog.keyspaces.get(&k))
+                .map(|k| &k.strategy);
+            if let Some(strategy) = strategy
+                && strategy.on_timeout == OnTimeout::Error
+            {
+                while shard
+                    .waiting
+                    .front()
+                    .is_some_and(|w| now.saturating_sub(w.since) > strategy.timeout)
+                    && let Some(late) = shard.waiting.pop_front()
+                {
+                    late_replies.push((*id, late, "its acknowledgement rule was not met in time"));
+                }
+            }
+        }
+        for mut request in late_reads {
+            let conn = self.count_waiting(&request, -1);
+            request.read_from = ReadFrom::Primary;
+            self.elsewhere(request);
+            if let Some(conn) = conn {
+                self.resume(conn);
+            }
+        }
+        for (id, late, why) in late_replies {
+            self.give_up(id, &late, why);
+        }
+    }
+
+    /// What waits to be committed is not waited for any longer. It promises nothing: the
+    /// session goes on from what is committed, which holds all that was acknowledged to it,
+    /// and from what it still waits for.
+    pub(crate) fn give_up(&mut self, id: ShardId, waiting: &Waiting, why: &str) {
+        if let Some(conn) = self.client_of(&waiting.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
+            && let Some(shard) = self.shards.get(&id)
+        {
+            session.seen.forget(id);
+            session.seen.advance(id, shard.applied());
+            // What it sent later may still be acknowledged: reads must follow that.
+            let of_client = |w: &&Waiting| self.splits.client_of(&w.target) == Some(conn);
+            for later in shard.waiting.iter().filter(of_client) {
+                if let WaitingFor::Reply(_, position) = &later.what {
+                    session.seen.advance(id, *position);
+                }
+            }
+        }
+        if waiting.wrote {
+            self.reply_unknown(&waiting.target, why);
+        } else {
+            let line = format!(
+                "TRYAGAIN what this command would show depends on a write that is not committed ({why})"
+            );
+            self.reply_error(&waiting.target, &line);
+        }
+    }
+
+    /// The disk is full: what waits for it is told so.
+    pub(crate) fn give_up_all(&mut self, why: &str) {
+        let mut late = Vec::new();
+        for (id, shard) in &mut self.shards {
+            late.extend(shard.waiting.drain(..).map(|waiting| (*id, waiting)));
+        }
+        for (id, waiting) in late {
+            self.give_up(id, &waiting, why);
+        }
+    }
+}
