@@ -143,13 +143,13 @@ pub fn newcomer(
     catalog: &Catalog,
     shard: ShardId,
     region: &Region,
-    silent: &BTreeSet<&NodeId>,
+    silent: impl Fn(&NodeId) -> bool,
 ) -> Option<NodeId> {
     let shard = catalog.shards.get(&shard)?;
     Inventory::of(catalog)
         .least_loaded(region, usize::MAX)
         .into_iter()
-        .find(|node| !shard.has_replica(node) && !silent.contains(node))
+        .find(|node| !shard.has_replica(node) && !silent(node))
 }
 
 fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {

@@ -56,7 +56,7 @@ impl<S: Stores> Node<S> {
         match (what.as_slice(), args.len()) {
             (b"CREATE", 3..) => match create::parse(&args[2..]) {
                 Ok(mut wanted) => {
-                    wanted.avoid = self.peers.suspects(self.now.monotonic);
+                    wanted.avoid = self.peers.silent(self.now.monotonic).into_keys().collect();
                     let Some(target) = self.hold(conn) else {
                         return;
                     };

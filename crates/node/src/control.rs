@@ -177,10 +177,15 @@ impl Control {
         &self.machine
     }
 
+    /// A number for what is asked next.
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
     /// Begins a round to a majority, which ends in `Node::lease_round`.
     pub(crate) fn begin_round(&mut self) -> Option<u64> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let round = self.sequence;
+        let round = self.next_sequence();
         let begun = self.group.as_mut()?.read_index(round);
         begun.is_ok().then_some(round)
     }
@@ -223,8 +228,8 @@ impl<S: Stores> Node<S> {
                 if let Some(group) = &mut self.control.group
                     && self.control.reads.len() < READS_MAX
                 {
-                    self.control.sequence = self.control.sequence.wrapping_add(1);
-                    let own = self.control.sequence;
+                    let own = self.control.sequence.wrapping_add(1);
+                    self.control.sequence = own;
                     if group.read_index(own).is_ok() {
                         self.control.reads.insert(own, (from.clone(), request));
                     }

@@ -1,5 +1,5 @@
-//! Another primary for a shard whose own is gone (docs/adr/0011-failover). Both ends: the
-//! control leader, which suspects, seals, waits and names; and a replica that is sealed.
+//! Another primary for a shard whose own is gone (docs/adr/0011-failover): the control leader,
+//! which suspects, seals (`seal` is the other end), waits and names.
 //!
 //! ```text
 //!  leader:  gone ─▶ Case ─ Seal ─▶ members        every 20 ms, for each shard
@@ -11,33 +11,26 @@
 //!           Promote, proposed once in this leader's own term
 //! ```
 //!
-//! Always:
-//! - A plan is proposed by the leader that made it, in the term in which it watched the leases;
-//!   it is never sent on nor repeated. While it is under way the primary gets no lease.
-//! - A replica answers a seal once the record of it is durable, with a log that no older epoch
-//!   can lengthen any more.
+//! Always: a plan is proposed by the leader that made it, in the term in which it watched the
+//! leases; it is never sent on nor repeated. From proposing it until it is known what became of
+//! it the primary gets no lease: not even when the plan seems to be lost, since it may stand in
+//! the group's log and be agreed on at any time.
 
 use crate::{
     control::Asker,
     lease::{self, Granted},
     message::{Message, Sealed},
     node::{Lane, Node},
-    shard,
 };
 use control::{
     command::Command,
     failover::{self, Decision, Heard, Promotion},
 };
 use model::{
-    Epoch, NodeId, Position, Region, ShardId, catalog,
+    Epoch, NodeId, Region, ShardId, catalog,
     planted::{self, Bug},
 };
-use replication::strategy::Role;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 use storage::store::Stores;
 
 /// How often a seal that was not answered is sent again.
@@ -64,6 +57,10 @@ pub(crate) struct Leading {
     alone_from: Duration,
     pub(crate) granted: Granted,
     cases: BTreeMap<ShardId, Case>,
+    /// Who is silent, and for how long, as of the last tick.
+    silent: BTreeMap<NodeId, Duration>,
+    /// The version of the catalog that was looked through last.
+    looked_at: u64,
     /// Since when a node says that it is primary and has no lease.
     unleased: BTreeMap<NodeId, Duration>,
     next_replacements: Duration,
@@ -81,10 +78,48 @@ struct Case {
     heard: BTreeMap<NodeId, Heard>,
     /// Somebody could be named but for the lease.
     ready: bool,
-    /// The plan under way.
-    proposed: Option<u64>,
+    plan: Plan,
     /// What was written down last.
     noted: Option<String>,
+}
+
+/// What became of the plan that was proposed for a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// There is none that could still be agreed on.
+    None,
+    /// Its outcome is waited for.
+    Proposed,
+    /// No outcome came in time. Whatever is proposed next, and agreed on or refused, comes
+    /// behind it in the group's log, and ends the doubt.
+    Lost,
+}
+
+impl Case {
+    fn new(facts: &catalog::Shard, now: Duration) -> Self {
+        Case {
+            epoch: facts.epoch,
+            primary: facts.primary.clone(),
+            since: now,
+            sealed_at: None,
+            heard: BTreeMap::new(),
+            ready: false,
+            plan: Plan::None,
+            noted: None,
+        }
+    }
+
+    /// Whether its primary must get no lease.
+    fn is_planned(&self) -> bool {
+        self.ready || self.plan != Plan::None
+    }
+
+    /// The group has answered (true), or did not in time: it is planned anew.
+    fn end_plan(&mut self, answered: bool) {
+        self.plan = if answered { Plan::None } else { Plan::Lost };
+        self.ready = false;
+        self.heard.clear();
+    }
 }
 
 impl Leading {
@@ -97,6 +132,8 @@ impl Leading {
             alone_from: now + longest.saturating_sub(quiet - quiet / 20),
             granted: Granted::default(),
             cases: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            looked_at: 0,
             unleased: BTreeMap::new(),
             next_replacements: now,
             next_placement: now + PLACE_EVERY,
@@ -109,11 +146,8 @@ impl Leading {
 
     /// Whether `node` is about to lose a shard.
     pub(crate) fn is_planned_against(&self, node: &NodeId) -> bool {
-        let planned = |c: &&Case| c.ready || c.proposed.is_some();
-        self.cases
-            .values()
-            .filter(planned)
-            .any(|c| c.primary == *node)
+        let mut planned = self.cases.values().filter(|c| c.is_planned());
+        planned.any(|c| c.primary == *node)
     }
 
     /// Whether a lease that an earlier leader granted may still run.
@@ -137,54 +171,86 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn failover_tick(&mut self) {
-        let now = self.now.monotonic;
         let Some(mut leading) = self.leading.take() else {
             return;
         };
+        leading.silent = self.peers.silent(self.now.monotonic);
         self.note_unleased(&mut leading);
         let catalog = self.catalog.clone();
         let mut own_seals = Vec::new();
-        for (id, facts) in &catalog.shards {
-            let Some(cause) = self.gone(&leading, *id, facts) else {
-                let settled = |c: &Case| c.proposed.is_none() || c.epoch != facts.epoch;
-                if leading.cases.get(id).is_some_and(settled)
-                    && let Some(over) = leading.cases.remove(id)
-                    && over.noted.is_some()
-                    && over.epoch == facts.epoch
-                {
-                    let text = format!("{} is back before another was named", facts.primary);
-                    self.note(*id, "recovered", text);
+        if !self.is_calm(&leading) {
+            leading.looked_at = catalog.version;
+            for (id, facts) in &catalog.shards {
+                if self.look_after(&mut leading, *id, facts) {
+                    own_seals.push((*id, facts.epoch.next()));
                 }
-                continue;
-            };
-            let fresh = || Case {
-                epoch: facts.epoch,
-                primary: facts.primary.clone(),
-                since: now,
-                sealed_at: None,
-                heard: BTreeMap::new(),
-                ready: false,
-                proposed: None,
-                noted: None,
-            };
-            let mut case = leading.cases.remove(id).unwrap_or_else(fresh);
-            if case.epoch != facts.epoch {
-                case = fresh();
             }
-            if self.pursue(&leading, &mut case, *id, facts, cause) {
-                own_seals.push((*id, facts.epoch.next()));
-            }
-            leading.cases.insert(*id, case);
+            let there = |id: &ShardId| catalog.shards.contains_key(id);
+            leading.cases.retain(|id, _| there(id));
         }
-        leading
-            .cases
-            .retain(|id, _| catalog.shards.contains_key(id));
         self.replace_members(&mut leading);
         self.place_leadership(&mut leading);
         self.leading = Some(leading);
         for (id, epoch) in own_seals {
             let me = self.config.id.clone();
             self.seal_asked(&me, id, epoch);
+        }
+    }
+
+    /// Whether no shard can have lost its primary since all were looked at.
+    fn is_calm(&self, leading: &Leading) -> bool {
+        leading.looked_at == self.catalog.version
+            && leading.cases.is_empty()
+            && leading.silent.is_empty()
+            && leading.unleased.is_empty()
+            && !self.peers.any_stopped()
+            && self.shards.values().all(|s| s.stopped.is_none())
+    }
+
+    /// One step for a shard. Returns whether the replica on this node is to be sealed.
+    fn look_after(&mut self, leading: &mut Leading, id: ShardId, facts: &catalog::Shard) -> bool {
+        let now = self.now.monotonic;
+        let mut case = match leading.cases.remove(&id) {
+            Some(case) if case.epoch == facts.epoch => Some(case),
+            _ => None,
+        };
+        let own = match self.gone(leading, id, facts) {
+            Some(cause) => {
+                let case = case.get_or_insert_with(|| Case::new(facts, now));
+                self.pursue(leading, case, id, facts, cause)
+            }
+            None => {
+                case = case.and_then(|case| self.is_back(case, id));
+                false
+            }
+        };
+        if let Some(case) = case {
+            leading.cases.insert(id, case);
+        }
+        own
+    }
+
+    /// The primary is there again. The case goes on until nothing planned for it can be agreed
+    /// on any more.
+    fn is_back(&mut self, mut case: Case, id: ShardId) -> Option<Case> {
+        case.ready = false;
+        let text = format!("{} is back before another was named", case.primary);
+        match case.plan {
+            Plan::Proposed => Some(case),
+            Plan::Lost => {
+                let command = self.noted(id, "recovered", text);
+                if self.propose_once(command, Asker::Promotion(id)) {
+                    case.plan = Plan::Proposed;
+                    case.noted = None;
+                }
+                Some(case)
+            }
+            Plan::None => {
+                if case.noted.is_some() {
+                    self.note(id, "recovered", text);
+                }
+                None
+            }
         }
     }
 
@@ -246,11 +312,11 @@ impl<S: Stores> Node<S> {
         if !self.peers.was_heard(primary) && now.saturating_sub(self.started) < STARTUP_GRACE {
             return None;
         }
-        if let Some(silence) = self.peers.suspicion(primary, now) {
+        if let Some(silence) = leading.silent.get(primary) {
             let seconds = silence.as_secs_f64();
             return Some(format!("{primary} has been silent for {seconds:.1} s"));
         }
-        if self.replica_report(primary, id).is_some_and(|r| r.stopped) {
+        if self.peers.has_stopped(primary, id) {
             return Some(format!("its replica on {primary} has stopped"));
         }
         let since = leading.unleased.get(primary)?;
@@ -320,13 +386,13 @@ impl<S: Stores> Node<S> {
                 return own;
             }
         };
-        if !safe && !self.is_as_good_as_it_gets(case, facts) {
+        if !safe && !self.is_as_good_as_it_gets(leading, case, facts) {
             return own;
         }
         case.ready = true;
         let leased =
             leading.may_be_leased_from_before(now) || leading.granted.may_hold(&facts.primary, now);
-        if (leased && !planted::is(Bug::IgnoreLease)) || case.proposed.is_some() {
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
             return own;
         }
         let after = now.saturating_sub(case.since).as_millis();
@@ -340,12 +406,19 @@ impl<S: Stores> Node<S> {
             at_ms: self.now.wall_ms,
         };
         tracing::warn!(shard = id.0, node = %plan.node, cause = %plan.cause, "another primary is named");
-        case.proposed = self.propose_once(Command::Promote(plan), Asker::Promotion(id));
+        if self.propose_once(Command::Promote(plan), Asker::Promotion(id)) {
+            case.plan = Plan::Proposed;
+        }
         own
     }
 
     /// Whether nobody that could reduce the loss is likely to be heard soon.
-    fn is_as_good_as_it_gets(&self, case: &Case, facts: &catalog::Shard) -> bool {
+    fn is_as_good_as_it_gets(
+        &self,
+        leading: &Leading,
+        case: &Case,
+        facts: &catalog::Shard,
+    ) -> bool {
         let now = self.now.monotonic;
         if now.saturating_sub(case.since) >= PATIENCE {
             return true;
@@ -354,17 +427,19 @@ impl<S: Stores> Node<S> {
         let mut near = facts
             .members()
             .filter(|r| Some(&r.region) == home && r.node != facts.primary)
-            .filter(|r| self.peers.suspicion(&r.node, now).is_none())
+            .filter(|r| !leading.silent.contains_key(&r.node))
             .peekable();
         near.peek().is_some() && near.all(|r| case.heard.contains_key(&r.node))
     }
 
     /// A replica was sealed.
     pub(crate) fn sealed(&mut self, from: &NodeId, sealed: Sealed) {
-        let Some(leading) = &mut self.leading else {
+        let Some(mut leading) = self.leading.take() else {
             return;
         };
-        let case = leading.cases.get_mut(&sealed.shard);
+        let id = sealed.shard;
+        let mut own_seal = None;
+        let case = leading.cases.get_mut(&id);
         if let Some(case) = case.filter(|c| sealed.epoch > c.epoch) {
             let heard = Heard {
                 node: from.clone(),
@@ -374,35 +449,48 @@ impl<S: Stores> Node<S> {
                 last: sealed.last,
             };
             case.heard.insert(from.clone(), heard);
-            self.failover_tick();
+            if let Some(facts) = self.catalog.clone().shards.get(&id)
+                && self.look_after(&mut leading, id, facts)
+            {
+                own_seal = Some(facts.epoch.next());
+            }
+        }
+        self.leading = Some(leading);
+        if let Some(epoch) = own_seal {
+            let me = self.config.id.clone();
+            self.seal_asked(&me, id, epoch);
         }
     }
 
-    /// A plan was refused, or lost: it is made anew.
-    pub(crate) fn plan_failed(&mut self, id: ShardId, line: &str) {
-        tracing::warn!(shard = id.0, reason = line, "no other primary was named");
+    /// What was proposed for a shard has an outcome; None: there was none in time.
+    pub(crate) fn plan_ended(&mut self, id: ShardId, outcome: Option<Result<(), String>>) {
+        if let Some(Err(line)) = &outcome {
+            tracing::warn!(shard = id.0, reason = line, "no other primary was named");
+        }
         if let Some(leading) = &mut self.leading
             && let Some(case) = leading.cases.get_mut(&id)
         {
-            case.proposed = None;
-            case.ready = false;
-            case.heard.clear();
+            case.end_plan(outcome.is_some());
         }
     }
 
     /// Writes something down for operators.
     fn note(&mut self, shard: ShardId, kind: &str, text: String) {
+        let command = self.noted(shard, kind, text);
+        self.ask(command, Asker::Note);
+    }
+
+    fn noted(&self, shard: ShardId, kind: &str, text: String) -> Command {
         tracing::warn!(shard = shard.0, kind, text);
         let name = (self.catalog.shards.get(&shard))
             .and_then(|s| self.catalog.keyspaces.get(&s.keyspace))
             .map_or_else(|| "?".to_owned(), |k| k.name.to_string());
-        let command = Command::Note {
+        Command::Note {
             shard,
             kind: kind.to_owned(),
             text: format!("shard {shard} of {name}: {text}"),
             at_ms: self.now.wall_ms,
-        };
-        self.ask(command, Asker::Note);
+        }
     }
 
     /// Replicas whose nodes are silent for too long get another node of their region.
@@ -413,26 +501,23 @@ impl<S: Stores> Node<S> {
         }
         leading.next_replacements = now + REPLACE_EVERY;
         let catalog = self.catalog.clone();
-        let suspected: BTreeSet<&NodeId> = (catalog.nodes.keys())
-            .filter(|node| self.peers.suspicion(node, now).is_some())
-            .collect();
         for (id, facts) in &catalog.shards {
             let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
                 continue;
             };
             let replace_after = keyspace.strategy.replace_after;
             for member in facts.members() {
-                let silence = self.peers.suspicion(&member.node, now);
+                let silence = leading.silent.get(&member.node);
                 // What nobody has heard since this node began may not have been silent long.
-                let silence = silence.map(|s| s.min(now.saturating_sub(leading.since)));
+                let silence = silence.map(|s| (*s).min(now.saturating_sub(leading.since)));
                 let Some(silence) = silence.filter(|s| *s >= replace_after) else {
                     continue;
                 };
-                if member.node == facts.primary || suspected.contains(&facts.primary) {
+                if member.node == facts.primary || leading.silent.contains_key(&facts.primary) {
                     continue;
                 }
-                let newcomer =
-                    control::planner::newcomer(&catalog, *id, &member.region, &suspected);
+                let silent = |node: &NodeId| leading.silent.contains_key(node);
+                let newcomer = control::planner::newcomer(&catalog, *id, &member.region, silent);
                 let taken =
                     (facts.replicas.iter()).any(|r| r.replaces.as_ref() == Some(&member.node));
                 if let Some(newcomer) = newcomer.filter(|_| !taken) {
@@ -452,98 +537,43 @@ impl<S: Stores> Node<S> {
     }
 
     // ---- a replica's end ------------------------------------------------------------------
+}
 
-    /// A control leader is about to name another primary in `epoch`.
-    pub(crate) fn seal_asked(&mut self, from: &NodeId, id: ShardId, epoch: Epoch) {
-        let now = self.now;
-        let Some(shard) = self.shards.get_mut(&id) else {
-            return;
-        };
-        if shard.stopped.is_some() || !shard.store.is_serving() || self.rewinds.is_past_return(id) {
-            return;
-        }
-        let Some(strategy) = &mut shard.strategy else {
-            return;
-        };
-        let state = strategy.state(now);
-        tracing::debug!(shard = id.0, %epoch, ?state, "to be sealed");
-        // A learner is no member: what it has must not be counted on.
-        if state.role == Role::Learner || epoch < state.epoch {
-            return;
-        }
-        self.lease.want(now.monotonic);
-        if planted::is(Bug::PromoteWithoutSealing) {
-            return self.answer_sealed(from, id, epoch);
-        }
-        strategy.seal(epoch, now);
-        self.dirty.insert(id);
-        self.settle();
-        let Some(shard) = self.shards.get_mut(&id) else {
-            return;
-        };
-        if shard.sealed.is_some_and(|(sealed, _)| sealed >= epoch) {
-            // Once more: it may be on its way to the disk, or there.
-            let durable = self.log.acknowledgeable();
-            if shard.sealed.is_some_and(|(_, at)| at <= durable) {
-                self.answer_sealed(from, id, epoch);
-            } else {
-                shard.sealing.insert(from.clone(), epoch);
-            }
-            return;
-        }
-        match self.append_shard(id, shard::SEAL, &epoch.0.to_le_bytes()) {
-            Ok(lsn) => {
-                if let Some(shard) = self.shards.get_mut(&id) {
-                    shard.sealed = Some((epoch, lsn));
-                    shard.sealing.insert(from.clone(), epoch);
-                }
-            }
-            Err(error) => self.stop(format!("the log takes nothing more: {error}")),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// The log is durable up to `durable`: seals among it are answered.
-    pub(crate) fn seals_durable(&mut self, durable: storage::log::Lsn) {
-        let mut due = Vec::new();
-        for (id, shard) in &mut self.shards {
-            if shard.sealed.is_some_and(|(_, at)| at <= durable) {
-                due.extend(
-                    std::mem::take(&mut shard.sealing)
-                        .into_iter()
-                        .map(|s| (*id, s)),
-                );
-            }
-        }
-        for (id, (to, epoch)) in due {
-            self.answer_sealed(&to, id, epoch);
-        }
-    }
-
-    fn answer_sealed(&mut self, to: &NodeId, id: ShardId, epoch: Epoch) {
-        let Some(last) = self.durable_end(id, epoch) else {
-            return;
+    /// A plan that nobody answered may stand in the group's log. Once another leader's lease
+    /// were granted the former primary could act while the plan is agreed on after all.
+    #[test]
+    fn a_primary_gets_no_lease_while_a_plan_against_it_could_be_agreed_on() {
+        let node = NodeId::new("us-1").unwrap();
+        let mut case = Case {
+            epoch: Epoch(1),
+            primary: node.clone(),
+            since: Duration::ZERO,
+            sealed_at: None,
+            heard: BTreeMap::new(),
+            ready: true,
+            plan: Plan::Proposed,
+            noted: None,
         };
-        let sealed = Sealed {
-            shard: id,
-            epoch,
-            disk: self.config.disk,
-            process: self.config.process,
-            last,
+        let planned = |case: Case| {
+            let mut leading = Leading::new(3, Duration::ZERO, Duration::ZERO);
+            leading.cases.insert(ShardId(0), case);
+            leading.is_planned_against(&node)
         };
-        if *to == self.config.id {
-            let me = self.config.id.clone();
-            self.sealed(&me, sealed);
-        } else {
-            self.send(to, Lane::Ordinary, &Message::Sealed(sealed));
-        }
-    }
-
-    /// The last entry, if the log is as a seal for `epoch` left it: everything that was in it
-    /// is durable with the record, and nothing of an older epoch came behind.
-    fn durable_end(&self, id: ShardId, epoch: Epoch) -> Option<Position> {
-        let shard = self.shards.get(&id)?;
-        let state = shard.state(self.now)?;
-        let sealed = state.epoch == epoch || planted::is(Bug::PromoteWithoutSealing);
-        (state.role != Role::Learner && sealed && state.tip.epoch < epoch).then_some(state.tip)
+        let copy = |case: &Case| Case {
+            primary: case.primary.clone(),
+            heard: BTreeMap::new(),
+            noted: None,
+            ..*case
+        };
+        assert!(planned(copy(&case)));
+        case.end_plan(false);
+        assert!(planned(copy(&case)), "it was lost, or is late");
+        case.plan = Plan::Proposed;
+        case.end_plan(true);
+        assert!(!planned(case), "what came behind it was answered");
     }
 }

@@ -12,7 +12,8 @@
 //! Always: whatever a holder believes, the leader that granted it, and every later leader,
 //! names nobody in its place before that is over. For the leader that granted: it looks at what
 //! it remembers. For a later one: the round proves that it was elected after the question was
-//! sent, and it waits [`LENGTH_MAX`] · 1.05 from its election.
+//! sent, and it waits [`LENGTH_MAX`] · 1.05 from its election, less what no voter that elected
+//! it had heard a leader for.
 
 use crate::{
     message::Message,
@@ -233,8 +234,8 @@ impl<S: Stores> Node<S> {
     /// Asks for a lease, if one is wanted.
     pub(crate) fn lease_tick(&mut self) {
         let now = self.now.monotonic;
-        let wanted = now < self.lease.wanted_until || self.is_any_primary();
-        if !wanted || now < self.lease.next_ask {
+        let due = now >= self.lease.next_ask;
+        if !due || now >= self.lease.wanted_until && !self.is_any_primary() {
             return;
         }
         let (number, length) = self.lease.ask(now);

@@ -28,7 +28,7 @@
 //! | `session` | a connection's choices, positions and replies in order |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
 //! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
-//! | `failover`, `lease` | another primary for a shard whose own is gone; who may act as one |
+//! | `failover`, `seal`, `lease` | another primary for a shard whose own is gone; replicas that are sealed for it; who may act as one |
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
 //! | `admin`, `connection` | commands that the node itself answers |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
@@ -64,6 +64,7 @@ mod request;
 mod rewind;
 mod rewound;
 mod route;
+mod seal;
 mod session;
 mod settle;
 mod shard;

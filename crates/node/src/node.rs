@@ -12,6 +12,7 @@ use crate::{
     request::Request,
     rewind::Rewinds,
     rewound::Rewound,
+    seal::Sealing,
     session::Session,
     shard::Shard,
     split::Splits,
@@ -205,6 +206,8 @@ pub struct Node<S: Stores> {
     pub(crate) control: Control,
     /// While this node may be primary of anything.
     pub(crate) lease: Lease,
+    /// Seals whose records are not durable yet, in the order of the log.
+    pub(crate) sealing: VecDeque<Sealing>,
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
@@ -289,6 +292,7 @@ impl<S: Stores> Node<S> {
             catalog: Arc::new(Catalog::default()),
             control,
             lease: Lease::new(config.first_number()),
+            sealing: VecDeque::new(),
             leading: None,
             peers,
             sessions: FxHashMap::default(),

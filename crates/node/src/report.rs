@@ -9,7 +9,11 @@ use control::detector::Detector;
 use model::{Catalog, NodeId, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 use storage::store::Stores;
 
 /// How often a node tells how it stands.
@@ -34,6 +38,8 @@ struct Peer {
     /// It has made a new link to us, over which nothing came yet.
     remade: bool,
     report: Option<Report>,
+    /// The shards whose replicas there have stopped, by that report.
+    stopped: BTreeSet<ShardId>,
     catalog_sent_at: Option<Duration>,
     /// Whether it is silent for longer than it should be.
     detector: Detector,
@@ -80,6 +86,7 @@ impl Peers {
                         heard_at: None,
                         remade: false,
                         report: None,
+                        stopped: BTreeSet::new(),
                         catalog_sent_at: None,
                         detector: Detector::new(now),
                     },
@@ -151,17 +158,27 @@ impl Peers {
         }
     }
 
-    /// For how long it is silent, if that is out of the ordinary.
-    pub(crate) fn suspicion(&self, id: &NodeId, now: Duration) -> Option<Duration> {
-        let detector = &self.known.get(id)?.detector;
-        (detector.is_suspected(now)).then(|| detector.silence(now))
+    /// Who is silent for longer than is ordinary, and for how long.
+    pub(crate) fn silent(&self, now: Duration) -> BTreeMap<NodeId, Duration> {
+        let silent = self
+            .known
+            .iter()
+            .filter(|(_, p)| p.detector.is_suspected(now));
+        silent
+            .map(|(id, p)| (id.clone(), p.detector.silence(now)))
+            .collect()
     }
 
-    /// Who is silent.
-    pub(crate) fn suspects(&self, now: Duration) -> Vec<NodeId> {
-        let silent = |p: &Peer| p.detector.is_suspected(now);
-        let silent = self.known.iter().filter(|(_, p)| silent(p));
-        silent.map(|(id, _)| id.clone()).collect()
+    /// Whether the replica of `shard` on `id` has stopped, as that said last.
+    pub(crate) fn has_stopped(&self, id: &NodeId, shard: ShardId) -> bool {
+        self.known
+            .get(id)
+            .is_some_and(|p| p.stopped.contains(&shard))
+    }
+
+    /// Whether any replica has.
+    pub(crate) fn any_stopped(&self) -> bool {
+        self.known.values().any(|p| !p.stopped.is_empty())
     }
 
     /// Whether it was ever heard by this process.
@@ -291,6 +308,8 @@ impl<S: Stores> Node<S> {
         if lags {
             peer.catalog_sent_at = Some(now);
         }
+        let stopped = report.replicas.iter().filter(|r| r.stopped);
+        peer.stopped = stopped.map(|r| r.shard).collect();
         peer.report = Some(report);
         if lags {
             self.send_catalog(from, &self.catalog.clone());

@@ -252,7 +252,7 @@ impl<S: Stores> Node<S> {
                 continue;
             }
             from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
-            if at.0 + self.config.log.segment_bytes * 4 < tip.0 && shard.sealing.is_empty() {
+            if at.0 + self.config.log.segment_bytes * 4 < tip.0 {
                 again.push((*id, epoch));
             }
         }

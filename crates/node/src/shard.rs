@@ -27,14 +27,11 @@ use crate::{
 };
 use bytes::Bytes;
 use model::{
-    Entry, EntryKind, Epoch, KeyspaceId, NodeId, Position, ShardId,
+    Entry, EntryKind, Epoch, KeyspaceId, Position, ShardId,
     planted::{self, Bug},
 };
 use replication::strategy::{Recovered, Role, State, Strategy};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 use storage::{
     log::{Lsn, Record},
     store::{Pressure, Rows, ShardStore},
@@ -160,8 +157,6 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) readers: Vec<(Duration, Request)>,
     /// For which epoch it was sealed last, and where the log has that.
     pub(crate) sealed: Option<(Epoch, Lsn)>,
-    /// Who waits for a seal to be durable, and for which epoch.
-    pub(crate) sealing: BTreeMap<NodeId, Epoch>,
     /// The committed index that the log was told last.
     pub(crate) commit_noted: u64,
     pub(crate) pressure: Pressure,
@@ -199,7 +194,6 @@ impl<R: Rows> Shard<R> {
             waiting: VecDeque::new(),
             readers: Vec::new(),
             sealed: None,
-            sealing: BTreeMap::new(),
             commit_noted: applied.position.index,
             pressure: Pressure::default(),
             not_before: Duration::ZERO,

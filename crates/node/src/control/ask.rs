@@ -27,7 +27,7 @@ pub(crate) enum Asker {
     Epoch(ShardId),
     /// A shard's rule is to be suspended, or put in force again.
     Degraded(ShardId, bool),
-    /// Another primary is named for a shard.
+    /// Another primary is named for a shard, or it is found out that none will be.
     Promotion(ShardId),
     /// A learner becomes a member.
     Confirm(ShardId),
@@ -82,43 +82,37 @@ impl Control {
 impl<S: Stores> Node<S> {
     /// Asks the group for a change.
     pub(crate) fn ask(&mut self, command: Command, asker: Asker) {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
-        let now = self.now.monotonic;
-        self.control.asked.insert(
-            sequence,
-            Asked {
-                command,
-                asker,
-                since: now,
-                sent_at: now,
-                tries: 0,
-                once: false,
-            },
-        );
+        let sequence = self.control.next_sequence();
+        self.remember(sequence, command, asker, false);
         self.ask_again(sequence, None);
     }
 
-    /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns the
-    /// request's number if it was taken.
-    pub(crate) fn propose_once(&mut self, command: Command, asker: Asker) -> Option<u64> {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
-        let bytes = self.proposal(sequence, command.clone()).encode().ok()?;
-        self.control.group.as_mut()?.propose(bytes.into()).ok()?;
+    /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns
+    /// whether it was taken.
+    pub(crate) fn propose_once(&mut self, command: Command, asker: Asker) -> bool {
+        let sequence = self.control.next_sequence();
+        let Ok(bytes) = self.proposal(sequence, command.clone()).encode() else {
+            return false;
+        };
+        let group = self.control.group.as_mut();
+        let taken = group.is_some_and(|group| group.propose(bytes.into()).is_ok());
+        if taken {
+            self.remember(sequence, command, asker, true);
+        }
+        taken
+    }
+
+    fn remember(&mut self, sequence: u64, command: Command, asker: Asker, once: bool) {
         let now = self.now.monotonic;
-        self.control.asked.insert(
-            sequence,
-            Asked {
-                command,
-                asker,
-                since: now,
-                sent_at: now,
-                tries: 1,
-                once: true,
-            },
-        );
-        Some(sequence)
+        let asked = Asked {
+            command,
+            asker,
+            since: now,
+            sent_at: now,
+            tries: 0,
+            once,
+        };
+        self.control.asked.insert(sequence, asked);
     }
 
     fn proposal(&self, sequence: u64, command: Command) -> Proposal {
@@ -262,7 +256,9 @@ impl<S: Stores> Node<S> {
         }
         let catalog = self.catalog.clone();
         for (id, facts) in &catalog.shards {
-            let mine = facts.primary == self.config.id;
+            if facts.primary != self.config.id {
+                continue;
+            }
             // Processes are numbered on each disk: another disk has a first one too.
             let in_office = facts.epoch > Epoch(0)
                 && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
@@ -278,7 +274,7 @@ impl<S: Stores> Node<S> {
                 .asked
                 .values()
                 .any(|a| matches!(a.asker, Asker::Epoch(shard) if shard == *id));
-            if mine && !in_office && ready && !asked {
+            if !in_office && ready && !asked {
                 let command = Command::StartEpoch {
                     shard: *id,
                     node: self.config.id.clone(),
@@ -330,15 +326,10 @@ impl<S: Stores> Node<S> {
             (Asker::Drop { target }, Err(line)) => {
                 self.reply_error(&target, &format!("ERR {line}"));
             }
-            (
-                Asker::Epoch(_)
-                | Asker::Degraded(..)
-                | Asker::Promotion(_)
-                | Asker::Confirm(_)
-                | Asker::Note,
-                Ok(_),
-            ) => {}
-            (Asker::Promotion(shard), Err(line)) => self.plan_failed(shard, &line),
+            (Asker::Epoch(_) | Asker::Degraded(..) | Asker::Confirm(_) | Asker::Note, Ok(_)) => {}
+            (Asker::Promotion(shard), result) => {
+                self.plan_ended(shard, Some(result.map(|_| ())));
+            }
             (Asker::Confirm(shard), Err(line)) => {
                 tracing::info!(shard = shard.0, reason = %line, "a learner stays one");
             }
@@ -392,11 +383,19 @@ impl<S: Stores> Node<S> {
             })
             .collect();
         for (sequence, over) in due {
-            if over {
+            if !over {
+                self.ask_again(sequence, None);
+            } else if let Some(Asked {
+                asker: Asker::Promotion(shard),
+                ..
+            }) = self.control.asked.get(&sequence)
+            {
+                let shard = *shard;
+                self.control.asked.remove(&sequence);
+                self.plan_ended(shard, None);
+            } else {
                 let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
                 self.outcome(sequence, Err(line));
-            } else {
-                self.ask_again(sequence, None);
             }
         }
     }

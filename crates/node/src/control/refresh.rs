@@ -26,8 +26,7 @@ pub(super) struct Refresh {
 impl<S: Stores> Node<S> {
     /// Answers a SELECT once the newest catalog is known here.
     pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
-        self.control.sequence = self.control.sequence.wrapping_add(1);
-        let sequence = self.control.sequence;
+        let sequence = self.control.next_sequence();
         let now = self.now.monotonic;
         self.control.refreshes.insert(
             sequence,

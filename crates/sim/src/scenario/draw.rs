@@ -234,7 +234,8 @@ impl Scenario {
             },
             11 => Fault::FullDisk {
                 node,
-                room: random.below(200 << 10),
+                // Less than a segment, so that the next one does not fit.
+                room: random.below(64 << 10),
                 time,
             },
             12 if random.once_in(2) => Fault::Step {
