@@ -6,7 +6,7 @@
 //! smaller id, so that every voter plans the same.
 
 use model::{Catalog, DiskId, NodeId, Region, ShardId, catalog::Replica, slot, strategy::Strategy};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a node carries already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,49 +20,63 @@ pub struct Load {
 /// The nodes that there are, and what they carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    nodes: BTreeMap<NodeId, (Region, Load)>,
-    disks: BTreeMap<NodeId, DiskId>,
-    avoided: BTreeSet<NodeId>,
+    nodes: BTreeMap<NodeId, Known>,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    region: Region,
+    disk: DiskId,
+    load: Load,
+    /// It is taken only where there are no others.
+    avoided: bool,
 }
 
 impl Inventory {
     /// As the catalog records it.
     pub fn of(catalog: &Catalog) -> Self {
-        let mut nodes: BTreeMap<NodeId, (Region, Load)> = catalog
-            .nodes
-            .iter()
-            .map(|(id, info)| (id.clone(), (info.region.clone(), Load::default())))
-            .collect();
+        let mut nodes: BTreeMap<NodeId, Known> = BTreeMap::new();
+        for (id, info) in &catalog.nodes {
+            let known = Known {
+                region: info.region.clone(),
+                disk: info.disk,
+                load: Load::default(),
+                avoided: false,
+            };
+            nodes.insert(id.clone(), known);
+        }
+        let mut inventory = Inventory { nodes };
         for shard in catalog.shards.values() {
             for replica in &shard.replicas {
-                if let Some((_, load)) = nodes.get_mut(&replica.node) {
-                    load.replicas += 1;
-                    load.primaries += usize::from(replica.node == shard.primary);
-                }
+                inventory.add(&replica.node, replica.node == shard.primary);
             }
         }
-        let disks = (catalog.nodes.iter()).map(|(id, info)| (id.clone(), info.disk));
-        Inventory {
-            nodes,
-            disks: disks.collect(),
-            avoided: BTreeSet::new(),
-        }
+        inventory
     }
 
     /// The same, with nodes that are taken only where there are no others.
     pub fn avoiding(mut self, nodes: &[NodeId]) -> Self {
-        self.avoided.extend(nodes.iter().cloned());
+        for node in nodes {
+            if let Some(known) = self.nodes.get_mut(node) {
+                known.avoided = true;
+            }
+        }
         self
+    }
+
+    fn in_region(&self, region: &Region) -> impl Iterator<Item = (&NodeId, &Known)> {
+        self.nodes.iter().filter(move |(_, n)| n.region == *region)
     }
 
     /// Whether a node of `region` is there that need not be avoided.
     pub fn is_any_up(&self, region: &Region) -> bool {
-        (self.nodes.iter()).any(|(id, (r, _))| r == region && !self.avoided.contains(id))
+        self.in_region(region).any(|(_, n)| !n.avoided)
     }
 
     /// Where nodes stand, each region once.
     pub fn regions(&self) -> Vec<Region> {
-        let mut regions: Vec<Region> = self.nodes.values().map(|(r, _)| r.clone()).collect();
+        let mut regions: Vec<Region> = self.nodes.values().map(|n| n.region.clone()).collect();
         regions.sort();
         regions.dedup();
         regions
@@ -70,36 +84,30 @@ impl Inventory {
 
     /// How many nodes stand in `region`.
     pub fn nodes_in(&self, region: &Region) -> usize {
-        self.nodes.values().filter(|(r, _)| r == region).count()
+        self.in_region(region).count()
     }
 
     /// Where `node` stands.
     pub fn region_of(&self, node: &NodeId) -> Option<&Region> {
-        self.nodes.get(node).map(|(region, _)| region)
+        self.nodes.get(node).map(|n| &n.region)
     }
 
     /// What `node` carries.
     pub fn load(&self, node: &NodeId) -> Option<Load> {
-        self.nodes.get(node).map(|(_, load)| *load)
+        self.nodes.get(node).map(|n| n.load)
     }
 
     /// The `n` nodes of `region` that carry the least.
-    pub(crate) fn least_loaded(&self, region: &Region, n: usize) -> Vec<NodeId> {
-        let mut here: Vec<(bool, Load, &NodeId)> = self
-            .nodes
-            .iter()
-            .filter(|(_, (r, _))| r == region)
-            .map(|(id, (_, load))| (self.avoided.contains(id), *load, id))
-            .collect();
-        here.sort();
-        let here = here.into_iter().take(n);
-        here.map(|(_, _, id)| id.clone()).collect()
+    fn least_loaded(&self, region: &Region, n: usize) -> Vec<NodeId> {
+        let mut here: Vec<(&NodeId, &Known)> = self.in_region(region).collect();
+        here.sort_by_key(|(id, known)| (known.avoided, known.load, *id));
+        here.into_iter().take(n).map(|(id, _)| id.clone()).collect()
     }
 
     fn add(&mut self, node: &NodeId, is_primary: bool) {
-        if let Some((_, load)) = self.nodes.get_mut(node) {
-            load.replicas += 1;
-            load.primaries += usize::from(is_primary);
+        if let Some(known) = self.nodes.get_mut(node) {
+            known.load.replicas += 1;
+            known.load.primaries += usize::from(is_primary);
         }
     }
 }
@@ -164,15 +172,15 @@ fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
         let mut nodes = inventory.least_loaded(region, usize::from(*copies));
         if region == home {
             nodes.sort_by_key(|id| {
-                let load = inventory.load(id).map(|l| (l.primaries, l.replicas));
-                (inventory.avoided.contains(id), load)
+                let known = inventory.nodes.get(id);
+                known.map(|n| (n.avoided, n.load.primaries, n.load.replicas))
             });
         }
         for node in nodes {
             inventory.add(&node, replicas.is_empty());
             replicas.push(Replica {
                 // Nothing is acknowledged yet: an empty disk holds all of it.
-                disk: inventory.disks.get(&node).copied(),
+                disk: inventory.nodes.get(&node).map(|n| n.disk),
                 node,
                 region: region.clone(),
                 replaces: None,

@@ -23,8 +23,8 @@ pub(crate) enum Evaluated {
     Ready(Position),
     /// It may go out once this position is in the store.
     Wait { position: Position, wrote: bool },
-    /// The command is to be evaluated once this index is in the store.
-    ReadAt(u64),
+    /// Not yet: this replica lacks what the session has seen.
+    ReadLater,
     /// Not here, or not now; nothing was appended.
     NotNow,
     /// Refused for good, nothing was appended; the error is in the scratch buffer.
@@ -92,7 +92,7 @@ impl<S: Stores> Node<S> {
             match sees {
                 Satisfied::Lost => return Evaluated::Lost,
                 Satisfied::Yes if !behind => {}
-                Satisfied::NotYet if !primary => return Evaluated::ReadAt(seen.index),
+                Satisfied::NotYet if !primary => return Evaluated::ReadLater,
                 // Behind its own writes in flight: read now, before later ones of the same
                 // connection come. The reply waits for what it shows.
                 _ => at_tip = true,

@@ -135,10 +135,16 @@ impl Lease {
         self.lost |= self.answered || self.doubted_since.is_some();
     }
 
+    /// Whether there is something for [`Lease::doubt`] to judge.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered || self.doubted_since.is_some()
+    }
+
     /// Whether what was answered since this was asked last may be said. Under a lease it may, if
     /// this node is still primary: whoever gets a lease knows of every failover.
     pub(crate) fn doubt(&mut self, now: Duration) -> Doubt {
         let answered = std::mem::take(&mut self.answered);
+        debug_assert!(answered || self.doubted_since.is_some() || !self.lost);
         if self.doubted_since.is_none() && answered && now >= self.until + SAY_WITHIN {
             self.doubted_since = Some(now);
         }

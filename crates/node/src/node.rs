@@ -528,9 +528,14 @@ impl<S: Stores> Node<S> {
             .delay(&self.config.id, &self.config.region, to, region)
     }
 
-    /// Whether what was answered to clients, and to nodes that forwarded commands, may be said.
-    pub fn doubt(&mut self, now: Now) -> Doubt {
-        self.lease.doubt(now.monotonic)
+    /// Whether what was answered to clients, and to nodes that forwarded commands, may be said,
+    /// at the time that `clock` gives: it is read only if there is something to judge.
+    pub fn doubt(&mut self, clock: fn() -> Now) -> Doubt {
+        if self.lease.has_answered() {
+            self.lease.doubt(clock().monotonic)
+        } else {
+            Doubt::None
+        }
     }
 
     /// What is to be made durable next, if no flush is under way.

@@ -20,10 +20,20 @@ pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
 /// Commands that may wait for somewhere to go.
 const STALLED_MAX: usize = 100_000;
 
+/// A client's command for one shard, as it came.
+struct Coming<'a> {
+    conn: u64,
+    spec: &'static Spec,
+    args: &'a [&'a [u8]],
+    keyspace: KeyspaceId,
+    shard: ShardId,
+    since: Duration,
+}
+
 /// How a command goes that must not overtake reads of its connection.
 enum Way {
     /// Behind them, over the same link, to a replica of this shard.
-    Along(NodeId, ShardId),
+    Along(NodeId),
     /// Only once they were answered.
     Wait,
     /// As if they were not there.
@@ -99,79 +109,77 @@ impl<S: Stores> Node<S> {
         }
         let keyspace = session.keyspace;
         let must_follow = session.must_follow(spec);
-        let shard = self.only_shard(keyspace, spec, args);
-        if must_follow && let Ok(shard) = shard {
-            match self.way_behind_reads(conn, spec, shard) {
-                Way::Along(node, shard) => {
-                    return self.send_along(conn, spec, args, keyspace, shard, &node, since);
+        let shard = match self.only_shard(keyspace, spec, args) {
+            Ok(shard) => shard,
+            Err(line) => return self.answer_error(conn, &line),
+        };
+        let coming = shard.map(|shard| Coming {
+            conn,
+            spec,
+            args,
+            keyspace,
+            shard,
+            since,
+        });
+        let way = match &coming {
+            _ if !must_follow => Way::Any,
+            Some(coming) => self.way_behind_reads(coming),
+            None => Way::Wait,
+        };
+        match (way, coming) {
+            (Way::Along(node), Some(coming)) => {
+                if let Some(request) = self.take_in(&coming, ReadFrom::Any) {
+                    self.forward(request, &node);
                 }
-                Way::Wait => {
-                    if let Some(session) = self.sessions.get_mut(&conn) {
-                        session.backlog.push_front((since, own(args)));
-                    }
-                    return;
-                }
-                Way::Any => {}
             }
-        }
-        match shard {
-            Ok(Some(shard)) => self.run(conn, spec, args, keyspace, shard, since),
-            Ok(None) => self.split(conn, spec, args, keyspace),
-            Err(line) => self.answer_error(conn, &line),
+            (Way::Any, Some(coming)) => self.run(&coming),
+            (Way::Any, None) => self.split(conn, spec, args, keyspace),
+            (Way::Wait | Way::Along(_), _) => {
+                if let Some(session) = self.sessions.get_mut(&conn) {
+                    session.backlog.push_front((since, own(args)));
+                }
+            }
         }
     }
 
     /// How a command goes that comes behind reads of its connection that are away, or wait here.
-    fn way_behind_reads(&self, conn: u64, spec: &Spec, shard: Option<ShardId>) -> Way {
-        let session = self.sessions.get(&conn);
-        let Some((session, shard)) = session.zip(shard) else {
+    fn way_behind_reads(&self, coming: &Coming<'_>) -> Way {
+        let Some(session) = self.sessions.get(&coming.conn) else {
             return Way::Wait;
         };
         let (Some((there, node)), 0) = (&session.reads_to, session.reads_waiting) else {
             return Way::Wait;
         };
-        if *there != shard {
+        if *there != coming.shard {
             return Way::Any; // What they show is of another shard.
         }
         // Links keep the order. A replica never goes back; a primary answers a read as soon as
         // it comes, and what comes behind it after that.
-        let primary = self.catalog.shards.get(&shard).map(|s| &s.primary);
-        let in_order = !spec.is_write() || primary == Some(node);
+        let primary = self.catalog.shards.get(there).map(|s| &s.primary);
+        let in_order = !coming.spec.is_write() || primary == Some(node);
         if in_order && self.peers.is_up(node, self.now.monotonic) {
-            Way::Along(node.clone(), shard)
+            Way::Along(node.clone())
         } else {
             Way::Wait
         }
     }
 
-    /// Sends a command to where the reads before it went.
-    #[allow(clippy::too_many_arguments)] // what a request is made of
-    fn send_along(
-        &mut self,
-        conn: u64,
-        spec: &'static Spec,
-        args: &[&[u8]],
-        keyspace: KeyspaceId,
-        shard: ShardId,
-        node: &NodeId,
-        since: Duration,
-    ) {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
-        };
+    /// A command that can't be answered at once: its place among the replies is reserved.
+    fn take_in(&mut self, coming: &Coming<'_>, read_from: ReadFrom) -> Option<Request> {
+        let conn = coming.conn;
+        let session = self.sessions.get_mut(&conn)?;
         let slot = session.reserve();
-        let request = Request {
+        Some(Request {
             target: Target::Client { conn, slot },
-            spec,
-            args: own(args),
-            keyspace,
-            shard,
-            seen: session.seen.get(shard),
+            spec: coming.spec,
+            args: own(coming.args),
+            keyspace: coming.keyspace,
+            shard: coming.shard,
+            seen: session.seen.get(coming.shard),
             version: session.version,
-            since,
-            read_from: ReadFrom::Any,
-        };
-        self.forward(request, node);
+            since: coming.since,
+            read_from,
+        })
     }
 
     /// The shard that all of a command's keys are in; None if there are several and the
@@ -223,15 +231,14 @@ impl<S: Stores> Node<S> {
 
     /// A client's command for one shard. The straight way: no copy of the arguments, and the
     /// reply goes right behind the last one, where nothing has to be waited for.
-    fn run(
-        &mut self,
-        conn: u64,
-        spec: &'static Spec,
-        args: &[&[u8]],
-        keyspace: KeyspaceId,
-        shard: ShardId,
-        since: Duration,
-    ) {
+    fn run(&mut self, coming: &Coming<'_>) {
+        let &Coming {
+            conn,
+            spec,
+            args,
+            shard,
+            ..
+        } = coming;
         let Some(session) = self.sessions.get(&conn) else {
             return;
         };
@@ -251,25 +258,14 @@ impl<S: Stores> Node<S> {
                 session.out.extend_from_slice(&self.scratch);
                 self.announce(conn);
             }
+            Evaluated::NotNow | Evaluated::ReadLater => {
+                if let Some(request) = self.take_in(coming, read_from) {
+                    self.not_now(request, evaluated);
+                }
+            }
             evaluated => {
                 let slot = session.reserve();
-                let target = Target::Client { conn, slot };
-                if let Evaluated::NotNow | Evaluated::ReadAt(_) = evaluated {
-                    let request = Request {
-                        target,
-                        spec,
-                        args: own(args),
-                        keyspace,
-                        shard,
-                        seen,
-                        version,
-                        since,
-                        read_from,
-                    };
-                    self.not_now(request, evaluated);
-                } else {
-                    self.finish(target, shard, evaluated);
-                }
+                self.finish(Target::Client { conn, slot }, shard, evaluated);
             }
         }
     }
@@ -287,14 +283,14 @@ impl<S: Stores> Node<S> {
         );
         drop(args);
         match evaluated {
-            Evaluated::NotNow | Evaluated::ReadAt(_) => self.not_now(request, evaluated),
+            Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated),
             evaluated => self.finish(request.target, request.shard, evaluated),
         }
     }
 
     fn not_now(&mut self, request: Request, evaluated: Evaluated) {
         match evaluated {
-            Evaluated::ReadAt(index) => self.read_later(request, index),
+            Evaluated::ReadLater => self.read_later(request),
             _ => self.elsewhere(request),
         }
     }

@@ -52,23 +52,16 @@ pub(crate) fn rewind_body(common: u64, lost: Epoch) -> [u8; 16] {
     body
 }
 
-/// A reply that goes out once everything up to `index` is in the store.
+/// A reply of a primary that goes out once everything up to `position`, which it shows, is in
+/// the store.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) index: u64,
+    pub(crate) position: Position,
     pub(crate) since: Duration,
     pub(crate) target: Target,
     /// Whether something was appended for it.
     pub(crate) wrote: bool,
-    pub(crate) what: WaitingFor,
-}
-
-#[derive(Debug)]
-pub(crate) enum WaitingFor {
-    /// The reply is known, and the position that it shows.
-    Reply(Bytes, Position),
-    /// The command is evaluated then.
-    Read(Box<Request>),
+    pub(crate) reply: Bytes,
 }
 
 /// Where entries stand in the shared log: one mark every so often, so that a read starts near.
@@ -151,7 +144,7 @@ pub(crate) struct Shard<R: Rows> {
     /// Entries in the log that are not in the store yet.
     pub(crate) unapplied: VecDeque<Entry>,
     pub(crate) tip: Tip,
-    /// By index, ascending.
+    /// By position, ascending.
     pub(crate) waiting: VecDeque<Waiting>,
     /// Reads at a replica that lacks what their sessions have seen, and until when they wait.
     pub(crate) readers: Vec<(Duration, Request)>,

@@ -6,7 +6,7 @@ use crate::{
     node::Node,
     request::{ReadFrom, Request, Target},
     route::STALL_MAX,
-    shard::{Waiting, WaitingFor},
+    shard::Waiting,
 };
 use bytes::Bytes;
 use model::{OnTimeout, Position, ShardId};
@@ -46,15 +46,15 @@ impl<S: Stores> Node<S> {
                 let since = self.now.monotonic;
                 if let Some(shard) = self.shards.get_mut(&id) {
                     shard.waiting.push_back(Waiting {
-                        index: position.index,
+                        position,
                         since,
                         target,
                         wrote,
-                        what: WaitingFor::Reply(reply, position),
+                        reply,
                     });
                 }
             }
-            Evaluated::ReadAt(_) | Evaluated::NotNow => {
+            Evaluated::ReadLater | Evaluated::NotNow => {
                 self.reply_error(
                     &target,
                     "TRYAGAIN the command could not be placed; try again",
@@ -70,30 +70,14 @@ impl<S: Stores> Node<S> {
         Bytes::copy_from_slice(&self.scratch)
     }
 
-    /// A read waits for what its session has seen.
-    pub(crate) fn read_later(&mut self, mut request: Request, index: u64) {
-        let now = self.now.monotonic;
-        if request.read_from == ReadFrom::PrimaryTip {
-            // The tip of now is what it waits for.
-            request.read_from = ReadFrom::Primary;
-        }
+    /// A read at a replica waits for what its session has seen.
+    pub(crate) fn read_later(&mut self, request: Request) {
         let Some(shard) = self.shards.get_mut(&request.shard) else {
             return self.elsewhere(request);
         };
-        if shard.is_primary(self.now) && self.lease.holds(self.now.monotonic) {
-            // Its own write, not committed yet: behind all that waits, to keep the order.
-            let last = shard.waiting.back().map_or(0, |w| w.index);
-            shard.waiting.push_back(Waiting {
-                index: index.max(last),
-                since: now,
-                target: request.target.clone(),
-                wrote: false,
-                what: WaitingFor::Read(Box::new(request)),
-            });
-        } else {
-            shard.readers.push((now + READ_WAIT_MAX, request.clone()));
-            self.count_waiting(&request, 1);
-        }
+        let until = self.now.monotonic + READ_WAIT_MAX;
+        shard.readers.push((until, request.clone()));
+        self.count_waiting(&request, 1);
     }
 
     /// Keeps count of the reads of a session that wait here. Its client, if it has one.
@@ -120,7 +104,9 @@ impl<S: Stores> Node<S> {
         // Without a lease, or no longer primary, another may have answered otherwise by now:
         // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
         let ready = if leased && shard.is_primary(self.now) {
-            shard.waiting.partition_point(|w| w.index <= applied)
+            shard
+                .waiting
+                .partition_point(|w| w.position.index <= applied)
         } else {
             0
         };
@@ -130,12 +116,7 @@ impl<S: Stores> Node<S> {
         }
         let readers = std::mem::take(&mut shard.readers);
         for waiting in released {
-            match waiting.what {
-                WaitingFor::Reply(reply, position) => {
-                    self.deliver(&waiting.target, id, position, reply);
-                }
-                WaitingFor::Read(request) => self.route(*request),
-            }
+            self.deliver(&waiting.target, id, waiting.position, waiting.reply);
         }
         for (deadline, request) in readers {
             if request.seen.index <= applied {
@@ -215,9 +196,7 @@ impl<S: Stores> Node<S> {
             // What it sent later may still be acknowledged: reads must follow that.
             let of_client = |w: &&Waiting| self.splits.client_of(&w.target) == Some(conn);
             for later in shard.waiting.iter().filter(of_client) {
-                if let WaitingFor::Reply(_, position) = &later.what {
-                    session.seen.advance(id, *position);
-                }
+                session.seen.advance(id, later.position);
             }
         }
         if waiting.wrote {

@@ -140,7 +140,7 @@ impl<H: Host> Core<H> {
     /// Keeps answers back while it is in doubt whether they may be said.
     fn judge(&self, host: &mut H) {
         let mut withheld = self.withheld.borrow_mut();
-        match host.doubt(clock::now()) {
+        match host.doubt(clock::now) {
             Doubt::Open => {
                 withheld.get_or_insert_with(Vec::new);
             }

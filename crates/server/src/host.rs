@@ -65,7 +65,8 @@ pub trait Host: 'static {
     /// Asked before each effect is carried out: whether what was answered may be said (the
     /// process may have been stopped within the turn). In doubt it is kept back; what is void
     /// is never said, and every connection is closed instead.
-    fn doubt(&mut self, _now: Now) -> Doubt {
+    /// The clock is read only if there is anything to judge.
+    fn doubt(&mut self, _clock: fn() -> Now) -> Doubt {
         Doubt::None
     }
     /// When `wake` is wanted at the latest, by the monotonic clock; it may be in the past.

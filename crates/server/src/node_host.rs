@@ -79,8 +79,8 @@ impl Host for NodeHost {
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
     }
-    fn doubt(&mut self, now: Now) -> Doubt {
-        self.node.doubt(now)
+    fn doubt(&mut self, clock: fn() -> Now) -> Doubt {
+        self.node.doubt(clock)
     }
     fn wake_at(&self) -> Option<Duration> {
         self.node.wake_at()

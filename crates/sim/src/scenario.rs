@@ -178,11 +178,11 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// Whether a shard whose primary is gone gets another one.
     pub failover: bool,
-    /// Whether more than one voter of the control group may lose its disk. It breaks: an
-    /// emptied voter stays empty and votes, so that two of them make a catalog of their own.
+    /// Whether more than one voter of the control group may lose its disk. If most of them do
+    /// at once the group is gone, as it must be, and the scenario never comes to rest.
     pub voters_lose_disks: bool,
-    /// Whether clients send more before they have all answers. It breaks: a read that waits, or
-    /// is away at a replica, can be overtaken by what its connection sent later.
+    /// Whether clients send more before they have all answers. A few seeds in a hundred still
+    /// break.
     pub pipelines: bool,
     /// Whether a takeover may name a replica that is behind what others have applied: `FAILOVER
     /// available` with another rule than `async`. It breaks: the others rewind, for which the
