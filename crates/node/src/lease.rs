@@ -32,7 +32,8 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 const LENGTH_MIN: Duration = Duration::from_millis(500);
 /// See [`LENGTH_MIN`].
 pub(crate) const LENGTH_MAX: Duration = Duration::from_millis(1200);
-/// What a lease is longer than the way of a question and its grant.
+/// What a lease is longer than twice the way of a question and its grant: a burst of work makes
+/// that way longer before it is measured.
 const LENGTH_MORE: Duration = Duration::from_millis(300);
 /// Without an answer for so long every voter is asked: one of them leads.
 const LOST_AFTER: Duration = Duration::from_millis(400);
@@ -84,6 +85,8 @@ pub(crate) struct Lease {
     granted_at: Duration,
     /// The way of a question and its grant: follows a slower one at once, a faster one slowly.
     round_trip: Duration,
+    /// Whether it ran at the last look.
+    held: bool,
     /// Something was answered under it that has not been said yet.
     answered: bool,
     /// Since then this node is no longer primary of something.
@@ -104,6 +107,7 @@ impl Lease {
             next_ask: Duration::ZERO,
             granted_at: Duration::ZERO,
             round_trip: Duration::ZERO,
+            held: false,
             answered: false,
             lost: false,
             doubted_since: None,
@@ -162,6 +166,12 @@ impl Lease {
         }
     }
 
+    /// Whether it has ended since this was asked last.
+    fn has_lapsed(&mut self, now: Duration) -> bool {
+        let holds = self.holds(now);
+        std::mem::replace(&mut self.held, holds) && !holds
+    }
+
     /// When it ends, or ended.
     pub(crate) fn until(&self) -> Duration {
         self.until
@@ -176,7 +186,7 @@ impl Lease {
     }
 
     fn length(&self) -> Duration {
-        (self.round_trip + LENGTH_MORE).clamp(LENGTH_MIN, LENGTH_MAX)
+        (self.round_trip * 2 + LENGTH_MORE).clamp(LENGTH_MIN, LENGTH_MAX)
     }
 
     /// The number and length of a question that is sent now.
@@ -240,6 +250,13 @@ impl<S: Stores> Node<S> {
     /// Asks for a lease, if one is wanted.
     pub(crate) fn lease_tick(&mut self) {
         let now = self.now.monotonic;
+        if self.lease.has_lapsed(now) && self.is_any_primary() {
+            let round_trip_ms = self.lease.round_trip.as_millis() as u64;
+            tracing::warn!(
+                round_trip_ms,
+                "the lease has ended: primaries here wait for another"
+            );
+        }
         let due = now >= self.lease.next_ask;
         if !due || now >= self.lease.wanted_until && !self.is_any_primary() {
             return;
@@ -285,6 +302,7 @@ impl<S: Stores> Node<S> {
                 self.release_waiting(id);
             }
             self.retry_stalled();
+            tracing::info!("a lease is held");
             self.report_soon();
         }
     }
@@ -396,14 +414,14 @@ mod tests {
         assert!(!lease.holds(ms(1600)));
         // The next one allows for the way that was seen.
         let (second, length) = lease.ask(ms(2000));
-        assert_eq!(length, ms(500));
+        assert_eq!(length, ms(700));
         let (third, _) = lease.ask(ms(2100));
         assert!(lease.granted(third, ms(2500)));
         assert!(
             !lease.granted(second, ms(2510)),
             "what came late was overtaken"
         );
-        assert_eq!(lease.ask(ms(2600)).1, ms(700));
+        assert_eq!(lease.ask(ms(2600)).1, ms(1100));
         // A faraway leader can't make it longer than a new leader waits.
         let (fourth, _) = lease.ask(ms(3000));
         lease.granted(fourth, ms(9000));

@@ -20,7 +20,7 @@ use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// How long a connection may take to stand.
@@ -37,6 +37,9 @@ const READ_BYTES: usize = 256 * 1024;
 const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Requests in flight while the keys are written first.
 const FILL_IN_FLIGHT: usize = 512;
+/// How often, and how long apart, first values are written that were refused.
+const FILL_TRIES: u32 = 20;
+const FILL_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a connection paces itself.
 pub(super) enum Pace {
@@ -161,26 +164,41 @@ impl Connection {
             return Ok(());
         };
         for keys in keys.chunks(FILL_IN_FLIGHT) {
-            let mut out = Vec::new();
-            let requests: Vec<Request> = keys
-                .iter()
-                .map(|key| self.generator.fill(*key, &mut out))
-                .collect();
-            stream
-                .write_all(&out)
-                .await
-                .map_err(|e| format!("{addr}: {e}"))?;
-            for request in requests {
-                let wait = Duration::from_nanos(REPLY_TIMEOUT_NS);
-                let len = timeout(wait, read_reply(stream, &mut self.received))
+            // What a busy or failing-over cluster did not take is written again, for a while.
+            let mut left = keys.to_vec();
+            let mut tries = 0;
+            while !left.is_empty() {
+                let mut out = Vec::new();
+                let requests: Vec<Request> = left
+                    .drain(..)
+                    .map(|key| self.generator.fill(key, &mut out))
+                    .collect();
+                stream
+                    .write_all(&out)
                     .await
-                    .map_err(|_| format!("{addr}: a write got no reply within {wait:?}"))??;
-                if let Some(error) = scan::error_of(&self.received[..len]) {
-                    let error = String::from_utf8_lossy(error);
-                    return Err(format!("{addr}: a first value was refused: {error}"));
+                    .map_err(|e| format!("{addr}: {e}"))?;
+                let mut refused = String::new();
+                for request in requests {
+                    let wait = Duration::from_nanos(REPLY_TIMEOUT_NS);
+                    let len = timeout(wait, read_reply(stream, &mut self.received))
+                        .await
+                        .map_err(|_| format!("{addr}: a write got no reply within {wait:?}"))??;
+                    match scan::error_of(&self.received[..len]) {
+                        Some(error) => {
+                            refused = String::from_utf8_lossy(error).into_owned();
+                            left.push(request.key);
+                        }
+                        None => self.session.acknowledged(request.key, request.number),
+                    }
+                    self.received.drain(..len);
                 }
-                self.received.drain(..len);
-                self.session.acknowledged(request.key, request.number);
+                if !left.is_empty() {
+                    tries += 1;
+                    if tries == FILL_TRIES {
+                        return Err(format!("{addr}: a first value was refused: {refused}"));
+                    }
+                    sleep(FILL_PAUSE).await;
+                }
             }
         }
         Ok(())
@@ -204,7 +222,7 @@ impl Connection {
                 if attempt.is_ok() {
                     break;
                 }
-                tokio::time::sleep(RECONNECT_PAUSE).await;
+                sleep(RECONNECT_PAUSE).await;
             }
         }
     }
