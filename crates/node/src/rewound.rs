@@ -31,6 +31,7 @@
 
 use model::{
     Entry, EntryKind, Epoch, NodeId, Op, Position, ShardId, codec::Malformed, mutation::Ops,
+    time::rfc3339,
 };
 use serde_json::{Map, Value, json};
 use std::{io, sync::Arc};
@@ -198,7 +199,7 @@ impl Saving {
         let line = json!({
             "position": entry.position.to_string(),
             "stamp": entry.stamp.to_string(),
-            "time": time(entry.stamp.ms()),
+            "time": rfc3339(entry.stamp.ms()),
             "committed": committed,
             "effects": effects,
         });
@@ -355,24 +356,6 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     out
-}
-
-/// A moment in UTC, as RFC 3339 writes it.
-fn time(ms: u64) -> String {
-    let (days, in_day) = (ms / 86_400_000, ms % 86_400_000);
-    // Days to a date in the proleptic Gregorian calendar, by eras of 400 years that begin in
-    // March (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
-    let (second, milli) = (in_day / 1000 % 60, in_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use bytes::BytesMut;
 use resp::{Frame, FrameDecoder, FrameLimits, encode_command};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{io, time::Duration};
 use tokio::{
@@ -37,6 +38,12 @@ pub(crate) struct NodeArg {
 impl NodeArg {
     pub(crate) async fn connect(&self) -> Result<Client, ClientError> {
         Client::connect(&self.addr).await
+    }
+
+    /// Reads the JSON that the node answered: `what`, for people.
+    pub(crate) fn read<T: DeserializeOwned>(&self, json: &str, what: &str) -> Result<T, String> {
+        let unreadable = |e| format!("{} answered {what} that can't be read: {e}", self.addr);
+        serde_json::from_str(json).map_err(unreadable)
     }
 }
 

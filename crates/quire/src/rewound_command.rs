@@ -80,8 +80,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             if *json {
                 sayln!("{text}");
             } else {
-                let listed: Listed = serde_json::from_str(&text)
-                    .map_err(|e| format!("the node answered a list that can't be read: {e}"))?;
+                let listed: Listed = args.node.read(&text, "a list")?;
                 say!("{}", show_list(&listed));
             }
             Ok(ExitCode::SUCCESS)

@@ -22,12 +22,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Outcome {
     let mut client = args.node.connect().await?;
     let json = text_of(client.call(&["QUIRE", "STATUS"]).await?)?;
-    let status = ClusterStatus::parse(&json).map_err(|e| {
-        format!(
-            "{} answered a status that can't be read: {e}",
-            args.node.addr
-        )
-    })?;
+    let status: ClusterStatus = args.node.read(&json, "a status")?;
     if args.json {
         sayln!("{json}");
     } else {

@@ -62,12 +62,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     client.set_reply_timeout(VERIFY_TIMEOUT);
     let reply = client.call(&["QUIRE", "VERIFY", &args.keyspace]).await?;
     let json = text_of(reply)?;
-    let verdict: Verdict = serde_json::from_str(&json).map_err(|e| {
-        format!(
-            "{} answered a verdict that can't be read: {e}",
-            args.node.addr
-        )
-    })?;
+    let verdict: Verdict = args.node.read(&json, "a verdict")?;
     if args.json {
         sayln!("{json}");
     } else {

@@ -66,8 +66,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     };
     let text = text_of(reply)?;
-    let links: Links = serde_json::from_str(&text)
-        .map_err(|e| format!("{} answered links that can't be read: {e}", args.node.addr))?;
+    let links: Links = args.node.read(&text, "links")?;
     if json {
         sayln!("{text}");
     } else {

@@ -160,7 +160,7 @@ fn base64_and_time_are_what_others_write() {
         assert_eq!(base64(bytes.as_bytes()), wanted);
     }
     assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
-    assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
-    assert_eq!(time(951_782_400_000), "2000-02-29T00:00:00.000Z");
-    assert_eq!(time(1_735_689_599_999), "2024-12-31T23:59:59.999Z");
+    assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+    assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
+    assert_eq!(rfc3339(1_735_689_599_999), "2024-12-31T23:59:59.999Z");
 }
