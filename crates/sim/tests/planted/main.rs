@@ -32,7 +32,7 @@ const TABLE: [Row; 14] = [
     Row(Bug::RewindByMerging, Trouble::Takeover, 1000, 60),
     Row(Bug::ForgetSessionAcrossForward, Trouble::Any, 1000, 20),
     Row(Bug::RetryForwardedWrite, Trouble::Any, 1000, 20),
-    Row(Bug::ReplayOneLate, Trouble::Any, 1000, 20),
+    Row(Bug::ReplayOneLate, Trouble::Power, 1000, 60),
     Row(Bug::ExpireOnReplicaClock, Trouble::Any, 1000, 20),
 ];
 
