@@ -6,7 +6,10 @@
 //! |---|---|---|
 //! | `text:…` | `APPEND` of a piece that is never used twice | all that the session was shown, as a prefix, and each piece of its own where it was put |
 //! | `hash:…` | `HSET` of a field that is never used twice | all fields that the session was shown or has set |
-//! | `pair:…:a`, `:b` | `SET a n`, and once that is done `SET b n` | what the session was shown or has set, or more; an a that is no older than any b shown (where nothing may be lost: else the writer may have gone on from an a that is gone) |
+//! | `pair:…:a`, `pair:…:b` | `SET a n`, and once that is done `SET b n` | what the session was shown or has set, or more; an a that is no older than any b shown (where nothing may be lost: else the writer may have gone on from an a that is gone) |
+//!
+//! A write of unknown outcome may take effect at any time later, so a pair is left alone after
+//! one, until the writer goes on with the next.
 //!
 //! A session is one connection: when it ends, so do its claims. `-SESSIONLOST` ends those on
 //! keys of that shard, where a failover may lose what was acknowledged; elsewhere it does not,
@@ -196,13 +199,24 @@ struct Claim {
     number: u64,
 }
 
+/// The pair that a client writes.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnPair {
+    generation: u64,
+    /// The number that is written.
+    n: u64,
+    /// Whether `a` has it already.
+    half: bool,
+    /// Whether the outcome of a write to it is unknown.
+    unknown: bool,
+}
+
 /// One client, and its session.
 #[derive(Debug)]
 pub(crate) struct SessionClient {
     name: String,
     written: u64,
-    /// The number of its pair that is written, and whether `a` has it already.
-    pair: (u64, bool),
+    pair: OwnPair,
     claims: BTreeMap<String, Claim>,
     sent: VecDeque<Sent>,
 }
@@ -212,7 +226,7 @@ impl SessionClient {
         SessionClient {
             name,
             written: 0,
-            pair: (0, false),
+            pair: OwnPair::default(),
             claims: BTreeMap::new(),
             sent: VecDeque::new(),
         }
@@ -238,30 +252,43 @@ impl SessionClient {
         // The generation before is read for a while longer.
         let shown = generation.saturating_sub(u64::from(random.once_in(4)));
         let key = |kind: &str, generation: u64| format!("{kind}:{generation}:{{{tag}}}");
-        let writes_pair = !self.sent.iter().any(|s| matches!(s.ask, Ask::Set(_)));
+        let may_write_pair =
+            !self.writes_pair() && (self.pair.generation != generation || !self.pair.unknown);
         let (key, ask) = match random.below(14) {
             0..=2 => (key("text", generation), Ask::Append(self.mark())),
             3 => (key("hash", generation), Ask::SetField(self.mark())),
-            4 | 5 if writes_pair => self.next_of_pair(),
+            4 | 5 if may_write_pair => self.next_of_pair(generation),
             6..=9 => (key("text", shown), Ask::Text),
             10 => (key("hash", shown), Ask::Fields),
-            11 => (pair(&any_client(random), "a"), Ask::Number),
-            12 => (pair(&any_client(random), "b"), Ask::Number),
-            _ => (pair(&any_client(random), "a"), Ask::Both),
+            11 => (pair(&any_client(random), shown, "a"), Ask::Number),
+            12 => (pair(&any_client(random), shown, "b"), Ask::Number),
+            _ => (pair(&any_client(random), shown, "a"), Ask::Both),
         };
         let words = words(&key, &ask);
         self.sent.push_back(Sent { key, ask });
         words
     }
 
-    fn next_of_pair(&mut self) -> (String, Ask) {
-        let (n, half) = self.pair;
-        if half {
-            (pair(&self.name, "b"), Ask::Set(n))
-        } else {
-            self.pair.0 += 1;
-            (pair(&self.name, "a"), Ask::Set(n + 1))
+    /// Whether a write to its pair is under way.
+    fn writes_pair(&self) -> bool {
+        self.sent.iter().any(|s| matches!(s.ask, Ask::Set(_)))
+    }
+
+    fn next_of_pair(&mut self, generation: u64) -> (String, Ask) {
+        if self.pair.generation != generation {
+            self.pair = OwnPair {
+                generation,
+                n: self.pair.n,
+                ..OwnPair::default()
+            };
         }
+        let half = if self.pair.half {
+            "b"
+        } else {
+            self.pair.n += 1;
+            "a"
+        };
+        (pair(&self.name, generation, half), Ask::Set(self.pair.n))
     }
 
     /// Never the same twice.
@@ -292,14 +319,14 @@ impl SessionClient {
         }
         if line.starts_with("UNKNOWN") {
             keys.counts.unknown += 1;
-            // Another number, from `a` on.
             if let Ask::Set(_) = sent.ask {
-                self.pair.1 = false;
+                self.pair.unknown = true;
             }
         } else if is_refusal(line) {
             keys.counts.refused += 1;
+            // Another number, from `a` on.
             if let Ask::Set(_) = sent.ask {
-                self.pair.1 = false;
+                self.pair.half = false;
             }
         } else {
             return Err(format!("{}: {sent:?} was answered {line}", self.name));
@@ -335,7 +362,7 @@ impl SessionClient {
             Ask::Set(n) => {
                 keys.counts.writes += 1;
                 self.is_at_least(key, *n, keys.lossy)?;
-                self.pair.1 = !self.pair.1;
+                self.pair.half = !self.pair.half;
             }
             Ask::Text => {
                 keys.counts.reads += 1;
@@ -402,15 +429,15 @@ impl SessionClient {
     }
 
     pub(crate) fn disconnected(&mut self) {
+        self.pair.unknown |= self.writes_pair();
         self.sent.clear();
         self.claims.clear();
-        self.pair.1 = false;
     }
 }
 
 /// Both halves of a client's pair are in one shard.
-fn pair(client: &str, half: &str) -> String {
-    format!("pair:{{{client}}}:{half}")
+fn pair(client: &str, generation: u64, half: &str) -> String {
+    format!("pair:{generation}:{{{client}}}:{half}")
 }
 
 fn any_client(random: &mut Random) -> String {
@@ -490,10 +517,10 @@ mod tests {
                 Frame::Bulk(Bytes::copy_from_slice(n)),
             )
         };
-        ask("pair:{c0}:b", Ask::Number, b"7").unwrap();
-        ask("pair:{c0}:a", Ask::Number, b"6").unwrap_err();
-        ask("pair:{c0}:a", Ask::Number, b"8").unwrap();
-        ask("pair:{c0}:b", Ask::Number, b"6").unwrap_err();
+        ask("pair:0:{c0}:b", Ask::Number, b"7").unwrap();
+        ask("pair:0:{c0}:a", Ask::Number, b"6").unwrap_err();
+        ask("pair:0:{c0}:a", Ask::Number, b"8").unwrap();
+        ask("pair:0:{c0}:b", Ask::Number, b"6").unwrap_err();
     }
 
     #[test]
