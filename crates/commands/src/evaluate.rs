@@ -177,7 +177,7 @@ impl<'a> Evaluation<'a> {
         };
         let deleted = header.deleted;
         if !header.is_live(self.cx.now_ms) {
-            if header.kind != KeyKind::Tombstone && self.cx.may_write && self.gone.insert(key) {
+            if header.kind != KeyKind::Tombstone && self.gone.insert(key) {
                 self.mutation.delete(key, &header);
             }
         } else if !self.gone.contains(key) {

@@ -112,7 +112,7 @@ fn scan_live(
     let next = e.view.scan(cursor, count, &mut |key, header| {
         if header.is_live(cx.now_ms) {
             visit(key, header.kind);
-        } else if cx.may_write && header.kind != KeyKind::Tombstone && mutation.ops() < u16::MAX {
+        } else if header.kind != KeyKind::Tombstone && mutation.ops() < u16::MAX {
             // What doesn't fit is met by the next scan.
             mutation.delete(key, header);
         }

@@ -59,9 +59,6 @@ impl ViewError {
 pub struct Context {
     /// Shard time, in milliseconds since the Unix epoch.
     pub now_ms: u64,
-    /// Whether ops may be added, so that an expired key met by a read is deleted; false at a
-    /// replica that only reads.
-    pub may_write: bool,
     /// Drawn anew for each command: what it leaves to chance follows from it.
     pub random: u64,
     /// The number of the keyspace.

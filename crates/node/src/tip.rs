@@ -418,7 +418,6 @@ mod tests {
             };
             let cx = Context {
                 now_ms: NOW_MS,
-                may_write: true,
                 random: 0,
                 keyspace: 0,
                 version: resp::Version::Resp2,

@@ -192,24 +192,6 @@ fn an_expired_key_is_deleted_before_it_is_called_absent() {
 }
 
 #[test]
-fn a_replica_only_hides_what_is_expired() {
-    let mut s = Shard::new();
-    s.ops("SET k v PX 1");
-    s.cx.now_ms += 1;
-    s.cx.may_write = false;
-    for (line, reply) in [
-        ("GET k", "$-1\r\n"),
-        ("MGET k k", "*2\r\n$-1\r\n$-1\r\n"),
-        ("EXISTS k", ":0\r\n"),
-        ("SCAN 0", "*2\r\n$1\r\n0\r\n*0\r\n"),
-        ("DBSIZE", ":1\r\n"),
-    ] {
-        assert_eq!(s.reply(line), reply, "{line}");
-        assert_eq!(s.ops(line), [], "{line}");
-    }
-}
-
-#[test]
 fn a_time_in_the_past_deletes() {
     let mut s = Shard::new();
     for line in [

@@ -29,7 +29,6 @@ impl Shard {
             view: MemoryView::new(),
             cx: Context {
                 now_ms: NOW_MS,
-                may_write: true,
                 random: 0,
                 keyspace: 0,
                 version: Version::Resp2,
