@@ -6,7 +6,7 @@ use crate::{
     planner::{Inventory, Plan},
 };
 use model::{
-    Catalog, DiskId, Failover, KeyspaceId, NodeId, Region, ShardId,
+    Catalog, DiskId, Failover, KeyspaceId, NodeId, Position, Region, ShardId,
     catalog::{Keyspace, Replica, Shard},
     slot::SLOTS,
     strategy::Strategy,
@@ -120,6 +120,8 @@ pub struct CheckedPromotion {
     pub process: u64,
     /// On which disk.
     pub disk: DiskId,
+    /// The last entry that it was heard to hold.
+    pub last: Position,
     /// Why something that was acknowledged may be lost; None: nothing is.
     pub may_lose: Option<Why>,
 }
@@ -161,6 +163,7 @@ pub fn promotion(
         may_lose => Ok(CheckedPromotion {
             process: named.process,
             disk: named.disk,
+            last: named.last,
             may_lose,
         }),
     }

@@ -213,6 +213,7 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
     shard.epoch = shard.epoch.next();
     shard.process = checked.process;
     shard.disk = checked.disk;
+    shard.decreed = checked.may_lose.is_some().then_some(checked.last);
     // Nobody takes the place of a primary.
     let place = Some(&plan.node);
     shard.replicas.retain(|r| r.replaces.as_ref() != place);
@@ -224,8 +225,7 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
     let kept = match checked.may_lose {
         None => format!("nothing acknowledged is lost (ACK {rule}; heard {heard})"),
         Some(_) => {
-            let last = plan.heard.iter().find(|h| h.node == plan.node);
-            let last = last.map_or(0, |h| h.last.index);
+            let last = checked.last.index;
             let behind = plan.reported.map_or(0, |p| p.index.saturating_sub(last));
             format!(
                 "what {former} acknowledged and {} did not have may be lost (ACK {rule}; heard {heard}): {behind} entries by its last report, and what it wrote after that; when {former} is back it saves them, see `quire rewound list`",
@@ -433,6 +433,7 @@ fn create_keyspace(catalog: &mut Catalog, wanted: CreateKeyspace) -> Result<Outc
             process: 0,
             disk: DiskId(0),
             degraded: false,
+            decreed: None,
         };
         catalog.shards.insert(planned.id, shard);
     }

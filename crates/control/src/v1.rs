@@ -175,6 +175,7 @@ impl From<Catalog> for model::Catalog {
             process: shard.process,
             disk: shard.disk,
             degraded: shard.degraded,
+            decreed: None,
         };
         let shards = old.shards.into_iter().map(|(id, s)| (id, shard(s)));
         let shards = shards.collect();

@@ -3,6 +3,7 @@
 
 use crate::{
     id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId},
+    position::Position,
     slot,
     strategy::Strategy,
 };
@@ -103,6 +104,9 @@ pub struct Shard {
     pub disk: DiskId,
     /// Whether the keyspace's rule is suspended for this shard (`on_timeout = degrade`).
     pub degraded: bool,
+    /// Up to where `primary` held the log when it was named though something acknowledged may
+    /// be lost by it: committed by that plan, whatever the rule asks for. None: it was not.
+    pub decreed: Option<Position>,
 }
 
 /// One copy of a shard.

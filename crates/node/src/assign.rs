@@ -111,6 +111,7 @@ impl<S: Stores> Node<S> {
             on_timeout: keyspace.strategy.on_timeout,
             timeout: keyspace.strategy.timeout,
             degraded: facts.degraded,
+            decreed: facts.decreed,
         };
         let installing = shard.store.is_installing();
         // It takes no office with a store that is no state that ever was.

@@ -137,6 +137,7 @@ impl<S: Strategy> World<S> {
             on_timeout: OnTimeout::Block,
             timeout: Duration::from_secs(10),
             degraded: false,
+            decreed: None,
         }
     }
 

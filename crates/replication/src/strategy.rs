@@ -60,6 +60,9 @@ pub struct Assignment {
     pub timeout: Duration,
     /// Whether the rule is suspended (`on_timeout = degrade`).
     pub degraded: bool,
+    /// Up to where the primary's log is committed whatever the rule says: it was named though
+    /// others may have had more.
+    pub decreed: Option<Position>,
 }
 
 /// What a replica's disk still holds when its node starts.

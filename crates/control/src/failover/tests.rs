@@ -35,6 +35,7 @@ fn shard(counts: [usize; 3]) -> Shard {
         process: 1,
         disk: DiskId(1),
         degraded: false,
+        decreed: None,
         replicas,
     }
 }

@@ -62,6 +62,23 @@ fn a_failover_names_the_heard_and_says_what_it_means() {
 }
 
 #[test]
+fn what_a_primary_holds_that_may_lose_something_is_decreed() {
+    let c = &mut cluster();
+    apply(c, create("k PLACE us=2,eu=2 ACK quorum FAILOVER available"));
+    apply(c, start(0, "us-1", 1, 11, 0));
+    let decreed = |c: &Catalog| c.shards[&ShardId(0)].decreed;
+    // One of three others: what a majority has acknowledged may be elsewhere.
+    assert!(apply(c, promote(0, 1, "us-2", &[("us-2", 12, 9)])).starts_with("Promoted"));
+    assert_eq!(decreed(c), Some(Position::new(1, 9)));
+    // A later process of the same primary has to go on from there, too.
+    apply(c, start(0, "us-2", 2, 12, 2));
+    assert_eq!(decreed(c), Some(Position::new(1, 9)));
+    let heard = [("us-1", 11, 9), ("eu-1", 21, 9)];
+    assert!(apply(c, promote(0, 3, "us-1", &heard)).starts_with("Promoted"));
+    assert_eq!(decreed(c), None);
+}
+
+#[test]
 fn a_replica_is_a_member_again_once_it_is_confirmed_on_its_disk() {
     let c = &mut cluster();
     apply(c, create("k PLACE us=2,eu=1 ACK quorum"));

@@ -112,6 +112,7 @@ fn catalog() -> Catalog {
         process: 1,
         disk: DiskId(0),
         degraded: false,
+        decreed: None,
     };
     catalog.shards.insert(SHARD, shard);
     catalog

@@ -1,6 +1,7 @@
 //! Failovers that lose what was committed: any replica may be named primary at any moment, as
-//! with `async`, while the former one goes on for a while. Whatever was lost, all replicas hold
-//! the same in the end, and none ever builds on what it fetched from a log that was lost.
+//! with `FAILOVER available`, while the former one goes on for a while. Whatever was lost, all
+//! replicas hold the same in the end, and none ever builds on what it fetched from a log that
+//! was lost.
 //!
 //! The store is a list of applied entries; `fetched` stands for keys that are as of a later
 //! position. One seed decides everything.
@@ -46,11 +47,13 @@ impl Host {
 
 struct World {
     dice: Dice,
+    ack: AckRule,
     now_ms: u64,
     hosts: Vec<Host>,
     network: Vec<(usize, usize, Bytes)>,
     primary: usize,
     epoch: u64,
+    decreed: Option<Position>,
     written: BTreeMap<Position, u32>,
     seen: BTreeMap<&'static str, u64>,
 }
@@ -60,14 +63,16 @@ fn name(n: usize) -> NodeId {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, ack: AckRule) -> Self {
         let mut world = World {
             dice: Dice::new(seed),
+            ack,
             now_ms: 1,
             hosts: (0..HOSTS).map(|_| Host::default()).collect(),
             network: Vec::new(),
             primary: 0,
             epoch: 1,
+            decreed: None,
             written: BTreeMap::new(),
             seen: BTreeMap::new(),
         };
@@ -126,6 +131,13 @@ impl World {
 
     /// A failover: whatever `n` lacks is lost.
     fn name_primary(&mut self, n: usize) {
+        if n != self.primary {
+            // What it holds is durable with its seal.
+            self.sync(n);
+            let host = &self.hosts[n];
+            let log = host.store.iter().chain(&host.log).map(|e| e.position);
+            self.decreed = log.max();
+        }
         self.primary = n;
         self.epoch += 1;
         self.assign(n);
@@ -140,10 +152,11 @@ impl World {
             members: (0..HOSTS)
                 .map(|n| conformance::member(&name(n), &Region::new("us").unwrap()))
                 .collect(),
-            ack: AckRule::Async,
+            ack: self.ack.clone(),
             on_timeout: OnTimeout::Block,
             timeout: Duration::from_secs(10),
             degraded: false,
+            decreed: self.decreed,
         };
         let (now, primary) = (self.now(), self.primary);
         let host = &mut self.hosts[n];
@@ -441,8 +454,13 @@ impl World {
 #[test]
 fn whatever_a_failover_loses_all_replicas_end_up_equal() {
     let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in 0..400 {
-        let mut world = World::new(seed);
+    let rules = [
+        AckRule::Async,
+        AckRule::Quorum,
+        AckRule::SemiSync { k: 1, region: None },
+    ];
+    for (seed, ack) in (0..400).zip(rules.iter().cycle()) {
+        let mut world = World::new(seed, ack.clone());
         for _ in 0..400 {
             world.step();
         }

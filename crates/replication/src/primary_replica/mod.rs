@@ -10,7 +10,8 @@
 //!
 //! # Invariants
 //! - Within an epoch only one process appends; it begins with a *barrier*, and nothing of the
-//!   epoch, and nothing inherited, counts as committed before the barrier does.
+//!   epoch, and nothing inherited, counts as committed before the barrier does; but for what
+//!   the plan that named its primary has *decreed* to be, because it may lose something.
 //! - A replica appends an entry only behind the entry that precedes it in its primary's log
 //!   (same epoch and index), so two logs that share an entry share all before it.
 //! - `verified` at a replica is the index up to which its log is known to be its primary's *in

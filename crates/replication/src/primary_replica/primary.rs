@@ -53,6 +53,14 @@ impl Primary {
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
         };
+        // Those that have parted from it must take back what they have before they can
+        // acknowledge the barrier, and for that ask for what both have: as committed.
+        let decreed = core.assignment.as_ref().and_then(|a| a.decreed);
+        if let Some(decreed) = decreed
+            && core.history.contains(decreed, core.last.index)
+        {
+            core.commit_to(decreed.index);
+        }
         primary.reassigned(core, now);
         primary.append(core, EntryKind::Barrier, 0, &[], now);
         primary

@@ -42,6 +42,7 @@ fn assignment(epoch: u64, ack: AckRule, on_timeout: OnTimeout) -> Assignment {
         on_timeout,
         timeout: Duration::from_millis(500),
         degraded: false,
+        decreed: None,
     }
 }
 
