@@ -54,16 +54,19 @@ impl<S: Stores> Node<S> {
     }
 
     fn drop_shard(&mut self, id: ShardId) {
+        // Its keyspace was dropped, or another node has taken this one's place.
+        let moved = self.catalog.shards.contains_key(&id);
         if let Some(shard) = self.shards.remove(&id) {
+            let why = match moved {
+                true => "another node holds its shard now",
+                false => "the keyspace was dropped",
+            };
             for waiting in shard.waiting {
-                self.reply_unknown(&waiting.target, "the keyspace was dropped");
+                self.reply_unknown(&waiting.target, why);
             }
             for (_, request) in shard.readers {
                 self.count_waiting(&request, -1);
-                self.reply_error(
-                    &request.target,
-                    &crate::route::no_keyspace(request.keyspace),
-                );
+                self.elsewhere(request);
             }
         }
         self.appended.retain(|(_, shard, _)| *shard != id);

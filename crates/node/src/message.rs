@@ -206,9 +206,17 @@ pub(crate) struct RewindAsk {
     pub(crate) question: u64,
     /// … which must be at or after this entry.
     pub(crate) common: Position,
+    /// None, behind the first question: it has them all.
     pub(crate) keys: Vec<Vec<u8>>,
     /// The row of the first key to go on from.
     pub(crate) from: Option<Vec<u8>>,
+}
+
+impl RewindAsk {
+    /// Whether nothing more is asked for: what was pinned can be let go.
+    pub(crate) fn is_thanks(&self) -> bool {
+        self.question > 0 && self.keys.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

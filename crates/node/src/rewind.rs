@@ -21,7 +21,8 @@
 //! the log any more, cleared the shard, or touched too much ([`KEYS_MAX`], [`BYTES_MAX`]).
 //!
 //! The source answers from one snapshot, which must be at or above `common`. It gives
-//! [`GIVEN_MAX`] at a time, and forgets one that nobody asked of for [`FORGET_AFTER`].
+//! [`GIVEN_MAX`] at a time, and forgets one when it is thanked for it, or when nobody asked of
+//! it for [`FORGET_AFTER`].
 
 mod fetch;
 mod save;

@@ -49,9 +49,6 @@ struct Arguments {
     /// Let more than one voter of the control group lose its disk.
     #[arg(long)]
     voters_lose_disks: bool,
-    /// Let a takeover lose what a quorum has applied.
-    #[arg(long)]
-    behind_a_quorum: bool,
     /// Let clients send more before they have all answers.
     #[arg(long)]
     pipelines: bool,
@@ -83,7 +80,6 @@ fn main() -> ExitCode {
         time: arguments.seconds_of_virtual_time.map(Duration::from_secs),
         voters_lose_disks: arguments.voters_lose_disks,
         pipelines: arguments.pipelines,
-        behind_a_quorum: arguments.behind_a_quorum,
         trouble: arguments.trouble,
         trace_kept: arguments.replay.is_some(),
         ..Limits::default()

@@ -184,10 +184,6 @@ pub struct Limits {
     /// Whether clients send more before they have all answers. A few seeds in a hundred still
     /// break.
     pub pipelines: bool,
-    /// Whether a takeover may name a replica that is behind what others have applied: `FAILOVER
-    /// available` with another rule than `async`. It breaks: the others rewind, for which the
-    /// new primary's barrier must be committed, which they alone could acknowledge.
-    pub behind_a_quorum: bool,
     /// What scenarios are about; None: drawn.
     pub trouble: Option<Trouble>,
     /// Whether the trace keeps its lines.
@@ -201,7 +197,6 @@ impl Default for Limits {
             failover: true,
             voters_lose_disks: false,
             pipelines: false,
-            behind_a_quorum: false,
             trouble: None,
             trace_kept: false,
         }

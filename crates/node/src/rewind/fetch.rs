@@ -73,6 +73,10 @@ impl<S: Stores> Node<S> {
         let id = ask.shard;
         let key = (from.clone(), id, ask.rewind);
         let now = self.now.monotonic;
+        if ask.is_thanks() {
+            self.rewinds.giving.remove(&key);
+            return;
+        }
         if !self.rewinds.giving.contains_key(&key) {
             if ask.question > 0 {
                 let rewind = ask.rewind;
@@ -164,15 +168,25 @@ impl<S: Stores> Node<S> {
         fetching.left.truncate(fetching.left.len() - done);
         fetching.from = chunk.next;
         fetching.question += 1;
-        if fetching.bytes > BYTES_MAX {
-            let source = taking.source.clone();
-            self.rewinds.taking.remove(&id);
-            return self.start_copy(id, &source);
-        }
-        if !fetching.left.is_empty() {
+        let too_much = fetching.bytes > BYTES_MAX;
+        if !fetching.left.is_empty() && !too_much {
             return self.ask_keys_of(id);
         }
         let rows = std::mem::take(&mut fetching.rows);
+        let thanks = Message::RewindAsk(RewindAsk {
+            shard: id,
+            rewind: fetching.number,
+            question: fetching.question,
+            common: taking.common,
+            keys: Vec::new(),
+            from: None,
+        });
+        let source = taking.source.clone();
+        self.send(&source, Lane::Ordinary, &thanks);
+        if too_much {
+            self.rewinds.taking.remove(&id);
+            return self.start_copy(id, &source);
+        }
         self.log_rewind(id, rows, at);
     }
 

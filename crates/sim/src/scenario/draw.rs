@@ -73,7 +73,6 @@ impl Scenario {
         );
         // A former primary whose place is taken never tells what it lost.
         let available = limits.failover
-            && (rule == "async" || limits.behind_a_quorum)
             && trouble != Trouble::Members
             && match rule {
                 "async" => !random.once_in(4),
