@@ -47,7 +47,7 @@ impl<S: Stores> Node<S> {
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
         let behind = self.is_behind_reads(&request, to);
-        self.note_read_away(&request, to);
+        self.note_away(&request, to);
         self.count_away(&request, 1);
         let message = Message::Forward(Forward {
             id,
@@ -77,16 +77,22 @@ impl<S: Stores> Node<S> {
             && facts.is_some_and(|facts| facts.primary == *to)
     }
 
-    fn note_read_away(&mut self, request: &Request, to: &NodeId) {
+    /// Notes where the reads, or the writes, of a session are, if all went to one place.
+    fn note_away(&mut self, request: &Request, to: &NodeId) {
         let conn = self.client_of(&request.target);
-        let session = conn.and_then(|conn| self.sessions.get_mut(&conn));
-        if let Some(session) = session.filter(|_| !request.spec.is_write()) {
-            let there = (request.shard, to.clone());
-            if session.reads_away == 0 {
-                session.reads_to = Some(there);
-            } else if session.reads_to.as_ref() != Some(&there) {
-                session.reads_to = None;
-            }
+        let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) else {
+            return;
+        };
+        let (away, place) = if request.spec.is_write() {
+            (session.writes_away, &mut session.writes_to)
+        } else {
+            (session.reads_away, &mut session.reads_to)
+        };
+        let there = (request.shard, to.clone());
+        if away == 0 {
+            *place = Some(there);
+        } else if *place != Some(there) {
+            *place = None;
         }
     }
 

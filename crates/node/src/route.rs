@@ -122,6 +122,7 @@ impl<S: Stores> Node<S> {
             since,
         });
         let way = match &coming {
+            _ if self.writes_are_elsewhere(conn, shard) => Way::Wait,
             _ if !must_follow => Way::Any,
             Some(coming) => self.way_behind_reads(coming),
             None => Way::Wait,
@@ -140,6 +141,22 @@ impl<S: Stores> Node<S> {
                 }
             }
         }
+    }
+
+    /// Whether writes of a connection are away at another than the shard's primary, as the
+    /// catalog knows it now: this node, perhaps. They may be refused there and tried again, so
+    /// that nothing may be placed before they were answered. `shard`: of what comes, if it is
+    /// of one only.
+    fn writes_are_elsewhere(&self, conn: u64, shard: Option<ShardId>) -> bool {
+        let Some(session) = self.sessions.get(&conn).filter(|s| s.writes_away > 0) else {
+            return false;
+        };
+        let Some((there, node)) = &session.writes_to else {
+            return true;
+        };
+        let concerned = shard.is_none_or(|shard| shard == *there);
+        let primary = self.catalog.shards.get(there).map(|s| &s.primary);
+        concerned && primary != Some(node)
     }
 
     /// How a command goes that comes behind reads of its connection that are away, or wait here.

@@ -35,6 +35,8 @@ pub(crate) struct Session {
     /// Writes on their way to another node: their positions are not known yet, so that a read
     /// must follow them there.
     pub(crate) writes_away: u32,
+    /// Where all of these went, if to one primary: what comes behind them has to follow there.
+    pub(crate) writes_to: Option<(ShardId, NodeId)>,
     /// Reads on their way to another node: what they will have seen is not known yet, so that
     /// a read here must wait for them.
     pub(crate) reads_away: u32,
@@ -80,6 +82,7 @@ impl Session {
             seen: SessionPositions::default(),
             last_write: None,
             writes_away: 0,
+            writes_to: None,
             reads_away: 0,
             reads_to: None,
             reads_waiting: 0,

@@ -89,11 +89,10 @@ impl Scenario {
             words += &format!(" REPLACE_AFTER {}", random.between(1000, 2500));
         }
         // By half of the seeds a replica that was away finds the log gone, and copies.
-        let log_retention_bytes = if random.once_in(2) {
-            96 << 10
-        } else {
-            64 << 20
-        };
+        // But a lost tail that is longer than that can't be saved, so it is kept where
+        // pipelines make tails long.
+        let short = random.once_in(2) && !(available && limits.pipelines);
+        let log_retention_bytes = if short { 96 << 10 } else { 64 << 20 };
         let mix = Mix {
             owners: if available {
                 0
