@@ -35,15 +35,22 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// What the session has seen was thrown away: it forgets that, and is told.
     pub(crate) fn deliver_lost(&mut self, target: &Target, id: ShardId) {
-        let line = format!(
-            "SESSIONLOST a failover threw away writes of shard {id} that this session had seen; it goes on from what is left"
-        );
+        let now = self.now.monotonic;
         if let Some(conn) = self.client_of(target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
             session.seen.forget(id);
+            session.lost.insert(id, now);
         }
+        self.tell_lost(target, id);
+    }
+
+    pub(crate) fn tell_lost(&mut self, target: &Target, id: ShardId) {
+        let line = format!(
+            "SESSIONLOST a failover threw away writes of shard {id} that this session had seen; it goes on from what is left"
+        );
         match target {
             Target::Remote { .. } => self.answer_lost(target),
             _ => self.reply_error(target, &line),

@@ -362,16 +362,23 @@ impl<S: Stores> Node<S> {
             let Some(mut request) = self.stalled.pop_front() else {
                 break;
             };
+            let mut lost = false;
             if let Some(conn) = self.client_of(&request.target)
                 && let Some(session) = self.sessions.get_mut(&conn)
             {
                 session.stalled -= 1;
                 conns.push(conn);
+                // What came behind it was told of a loss, and its session goes on from what is
+                // left: this one's reply comes first, and must not show that already.
+                let told = session.lost.get(&request.shard);
+                lost = request.seen.index > 0 && told.is_some_and(|told| request.since <= *told);
                 // What was answered meanwhile, or is away still, came before it.
                 request.seen = request.seen.max(session.seen.get(request.shard));
                 request.read_from = session.read_from(request.spec);
             }
-            if self.now.monotonic.saturating_sub(request.since) > STALL_MAX {
+            if lost {
+                self.tell_lost(&request.target, request.shard);
+            } else if self.now.monotonic.saturating_sub(request.since) > STALL_MAX {
                 self.refuse_stalled(&request);
             } else {
                 self.route(request);

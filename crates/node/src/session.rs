@@ -7,7 +7,11 @@ use commands::Spec;
 use model::{KeyspaceId, NodeId, Position, ShardId};
 use replication::session::SessionPositions;
 use resp::Version;
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
 
 /// Replies that may be outstanding before the client's input is left unread.
 const SLOTS_MAX: usize = 8192;
@@ -30,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) commands: u64,
     /// What it has written and read.
     pub(crate) seen: SessionPositions,
+    /// When it was last told that a failover threw away what it had seen.
+    pub(crate) lost: BTreeMap<ShardId, Duration>,
     /// Its last write, for WAIT.
     pub(crate) last_write: Option<(ShardId, Position)>,
     /// Writes on their way to another node: their positions are not known yet, so that a read
@@ -80,6 +86,7 @@ impl Session {
             last_command: "",
             commands: 0,
             seen: SessionPositions::default(),
+            lost: BTreeMap::new(),
             last_write: None,
             writes_away: 0,
             writes_to: None,
