@@ -142,7 +142,7 @@ impl<S: Stores> Node<S> {
         shard.stopped = Some(reason);
         self.rewinds.forget(id);
         for waiting in waiting {
-            self.reply_unknown(&waiting.target, "this replica stopped");
+            self.give_up(id, &waiting, "this replica stopped");
         }
     }
 
@@ -155,7 +155,7 @@ impl<S: Stores> Node<S> {
         shard.tip.reset();
         self.lease.deposed();
         for waiting in std::mem::take(&mut shard.waiting) {
-            self.reply_unknown(&waiting.target, "another node became the shard's primary");
+            self.give_up(id, &waiting, "another node became the shard's primary");
         }
     }
 
