@@ -49,10 +49,11 @@ struct Arguments {
     /// Let more than one voter of the control group lose its disk.
     #[arg(long)]
     voters_lose_disks: bool,
-    /// Let clients send more before they have all answers.
+    /// Let clients send more before they have all answers in every scenario, not in a quarter.
     #[arg(long)]
     pipelines: bool,
-    /// What scenarios are about: Any, Power, Takeover or Members (drawn, if not given).
+    /// What scenarios are about: Any, Power, Takeover, Members or Rare (drawn, if not
+    /// given).
     #[arg(long, value_name = "NAME", value_parser = trouble)]
     trouble: Option<Trouble>,
     /// Where the traces of violations go.

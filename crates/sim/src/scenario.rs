@@ -181,8 +181,8 @@ pub struct Limits {
     /// Whether more than one voter of the control group may lose its disk. If most of them do
     /// at once the group is gone, as it must be, and the scenario never comes to rest.
     pub voters_lose_disks: bool,
-    /// Whether clients send more before they have all answers. A few seeds in a hundred still
-    /// break.
+    /// Whether clients send more before they have all answers in every scenario, not only in
+    /// some.
     pub pipelines: bool,
     /// What scenarios are about; None: drawn.
     pub trouble: Option<Trouble>,

@@ -27,6 +27,11 @@ const PLACES_FAR: [Place; 5] = [
 ];
 /// A node of us holds no copy.
 const PLACES_SPARE: [Place; 1] = [(&[("us", 4), ("eu", 2)], &[3, 4, 5])];
+/// Most nodes have no vote, so that their disks may go again and again.
+const PLACES_WIDE: [Place; 2] = [
+    (&[("us", 3), ("eu", 2), ("asia", 2)], &[0, 3, 5]),
+    (&[("us", 3), ("eu", 3)], &[0, 1, 3]),
+];
 const RULES: [&str; 5] = ["async", "semi-sync:1", "quorum", "sync", "local-quorum"];
 const ON_TIMEOUT: [&str; 3] = ["block", "error", "degrade"];
 
@@ -43,6 +48,7 @@ impl Scenario {
             Trouble::Any | Trouble::Power => &PLACES,
             Trouble::Takeover => &PLACES_FAR,
             Trouble::Members => &PLACES_SPARE,
+            Trouble::Rare => &PLACES_WIDE,
         };
         let (regions, voters) = places[random.below(places.len() as u64) as usize];
         let regions = regions.to_vec();
@@ -55,11 +61,16 @@ impl Scenario {
             "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
             // Nobody takes over there.
             "async" if trouble == Trouble::Members => "semi-sync:1",
+            // It does not cover the loss of a disk.
+            "async" if trouble == Trouble::Rare => "quorum",
             // Nobody that is away is waited for.
             "sync" if trouble == Trouble::Takeover => "quorum",
             rule => rule,
         };
-        let on_timeout = ON_TIMEOUT[random.below(3) as usize];
+        let on_timeout = match ON_TIMEOUT[random.below(3) as usize] {
+            "degrade" if trouble == Trouble::Rare => "block",
+            on_timeout => on_timeout,
+        };
         let timeout = random.between(300, 4000);
         let shards = if random.once_in(2) { 1 } else { 3 };
         let shards = if trouble == Trouble::Any { shards } else { 1 };
@@ -73,7 +84,7 @@ impl Scenario {
         );
         // A former primary whose place is taken never tells what it lost.
         let available = limits.failover
-            && trouble != Trouble::Members
+            && !matches!(trouble, Trouble::Members | Trouble::Rare)
             && match rule {
                 "async" => !random.once_in(4),
                 _ => random.once_in(4),
@@ -91,7 +102,8 @@ impl Scenario {
         // By half of the seeds a replica that was away finds the log gone, and copies.
         // But a lost tail that is longer than that can't be saved, so it is kept where
         // pipelines make tails long.
-        let short = random.once_in(2) && !(available && limits.pipelines);
+        let pipelines = limits.pipelines || random.once_in(4);
+        let short = random.once_in(2) && !(available && pipelines);
         let log_retention_bytes = if short { 96 << 10 } else { 64 << 20 };
         let mix = Mix {
             owners: if available {
@@ -111,7 +123,7 @@ impl Scenario {
                 Trouble::Any => ms(&mut random, 20, 120),
                 _ => ms(&mut random, 5, 40),
             },
-            pipelines: limits.pipelines,
+            pipelines,
         };
         let time = limits
             .time
@@ -146,6 +158,7 @@ impl Scenario {
             Trouble::Power => scenario.draw_power(&mut random),
             Trouble::Takeover => scenario.draw_takeover(&mut random),
             Trouble::Members => scenario.draw_members(&mut random),
+            Trouble::Rare => scenario.draw_rare(&mut random),
         }
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario

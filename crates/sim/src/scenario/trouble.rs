@@ -36,24 +36,28 @@ pub enum Trouble {
     Takeover,
     /// Replicas are away for so long that others take their place.
     Members,
+    /// What anything seldom holds, again and again: disks that go or rot, clocks that step,
+    /// regions cut off.
+    Rare,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 4] = [
+    pub const ALL: [Trouble; 5] = [
         Trouble::Any,
         Trouble::Power,
         Trouble::Takeover,
         Trouble::Members,
+        Trouble::Rare,
     ];
 
-    /// Not [`Trouble::Members`], which breaks: a member that is away and comes back may be named
-    /// primary while a newcomer takes its place; then the catalog has a shard without its primary.
     pub(super) fn draw(seed: u64) -> Self {
-        match Random::new(seed ^ 0x7a0b_1e55).below(7) {
+        match Random::new(seed ^ 0x7a0b_1e55).below(9) {
             0..=3 => Trouble::Any,
             4 | 5 => Trouble::Takeover,
-            _ => Trouble::Power,
+            6 => Trouble::Power,
+            7 => Trouble::Members,
+            _ => Trouble::Rare,
         }
     }
 }
@@ -344,6 +348,63 @@ impl Scenario {
             let lost = after(at, random.between(1500, 6000));
             self.faults.push((lost, crash));
             at = after(lost, random.between(8000, 14_000));
+        }
+    }
+
+    /// What the log, the clock and whole regions must survive, most of it where nobody votes.
+    pub(super) fn draw_rare(&mut self, random: &mut Random) {
+        let nodes = self.setup.nodes.clone();
+        let is_voter = |n: &usize| self.setup.voters.contains(n);
+        let (voters, others): (Vec<usize>, Vec<usize>) = (0..nodes.len()).partition(is_voter);
+        let name = |n: usize| nodes[n].0.clone();
+        let mut at = ms(random, 300, 1500);
+        while at < self.time {
+            let pick =
+                |random: &mut Random, of: &[usize]| of[random.below(of.len() as u64) as usize];
+            let (other, voter) = (pick(random, &others), pick(random, &voters));
+            let any = if random.once_in(3) { voter } else { other };
+            let away = ms(random, 50, 1500);
+            let fault = match random.below(12) {
+                0..=3 => Fault::Rot {
+                    node: name(other),
+                    away,
+                },
+                4 => Fault::Empty {
+                    node: name(other),
+                    away,
+                },
+                5 => Fault::Step {
+                    node: name(any),
+                    ms: random.below(20_000) as i64 - 10_000,
+                },
+                6 => Fault::CutRegion {
+                    region: nodes[any].1.clone(),
+                    time: away,
+                },
+                7 | 8 => Fault::Cut {
+                    from: name(voter),
+                    to: name(other),
+                    one_way: true,
+                    time: away,
+                },
+                9 => Fault::BreakLink {
+                    from: name(voter),
+                    to: name(other),
+                },
+                10 => Fault::Crash {
+                    node: name(any),
+                    how: random.below(2),
+                    twice: true,
+                    away,
+                },
+                _ => Fault::Break {
+                    node: name(any),
+                    sync: random.once_in(2),
+                    away,
+                },
+            };
+            self.faults.push((at, fault));
+            at = after(at, random.between(150, 700));
         }
     }
 }

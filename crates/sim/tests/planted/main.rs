@@ -19,21 +19,20 @@ const THREADS: usize = 2;
 struct Row(Bug, Trouble, u64, u64);
 
 const TABLE: [Row; 14] = [
-    Row(Bug::AckBeforeSync, Trouble::Power, 1000, 60),
-    Row(Bug::ResumeInOldEpoch, Trouble::Any, 1000, 20),
+    Row(Bug::AckBeforeSync, Trouble::Power, 1000, 100),
+    Row(Bug::ResumeInOldEpoch, Trouble::Any, 1000, 60),
     Row(Bug::PromoteWithoutSealing, Trouble::Takeover, 1000, 20),
-    Row(Bug::NoBarrier, Trouble::Takeover, 1000, 100),
+    Row(Bug::NoBarrier, Trouble::Takeover, 1000, 200),
     Row(Bug::IgnoreLease, Trouble::Takeover, 1000, 60),
     Row(Bug::ForgetOldLeases, Trouble::Takeover, 1000, 300),
-    Row(Bug::AcceptOlderEpoch, Trouble::Any, 1000, 60),
-    Row(Bug::CountAckTwice, Trouble::Power, 1000, 150),
-    // What scenarios about members break without a bug, too (`Trouble::draw`), is not among these.
-    Row(Bug::CountLearner, Trouble::Members, 1039, 31),
+    Row(Bug::AcceptOlderEpoch, Trouble::Any, 1000, 150),
+    Row(Bug::CountAckTwice, Trouble::Power, 1000, 300),
+    Row(Bug::CountLearner, Trouble::Members, 1000, 400),
     Row(Bug::RewindByMerging, Trouble::Takeover, 1000, 60),
-    Row(Bug::ForgetSessionAcrossForward, Trouble::Any, 1000, 20),
-    Row(Bug::RetryForwardedWrite, Trouble::Any, 1000, 20),
+    Row(Bug::ForgetSessionAcrossForward, Trouble::Any, 1000, 60),
+    Row(Bug::RetryForwardedWrite, Trouble::Any, 1000, 60),
     Row(Bug::ReplayOneLate, Trouble::Power, 1000, 60),
-    Row(Bug::ExpireOnReplicaClock, Trouble::Any, 1000, 20),
+    Row(Bug::ExpireOnReplicaClock, Trouble::Any, 1000, 60),
 ];
 
 /// What is wrong with a seed, with its story; None if nothing is.
