@@ -16,6 +16,8 @@ use std::{collections::BTreeMap, time::Duration};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the cluster may take to come to rest.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How long a shard of a cluster at rest may refuse a write.
+const SERVES_WITHIN: Duration = Duration::from_secs(5);
 
 impl World {
     /// What `QUIRE STATUS` says at a node.
@@ -124,14 +126,22 @@ impl World {
             && replicas(&status).all(|r| r["caught_up"] == true && r["role"] != "learner"))
     }
 
-    /// Every shard takes a write, and what was written is read.
+    /// Every shard takes a write. One that was suspected right before may get another primary
+    /// still.
     pub fn every_shard_serves(&mut self, node: &str, keyspace: &str) -> Result<(), Wrong> {
         for n in 0..24 {
             let key = format!("last:{n}");
-            let set = self.ask(node, Some(keyspace), &["SET", &key, "there"])?;
-            let Frame::Simple(_) = set else {
-                return Err(Wrong(format!("{node} answers SET {key}: {set:?}")));
-            };
+            let until = self.now() + SERVES_WITHIN;
+            loop {
+                let set = self.ask(node, Some(keyspace), &["SET", &key, "there"])?;
+                if let Frame::Simple(_) = set {
+                    break;
+                }
+                if self.now() >= until || set.as_error().is_none() {
+                    return Err(Wrong(format!("{node} answers SET {key}: {set:?}")));
+                }
+                self.run_for(LOOK_EVERY)?;
+            }
         }
         Ok(())
     }

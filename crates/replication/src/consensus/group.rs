@@ -65,7 +65,8 @@ pub struct RaftGroup {
     quiet_ticks: u32,
     /// The term in which it campaigned because a leader asked it to.
     forced_term: u64,
-    /// It follows, and neither votes nor campaigns: its disk may have forgotten a vote.
+    /// It follows, neither votes nor campaigns, and is not counted: its disk may have forgotten
+    /// a vote.
     muted: bool,
 }
 
@@ -142,7 +143,7 @@ impl RaftGroup {
     }
 
     /// This member's disk is new: others may know of votes and entries of it that it doesn't.
-    /// Until it is admitted it follows, and neither votes nor campaigns.
+    /// Until it is admitted it follows, neither votes nor campaigns, and is not counted.
     pub fn mute(&mut self) {
         self.muted = true;
     }
@@ -345,7 +346,10 @@ impl RaftGroup {
             if m.get_msg_type() == MessageType::MsgSnapshot {
                 self.snapshots_sent.push(m.to);
             }
-            work.send.extend(Message::from_raft(m));
+            let message = Message::from_raft(m);
+            let muted = self.muted;
+            work.send
+                .extend(message.map(|(to, m)| (to, if muted { m.muted() } else { m })));
         }
         work.committed
             .extend(committed.into_iter().map(|e| Committed {
@@ -472,6 +476,7 @@ impl RaftGroup {
                     Some(refused) => self.refuse(from, refused),
                     // The core's errors here say that it ignored the message, as it may.
                     None => {
+                        self.learned(from, &message);
                         let _ignored = self.raw.step(message.into_raft(from, self.config.id));
                     }
                 }
@@ -517,6 +522,22 @@ impl RaftGroup {
         muted
             || matches!(message.body, Body::Vote { forced: false, .. })
                 && self.quiet_ticks < self.quiet_min()
+    }
+
+    /// A muted member tells its leader what to send next. It may have forgotten a later term
+    /// that it voted for, and what was agreed there: this leader must not agree on anything, or
+    /// serve a read, by its help.
+    fn learned(&mut self, from: u64, message: &Message) {
+        if let Body::Learned { index, .. } = message.body
+            && message.term == self.term()
+            && self.is_leader()
+            && index <= self.raw.raft.raft_log.last_index()
+            && let Some(progress) = self.raw.raft.mut_prs().get_mut(from)
+        {
+            progress.matched = 0;
+            progress.become_probe();
+            progress.next_idx = index + 1;
+        }
     }
 
     fn note_leader(&mut self, message: &Message) {

@@ -108,6 +108,14 @@ pub enum Body {
         /// What to have applied before serving it.
         index: u64,
     },
+    /// Muted follower → leader: its log matches up to here. It says so for more to be sent, and
+    /// not to be counted.
+    Learned {
+        /// The last index that matches.
+        index: u64,
+        /// What the follower knows to be committed.
+        commit: u64,
+    },
 }
 
 /// Where a follower's log may match the leader's.
@@ -252,6 +260,7 @@ impl Message {
             }
             Body::TimeoutNow | Body::ReadIndex(_) => true,
             Body::ReadIndexResponse { index, .. } => in_range(&[*index]),
+            Body::Learned { index, commit } => in_range(&[*index, *commit]),
         };
         if numbers_fine {
             Ok(())
@@ -349,8 +358,31 @@ impl Message {
                 m.index = index;
                 m.set_entries(vec![read_entry(read)].into());
             }
+            // What matches is for the group alone to know.
+            Body::Learned { commit, .. } => {
+                m.set_msg_type(MessageType::MsgAppendResponse);
+                m.commit = commit;
+            }
         }
         m
+    }
+
+    /// As a muted member says it: nothing that would be counted, for an entry, for a read or
+    /// for a vote.
+    pub(super) fn muted(mut self) -> Self {
+        match &mut self.body {
+            Body::AppendResponse {
+                index,
+                commit,
+                rejected: None,
+            } => {
+                let (index, commit) = (*index, *commit);
+                self.body = Body::Learned { index, commit };
+            }
+            Body::HeartbeatResponse { read, .. } => *read = None,
+            _ => {}
+        }
+        self
     }
 
     /// What the Raft core wants sent, and to whom. None for what only ever goes to itself.

@@ -515,3 +515,41 @@ fn who_has_just_heard_a_leader_gives_no_vote_unless_that_asks_for_it() {
     // The core's own patience is a little longer.
     assert!(asked(&mut calm(3), 2 * quiet, false));
 }
+
+/// One that was emptied may have helped to elect another leader, and forgotten that.
+#[test]
+fn a_muted_member_follows_and_is_not_counted() {
+    let mut world = calm(3);
+    let leader = leader_of(&world);
+    let (emptied, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    for at in [leader, emptied] {
+        world.cut.extend([(at, other), (other, at)]);
+    }
+    world.crash(emptied);
+    let node = world.nodes.get_mut(&emptied).unwrap();
+    node.durable.clear();
+    world.start(emptied);
+    fn group(world: &mut World, id: u64) -> &mut RaftGroup {
+        world.nodes.get_mut(&id).unwrap().group.as_mut().unwrap()
+    }
+    group(&mut world, emptied).mute();
+    group(&mut world, leader).forget_progress(emptied);
+    let before = group(&mut world, leader).commit_index();
+    world.propose(leader);
+    world.read(leader);
+    for _ in 0..6 {
+        world.calm_round();
+    }
+    let there = group(&mut world, leader).log_range().1;
+    assert_eq!(group(&mut world, emptied).log_range().1, there);
+    assert_eq!(group(&mut world, leader).commit_index(), before);
+    assert!(!world.nodes[&leader].asked.is_empty(), "the read waits");
+
+    world.cut.clear();
+    for _ in 0..100 {
+        world.calm_round();
+    }
+    assert!(group(&mut world, emptied).commit_index() > before);
+    group(&mut world, emptied).admit();
+    world.heal();
+}

@@ -85,6 +85,7 @@ fn body() -> impl Strategy<Value = Body> {
         Just(Body::TimeoutNow),
         read().prop_map(Body::ReadIndex),
         (read(), number()).prop_map(|(read, index)| Body::ReadIndexResponse { read, index }),
+        (number(), number()).prop_map(|(index, commit)| Body::Learned { index, commit }),
     ]
 }
 
