@@ -15,7 +15,7 @@ KEYSPACE = "failover"
 
 class Quire:
     def __init__(self, args, directory: pathlib.Path):
-        self.name = f"Quire, {args.nodes}, {args.ack}, links {args.wan}"
+        self.name = f"Quire, {args.place} of {args.nodes}, {args.ack}, links {args.wan}"
         self.keeps = args.ack != "async"
         self.args, self.dir = args, directory
         self.ids = [f"{region}-{n + 1}" for region, count in
@@ -34,7 +34,7 @@ class Quire:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert any(line.strip() == "ready" for line in self.demo.stdout), "the demo did not start"
         port = self.ports[self.ids[0]]
-        ask(port, "KEYSPACE", "CREATE", KEYSPACE, "ACK", self.args.ack, "PLACE", self.args.nodes,
+        ask(port, "KEYSPACE", "CREATE", KEYSPACE, "ACK", self.args.ack, "PLACE", self.args.place,
             timeout_s=20)
         assert until(self.level, 30), "the replicas don't follow"
 
@@ -65,21 +65,37 @@ class Quire:
         return self.shard(self.status())["primary"]
 
     def kill_primary(self):
+        """And the control leader, if that is wanted. Whom."""
         status = self.status()
-        victim = self.shard(status)["primary"]
-        pid = next(n["pid"] for n in status["nodes"] if n["id"] == victim)
+        victims = {self.shard(status)["primary"]}
+        if self.args.leader:
+            victims.add(status["control"]["leader"])
+        pids = [n["pid"] for n in status["nodes"] if n["id"] in victims]
         self.killed = time.time()
-        os.kill(pid, signal.SIGKILL)
-        assert until(lambda: not running(pid), 5, 0.0005), f"{victim} does not die"
-        return victim
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert until(lambda: not any(map(running, pids)), 5, 0.0005), f"{victims} don't die"
+        return sorted(victims)
 
-    def restart(self, victim):
-        if victim in self.by_hand:
-            self.by_hand[victim].wait()
-        with open(self.dir / victim / "log", "ab") as log:
-            self.by_hand[victim] = subprocess.Popen(
-                [self.args.quire, "server", "--config", self.dir / victim / "node.toml"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def restart(self, victims):
+        for victim in victims:
+            if victim in self.by_hand:
+                self.by_hand[victim].wait()
+            with open(self.dir / victim / "log", "ab") as log:
+                self.by_hand[victim] = subprocess.Popen(
+                    [self.args.quire, "server", "--config", self.dir / victim / "node.toml"],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def saved(self, prefix):
+        """The numbers of writes that some node has saved as lost."""
+        found = set()
+        for file in self.dir.glob("*/**/rewound/*.jsonl"):
+            for line in file.read_text().splitlines():
+                change = json.loads(line)
+                for effect in change["effects"] if "position" in change else []:
+                    if effect["key"].startswith(f"{prefix}:"):
+                        found.add(int(effect["key"].split(":")[1]))
+        return found
 
     def level(self):
         """Every node sees all nodes up, and all replicas full members at one position."""
