@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -121,7 +122,16 @@ class Quire:
         except (OSError, Refused):
             return {}
         since = [e for e in events if e["at_ms"] >= 1000 * self.killed]
-        return {e["kind"]: e["at_ms"] / 1000 - self.killed for e in reversed(since)}
+        parts = {}
+        for event in reversed(since):
+            after = event["at_ms"] / 1000 - self.killed
+            doubted = re.search(r"named (\d+) ms after the first doubt", event["text"])
+            if doubted:
+                parts["first doubt"] = after - int(doubted[1]) / 1000
+                parts["sealed, out of lease and planned"] = after
+            else:
+                parts[event["kind"]] = after
+        return parts
 
 
 def running(pid):

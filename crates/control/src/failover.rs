@@ -111,6 +111,20 @@ pub enum Why {
         /// Who could lead.
         best: NodeId,
     },
+    /// What the last failover, which lost something, went on from is not all there.
+    #[error(
+        "shard {shard} waits for {primary}: it went on from {decreed} when something was lost, and {node} does not have that; FAILOVER available would not wait"
+    )]
+    LacksDecreed {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        primary: NodeId,
+        /// Who could lead.
+        node: NodeId,
+        /// What is missing there.
+        decreed: Position,
+    },
     /// Only the primary knows what was acknowledged.
     #[error(
         "shard {shard} waits for {primary}, which alone is sure to have every acknowledged write ({}); FAILOVER available would not wait",
@@ -223,6 +237,14 @@ pub fn is_safe(
     let mut known = counted.iter().filter(|(h, _)| of_office(h));
     if known.any(|(h, _)| h.last <= named.last) {
         return Ok(());
+    }
+    if let Some(decreed) = shard.decreed.filter(|decreed| named.last < *decreed) {
+        return Err(Why::LacksDecreed {
+            shard: id,
+            primary: shard.primary.clone(),
+            node: named.node.clone(),
+            decreed,
+        });
     }
     let (count, region) = match needed(shard, rule) {
         Needed::Others { count, region } => (count, region),

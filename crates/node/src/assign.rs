@@ -55,18 +55,24 @@ impl<S: Stores> Node<S> {
 
     fn drop_shard(&mut self, id: ShardId) {
         // Its keyspace was dropped, or another node has taken this one's place.
-        let moved = self.catalog.shards.contains_key(&id);
+        let why = match self.catalog.shards.contains_key(&id) {
+            true => "another node holds its shard now",
+            false => "the keyspace was dropped",
+        };
+        let waiting = self
+            .shards
+            .get_mut(&id)
+            .map(|s| std::mem::take(&mut s.waiting));
+        for waiting in waiting.into_iter().flatten() {
+            self.give_up(id, &waiting, why);
+        }
         if let Some(shard) = self.shards.remove(&id) {
-            let why = match moved {
-                true => "another node holds its shard now",
-                false => "the keyspace was dropped",
-            };
-            for waiting in shard.waiting {
-                self.reply_unknown(&waiting.target, why);
-            }
             for (_, request) in shard.readers {
-                self.count_waiting(&request, -1);
+                let conn = self.count_waiting(&request, -1);
                 self.elsewhere(request);
+                if let Some(conn) = conn {
+                    self.resume(conn);
+                }
             }
         }
         self.appended.retain(|(_, shard, _)| *shard != id);

@@ -277,7 +277,7 @@ impl<S: Stores> Node<S> {
             let own = busy.get(node).copied().unwrap_or(0);
             (near.unwrap_or(0), Reverse(own))
         };
-        let there = |node: &&NodeId| self.peers.is_up(node, now);
+        let there = |node: &&NodeId| self.peers.is_up(node, now) && !self.control.is_muted(node);
         let voters = self.control.voters().iter();
         let best = voters.filter(there).max_by_key(|node| worth(node));
         if let Some(best) = best.filter(|best| worth(best) > worth(&self.config.id)) {

@@ -77,22 +77,24 @@ impl<S: Stores> Node<S> {
             && facts.is_some_and(|facts| facts.primary == *to)
     }
 
-    /// Notes where the reads, or the writes, of a session are, if all went to one place.
+    /// Notes where the writes of a session are; and its reads, if all went to one place.
     fn note_away(&mut self, request: &Request, to: &NodeId) {
         let conn = self.client_of(&request.target);
         let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) else {
             return;
         };
-        let (away, place) = if request.spec.is_write() {
-            (session.writes_away, &mut session.writes_to)
-        } else {
-            (session.reads_away, &mut session.reads_to)
-        };
         let there = (request.shard, to.clone());
-        if away == 0 {
-            *place = Some(there);
-        } else if *place != Some(there) {
-            *place = None;
+        if request.spec.is_write() {
+            if session.writes_away == 0 {
+                session.writes_to.clear();
+            }
+            if !session.writes_to.contains(&there) {
+                session.writes_to.push(there);
+            }
+        } else if session.reads_away == 0 {
+            session.reads_to = Some(there);
+        } else if session.reads_to.as_ref() != Some(&there) {
+            session.reads_to = None;
         }
     }
 

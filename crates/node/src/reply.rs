@@ -37,12 +37,12 @@ impl<S: Stores> Node<S> {
 
     /// What the session has seen was thrown away: it forgets that, and is told.
     pub(crate) fn deliver_lost(&mut self, target: &Target, id: ShardId) {
-        let now = self.now.monotonic;
         if let Some(conn) = self.client_of(target)
+            && let Some(slot) = self.splits.slot_of(target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
             session.seen.forget(id);
-            session.lost.insert(id, now);
+            session.told_lost.insert(id, slot);
         }
         self.tell_lost(target, id);
     }

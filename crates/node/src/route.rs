@@ -30,7 +30,7 @@ struct Coming<'a> {
     since: Duration,
 }
 
-/// How a command goes that must not overtake reads of its connection.
+/// How a command goes that must not overtake what its connection has away.
 enum Way {
     /// Behind them, over the same link, to a replica of this shard.
     Along(NodeId),
@@ -143,20 +143,19 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Whether writes of a connection are away at another than the shard's primary, as the
+    /// Whether writes of a connection to a shard are away at another than its primary, as the
     /// catalog knows it now: this node, perhaps. They may be refused there and tried again, so
-    /// that nothing may be placed before they were answered. `shard`: of what comes, if it is
-    /// of one only.
+    /// that nothing of that shard may be placed before they were answered. `shard`: of what
+    /// comes, if it is of one only.
     fn writes_are_elsewhere(&self, conn: u64, shard: Option<ShardId>) -> bool {
         let Some(session) = self.sessions.get(&conn).filter(|s| s.writes_away > 0) else {
             return false;
         };
-        let Some((there, node)) = &session.writes_to else {
-            return true;
-        };
-        let concerned = shard.is_none_or(|shard| shard == *there);
-        let primary = self.catalog.shards.get(there).map(|s| &s.primary);
-        concerned && primary != Some(node)
+        session.writes_to.iter().any(|(there, node)| {
+            let concerned = shard.is_none_or(|shard| shard == *there);
+            let primary = self.catalog.shards.get(there).map(|s| &s.primary);
+            concerned && primary != Some(node)
+        })
     }
 
     /// How a command goes that comes behind reads of its connection that are away, or wait here.
@@ -362,6 +361,7 @@ impl<S: Stores> Node<S> {
             let Some(mut request) = self.stalled.pop_front() else {
                 break;
             };
+            let slot = self.splits.slot_of(&request.target);
             let mut lost = false;
             if let Some(conn) = self.client_of(&request.target)
                 && let Some(session) = self.sessions.get_mut(&conn)
@@ -370,8 +370,8 @@ impl<S: Stores> Node<S> {
                 conns.push(conn);
                 // What came behind it was told of a loss, and its session goes on from what is
                 // left: this one's reply comes first, and must not show that already.
-                let told = session.lost.get(&request.shard);
-                lost = request.seen.index > 0 && told.is_some_and(|told| request.since <= *told);
+                let told = session.told_lost.get(&request.shard).copied();
+                lost = request.seen.index > 0 && slot < told;
                 // What was answered meanwhile, or is away still, came before it.
                 request.seen = request.seen.max(session.seen.get(request.shard));
                 request.read_from = session.read_from(request.spec);

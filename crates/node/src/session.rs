@@ -34,15 +34,15 @@ pub(crate) struct Session {
     pub(crate) commands: u64,
     /// What it has written and read.
     pub(crate) seen: SessionPositions,
-    /// When it was last told that a failover threw away what it had seen.
-    pub(crate) lost: BTreeMap<ShardId, Duration>,
+    /// Which of its replies told it last that a failover threw away what it had seen.
+    pub(crate) told_lost: BTreeMap<ShardId, u64>,
     /// Its last write, for WAIT.
     pub(crate) last_write: Option<(ShardId, Position)>,
     /// Writes on their way to another node: their positions are not known yet, so that a read
     /// must follow them there.
     pub(crate) writes_away: u32,
-    /// Where all of these went, if to one primary: what comes behind them has to follow there.
-    pub(crate) writes_to: Option<(ShardId, NodeId)>,
+    /// Where these went, since none was away: each shard, and who was its primary.
+    pub(crate) writes_to: Vec<(ShardId, NodeId)>,
     /// Reads on their way to another node: what they will have seen is not known yet, so that
     /// a read here must wait for them.
     pub(crate) reads_away: u32,
@@ -86,10 +86,10 @@ impl Session {
             last_command: "",
             commands: 0,
             seen: SessionPositions::default(),
-            lost: BTreeMap::new(),
+            told_lost: BTreeMap::new(),
             last_write: None,
             writes_away: 0,
-            writes_to: None,
+            writes_to: Vec::new(),
             reads_away: 0,
             reads_to: None,
             reads_waiting: 0,

@@ -51,6 +51,15 @@ impl Splits {
             Target::Remote { .. } => None,
         }
     }
+
+    /// Which of the client's replies it is, or is part of.
+    pub(crate) fn slot_of(&self, target: &Target) -> Option<u64> {
+        match target {
+            Target::Client { slot, .. } => Some(*slot),
+            Target::Part { split, .. } => self.open.get(split).map(|split| split.slot),
+            Target::Remote { .. } => None,
+        }
+    }
 }
 
 impl<S: Stores> Node<S> {

@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the cluster may take to come to rest.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// How long a shard of a cluster at rest may refuse a write.
+/// How long the shards of a cluster at rest may refuse writes.
 const SERVES_WITHIN: Duration = Duration::from_secs(5);
 
 impl World {
@@ -129,9 +129,9 @@ impl World {
     /// Every shard takes a write. One that was suspected right before may get another primary
     /// still.
     pub fn every_shard_serves(&mut self, node: &str, keyspace: &str) -> Result<(), Wrong> {
+        let until = self.now() + SERVES_WITHIN;
         for n in 0..24 {
             let key = format!("last:{n}");
-            let until = self.now() + SERVES_WITHIN;
             loop {
                 let set = self.ask(node, Some(keyspace), &["SET", &key, "there"])?;
                 if let Frame::Simple(_) = set {

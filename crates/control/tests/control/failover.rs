@@ -73,8 +73,17 @@ fn what_a_primary_holds_that_may_lose_something_is_decreed() {
     // A later process of the same primary has to go on from there, too.
     apply(c, start(0, "us-2", 2, 12, 2));
     assert_eq!(decreed(c), Some(Position::new(1, 9)));
-    let heard = [("us-1", 11, 9), ("eu-1", 21, 9)];
-    assert!(apply(c, promote(0, 3, "us-1", &heard)).starts_with("Promoted"));
+    // What was decreed may be nowhere else: whoever lacks it goes on by a decree of its own.
+    let heard = [("us-1", 11, 8), ("eu-1", 21, 7)];
+    let mut plan = promote(0, 3, "us-1", &heard);
+    if let Command::Promote(plan) = &mut plan {
+        let last = plan.heard.iter_mut().map(|h| &mut h.last);
+        last.for_each(|last| last.epoch = Epoch(1));
+    }
+    assert!(apply(c, plan).starts_with("Promoted"));
+    assert_eq!(decreed(c), Some(Position::new(1, 8)));
+    let heard = [("us-2", 12, 9), ("eu-1", 21, 9)];
+    assert!(apply(c, promote(0, 4, "us-2", &heard)).starts_with("Promoted"));
     assert_eq!(decreed(c), None);
 }
 

@@ -25,6 +25,11 @@ impl Control {
         })
     }
 
+    /// Whether another voter is muted, as it said last.
+    pub(crate) fn is_muted(&self, node: &NodeId) -> bool {
+        self.said.get(node).is_some_and(|(_, said)| said.muted)
+    }
+
     /// How another voter stands.
     pub(crate) fn voter_said(&mut self, node: &NodeId, now: Duration, report: ControlReport) {
         if !self.voters.contains(node) {

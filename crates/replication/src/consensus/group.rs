@@ -11,7 +11,10 @@ use raft::{
     Config, RawNode, Ready, SnapshotStatus, StateRole,
     eraftpb::{self, MessageType},
 };
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+};
 
 /// The most inputs that wait for the disk.
 const INBOX_MAX: usize = 4096;
@@ -68,6 +71,8 @@ pub struct RaftGroup {
     /// It follows, neither votes nor campaigns, and is not counted: its disk may have forgotten
     /// a vote.
     muted: bool,
+    /// Who else is muted, by what this leader heard of them last.
+    muted_others: BTreeSet<u64>,
 }
 
 impl RaftGroup {
@@ -137,6 +142,7 @@ impl RaftGroup {
             quiet_ticks: 0,
             forced_term: 0,
             muted: false,
+            muted_others: BTreeSet::new(),
         };
         new.set_election_timeout();
         Ok(new)
@@ -153,7 +159,7 @@ impl RaftGroup {
         self.muted = false;
     }
 
-    /// Whether it neither votes nor campaigns.
+    /// Whether it is muted.
     pub fn is_muted(&self) -> bool {
         self.muted
     }
@@ -464,6 +470,12 @@ impl RaftGroup {
         let taken = match input {
             Input::Tick => {
                 self.quiet_ticks = self.quiet_ticks.saturating_add(1);
+                // They keep no leader in office either.
+                for muted in &self.muted_others {
+                    if let Some(progress) = self.raw.raft.mut_prs().get_mut(*muted) {
+                        progress.recent_active = false;
+                    }
+                }
                 if !self.muted {
                     self.raw.tick();
                 }
@@ -476,8 +488,11 @@ impl RaftGroup {
                     Some(refused) => self.refuse(from, refused),
                     // The core's errors here say that it ignored the message, as it may.
                     None => {
-                        self.learned(from, &message);
+                        let lacks = self.note_learned(from, &message);
                         let _ignored = self.raw.step(message.into_raft(from, self.config.id));
+                        if lacks && self.is_leader() {
+                            self.raw.raft.send_append(from);
+                        }
                     }
                 }
                 true
@@ -526,18 +541,28 @@ impl RaftGroup {
 
     /// A muted member tells its leader what to send next. It may have forgotten a later term
     /// that it voted for, and what was agreed there: this leader must not agree on anything, or
-    /// serve a read, by its help.
-    fn learned(&mut self, from: u64, message: &Message) {
-        if let Body::Learned { index, .. } = message.body
-            && message.term == self.term()
+    /// serve a read, by its help. Whether there is more to send.
+    fn note_learned(&mut self, from: u64, message: &Message) -> bool {
+        if let Body::AppendResponse { rejected: None, .. } = message.body {
+            self.muted_others.remove(&from);
+        }
+        let Body::Learned { index, commit } = message.body else {
+            return false;
+        };
+        self.muted_others.insert(from);
+        let log = &self.raw.raft.raft_log;
+        let (last, committed) = (log.last_index(), log.committed);
+        if message.term == self.term()
             && self.is_leader()
-            && index <= self.raw.raft.raft_log.last_index()
+            && index <= last
             && let Some(progress) = self.raw.raft.mut_prs().get_mut(from)
         {
             progress.matched = 0;
             progress.become_probe();
             progress.next_idx = index + 1;
+            return index < last || commit < committed;
         }
+        false
     }
 
     fn note_leader(&mut self, message: &Message) {
