@@ -113,7 +113,13 @@ class Quire:
         return True
 
     def missing(self, prefix, numbers):
-        return missing(self.ports[self.primary()], KEYSPACE, prefix, numbers)
+        """Asked of the primary, which a node that was just cut off from it may not know yet."""
+        for attempt in range(100):
+            try:
+                return missing(self.ports[self.primary()], KEYSPACE, prefix, numbers)
+            except OSError:
+                time.sleep(0.1)
+        raise ConnectionError("the primary can't be reached")
 
     def parts(self):
         """After how many seconds which event was noted first, by the wall clock, if any are."""
