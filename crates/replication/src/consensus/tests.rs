@@ -1,6 +1,7 @@
 //! Whole groups over a network and disks that do their worst, from a seed. Every message goes
 //! through its wire form, every record through its bytes.
 
+mod captures;
 mod nonsense;
 
 use super::{group::mix, *};

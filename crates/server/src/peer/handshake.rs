@@ -212,6 +212,14 @@ mod tests {
         }
     }
 
+    /// The bytes of version 1.
+    #[test]
+    fn a_hello_is_what_it_was() {
+        let bytes = b"QUIREPER\x01\0\x01\x07\0\0\0\0\0\0\0\x04demo\x01a\x01b";
+        assert_eq!(hello().encode().as_ref(), bytes);
+        assert_eq!(Hello::decode(Bytes::from_static(bytes)).unwrap(), hello());
+    }
+
     #[test]
     fn a_hello_is_read_back_and_a_cut_one_is_not() {
         let wire = hello().encode().freeze();
