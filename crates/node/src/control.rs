@@ -225,14 +225,12 @@ impl<S: Stores> Node<S> {
                 }
             }
             Message::ReadCatalog { request } => {
+                let own = self.control.next_sequence();
                 if let Some(group) = &mut self.control.group
                     && self.control.reads.len() < READS_MAX
+                    && group.read_index(own).is_ok()
                 {
-                    let own = self.control.sequence.wrapping_add(1);
-                    self.control.sequence = own;
-                    if group.read_index(own).is_ok() {
-                        self.control.reads.insert(own, (from.clone(), request));
-                    }
+                    self.control.reads.insert(own, (from.clone(), request));
                 }
             }
             Message::CatalogRead { request, version } if self.catalog.version >= version => {

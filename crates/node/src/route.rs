@@ -108,7 +108,7 @@ impl<S: Stores> Node<S> {
             return self.node_command(conn, spec, args);
         }
         let keyspace = session.keyspace;
-        let must_follow = session.must_follow(spec);
+        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(spec));
         let shard = match self.only_shard(keyspace, spec, args) {
             Ok(shard) => shard,
             Err(line) => return self.answer_error(conn, &line),
@@ -122,7 +122,7 @@ impl<S: Stores> Node<S> {
             since,
         });
         let way = match &coming {
-            _ if self.writes_are_elsewhere(conn, shard) => Way::Wait,
+            _ if writes && self.writes_are_elsewhere(conn, shard) => Way::Wait,
             _ if !must_follow => Way::Any,
             Some(coming) => self.way_behind_reads(coming),
             None => Way::Wait,
@@ -143,12 +143,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Whether writes of a connection to a shard are away at another than its primary, as the
-    /// catalog knows it now: this node, perhaps. They may be refused there and tried again, so
-    /// that nothing of that shard may be placed before they were answered. `shard`: of what
-    /// comes, if it is of one only.
+    /// Of a connection that has writes away: whether some are at another than their shard's
+    /// primary, as the catalog knows it now: this node, perhaps. They may be refused there and
+    /// tried again, so that nothing of that shard may be placed before they were answered.
+    /// `shard`: of what comes, if it is of one only.
     fn writes_are_elsewhere(&self, conn: u64, shard: Option<ShardId>) -> bool {
-        let Some(session) = self.sessions.get(&conn).filter(|s| s.writes_away > 0) else {
+        let Some(session) = self.sessions.get(&conn) else {
             return false;
         };
         session.writes_to.iter().any(|(there, node)| {
