@@ -1,8 +1,12 @@
 //! What the catalog asks of this node: shards come, change and go with it.
+//!
+//! A copy goes in two steps: the log is told that all that it holds of the shard is forgotten
+//! (RESET), and once that is durable the store is destroyed. So a start finds both, or none: what
+//! the log still holds never follows upon a store that is gone, nor upon one that came later.
 
 use crate::{
     node::{Effect, Node},
-    shard::Shard,
+    shard::{self, Shard},
 };
 use model::{
     Catalog, ShardId,
@@ -13,7 +17,10 @@ use replication::{
     strategy::{Assignment, Identity},
 };
 use std::sync::Arc;
-use storage::store::{ShardStore, StoreError, Stores};
+use storage::{
+    log::Lsn,
+    store::{ShardStore, StoreError, Stores},
+};
 
 impl<S: Stores> Node<S> {
     /// A newer catalog is known: shards come, change and go with it.
@@ -79,8 +86,26 @@ impl<S: Stores> Node<S> {
         self.dirty.remove(&id);
         self.copies.forget(id);
         self.rewinds.forget(id);
-        if let Err(error) = self.stores.destroy(id) {
-            tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
+        match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
+            Ok(lsn) => self.dropping.push_back((lsn, id)),
+            Err(error) => self.stop(format!("the log takes nothing more: {error}")),
+        }
+    }
+
+    /// The log is durable up to `durable`: the stores that it forgets go.
+    pub(crate) fn drops_durable(&mut self, durable: Lsn) {
+        while self
+            .dropping
+            .front()
+            .is_some_and(|(lsn, _)| *lsn <= durable)
+            && let Some((_, id)) = self.dropping.pop_front()
+        {
+            if let Err(error) = self.stores.destroy(id) {
+                tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
+            }
+            // It may have been given a place in the same shard meanwhile.
+            let catalog = self.catalog.clone();
+            self.readopt(id, &catalog);
         }
     }
 
@@ -93,6 +118,9 @@ impl<S: Stores> Node<S> {
         let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
             return Ok(());
         };
+        if self.dropping.iter().any(|(_, dropped)| *dropped == id) {
+            return Ok(());
+        }
         if !self.shards.contains_key(&id) {
             let store = ShardStore::open(self.stores.open(id)?, self.config.cache)?;
             self.shards.insert(id, Shard::new(id, store));
@@ -145,9 +173,10 @@ impl<S: Stores> Node<S> {
         Ok(())
     }
 
-    /// Takes up a shard again whose copy is complete.
+    /// Takes up a shard whose copy is complete, or whose former one is gone.
     pub(crate) fn readopt(&mut self, id: ShardId, catalog: &Catalog) {
         if let Some(facts) = catalog.shards.get(&id)
+            && facts.has_replica(&self.config.id)
             && let Err(error) = self.take_up(id, facts, catalog)
         {
             tracing::error!(shard = id.0, %error, "a shard could not be opened");

@@ -208,6 +208,8 @@ pub struct Node<S: Stores> {
     pub(crate) lease: Lease,
     /// Seals whose records are not durable yet, in the order of the log.
     pub(crate) sealing: VecDeque<Sealing>,
+    /// Shards whose stores go once the log is durable up to there.
+    pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
@@ -275,7 +277,11 @@ impl<S: Stores> Node<S> {
         })
         .map_err(|e| OpenError::Replay(e.to_string()))?;
         for shard in shards.values_mut() {
-            shard.finish_replay().map_err(OpenError::Replay)?;
+            // The log's checksums hold, so it is this shard's records that make no sense.
+            if let Err(reason) = shard.finish_replay() {
+                tracing::error!(shard = shard.id.0, %reason, "a shard stops");
+                shard.stopped = Some(reason);
+            }
         }
         // A disk on which nothing was written may have held votes before it was emptied.
         let muted = muted.unwrap_or(recovered.is_empty());
@@ -293,6 +299,7 @@ impl<S: Stores> Node<S> {
             control,
             lease: Lease::new(config.first_number()),
             sealing: VecDeque::new(),
+            dropping: VecDeque::new(),
             leading: None,
             peers,
             sessions: FxHashMap::default(),
@@ -586,6 +593,7 @@ impl<S: Stores> Node<S> {
         }
         self.seals_durable(durable);
         self.rewinds_durable(durable);
+        self.drops_durable(durable);
         self.control.durable(durable);
     }
 

@@ -11,8 +11,8 @@
 //! 1 entry     model::entry
 //! 2 truncate  u64 LE: entries above it are forgotten
 //! 3 commit    u64 LE: entries up to it are known to be committed
-//! 4 reset     u64 LE: the store was copied up to it; every entry before this record is
-//!             forgotten
+//! 4 reset     u64 LE: the store was copied up to it, or, with 0, is being destroyed; every entry
+//!             before this record is forgotten
 //! 5 rewind    u64 LE, u64 LE: entries above the first number are forgotten, though they may
 //!             have been committed and applied; the second is the epoch of the first of them
 //! 6 seal      u64 LE: nothing of an epoch below it is taken in
@@ -226,10 +226,13 @@ impl<R: Rows> Shard<R> {
             RESET => {
                 let at = number()?;
                 // Either the copy was finished, and the store is at or above it; or the store
-                // says that it is still being filled, and is filled again.
+                // says that it is still being filled, and is filled again. A store that was to
+                // be destroyed is gone, or as it was.
                 self.replay_forget(0);
                 self.parted = false;
                 let applied = self.applied().index;
+                // What was known of other entries says nothing of those that follow.
+                self.recovered.commit = applied;
                 self.log_index.reset(at.max(applied) + 1);
             }
             REWIND => {
@@ -274,7 +277,7 @@ impl<R: Rows> Shard<R> {
             }
             if index != last.index + 1 {
                 self.gap.get_or_insert_with(|| format!(
-                    "log of shard {}: entry {} follows entry {last}; remove the shard's data on this node, it is filled from another replica",
+                    "log of shard {}: entry {} follows entry {last}; move this node's data directory away and start it again: it is filled from the other replicas",
                     self.id,
                     entry.position,
                 ));

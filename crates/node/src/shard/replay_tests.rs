@@ -34,8 +34,9 @@ enum Logged {
     Truncate(u64),
     Rewind(u64, u64),
     Commit(u64),
+    Reset(u64),
 }
-use Logged::{Commit, Entries, Rewind, Truncate};
+use Logged::{Commit, Entries, Reset, Rewind, Truncate};
 
 fn replay(shard: &mut Shard<MemoryRows>, log: &[Logged]) -> Result<(), String> {
     let mut at = 0;
@@ -58,6 +59,7 @@ fn replay(shard: &mut Shard<MemoryRows>, log: &[Logged]) -> Result<(), String> {
             Truncate(after) => take(TRUNCATE, &after.to_le_bytes())?,
             Rewind(common, lost) => take(REWIND, &rewind_body(*common, Epoch(*lost)))?,
             Commit(upto) => take(COMMIT, &upto.to_le_bytes())?,
+            Reset(at) => take(RESET, &at.to_le_bytes())?,
         }
     }
     shard.finish_replay()
@@ -172,6 +174,39 @@ fn what_a_copy_has_left_behind_does_not_follow_it() {
         found(&copied),
         (Position::new(2, 7), vec![(1, 1), (2, 5)], vec![])
     );
+}
+
+#[test]
+fn a_copy_that_came_after_another_was_dropped_has_nothing_of_it() {
+    // The log begins within the copy that was dropped.
+    let log = [
+        Entries(1, 5..=9),
+        Commit(9),
+        Reset(0),
+        Entries(2, 1..=7),
+        Commit(3),
+    ];
+    for applied in [0, 2] {
+        let mut again = match applied {
+            0 => shard(&[]),
+            _ => shard(&[(2, 1..=applied)]),
+        };
+        replay(&mut again, &log).unwrap();
+        let (last, epochs, waits) = found(&again);
+        assert_eq!((last, epochs), (Position::new(2, 7), vec![(2, 1)]));
+        assert_eq!(waits.len() as u64, 7 - applied);
+        assert_eq!(again.recovered.commit, 3);
+    }
+    // Nothing came, or the store had not been destroyed yet.
+    for applied in [0, 6] {
+        let mut dropped = match applied {
+            0 => shard(&[]),
+            _ => shard(&[(1, 1..=applied)]),
+        };
+        replay(&mut dropped, &log[..3]).unwrap();
+        assert_eq!(found(&dropped).0.index, applied);
+        assert_eq!(dropped.recovered.commit, applied);
+    }
 }
 
 #[test]

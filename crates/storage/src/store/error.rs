@@ -38,7 +38,7 @@ pub enum StoreError {
     },
     /// A row is not what its key says.
     #[error(
-        "store of this shard is damaged: {what}; remove the shard's data here and let it be copied from another replica"
+        "store of this shard is damaged: {what}; move this node's data directory away and start it again: it is filled from the other replicas"
     )]
     Damaged {
         /// Which row, and how.
