@@ -8,6 +8,9 @@ demo`) and Redis (one primary, two replicas, three Sentinels, down-after-millise
 turns, so that a machine whose speed drifts is no advantage to either. Redis's clients ask a
 Sentinel where to connect after every break; links are emulated for Quire alone.
 
+With `--ack sync`, which accepts nothing while a member is away, the old primary is started again
+as soon as another is named.
+
     python3 docs/benchmarks/failover.py [--tries 30] [--wan none|reference] [--ack semi-sync:1]
                                         [--fsync always|everysec] [--only quire|redis]
                                         [--leader] [--place us=3] [--nodes us=3,eu=2,asia=2]
@@ -45,6 +48,12 @@ def one_try(system, number, rate):
         killed = time.monotonic()
         victim = system.kill_primary()
         gone = time.monotonic()
+        named = restarted = None
+        if system.blocks:
+            named = until(lambda: system.primary() not in victim, FIRST_WRITE_MAX_S, 0.01)
+            named = named and time.monotonic() - killed
+            system.restart(victim)
+            restarted = time.monotonic() - killed
         first = until(lambda: load.first_after(gone), FIRST_WRITE_MAX_S, 0.01)
         time.sleep(AFTER_S)
     finally:
@@ -55,6 +64,8 @@ def one_try(system, number, rate):
         "victim": victim,
         "first_s": first and first - killed,
         "every_s": every and every - killed,
+        "named_s": named,
+        "restarted_s": restarted,
         "accepted": len(accepted),
         "never": never,
         "errors": dict(load.errors),
@@ -63,7 +74,8 @@ def one_try(system, number, rate):
     row["primary"] = system.primary()
     missing = system.missing(load.prefix, accepted)
     back = time.monotonic()
-    system.restart(victim)
+    if not system.blocks:
+        system.restart(victim)
     row["level_s"] = until(system.level, LEVEL_MAX_S) and time.monotonic() - back
     row["primary_later"] = system.primary()
     row["lost_before"] = len(missing)
@@ -104,6 +116,9 @@ def report(systems, rows):
     for name, figure in lines:
         print(f"| {name} | " + " | ".join(str(figure(rows[s])) for s in systems) + " |")
     for system in systems:
+        if system.blocks:
+            for part in "named", "restarted":
+                print(f"{system.name}: {part}, s: {spread([x[f'{part}_s'] for x in rows[system]])}")
         parts = [row["parts"] for row in rows[system] if row["parts"]]
         for part in dict.fromkeys(p for row in parts for p in row):
             print(f"{system.name}: {part}, s: {spread([row.get(part) for row in parts])}")

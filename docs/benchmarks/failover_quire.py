@@ -18,6 +18,8 @@ class Quire:
     def __init__(self, args, directory: pathlib.Path):
         self.name = f"Quire, {args.place} of {args.nodes}, {args.ack}, links {args.wan}"
         self.keeps = args.ack != "async"
+        # Under this rule nothing is accepted before every member is back.
+        self.blocks = args.ack == "sync"
         self.args, self.dir = args, directory
         self.ids = [f"{region}-{n + 1}" for region, count in
                     (part.split("=") for part in args.nodes.split(",")) for n in range(int(count))]
@@ -131,10 +133,13 @@ class Quire:
         parts = {}
         for event in reversed(since):
             after = event["at_ms"] / 1000 - self.killed
-            doubted = re.search(r"named (\d+) ms after the first doubt", event["text"])
-            if doubted:
-                parts["first doubt"] = after - int(doubted[1]) / 1000
-                parts["sealed, out of lease and planned"] = after
+            named = re.search(r"named (\d+) ms after the first doubt, of which sealing took (\d+)",
+                              event["text"])
+            if named:
+                doubt = after - int(named[1]) / 1000
+                parts["first doubt"] = doubt
+                parts["enough sealed"] = doubt + int(named[2]) / 1000
+                parts["lease over, planned"] = after
             else:
                 parts[event["kind"]] = after
         return parts

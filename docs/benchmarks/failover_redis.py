@@ -26,6 +26,7 @@ sentinel parallel-syncs m 2
 class Redis:
     clients = 6
     keeps = False
+    blocks = False
     saved = None  # It keeps no account of what it lost.
 
     def __init__(self, args, directory: pathlib.Path):

@@ -76,8 +76,8 @@ struct Case {
     since: Duration,
     sealed_at: Option<Duration>,
     heard: BTreeMap<NodeId, Heard>,
-    /// Somebody could be named but for the lease.
-    ready: bool,
+    /// Since when somebody could be named but for the lease.
+    ready: Option<Duration>,
     plan: Plan,
     /// What was written down last.
     noted: Option<String>,
@@ -103,7 +103,7 @@ impl Case {
             since: now,
             sealed_at: None,
             heard: BTreeMap::new(),
-            ready: false,
+            ready: None,
             plan: Plan::None,
             noted: None,
         }
@@ -111,13 +111,13 @@ impl Case {
 
     /// Whether its primary must get no lease.
     fn is_planned(&self) -> bool {
-        self.ready || self.plan != Plan::None
+        self.ready.is_some() || self.plan != Plan::None
     }
 
     /// The group has answered (true), or did not in time: it is planned anew.
     fn end_plan(&mut self, answered: bool) {
         self.plan = if answered { Plan::None } else { Plan::Lost };
-        self.ready = false;
+        self.ready = None;
         self.heard.clear();
     }
 }
@@ -233,7 +233,7 @@ impl<S: Stores> Node<S> {
     /// The primary is there again. The case goes on until nothing planned for it can be agreed
     /// on any more.
     fn is_back(&mut self, mut case: Case, id: ShardId) -> Option<Case> {
-        case.ready = false;
+        case.ready = None;
         let text = format!("{} is back before another was named", case.primary);
         match case.plan {
             Plan::Proposed => Some(case),
@@ -369,7 +369,7 @@ impl<S: Stores> Node<S> {
         let (node, safe) = match decision {
             Decision::Name { node, is_safe } => (node, is_safe),
             Decision::Wait(why) => {
-                case.ready = false;
+                case.ready = None;
                 let kind = format!("{:?}", std::mem::discriminant(&why));
                 if now.saturating_sub(case.since) >= NOTE_AFTER
                     && case.noted.as_ref() != Some(&kind)
@@ -389,20 +389,23 @@ impl<S: Stores> Node<S> {
         if !safe && !self.is_as_good_as_it_gets(leading, case, facts) {
             return own;
         }
-        case.ready = true;
+        let ready = *case.ready.get_or_insert(now);
         let leased =
             leading.may_be_leased_from_before(now) || leading.granted.may_hold(&facts.primary, now);
         if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
             return own;
         }
-        let after = now.saturating_sub(case.since).as_millis();
+        let named = now.saturating_sub(case.since).as_millis();
+        let sealed = ready.saturating_sub(case.since).as_millis();
         let plan = Promotion {
             shard: id,
             expected: facts.epoch,
             node,
             heard,
             reported: self.replica_report(&facts.primary, id).map(|r| r.position),
-            cause: format!("{cause}; named {after} ms after the first doubt"),
+            cause: format!(
+                "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and the rest was its lease"
+            ),
             at_ms: self.now.wall_ms,
         };
         tracing::warn!(shard = id.0, node = %plan.node, cause = %plan.cause, "another primary is named");
@@ -552,7 +555,7 @@ mod tests {
             since: Duration::ZERO,
             sealed_at: None,
             heard: BTreeMap::new(),
-            ready: true,
+            ready: Some(Duration::ZERO),
             plan: Plan::Proposed,
             noted: None,
         };
