@@ -1,6 +1,6 @@
 //! What the catalog asks of this node: shards come, change and go with it.
 //!
-//! A copy goes in two steps: the log is told that all that it holds of the shard is forgotten
+//! A copy goes in two steps, once nothing in it is left to save (`leaving`): the log is told that all that it holds of the shard is forgotten
 //! (RESET), and once that is durable the store is destroyed. So a start finds both, or none: what
 //! the log still holds never follows upon a store that is gone, nor upon one that came later.
 
@@ -48,7 +48,10 @@ impl<S: Stores> Node<S> {
             .copied()
             .collect();
         for id in gone {
-            self.drop_shard(id);
+            match catalog.shards.contains_key(&id) {
+                true => self.leave_shard(id),
+                false => self.drop_shard(id),
+            }
         }
         for (id, facts) in &catalog.shards {
             if facts.has_replica(&me)
@@ -60,12 +63,8 @@ impl<S: Stores> Node<S> {
         self.report_soon();
     }
 
-    fn drop_shard(&mut self, id: ShardId) {
-        // Its keyspace was dropped, or another node has taken this one's place.
-        let why = match self.catalog.shards.contains_key(&id) {
-            true => "another node holds its shard now",
-            false => "the keyspace was dropped",
-        };
+    /// Nothing of it is served here any more, for this reason.
+    pub(crate) fn retire(&mut self, id: ShardId, why: &str) {
         let waiting = self
             .shards
             .get_mut(&id)
@@ -73,19 +72,33 @@ impl<S: Stores> Node<S> {
         for waiting in waiting.into_iter().flatten() {
             self.give_up(id, &waiting, why);
         }
-        if let Some(shard) = self.shards.remove(&id) {
-            for (_, request) in shard.readers {
-                let conn = self.count_waiting(&request, -1);
-                self.elsewhere(request);
-                if let Some(conn) = conn {
-                    self.resume(conn);
-                }
+        let readers = self
+            .shards
+            .get_mut(&id)
+            .map(|s| std::mem::take(&mut s.readers));
+        for (_, request) in readers.into_iter().flatten() {
+            let conn = self.count_waiting(&request, -1);
+            self.elsewhere(request);
+            if let Some(conn) = conn {
+                self.resume(conn);
             }
         }
-        self.appended.retain(|(_, shard, _)| *shard != id);
+        self.forget_appended(id);
         self.dirty.remove(&id);
         self.copies.forget(id);
         self.rewinds.forget(id);
+    }
+
+    /// Its keyspace was dropped, or another node has taken this one's place and nothing is left
+    /// to save.
+    pub(crate) fn drop_shard(&mut self, id: ShardId) {
+        let why = match self.catalog.shards.contains_key(&id) {
+            true => "another node holds its shard now",
+            false => "the keyspace was dropped",
+        };
+        self.retire(id, why);
+        self.leaving.remove(&id);
+        self.shards.remove(&id);
         match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
             Ok(lsn) => self.dropping.push_back((lsn, id)),
             Err(error) => self.stop(format!("the log takes nothing more: {error}")),
@@ -118,7 +131,7 @@ impl<S: Stores> Node<S> {
         let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
             return Ok(());
         };
-        if self.dropping.iter().any(|(_, dropped)| *dropped == id) {
+        if self.leaving.contains_key(&id) || self.dropping.iter().any(|(_, d)| *d == id) {
             return Ok(());
         }
         if !self.shards.contains_key(&id) {

@@ -56,6 +56,7 @@ mod expire;
 mod failover;
 mod forward;
 mod lease;
+mod leaving;
 mod message;
 pub mod node;
 mod reply;

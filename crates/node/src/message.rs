@@ -102,6 +102,23 @@ pub(crate) enum Message {
     Seal { shard: ShardId, epoch: Epoch },
     /// It is done.
     Sealed(Sealed),
+    /// To a shard's primary, from a node whose place in it another has taken: how does your log
+    /// go?
+    HistoryAsk { shard: ShardId },
+    /// So.
+    History(History),
+}
+
+/// The log of a shard's primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct History {
+    pub(crate) shard: ShardId,
+    /// In which it is primary.
+    pub(crate) epoch: Epoch,
+    /// Its epochs and their first indexes, oldest first.
+    pub(crate) starts: Vec<(Epoch, u64)>,
+    /// Its last index.
+    pub(crate) last: u64,
 }
 
 /// How far the log of a sealed replica goes.
@@ -446,6 +463,13 @@ mod tests {
                 process: 5,
                 last: position,
             }),
+            Message::HistoryAsk { shard },
+            Message::History(History {
+                shard,
+                epoch: Epoch(4),
+                starts: vec![(Epoch(1), 1), (Epoch(4), 90)],
+                last: 120,
+            }),
         ]
     }
 
@@ -483,10 +507,12 @@ mod tests {
                 | Message::LeaseAsk { .. }
                 | Message::LeaseGranted { .. }
                 | Message::Seal { .. }
-                | Message::Sealed(_) => {}
+                | Message::Sealed(_)
+                | Message::HistoryAsk { .. }
+                | Message::History(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..26));
+        assert!(seen.into_iter().eq(0..28));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -210,6 +210,8 @@ pub struct Node<S: Stores> {
     pub(crate) sealing: VecDeque<Sealing>,
     /// Shards whose stores go once the log is durable up to there.
     pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
+    /// Shards whose place another node has taken, and when their primary was asked for its log.
+    pub(crate) leaving: BTreeMap<ShardId, Duration>,
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
@@ -300,6 +302,7 @@ impl<S: Stores> Node<S> {
             lease: Lease::new(config.first_number()),
             sealing: VecDeque::new(),
             dropping: VecDeque::new(),
+            leaving: BTreeMap::new(),
             leading: None,
             peers,
             sessions: FxHashMap::default(),
@@ -509,6 +512,8 @@ impl<S: Stores> Node<S> {
             Message::RewindAsk(ask) => self.rewind_asked(from, ask),
             Message::RewindChunk(chunk) => self.rewind_chunk(from, chunk),
             Message::RewindLost { shard, rewind } => self.rewind_lost(from, shard, rewind),
+            Message::HistoryAsk { shard } => self.history_asked(from, shard),
+            Message::History(history) => self.history_told(from, history),
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
@@ -625,6 +630,7 @@ impl<S: Stores> Node<S> {
         self.report_tick();
         self.copies_tick();
         self.rewinds_tick();
+        self.leaving_tick();
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();

@@ -7,6 +7,7 @@
 //!  tail from the log,   its keys, as the  REWIND is durable in the log:
 //!  into a file, durable  source has them   from here on there is no way back
 //! NeedsCopy ───▶ Saving ─▶ a full copy (`copy`)
+//! replaced ────▶ Saving ─▶ the copy goes (`leaving`)
 //! ```
 //! Nothing is changed before `Logging`: whatever happens earlier, a crash or another primary,
 //! the strategy finds out anew where the logs part. What a crash leaves later:
@@ -33,6 +34,7 @@ use crate::{
     shard,
 };
 use model::{NodeId, Position, ShardId};
+use replication::strategy::Recovered;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -49,7 +51,7 @@ const KEYS_MAX: usize = 250_000;
 const BYTES_MAX: usize = 64 << 20;
 /// A question that was not answered for so long is asked again; a file that could not be
 /// written is tried again after so long.
-const AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const AGAIN: Duration = Duration::from_secs(2);
 /// A snapshot that nobody asked of for so long is let go.
 const FORGET_AFTER: Duration = Duration::from_secs(30);
 /// Rewinds that one node gives keys for at a time; more wait.
@@ -151,6 +153,11 @@ impl<Snap> Rewinds<Snap> {
         matches!(step, Some(Step::Logging { .. }))
     }
 
+    /// Whether one is under way here.
+    pub(crate) fn is_taking(&self, shard: ShardId) -> bool {
+        self.taking.contains_key(&shard)
+    }
+
     /// How many are under way here.
     pub(crate) fn under_way(&self) -> usize {
         self.taking.len()
@@ -177,14 +184,41 @@ impl<S: Stores> Node<S> {
             return self.start_copy(id, source);
         }
         tracing::warn!(shard = id.0, %source, %common, last = %state.tip, "a tail was lost in a failover: it is saved and taken back");
+        let applied = shard.applied().index;
+        let tail = (common, state.tip.index, state.commit);
+        self.begin_saving(id, source, tail, applied, copy);
+    }
+
+    /// Saves what is above `common` here and not at `source`, before this copy goes.
+    pub(crate) fn save_before_leaving(&mut self, id: ShardId, source: &NodeId, common: Position) {
+        let Some(shard) = self.shards.get(&id) else {
+            return;
+        };
+        let Recovered { last, commit, .. } = shard.recovered;
+        tracing::warn!(shard = id.0, %source, %common, %last, "a tail was lost in a failover: it is saved before this copy goes");
+        // Nothing is fetched, so it doesn't matter what the tail touched.
+        let applied = common.index;
+        self.begin_saving(id, source, (common, last.index, commit), applied, true);
+    }
+
+    /// Saves a tail: above the first position, up to the second, committed up to the third, in
+    /// the store up to `applied`.
+    fn begin_saving(
+        &mut self,
+        id: ShardId,
+        source: &NodeId,
+        (common, last, committed): (Position, u64, u64),
+        applied: u64,
+        copy: bool,
+    ) {
         let saving = self.rewound.begin(self.about(id, common));
         let now = self.now.monotonic;
         let taking = Taking {
             source: source.clone(),
             common,
-            last: state.tip.index,
-            committed: state.commit,
-            applied: shard.applied().index,
+            last,
+            committed,
+            applied,
             copy,
             keys: BTreeSet::new(),
             keys_bytes: 0,
@@ -204,12 +238,14 @@ impl<S: Stores> Node<S> {
         let keyspace = shard
             .and_then(|s| s.keyspace)
             .and_then(|k| self.catalog.keyspaces.get(&k));
-        let state = shard.and_then(|s| s.state(self.now));
+        // The strategy may know of a later one; a copy that goes has none.
+        let state = shard.and_then(|s| s.state(self.now)).map(|s| s.epoch);
+        let epoch = state.or_else(|| self.catalog.shards.get(&id).map(|s| s.epoch));
         About {
             node: self.config.id.clone(),
             shard: id,
             keyspace: keyspace.map(|k| k.name.to_string()),
-            epoch: state.map(|s| s.epoch).unwrap_or_default(),
+            epoch: epoch.unwrap_or_default(),
             common,
         }
     }

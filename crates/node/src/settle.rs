@@ -207,7 +207,7 @@ impl<S: Stores> Node<S> {
             return None;
         }
         let start = shard.log_index.before(from)?;
-        let history = shard.strategy.as_ref()?.history();
+        let history = shard.history();
         let mut entries: Vec<model::Entry> = Vec::new();
         let mut bytes = 0;
         let mut visit = |_: Lsn, record: Record| {

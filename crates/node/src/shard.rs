@@ -377,6 +377,12 @@ impl<R: Rows> Shard<R> {
         }
     }
 
+    /// The epochs of its log.
+    pub(crate) fn history(&self) -> &model::EpochHistory {
+        let strategy = self.strategy.as_ref();
+        strategy.map_or(&self.recovered.history, |s| s.history())
+    }
+
     pub(crate) fn state(&self, now: model::Now) -> Option<State> {
         self.strategy.as_ref().map(|s| s.state(now))
     }

@@ -85,6 +85,17 @@ impl World {
                     })
             })?;
         }
+        self.until_replaced_copies_are_gone()
+    }
+
+    fn until_replaced_copies_are_gone(&mut self) -> Result<(), Wrong> {
+        let deadline = self.now() + SETTLE_MAX;
+        while let Some(node) = self.who_holds_a_replaced_copy() {
+            if self.now() > deadline {
+                return Err(Wrong(format!("{node} keeps a copy whose place is taken")));
+            }
+            self.run_for(LOOK_EVERY)?;
+        }
         Ok(())
     }
 

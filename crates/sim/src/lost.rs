@@ -16,7 +16,8 @@ pub struct Lost {
 pub(crate) const PIECE_END: char = ';';
 
 impl Lost {
-    pub(crate) fn holds(&self, key: &str, mark: &str) -> bool {
+    /// Whether such a change is in some file.
+    pub fn holds(&self, key: &str, mark: &str) -> bool {
         self.changes.contains(&(key.to_owned(), mark.to_owned()))
     }
 

@@ -25,10 +25,8 @@ impl<S: Stores> Node<S> {
             .filter(|e| e.position.index > after)
             .cloned()
             .collect();
-        let history = &shard.recovered.history;
-        let history = shard.strategy.as_ref().map_or(history, |s| s.history());
         let common = Position {
-            epoch: history.epoch_at(after),
+            epoch: shard.history().epoch_at(after),
             index: after,
         };
         let mut saving = self.rewound.begin(self.about(id, common));
@@ -175,6 +173,9 @@ impl<S: Stores> Node<S> {
                     return;
                 }
             }
+        }
+        if self.leaving.contains_key(&id) {
+            return self.drop_shard(id);
         }
         if taking.copy {
             return self.start_copy(id, &taking.source);

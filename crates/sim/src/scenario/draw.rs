@@ -59,8 +59,6 @@ impl Scenario {
         let rule = match RULES[random.below(5) as usize] {
             // Rules of the primary's region promise nothing where that holds one copy.
             "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
-            // Nobody takes over there.
-            "async" if trouble == Trouble::Members => "semi-sync:1",
             // It does not cover the loss of a disk.
             "async" if trouble == Trouble::Rare => "quorum",
             // Nobody that is away is waited for.
@@ -82,10 +80,11 @@ impl Scenario {
             "ACK {rule} ON_TIMEOUT {on_timeout} TIMEOUT {timeout} PLACE {} SHARDS {shards}",
             place.join(",")
         );
-        // A former primary whose place is taken never tells what it lost.
         let available = limits.failover
-            && !matches!(trouble, Trouble::Members | Trouble::Rare)
+            && trouble != Trouble::Rare
             && match rule {
+                // Else nobody takes over.
+                "async" if trouble == Trouble::Members => true,
                 "async" => !random.once_in(4),
                 _ => random.once_in(4),
             };

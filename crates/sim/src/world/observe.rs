@@ -101,6 +101,13 @@ impl World {
         self.observed.changes
     }
 
+    /// A node that still has a copy whose place another one has taken.
+    pub(crate) fn who_holds_a_replaced_copy(&self) -> Option<String> {
+        let mut machines = self.machines.iter();
+        let holder = machines.find(|m| m.node.as_ref().is_some_and(|n| n.leaving_count() > 0));
+        holder.map(|machine| machine.id.to_string())
+    }
+
     /// The node that acts as primary of a shard's greatest epoch, for every shard.
     pub fn primaries(&self) -> Vec<String> {
         let latest = self.observed.latest.values();

@@ -110,6 +110,70 @@ fn a_replica_whose_node_stays_away_is_replaced_and_may_come_back() {
     tell(640..652, places_are_taken_in_turn);
 }
 
+/// A primary that is cut off acknowledges what nobody else has. Another takes over, a third its
+/// place; when it is back it has lost both, and what it acknowledged is in its file.
+fn a_lost_tail_is_saved_before_the_copy_goes(world: &mut World) -> Result<(), Wrong> {
+    begin(world)?;
+    let line =
+        "KEYSPACE CREATE profiles ACK async FAILOVER available PLACE us=2 REPLACE_AFTER 3000";
+    world.order("eu-1", &line.split(' ').collect::<Vec<_>>())?;
+    let primary = world.primary_of("profiles")?;
+    world.ask(&primary, Some("profiles"), &["SET", "kept", "v"])?;
+    world.run_for(s(1))?;
+    for node in ["us-1", "us-2", "us-3", "eu-1"] {
+        if node != primary {
+            world.cut(&primary, node)?;
+        }
+    }
+    // Its lease runs for a moment.
+    let writes = world.random().between(1, 40);
+    let mut acknowledged = Vec::new();
+    for n in 0..writes {
+        let key = format!("lost{n}");
+        match world.ask(&primary, Some("profiles"), &["SET", &key, "v"])? {
+            Frame::Simple(_) => acknowledged.push(key),
+            _ => break,
+        }
+    }
+    let killed = world.random().once_in(2);
+    if killed {
+        world.run_for(Duration::from_millis(20))?;
+        world.crash(&primary, Moment::Now)?;
+    }
+    world.run_for(s(15))?;
+    let events = format!("{:?}", world.ask("eu-1", None, &["QUIRE", "EVENTS"])?);
+    if !events.contains(&format!("us-3 has taken the place of {primary}")) {
+        return Err(Wrong(events));
+    }
+    world.heal_all();
+    if killed {
+        world.start(&primary)?;
+    }
+    // It may die again at any moment of what it does now.
+    let soon = world.random().between(1, 1500);
+    world.run_for(Duration::from_millis(soon))?;
+    let moment = MOMENTS[world.random().below(4) as usize];
+    world.crash_if_it_comes(&primary, moment)?;
+    world.start(&primary)?;
+    world.until_settled()?;
+    world.verify("profiles")?;
+    let lost = world.lost()?;
+    for key in &acknowledged {
+        if !lost.holds(key, "v") {
+            return Err(Wrong(format!("{key} was acknowledged and is in no file")));
+        }
+    }
+    match acknowledged.is_empty() {
+        true => Err(Wrong("nothing was acknowledged".into())),
+        false => Ok(()),
+    }
+}
+
+#[test]
+fn what_a_replaced_primary_alone_has_is_saved() {
+    tell(680..700, a_lost_tail_is_saved_before_the_copy_goes);
+}
+
 /// The log still holds entries of a keyspace that was dropped, but no longer the first.
 fn a_keyspace_is_dropped(world: &mut World) -> Result<(), Wrong> {
     begin(world)?;
