@@ -131,6 +131,9 @@ pub enum Refusal {
         bytes: usize,
         bytes_max: usize,
     },
+    /// A transaction that does more than an entry of the log has room for.
+    #[error("ERR a transaction has more than 65534 effects: nothing of it was done")]
+    TooManyEffects,
     /// Ours: a router sent a shard what the node itself answers.
     #[error("ERR '{0}' is not evaluated by a shard")]
     NotEvaluated(&'static str),

@@ -12,6 +12,7 @@
 //! | `strings`, `substrings`, `bits`, `bitfield` | strings and their parts; `set_options` parses for SET and GETEX |
 //! | `hashes`, `hash_scan` | hashes |
 //! | `keys`, `expiry`, `rename`, `object`, `dump` | keys of any kind; [`rdb`] is the format of DUMP |
+//! | [`transaction`] | several commands as one |
 //! | [`server_reply`] | what a node answers without a shard, where that needs no node: HELP |
 //! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
 //! | [`numbers`], [`float`], [`glob`] | Redis's integers, floats and patterns |
@@ -59,6 +60,7 @@ pub mod table;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 pub mod view;
 
 pub use error::Refusal;

@@ -46,6 +46,8 @@ pub enum Family {
     Server,
     /// The map of the cluster.
     Cluster,
+    /// Several commands at once.
+    Transactions,
 }
 
 impl Family {
@@ -59,6 +61,7 @@ impl Family {
             Family::Connection => "connection",
             Family::Server => "server",
             Family::Cluster => "cluster",
+            Family::Transactions => "transactions",
         }
     }
 }
@@ -90,9 +93,11 @@ impl Flags {
     pub const NO_AUTH: Flags = Flags(1 << 8);
     /// Answered while a script blocks the server.
     pub const ALLOW_BUSY: Flags = Flags(1 << 9);
+    /// Not in the slow log.
+    pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
 
     /// Every flag and its name, in Redis's order.
-    const NAMES: [(Flags, &str); 10] = [
+    const NAMES: [(Flags, &str); 11] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
@@ -100,6 +105,7 @@ impl Flags {
         (Flags::NOSCRIPT, "noscript"),
         (Flags::LOADING, "loading"),
         (Flags::STALE, "stale"),
+        (Flags::SKIP_SLOWLOG, "skip_slowlog"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
         (Flags::ALLOW_BUSY, "allow_busy"),
@@ -153,9 +159,11 @@ impl Categories {
     pub const CONNECTION: Categories = Categories(1 << 9);
     /// Bits of strings.
     pub const BITMAP: Categories = Categories(1 << 10);
+    /// Transactions.
+    pub const TRANSACTION: Categories = Categories(1 << 11);
 
     /// Every category and its name, in Redis's order.
-    const NAMES: [(Categories, &str); 11] = [
+    const NAMES: [(Categories, &str); 12] = [
         (Categories::KEYSPACE, "@keyspace"),
         (Categories::READ, "@read"),
         (Categories::WRITE, "@write"),
@@ -167,6 +175,7 @@ impl Categories {
         (Categories::SLOW, "@slow"),
         (Categories::DANGEROUS, "@dangerous"),
         (Categories::CONNECTION, "@connection"),
+        (Categories::TRANSACTION, "@transaction"),
     ];
 
     /// These and `other`.

@@ -41,6 +41,42 @@ pub trait View {
     fn key_count(&self) -> Result<u64, ViewError>;
 }
 
+impl<V: View> View for &V {
+    fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError> {
+        (**self).header(key)
+    }
+
+    fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError> {
+        (**self).string(key)
+    }
+
+    fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {
+        (**self).field(key, header, field)
+    }
+
+    fn fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), ViewError> {
+        (**self).fields(key, header, visit)
+    }
+
+    fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &Header),
+    ) -> Result<u64, ViewError> {
+        (**self).scan(cursor, count, visit)
+    }
+
+    fn key_count(&self) -> Result<u64, ViewError> {
+        (**self).key_count()
+    }
+}
+
 /// A view that could not be read, damaged data for example. What was evaluated so far is to
 /// be thrown away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,13 +1,16 @@
 //! Evaluating a command at this node's replica, if that may.
 
 use crate::{
+    carried::Arrived,
     node::Node,
     request::ReadFrom,
-    tip::{AtTip, Committed},
+    tip::{Committed, Staging, at_tip},
+    watched::Watched,
 };
-use commands::{Context, Family, Fanout, Spec};
+use bytes::BytesMut;
+use commands::{Context, Family, Fanout, Spec, View, transaction};
 use model::{
-    EntryKind, Position, ShardId,
+    EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
     planted::{self, Bug},
 };
 use replication::{
@@ -71,12 +74,21 @@ impl<S: Stores> Node<S> {
             keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
+        let mut closed = state.closed;
         if primary {
-            cx.now_ms = strategy.close(self.now).ms();
+            closed = strategy.close(self.now);
+            cx.now_ms = closed.ms();
         } else if planted::is(Bug::ExpireOnReplicaClock) {
             cx.now_ms = self.now.wall_ms;
         }
-        let mut at_tip = spec.is_write();
+        // No entry has a stamp at or below what was closed; the next has the one above it.
+        let asked = Asked {
+            spec,
+            args,
+            cx,
+            first: Stamp(closed.0 + 1),
+        };
+        let mut tip = spec.is_write();
         let sees = satisfied(seen, strategy.history(), applied.index);
         if spec.is_write() {
             // Its answer would show the loss, and move the session past it, without a word.
@@ -94,20 +106,13 @@ impl<S: Stores> Node<S> {
                 Satisfied::NotYet if !primary => return Evaluated::ReadLater,
                 // Behind its own writes in flight: read now, before later ones of the same
                 // connection come. The reply waits for what it shows.
-                _ => at_tip = true,
+                _ => tip = true,
             }
         }
-        if !at_tip {
+        if !tip {
             let view = Committed(&shard.store);
-            if let Err(error) = commands::evaluate(
-                spec,
-                args,
-                &view,
-                &cx,
-                &mut self.mutation,
-                &mut self.scratch,
-            ) {
-                return self.refuse(version, &error.to_string());
+            if let Err(line) = asked.of(&view, None, &mut self.mutation, &mut self.scratch) {
+                return self.refuse(version, &line);
             }
             if self.mutation.is_empty() {
                 if primary {
@@ -132,7 +137,7 @@ impl<S: Stores> Node<S> {
             self.mutation.clear();
         }
         // All but a read at the tip writes: what it was sent for, or an expiry.
-        let writes = spec.is_write() || !at_tip;
+        let writes = spec.is_write() || !tip;
         if writes && full {
             let line = "MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it";
             return self.refuse(version, line);
@@ -144,19 +149,15 @@ impl<S: Stores> Node<S> {
         if writes && (shard.pressure.stop || self.now.monotonic < shard.not_before) {
             return Evaluated::NotNow;
         }
-        let view = AtTip {
-            tip: &shard.tip,
-            store: &shard.store,
-        };
-        if let Err(error) = commands::evaluate(
-            spec,
-            args,
-            &view,
-            &cx,
-            &mut self.mutation,
-            &mut self.scratch,
-        ) {
-            return self.refuse(version, &error.to_string());
+        if transaction::is_watch(spec) {
+            for key in &args[1..] {
+                shard.watched.add(key, state.tip.index);
+            }
+        }
+        let view = at_tip(&shard.tip, &shard.store);
+        let watched = Some((&shard.watched, state.epoch));
+        if let Err(line) = asked.of(&view, watched, &mut self.mutation, &mut self.scratch) {
+            return self.refuse(version, &line);
         }
         if self.mutation.is_empty() {
             // It was computed from the tip: it waits for the tip.
@@ -186,7 +187,13 @@ impl<S: Stores> Node<S> {
             }
         };
         self.dirty.insert(id);
-        if let Err(error) = shard.tip.append(&entry, &shard.store) {
+        // Tombstones within a transaction carry the stamps that were expected.
+        if transaction::is_exec(spec) && entry.stamp != asked.first {
+            let line = format!("entry {} has another stamp than expected", entry.position);
+            self.stop_shard(id, line);
+            return Evaluated::NotNow;
+        }
+        if let Err(error) = shard.proposed(&entry) {
             self.stop_shard(id, error.to_string());
             return Evaluated::NotNow;
         }
@@ -209,8 +216,56 @@ impl<S: Stores> Node<S> {
     }
 }
 
+/// What is to be evaluated.
+struct Asked<'a> {
+    spec: &'a Spec,
+    args: &'a [&'a [u8]],
+    cx: Context,
+    /// The stamp of what it will append, if it does.
+    first: Stamp,
+}
+
+impl Asked<'_> {
+    /// Evaluates it over a view; `watched`: what is watched there, and the epoch, at a primary.
+    /// An error is a line for the client, and nothing is to be kept.
+    fn of<V: View>(
+        &self,
+        view: &V,
+        watched: Option<(&Watched, Epoch)>,
+        mutation: &mut Mutation,
+        reply: &mut BytesMut,
+    ) -> Result<(), String> {
+        let Asked {
+            spec,
+            args,
+            cx,
+            first,
+        } = self;
+        if !transaction::is_exec(spec) {
+            let evaluated = commands::evaluate(spec, args, view, cx, mutation, reply);
+            return evaluated.map_err(|e| e.to_string());
+        }
+        let Some(arrived) = Arrived::read(args) else {
+            return Err("ERR a transaction came damaged, or from another version of Quire".into());
+        };
+        for (key, at) in &arrived.watches {
+            let same = watched.is_some_and(|(watched, epoch)| {
+                at.epoch == epoch && watched.is_unchanged_since(key, at.index)
+            });
+            let header = view.header(key).map_err(|e| e.to_string())?;
+            if !same || header.is_some_and(|h| h.is_expired(cx.now_ms)) {
+                Encoder::new(cx.version, reply).null_array();
+                return Ok(());
+            }
+        }
+        let mut staging = Staging::new(view, *first);
+        transaction::run(&arrived.commands, &mut staging, cx, mutation, reply)
+            .map_err(|e| e.to_string())
+    }
+}
+
 /// Keys and fields have a bound of their own, which Redis has not: the store's.
-fn too_long(spec: &Spec, args: &[&[u8]]) -> Option<&'static str> {
+pub(crate) fn too_long(spec: &Spec, args: &[&[u8]]) -> Option<&'static str> {
     if spec.keys(args).any(|key| key.len() > KEY_BYTES_MAX) {
         return Some("ERR a key is longer than 32000 bytes");
     }

@@ -1,6 +1,6 @@
 //! The primary deletes keys whose time is over, and purges the dead cells of deleted ones.
 
-use crate::{node::Node, tip::AtTip};
+use crate::{node::Node, tip::at_tip};
 use commands::View;
 use model::{EntryKind, ShardId, mutation::KeyKind};
 use storage::store::Stores;
@@ -37,10 +37,7 @@ impl<S: Stores> Node<S> {
             .store
             .expired(now_ms, EXPIRE_KEYS)
             .map_err(|e| e.to_string())?;
-        let view = AtTip {
-            tip: &shard.tip,
-            store: &shard.store,
-        };
+        let view = at_tip(&shard.tip, &shard.store);
         self.mutation.clear();
         for key in &due {
             if let Some(header) = view.header(key).map_err(|e| e.to_string())?
@@ -75,10 +72,7 @@ impl<S: Stores> Node<S> {
         let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
         if let Ok(entry) = strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
             self.dirty.insert(id);
-            shard
-                .tip
-                .append(&entry, &shard.store)
-                .map_err(|e| e.to_string())?;
+            shard.proposed(&entry).map_err(|e| e.to_string())?;
         }
         Ok(())
     }

@@ -5,9 +5,10 @@
 //! the other end refused before appending anything (`NotHere`) is ever sent again.
 
 use crate::{
+    carried,
     message::{Answer, Forward, Message},
     node::{Effect, Lane, Node},
-    request::{ReadFrom, Request, Target, borrow},
+    request::{ReadFrom, Request, Target},
 };
 use bytes::Bytes;
 use model::{
@@ -130,7 +131,7 @@ impl<S: Stores> Node<S> {
             id: forward.id,
         };
         let keyspace = self.catalog.shards.get(&forward.shard).map(|s| s.keyspace);
-        let spec = commands::find(&borrow(&forward.args)).ok();
+        let spec = carried::spec_of(&forward.args);
         let (Some(keyspace), Some(spec)) = (keyspace, spec) else {
             return self.answer_not_here(&target);
         };

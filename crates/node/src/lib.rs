@@ -46,6 +46,7 @@
 
 mod admin;
 mod assign;
+mod carried;
 mod client_command;
 mod config_command;
 mod connection;
@@ -71,8 +72,10 @@ mod settle;
 mod shard;
 mod split;
 mod tip;
+mod transaction;
 mod verify;
 mod waiting;
+mod watched;
 
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

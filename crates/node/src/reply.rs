@@ -25,6 +25,9 @@ impl<S: Stores> Node<S> {
                         session.seen.advance(id, position);
                     }
                     session.fill(*slot, reply);
+                    if !session.watches.is_empty() && session.watch_answered(*slot, position) {
+                        self.resume(*conn);
+                    }
                     self.announce(*conn);
                 }
             }

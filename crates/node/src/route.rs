@@ -10,7 +10,7 @@ use crate::{
     node::Node,
     request::{ReadFrom, Request, Target, borrow, own},
 };
-use commands::{Fanout, Spec};
+use commands::{Family, Fanout, Spec, transaction};
 use model::{KeyspaceId, NodeId, ShardId, slot};
 use std::time::Duration;
 use storage::store::Stores;
@@ -21,13 +21,13 @@ pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
 const STALLED_MAX: usize = 100_000;
 
 /// A client's command for one shard, as it came.
-struct Coming<'a> {
-    conn: u64,
-    spec: &'static Spec,
-    args: &'a [&'a [u8]],
-    keyspace: KeyspaceId,
-    shard: ShardId,
-    since: Duration,
+pub(crate) struct Coming<'a> {
+    pub(crate) conn: u64,
+    pub(crate) spec: &'static Spec,
+    pub(crate) args: &'a [&'a [u8]],
+    pub(crate) keyspace: KeyspaceId,
+    pub(crate) shard: ShardId,
+    pub(crate) since: Duration,
 }
 
 /// How a command goes that must not overtake what its connection has away.
@@ -97,50 +97,90 @@ impl<S: Stores> Node<S> {
         self.commands_processed += 1;
         let spec = match commands::find(args) {
             Ok(spec) => spec,
-            Err(line) => return self.answer_error(conn, &line),
+            Err(line) => {
+                self.spoil(conn);
+                return self.answer_error(conn, &line);
+            }
         };
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         session.last_command = spec.name;
         session.commands += 1;
+        let transaction = spec.family == Family::Transactions;
+        if session.gathering.is_some() && !transaction && !matches!(spec.name, "reset" | "quit") {
+            return self.gather(conn, spec, args);
+        }
+        if transaction && (session.gathering.is_some() || !transaction::is_watch(spec)) {
+            return self.transaction_command(conn, spec, since);
+        }
         if spec.fanout == Fanout::Node {
             return self.node_command(conn, spec, args);
         }
         let keyspace = session.keyspace;
-        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(spec));
         let shard = match self.only_shard(keyspace, spec, args) {
             Ok(shard) => shard,
             Err(line) => return self.answer_error(conn, &line),
         };
-        let coming = shard.map(|shard| Coming {
-            conn,
-            spec,
-            args,
-            keyspace,
-            shard,
-            since,
-        });
-        let way = match &coming {
-            _ if writes && self.writes_are_elsewhere(conn, shard) => Way::Wait,
-            _ if !must_follow => Way::Any,
-            Some(coming) => self.way_behind_reads(coming),
-            None => Way::Wait,
+        let placed = match shard {
+            Some(shard) => self.place(&Coming {
+                conn,
+                spec,
+                args,
+                keyspace,
+                shard,
+                since,
+            }),
+            None => self.place_split(conn, spec, args, keyspace),
         };
-        match (way, coming) {
-            (Way::Along(node), Some(coming)) => {
-                if let Some(request) = self.take_in(&coming, ReadFrom::Any) {
+        if !placed && let Some(session) = self.sessions.get_mut(&conn) {
+            session.backlog.push_front((since, own(args)));
+        }
+    }
+
+    /// Evaluates or sends a command; false if it must wait for earlier ones.
+    pub(crate) fn place(&mut self, coming: &Coming<'_>) -> bool {
+        let Some(session) = self.sessions.get(&coming.conn) else {
+            return true;
+        };
+        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(coming.spec));
+        let way = if writes && self.writes_are_elsewhere(coming.conn, Some(coming.shard)) {
+            Way::Wait
+        } else if !must_follow {
+            Way::Any
+        } else {
+            self.way_behind_reads(coming)
+        };
+        match way {
+            Way::Along(node) => {
+                if let Some(request) = self.take_in(coming, ReadFrom::Any) {
                     self.forward(request, &node);
                 }
             }
-            (Way::Any, Some(coming)) => self.run(&coming),
-            (Way::Any, None) => self.split(conn, spec, args, keyspace),
-            (Way::Wait | Way::Along(_), _) => {
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    session.backlog.push_front((since, own(args)));
-                }
-            }
+            Way::Any if transaction::is_watch(coming.spec) => self.watch(coming),
+            Way::Any => self.run(coming),
+            Way::Wait => return false,
         }
+        true
+    }
+
+    /// The same for a command that asks several shards.
+    fn place_split(
+        &mut self,
+        conn: u64,
+        spec: &'static Spec,
+        args: &[&[u8]],
+        keyspace: KeyspaceId,
+    ) -> bool {
+        let Some(session) = self.sessions.get(&conn) else {
+            return true;
+        };
+        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(spec));
+        if must_follow || writes && self.writes_are_elsewhere(conn, None) {
+            return false;
+        }
+        self.split(conn, spec, args, keyspace);
+        true
     }
 
     /// Of a connection that has writes away: whether some are at another than their shard's
@@ -163,6 +203,9 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get(&coming.conn) else {
             return Way::Wait;
         };
+        if transaction::is_watch(coming.spec) {
+            return Way::Wait;
+        }
         let (Some((there, node)), 0) = (&session.reads_to, session.reads_waiting) else {
             return Way::Wait;
         };
@@ -181,7 +224,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// A command that can't be answered at once: its place among the replies is reserved.
-    fn take_in(&mut self, coming: &Coming<'_>, read_from: ReadFrom) -> Option<Request> {
+    pub(crate) fn take_in(&mut self, coming: &Coming<'_>, read_from: ReadFrom) -> Option<Request> {
         let conn = coming.conn;
         let session = self.sessions.get_mut(&conn)?;
         let slot = session.reserve();
@@ -200,7 +243,7 @@ impl<S: Stores> Node<S> {
 
     /// The shard that all of a command's keys are in; None if there are several and the
     /// command may be split.
-    fn only_shard(
+    pub(crate) fn only_shard(
         &self,
         keyspace: KeyspaceId,
         spec: &Spec,

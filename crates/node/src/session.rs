@@ -1,9 +1,12 @@
 //! One client's connection, as the node sees it: what it has chosen, what it has seen, and its
 //! replies in order.
 
-use crate::request::ReadFrom;
+use crate::{
+    request::ReadFrom,
+    transaction::{Gathering, Watch},
+};
 use bytes::{Bytes, BytesMut};
-use commands::Spec;
+use commands::{Spec, transaction};
 use model::{KeyspaceId, NodeId, Position, ShardId};
 use replication::session::SessionPositions;
 use resp::Version;
@@ -53,6 +56,10 @@ pub(crate) struct Session {
     pub(crate) reads_waiting: u32,
     /// Commands of it that wait for somewhere to go: later ones must not overtake them.
     pub(crate) stalled: u32,
+    /// What came since MULTI, if that did.
+    pub(crate) gathering: Option<Gathering>,
+    /// What it watches.
+    pub(crate) watches: Vec<Watch>,
     /// Whether a command runs that must be over before the next begins.
     pub(crate) held: bool,
     /// Commands that wait, in order, and when each came.
@@ -94,6 +101,8 @@ impl Session {
             reads_to: None,
             reads_waiting: 0,
             stalled: 0,
+            gathering: None,
+            watches: Vec::new(),
             held: false,
             backlog: VecDeque::new(),
             out: BytesMut::new(),
@@ -111,6 +120,8 @@ impl Session {
         self.keyspace = KeyspaceId(0);
         self.version = Version::Resp2;
         self.name = Bytes::new();
+        self.gathering = None;
+        self.watches.clear();
     }
 
     /// Whether a reply may be written straight to `out`.
@@ -146,6 +157,15 @@ impl Session {
         }
     }
 
+    /// A reply is here that shows `position`. True if it is that of WATCH, which others wait for.
+    pub(crate) fn watch_answered(&mut self, slot: u64, position: Position) -> bool {
+        let waits = Watch::answered(&mut self.watches, slot, position);
+        if waits {
+            self.held = false;
+        }
+        waits
+    }
+
     /// Whether the next command must wait behind an earlier one.
     pub(crate) fn must_wait(&self) -> bool {
         self.held || self.stalled > 0
@@ -153,9 +173,11 @@ impl Session {
 
     /// Whether a command may not be placed before earlier reads were answered: a write, because
     /// they must not show it; a read, because it must not show less than they will. A read
-    /// behind writes that are away follows those.
+    /// behind writes that are away follows those. WATCH follows everything.
     pub(crate) fn must_follow(&self, spec: &Spec) -> bool {
-        if spec.is_write() {
+        if transaction::is_watch(spec) {
+            self.reads_waiting > 0 || self.reads_away > 0 || self.writes_away > 0
+        } else if spec.is_write() {
             self.reads_waiting > 0 || self.reads_away > 0
         } else {
             self.reads_away > 0 && self.writes_away == 0
@@ -164,7 +186,7 @@ impl Session {
 
     /// Who may answer a read that comes now.
     pub(crate) fn read_from(&self, spec: &Spec) -> ReadFrom {
-        if !spec.is_write() && self.writes_away > 0 {
+        if transaction::is_watch(spec) || !spec.is_write() && self.writes_away > 0 {
             ReadFrom::PrimaryTip
         } else {
             ReadFrom::Any

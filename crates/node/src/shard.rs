@@ -24,6 +24,7 @@
 use crate::{
     request::{Request, Target},
     tip::Tip,
+    watched::Watched,
 };
 use bytes::Bytes;
 use model::{
@@ -144,6 +145,8 @@ pub(crate) struct Shard<R: Rows> {
     /// Entries in the log that are not in the store yet.
     pub(crate) unapplied: VecDeque<Entry>,
     pub(crate) tip: Tip,
+    /// Of a primary: what somebody watches.
+    pub(crate) watched: Watched,
     /// By position, ascending.
     pub(crate) waiting: VecDeque<Waiting>,
     /// Reads at a replica that lacks what their sessions have seen, and until when they wait.
@@ -184,6 +187,7 @@ impl<R: Rows> Shard<R> {
             log_index: LogIndex::default(),
             unapplied: VecDeque::new(),
             tip: Tip::default(),
+            watched: Watched::default(),
             waiting: VecDeque::new(),
             readers: Vec::new(),
             sealed: None,
@@ -381,6 +385,13 @@ impl<R: Rows> Shard<R> {
     pub(crate) fn history(&self) -> &model::EpochHistory {
         let strategy = self.strategy.as_ref();
         strategy.map_or(&self.recovered.history, |s| s.history())
+    }
+
+    /// An entry of its own was proposed: later commands see what it does.
+    pub(crate) fn proposed(&mut self, entry: &Entry) -> Result<(), commands::ViewError> {
+        self.tip.append(entry, &self.store)?;
+        self.watched.appended(entry);
+        Ok(())
     }
 
     pub(crate) fn state(&self, now: model::Now) -> Option<State> {

@@ -5,7 +5,7 @@
 //! that touched it last is in the store.
 
 use bytes::Bytes;
-use commands::{View, ViewError};
+use commands::{View, ViewError, transaction::Staged};
 use model::{
     Entry, EntryKind, Op, Stamp,
     codec::Malformed,
@@ -56,21 +56,34 @@ impl Tip {
         if entry.kind != EntryKind::Mutation {
             return Ok(());
         }
-        let index = entry.position.index;
-        let malformed = |e: Malformed| ViewError::new(format!("own entry {}: {e}", entry.position));
-        for (n, op) in Ops::new(entry.payload()).enumerate() {
-            let stamp = Stamp(entry.stamp.0 + n as u64);
-            self.op(op.map_err(malformed)?, stamp, index, store)?;
-        }
+        let (ops, index) = (entry.payload(), entry.position.index);
+        self.take(ops, entry.stamp, index, &Committed(store))?;
         Ok(())
     }
 
-    fn op<R: Rows>(
+    /// Takes in ops over what is below; the first is stamped `first`. Returns how many.
+    fn take<V: View>(
+        &mut self,
+        ops: Bytes,
+        first: Stamp,
+        index: u64,
+        below: &V,
+    ) -> Result<u64, ViewError> {
+        let malformed = |e: Malformed| ViewError::new(format!("own entry {index}: {e}"));
+        let mut stamp = first;
+        for op in Ops::new(ops) {
+            self.op(op.map_err(malformed)?, stamp, index, below)?;
+            stamp.0 += 1;
+        }
+        Ok(stamp.0 - first.0)
+    }
+
+    fn op<V: View>(
         &mut self,
         op: Op,
         stamp: Stamp,
         index: u64,
-        store: &ShardStore<R>,
+        below: &V,
     ) -> Result<(), ViewError> {
         match op {
             Op::PutString {
@@ -79,7 +92,7 @@ impl Tip {
                 value,
                 ..
             } => {
-                let pending = self.touch(key, index, store)?;
+                let pending = self.touch(key, index, below)?;
                 pending.inherit(&mut header);
                 pending.header = Some(header);
                 pending.string = Some(value);
@@ -92,7 +105,7 @@ impl Tip {
                 fields,
                 ..
             } => {
-                let pending = self.touch(key, index, store)?;
+                let pending = self.touch(key, index, below)?;
                 if let Some(mut header) = header {
                     pending.inherit(&mut header);
                     pending.header = Some(header);
@@ -107,7 +120,7 @@ impl Tip {
                 header,
                 fields,
             } => {
-                let pending = self.touch(key, index, store)?;
+                let pending = self.touch(key, index, below)?;
                 if header.is_some() {
                     pending.header = header;
                 }
@@ -116,10 +129,10 @@ impl Tip {
                 }
             }
             Op::SetHeader { key, header } => {
-                self.touch(key, index, store)?.header = Some(header);
+                self.touch(key, index, below)?.header = Some(header);
             }
             Op::Delete { key, tombstone, .. } => {
-                let pending = self.touch(key, index, store)?;
+                let pending = self.touch(key, index, below)?;
                 pending.header = tombstone.then_some(Header {
                     deleted: stamp,
                     ..Header::new(KeyKind::Tombstone)
@@ -137,19 +150,15 @@ impl Tip {
     }
 
     /// The overlay of `key`, begun with the header that counts now.
-    fn touch<R: Rows>(
+    fn touch<V: View>(
         &mut self,
         key: Bytes,
         index: u64,
-        store: &ShardStore<R>,
+        below: &V,
     ) -> Result<&mut PendingKey, ViewError> {
         if !self.keys.contains_key(&key) {
             let cleared = self.cleared.is_some();
-            let header = if cleared {
-                None
-            } else {
-                store.header(&key).map_err(view_error)?
-            };
+            let header = if cleared { None } else { below.header(&key)? };
             let fresh = PendingKey {
                 header,
                 string: None,
@@ -253,30 +262,40 @@ impl<R: Rows> View for Committed<'_, R> {
     }
 }
 
-/// Reads the tip.
-pub(crate) struct AtTip<'a, R: Rows> {
+/// Reads an overlay and what is below it: the tip over the store, what a transaction has done so
+/// far over the tip.
+pub(crate) struct Over<'a, V: View> {
     pub(crate) tip: &'a Tip,
-    pub(crate) store: &'a ShardStore<R>,
+    pub(crate) below: V,
 }
 
-impl<R: Rows> AtTip<'_, R> {
-    /// What the store says, if it counts at all.
-    fn below(&self) -> Option<Committed<'_, R>> {
-        self.tip.cleared.is_none().then_some(Committed(self.store))
+/// The tip of a shard.
+pub(crate) fn at_tip<'a, R: Rows>(
+    tip: &'a Tip,
+    store: &'a ShardStore<R>,
+) -> Over<'a, Committed<'a, R>> {
+    let below = Committed(store);
+    Over { tip, below }
+}
+
+impl<V: View> Over<'_, V> {
+    /// What is below, if it counts at all.
+    fn below(&self) -> Option<&V> {
+        self.tip.cleared.is_none().then_some(&self.below)
     }
 }
 
-impl<R: Rows> View for AtTip<'_, R> {
+impl<V: View> View for Over<'_, V> {
     fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError> {
         if let Some(pending) = self.tip.keys.get(key) {
             return Ok(pending.header);
         }
-        self.below().map_or(Ok(None), |store| store.header(key))
+        self.below().map_or(Ok(None), |below| below.header(key))
     }
 
     fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError> {
         let Some(pending) = self.tip.keys.get(key) else {
-            return self.below().map_or(Ok(None), |store| store.string(key));
+            return self.below().map_or(Ok(None), |below| below.string(key));
         };
         let Some(header) = pending.header else {
             return Ok(None);
@@ -285,7 +304,7 @@ impl<R: Rows> View for AtTip<'_, R> {
             return Ok(Some((header, value.clone())));
         }
         if header.kind == KeyKind::String && !pending.hides_store {
-            let found = self.store.string(key).map_err(view_error)?;
+            let found = self.below.string(key)?;
             let value = found.map_or_else(Bytes::new, |(_, value)| value);
             return Ok(Some((header, value)));
         }
@@ -302,7 +321,7 @@ impl<R: Rows> View for AtTip<'_, R> {
             }
         }
         self.below()
-            .map_or(Ok(None), |store| store.field(key, header, field))
+            .map_or(Ok(None), |below| below.field(key, header, field))
     }
 
     fn fields(
@@ -313,9 +332,9 @@ impl<R: Rows> View for AtTip<'_, R> {
     ) -> Result<(), ViewError> {
         let pending = self.tip.keys.get(key);
         if pending.is_none_or(|p| !p.hides_store)
-            && let Some(store) = self.below()
+            && let Some(below) = self.below()
         {
-            store.fields(key, header, &mut |field, value| {
+            below.fields(key, header, &mut |field, value| {
                 if pending.is_none_or(|p| !p.fields.contains_key(field)) {
                     visit(field, value);
                 }
@@ -336,8 +355,8 @@ impl<R: Rows> View for AtTip<'_, R> {
         visit: &mut dyn FnMut(&[u8], &Header),
     ) -> Result<u64, ViewError> {
         let mut next = 0;
-        if let Some(store) = self.below() {
-            next = store.scan(cursor, count, &mut |key, header| {
+        if let Some(below) = self.below() {
+            next = below.scan(cursor, count, &mut |key, header| {
                 if !self.tip.keys.contains_key(key) {
                     visit(key, header);
                 }
@@ -358,14 +377,14 @@ impl<R: Rows> View for AtTip<'_, R> {
 
     fn key_count(&self) -> Result<u64, ViewError> {
         let mut count = match self.below() {
-            Some(store) => store.key_count()?,
+            Some(below) => below.key_count()?,
             None => 0,
         };
         let is_there =
             |header: Option<Header>| header.is_some_and(|header| header.kind != KeyKind::Tombstone);
         for (key, pending) in &self.tip.keys {
             let before = match self.below() {
-                Some(store) => is_there(store.header(key)?),
+                Some(below) => is_there(below.header(key)?),
                 None => false,
             };
             match (before, is_there(pending.header)) {
@@ -375,6 +394,37 @@ impl<R: Rows> View for AtTip<'_, R> {
             }
         }
         Ok(count)
+    }
+}
+
+/// What a transaction has done so far, over a view.
+pub(crate) struct Staging<'a, V: View> {
+    done: Tip,
+    below: &'a V,
+    /// Of the next op.
+    stamp: Stamp,
+}
+
+impl<'a, V: View> Staging<'a, V> {
+    /// `first`: the stamp of the first op of the entry that it will become.
+    pub(crate) fn new(below: &'a V, first: Stamp) -> Self {
+        let (done, stamp) = (Tip::default(), first);
+        Staging { done, below, stamp }
+    }
+}
+
+impl<V: View> Staged for Staging<'_, V> {
+    fn with_view(
+        &self,
+        read: &mut dyn FnMut(&dyn View) -> Result<(), ViewError>,
+    ) -> Result<(), ViewError> {
+        let (tip, below) = (&self.done, self.below);
+        read(&Over { tip, below })
+    }
+
+    fn stage(&mut self, ops: Bytes) -> Result<(), ViewError> {
+        self.stamp.0 += self.done.take(ops, self.stamp, 0, self.below)?;
+        Ok(())
     }
 }
 
@@ -412,10 +462,7 @@ mod tests {
         fn write(&mut self, line: &str) {
             let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             let (mut mutation, mut reply) = (Mutation::new(), BytesMut::new());
-            let view = AtTip {
-                tip: &self.tip,
-                store: &self.store,
-            };
+            let view = at_tip(&self.tip, &self.store);
             let cx = Context {
                 now_ms: NOW_MS,
                 random: 0,
@@ -443,11 +490,8 @@ mod tests {
             self.tip.applied(&done);
         }
 
-        fn at_tip(&self) -> AtTip<'_, MemoryRows> {
-            AtTip {
-                tip: &self.tip,
-                store: &self.store,
-            }
+        fn at_tip(&self) -> Over<'_, Committed<'_, MemoryRows>> {
+            at_tip(&self.tip, &self.store)
         }
     }
 

@@ -10,6 +10,7 @@ mod hashes;
 mod keys;
 mod server;
 mod strings;
+mod transactions;
 
 use crate::error::{Refusal, c_line};
 pub use crate::spec::{Categories, Family, Fanout, Flags, KeySpec, Spec};
@@ -28,14 +29,16 @@ mod flags {
     pub(super) const FAST: Flags = Flags::FAST;
     pub(super) const NO_AUTH: Flags = Flags::NO_AUTH;
     pub(super) const ALLOW_BUSY: Flags = Flags::ALLOW_BUSY;
+    pub(super) const SKIP_SLOWLOG: Flags = Flags::SKIP_SLOWLOG;
 }
 
-const FAMILIES: [&[Spec]; 5] = [
+const FAMILIES: [&[Spec]; 6] = [
     strings::SPECS,
     bits::SPECS,
     hashes::SPECS,
     keys::SPECS,
     server::SPECS,
+    transactions::SPECS,
 ];
 
 const COMMANDS: usize = {

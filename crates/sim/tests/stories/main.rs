@@ -11,6 +11,7 @@ mod members;
 mod random;
 mod sessions;
 mod trace;
+mod transactions;
 
 use sim::{World, world::Wrong};
 

@@ -1,0 +1,117 @@
+//! A transaction as one command: its commands one by one, each seeing what those before it did,
+//! their ops in one mutation, their replies in one array (docs/adr/0012-transactions).
+//!
+//! What watches keys, and where a transaction comes from, the caller knows.
+
+use crate::{
+    error::Refusal,
+    evaluate::{Evaluation, evaluate},
+    spec::{Family, Fanout, Flags, Spec},
+    table,
+    view::{Context, View, ViewError},
+};
+use bytes::{Bytes, BytesMut};
+use model::Mutation;
+use resp::reply::Encoder;
+
+/// `EXEC` of commands that may write, as it travels to the shard.
+pub static EXEC: Spec = exec(Flags::WRITE);
+/// `EXEC` of commands that only read.
+pub static EXEC_READ: Spec = exec(Flags::READONLY);
+
+const fn exec(flags: Flags) -> Spec {
+    let mut spec = Spec::new("exec", -1, flags, Family::Transactions);
+    spec.fanout = Fanout::OneShard;
+    spec
+}
+
+/// Whether it carries a transaction.
+pub fn is_exec(spec: &Spec) -> bool {
+    spec.family == Family::Transactions && spec.name == "exec"
+}
+
+/// Whether it is to be evaluated at the primary's tip, and notes what it read there.
+pub fn is_watch(spec: &Spec) -> bool {
+    spec.family == Family::Transactions && spec.name == "watch"
+}
+
+/// Whether a command may be part of a transaction. Those that a node answers know no shard.
+pub fn takes(spec: &Spec) -> bool {
+    !is_watch(spec) && (spec.is_evaluated() || matches!(spec.name, "ping" | "echo" | "time"))
+}
+
+/// What earlier commands of a transaction did, over what was there before.
+pub trait Staged {
+    /// Lets the next command read.
+    fn with_view(
+        &self,
+        read: &mut dyn FnMut(&dyn View) -> Result<(), ViewError>,
+    ) -> Result<(), ViewError>;
+
+    /// Takes in more ops of the transaction's mutation.
+    fn stage(&mut self, ops: Bytes) -> Result<(), ViewError>;
+}
+
+/// Evaluates the commands of a transaction: appends one array to `reply`, and the ops of all
+/// to `mutation`, which was empty.
+///
+/// Errors are the view's, or that the transaction has more ops than an entry has room for: then
+/// reply and mutation are to be thrown away.
+pub fn run(
+    commands: &[&[&[u8]]],
+    staged: &mut dyn Staged,
+    cx: &Context,
+    mutation: &mut Mutation,
+    reply: &mut BytesMut,
+) -> Result<(), Refusal> {
+    Encoder::new(cx.version, reply).array(commands.len());
+    let mut random = cx.random;
+    for args in commands {
+        let before = mutation.bytes().len();
+        let cx = Context { random, ..*cx };
+        random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        match table::find(args) {
+            Err(line) => Encoder::new(cx.version, reply).error(line),
+            Ok(spec) if !takes(spec) => {
+                let refusal = Refusal::NotEvaluated(spec.name);
+                Encoder::new(cx.version, reply).error(refusal.to_string());
+            }
+            Ok(spec) if !spec.is_evaluated() => at_the_node(args, &cx, reply),
+            Ok(spec) => {
+                staged.with_view(&mut |view| evaluate(spec, args, view, &cx, mutation, reply))?
+            }
+        }
+        if mutation.ops() == u16::MAX {
+            return Err(Refusal::TooManyEffects);
+        }
+        if mutation.bytes().len() > before {
+            staged.stage(Bytes::copy_from_slice(&mutation.bytes()[before..]))?;
+        }
+    }
+    Ok(())
+}
+
+/// The few that need no shard.
+fn at_the_node(args: &[&[u8]], cx: &Context, reply: &mut BytesMut) {
+    let mut out = Encoder::new(cx.version, reply);
+    match args {
+        [name, ..] if name.eq_ignore_ascii_case(b"time") => {
+            out.array(2);
+            out.bulk((cx.now_ms / 1000).to_string());
+            out.bulk((cx.now_ms % 1000 * 1000).to_string());
+        }
+        [_] => out.simple("PONG"),
+        [_, text] => out.bulk(text),
+        _ => out.error("ERR wrong number of arguments for 'ping' command"),
+    }
+}
+
+/// Looks at every key, so that one whose time is over is gone before it is watched.
+pub(crate) fn watch(e: &mut Evaluation<'_>) -> Result<(), Refusal> {
+    let args = e.args;
+    for key in &args[1..] {
+        e.key(key)?;
+    }
+    e.reply().ok();
+    Ok(())
+}
