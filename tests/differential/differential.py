@@ -176,6 +176,44 @@ KNOWN = {
 }
 
 
+class Differences:
+    """What differs, and how often what was known to."""
+
+    def __init__(self, keyspace):
+        self.keyspace = keyspace
+        self.seen = collections.Counter()
+        self.queued = None  # what came since MULTI
+
+    def differs(self, args, ours, theirs, protocol):
+        """Whether two replies, each as it came and as a value, say something else."""
+        queued = self.follow(args, ours[1])
+        if ours[0] == theirs[0]:
+            return False
+        if queued and isinstance(ours[1], list) and isinstance(theirs[1], list):
+            if len(ours[1]) == len(theirs[1]) == len(queued):
+                return any([self.one_differs(*each, protocol) for each in zip(queued, ours[1], theirs[1])])
+        return self.one_differs(args, ours[1], theirs[1], protocol)
+
+    def follow(self, args, reply):
+        """The commands that EXEC carries out."""
+        name = args[0].upper()
+        queued = self.queued if name == b"EXEC" else None
+        if name == b"MULTI" and reply == b"OK":
+            self.queued = []
+        elif name in (b"EXEC", b"DISCARD") and len(args) == 1:
+            self.queued = None
+        elif self.queued is not None and reply == b"QUEUED":
+            self.queued.append(args)
+        return queued
+
+    def one_differs(self, args, ours, theirs, protocol):
+        if ours == theirs or same(args, ours, theirs, protocol):
+            return False
+        name = known(args, ours, theirs, self.keyspace)
+        self.seen[name] += 1
+        return name is None
+
+
 def held(server):
     """All that a server holds: type, expiry and value of each key."""
     server.send([[b"TYPE", key] for key in KEYS] + [[b"PEXPIRETIME", key] for key in KEYS])
@@ -238,7 +276,7 @@ def main():
     for server in (redis, quire):
         server.call(b"FLUSHALL")
     begun, sent, differences = time.monotonic(), 0, 0
-    seen, by_name = collections.Counter(), collections.Counter()
+    compared, by_name = Differences(options.keyspace), collections.Counter()
     batches = 0
     while sent < options.commands:
         protocol = 2 + batches % 2
@@ -246,22 +284,21 @@ def main():
             server.call(b"HELLO", b"%d" % protocol)
         batch = []
         while len(batch) < BATCH:
+            if not options.keyspace and generator.chance(0.03):
+                batch += generator.transaction()
+                continue
             args = generator.command()
             if not options.keyspace or args[0].upper() not in WHOLE:
                 batch += [args] + looks(args)
         redis.send(batch)
         quire.send(batch)
         for n, args in enumerate(batch):
-            (raw_theirs, theirs), (raw_ours, ours) = redis.read(), quire.read()
+            theirs, ours = redis.read(), quire.read()
             by_name[args[0].upper()] += 1
-            if raw_theirs == raw_ours or same(args, ours, theirs, protocol):
-                continue
-            name = known(args, ours, theirs, options.keyspace)
-            seen[name] += 1
-            if name is None:
+            if compared.differs(args, ours, theirs, protocol):
                 differences += 1
                 print(f"seed {options.seed}, command {sent + n}, RESP{protocol}: {args}\n"
-                      f"  redis {raw_theirs[:300]}\n  quire {raw_ours[:300]}", flush=True)
+                      f"  redis {theirs[0][:300]}\n  quire {ours[0][:300]}", flush=True)
                 if differences >= options.differences_max:
                     sys.exit(1)
         sent += len(batch)
@@ -273,8 +310,8 @@ def main():
     took = time.monotonic() - begun
     print(f"{sent} commands of {len(by_name)} names in {took:.0f} s, {batches} comparisons of all that is held")
     for name in sorted(KNOWN):
-        print(f"  {seen[name]:>8}  {name}")
-    unseen = [name for name in KNOWN if not seen[name]]
+        print(f"  {compared.seen[name]:>8}  {name}")
+    unseen = [name for name in KNOWN if not compared.seen[name]]
     if options.keyspace:
         unseen.remove("COPY to another database")
     if unseen or differences:

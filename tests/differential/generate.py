@@ -48,6 +48,26 @@ class Generator:
             args[0] = args[0].lower()
         return args
 
+    def transaction(self):
+        """From WATCH, or MULTI, to EXEC. What is written between the two is certain to be a change."""
+        lines = []
+        if self.chance(0.4):
+            lines.append([b"WATCH"] + [self.key() for _ in range(self.random.randint(1, 3))])
+            if self.chance(0.4):
+                lines.append([b"SET", self.key(), b"%d" % self.random.getrandbits(40)])
+            if self.chance(0.1):
+                lines.append([b"UNWATCH"])
+        lines.append([b"MULTI"])
+        while self.chance(0.75):
+            args = self.command()
+            # What asks no shard, or all of them, Quire does not take there.
+            args = args if args[0].upper() not in (b"COMMAND", b"FLUSHALL") else [b"PING"]
+            lines += [args] + looks(args)
+        if self.chance(0.03):
+            lines.append(self.pick([[b"MULTI"], [b"WATCH", b"k1"], [b"EXEC", b"x"], [b"NOSUCH"], [b"UNWATCH"]]))
+        lines.append(self.pick([[b"EXEC"]] * 9 + [[b"DISCARD"]]))
+        return lines
+
     # ---- arguments ---------------------------------------------------------------------
 
     def key(self):

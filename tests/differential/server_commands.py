@@ -25,7 +25,9 @@ SAME = """
     LATENCY|LATENCY bogus|LATENCY LATEST|LATENCY HISTORY command|LATENCY RESET|LATENCY RESET command|LATENCY DOCTOR
     LATENCY GRAPH command|LATENCY HISTORY|LATENCY HISTOGRAM|LATENCY HISTOGRAM get
     DEBUG|DEBUG SLEEP 0|DEBUG SLEEP 0.02|DEBUG SLEEP x|DEBUG bogus|DEBUG SLEEP
-    OBJECT|OBJECT bogus x|MEMORY|MEMORY bogus|MEMORY USAGE|SWAPDB 0|SWAPDB 0 1 2|QUIT x y
+    EXEC|DISCARD|UNWATCH|MULTI|MULTI|WATCH k|PING|ECHO x|PING a b|EXEC x|EXEC|MULTI|PING|ECHO x|EXEC|MULTI|EXEC
+    MULTI|SET k v|DISCARD|WATCH|MULTI x|WATCH k|MULTI|EXEC|MULTI|NOSUCH|EXEC|MULTI|GET|DISCARD|MULTI|RESET|EXEC
+    COMMAND INFO multi exec discard watch unwatch|OBJECT|OBJECT bogus x|MEMORY|MEMORY bogus|MEMORY USAGE|SWAPDB 0|SWAPDB 0 1 2|QUIT x y
 """.replace("\n", "|").split("|")
 
 REFUSED = {
@@ -39,6 +41,10 @@ REFUSED = {
     "CLIENT TRACKING ON": b"-ERR CLIENT TRACKING is not supported",
     "DEBUG OBJECT k": b"-ERR unknown subcommand or wrong number of arguments for 'OBJECT'. Try DEBUG HELP.",
     "MEMORY DOCTOR": b"-ERR unknown subcommand 'DOCTOR'. Try MEMORY HELP.",
+    "MULTI": b"+OK",
+    "INFO": b"-ERR 'info' can't be part of a transaction",
+    "FLUSHALL": b"-CROSSSLOT 'flushall' asks several shards",
+    "EXEC": b"-EXECABORT",
     "MOVE k 1": b"-ERR unknown command 'MOVE', with args beginning with: 'k' '1' ",
 }
 

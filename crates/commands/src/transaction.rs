@@ -35,9 +35,11 @@ pub fn is_watch(spec: &Spec) -> bool {
     spec.family == Family::Transactions && spec.name == "watch"
 }
 
-/// Whether a command may be part of a transaction. Those that a node answers know no shard.
+/// Whether a command may be part of a transaction: what a shard evaluates, and a few that need
+/// none. `UNWATCH` comes too late to do anything there.
 pub fn takes(spec: &Spec) -> bool {
-    !is_watch(spec) && (spec.is_evaluated() || matches!(spec.name, "ping" | "echo" | "time"))
+    let alone = matches!(spec.name, "ping" | "echo" | "time" | "unwatch");
+    !is_watch(spec) && (spec.is_evaluated() || alone)
 }
 
 /// What earlier commands of a transaction did, over what was there before.
@@ -100,6 +102,7 @@ fn at_the_node(args: &[&[u8]], cx: &Context, reply: &mut BytesMut) {
             out.bulk((cx.now_ms / 1000).to_string());
             out.bulk((cx.now_ms % 1000 * 1000).to_string());
         }
+        [name] if name.eq_ignore_ascii_case(b"unwatch") => out.ok(),
         [_] => out.simple("PONG"),
         [_, text] => out.bulk(text),
         _ => out.error("ERR wrong number of arguments for 'ping' command"),

@@ -97,10 +97,7 @@ impl<S: Stores> Node<S> {
         self.commands_processed += 1;
         let spec = match commands::find(args) {
             Ok(spec) => spec,
-            Err(line) => {
-                self.spoil(conn);
-                return self.answer_error(conn, &line);
-            }
+            Err(line) => return self.refuse_transaction(conn, args, line),
         };
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
@@ -108,7 +105,9 @@ impl<S: Stores> Node<S> {
         session.last_command = spec.name;
         session.commands += 1;
         let transaction = spec.family == Family::Transactions;
-        if session.gathering.is_some() && !transaction && !matches!(spec.name, "reset" | "quit") {
+        let at_once =
+            transaction && spec.name != "unwatch" || matches!(spec.name, "reset" | "quit");
+        if session.gathering.is_some() && !at_once {
             return self.gather(conn, spec, args);
         }
         if transaction && (session.gathering.is_some() || !transaction::is_watch(spec)) {

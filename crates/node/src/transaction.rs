@@ -158,6 +158,25 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// A command that there isn't, or with too few or many arguments: it spoils a transaction. An
+    /// `EXEC` of that kind ends it, as with Redis.
+    pub(crate) fn refuse_transaction(&mut self, conn: u64, args: &[&[u8]], line: String) {
+        let is_exec = args
+            .first()
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"exec"));
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && is_exec
+        {
+            session.gathering = None;
+            session.watches.clear();
+            let why = line.strip_prefix("ERR ").unwrap_or(&line);
+            let line = format!("EXECABORT Transaction discarded because of: {why}");
+            return self.answer_error(conn, &line);
+        }
+        self.spoil(conn);
+        self.answer_error(conn, &line);
+    }
+
     /// Something that was to be part of a transaction was refused.
     pub(crate) fn spoil(&mut self, conn: u64) {
         let session = self.sessions.get_mut(&conn);

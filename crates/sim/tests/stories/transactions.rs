@@ -240,7 +240,7 @@ fn nobody_sees_half_of_a_transaction() {
 /// What changes a watched key, and what does not.
 fn watching(world: &mut World) -> Result<(), Wrong> {
     begin(world, "async")?;
-    let mut node = |world: &mut World| NODES[world.random().below(4) as usize];
+    let node = |world: &mut World| NODES[world.random().below(4) as usize];
     for (change, nil) in [
         (&["SET", "w", "2"][..], true),
         (&["DEL", "w"], true),
