@@ -25,7 +25,7 @@ struct Link {
     /// The sender takes it for there.
     up: bool,
     cut: bool,
-    /// The node at its end died: nothing that is sent arrives until it is made anew.
+    /// The node at its end died, or it has lost what was sent: nothing that is sent arrives until it is made anew.
     dead: bool,
     /// What every message takes longer.
     delay: Duration,
@@ -109,8 +109,10 @@ impl Network {
         self.link_mut(from, to).cut = true;
     }
 
+    /// What it is made anew for: the old link has a gap, and nothing more comes over it.
     pub(crate) fn heal(&mut self, from: usize, to: usize) {
-        self.link_mut(from, to).cut = false;
+        let link = self.link_mut(from, to);
+        link.dead |= std::mem::take(&mut link.cut);
     }
 
     /// From now on every message takes so much longer.
