@@ -17,6 +17,11 @@ const PLACES: [Place; 5] = [
     (&[("us", 3), ("eu", 1)], &[0, 1, 2]),
     (&[("us", 3), ("eu", 2), ("asia", 2)], &[0, 1, 3, 4, 5]),
 ];
+/// A majority is near.
+const PLACES_NEAR: [Place; 2] = [
+    (&[("us", 3)], &[0, 1, 2]),
+    (&[("us", 4), ("eu", 1)], &[0, 1, 2, 3, 4]),
+];
 /// The control group's leader is far from the primary, or near.
 const PLACES_FAR: [Place; 5] = [
     (&[("us", 1), ("eu", 3)], &[1, 2, 3]),
@@ -46,6 +51,7 @@ impl Scenario {
         let trouble = limits.trouble.unwrap_or_else(|| Trouble::draw(seed));
         let places: &[Place] = match trouble {
             Trouble::Any | Trouble::Power => &PLACES,
+            Trouble::Flapping => &PLACES_NEAR,
             Trouble::Takeover => &PLACES_FAR,
             Trouble::Members => &PLACES_SPARE,
             Trouble::Rare => &PLACES_WIDE,
@@ -62,7 +68,7 @@ impl Scenario {
             // It does not cover the loss of a disk.
             "async" if trouble == Trouble::Rare => "quorum",
             // Nobody that is away is waited for.
-            "sync" if trouble == Trouble::Takeover => "quorum",
+            "sync" if matches!(trouble, Trouble::Takeover | Trouble::Flapping) => "quorum",
             rule => rule,
         };
         let on_timeout = match ON_TIMEOUT[random.below(3) as usize] {
@@ -84,7 +90,7 @@ impl Scenario {
             && trouble != Trouble::Rare
             && match rule {
                 // Else nobody takes over.
-                "async" if trouble == Trouble::Members => true,
+                "async" if matches!(trouble, Trouble::Members | Trouble::Flapping) => true,
                 "async" => !random.once_in(4),
                 _ => random.once_in(4),
             };
@@ -119,7 +125,7 @@ impl Scenario {
             lossy: available,
             shards,
             pause_max: match trouble {
-                Trouble::Any => ms(&mut random, 20, 120),
+                Trouble::Any | Trouble::Flapping => ms(&mut random, 20, 120),
                 _ => ms(&mut random, 5, 40),
             },
             pipelines,
@@ -158,6 +164,7 @@ impl Scenario {
             Trouble::Takeover => scenario.draw_takeover(&mut random),
             Trouble::Members => scenario.draw_members(&mut random),
             Trouble::Rare => scenario.draw_rare(&mut random),
+            Trouble::Flapping => scenario.draw_flapping(&mut random),
         }
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario

@@ -39,25 +39,29 @@ pub enum Trouble {
     /// What anything seldom holds, again and again: disks that go or rot, clocks that step,
     /// regions cut off.
     Rare,
+    /// Primaries go as fast as others are named.
+    Flapping,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 5] = [
+    pub const ALL: [Trouble; 6] = [
         Trouble::Any,
         Trouble::Power,
         Trouble::Takeover,
         Trouble::Members,
         Trouble::Rare,
+        Trouble::Flapping,
     ];
 
     pub(super) fn draw(seed: u64) -> Self {
-        match Random::new(seed ^ 0x7a0b_1e55).below(9) {
+        match Random::new(seed ^ 0x7a0b_1e55).below(10) {
             0..=3 => Trouble::Any,
             4 | 5 => Trouble::Takeover,
             6 => Trouble::Power,
             7 => Trouble::Members,
-            _ => Trouble::Rare,
+            8 => Trouble::Rare,
+            _ => Trouble::Flapping,
         }
     }
 }
@@ -187,14 +191,7 @@ impl Scenario {
     /// A primary is cut off: by what it was told last it may go on, while another is named.
     pub(super) fn draw_takeover(&mut self, random: &mut Random) {
         let nodes = self.setup.nodes.len();
-        for (node, _) in &self.setup.nodes {
-            if random.once_in(2) {
-                let ppm = if random.once_in(2) { 20_000 } else { -20_000 };
-                let node = node.clone();
-                self.faults
-                    .push((Duration::ZERO, Fault::Rate { node, ppm }));
-            }
-        }
+        self.draw_rates(random);
         let mut at = ms(random, 500, 2500);
         while at < self.time {
             if random.once_in(2) {
@@ -226,6 +223,18 @@ impl Scenario {
                 self.faults.push((at, gone));
             }
             at = after(at, time.as_millis() as u64 + random.between(1000, 2500));
+        }
+    }
+
+    /// Half of the clocks are as fast or as slow as a clock may be.
+    fn draw_rates(&mut self, random: &mut Random) {
+        for (node, _) in &self.setup.nodes {
+            if random.once_in(2) {
+                let ppm = if random.once_in(2) { 20_000 } else { -20_000 };
+                let node = node.clone();
+                self.faults
+                    .push((Duration::ZERO, Fault::Rate { node, ppm }));
+            }
         }
     }
 
@@ -348,6 +357,41 @@ impl Scenario {
             let lost = after(at, random.between(1500, 6000));
             self.faults.push((lost, crash));
             at = after(lost, random.between(8000, 14_000));
+        }
+    }
+
+    /// A primary is hardly named when it goes, and is back soon; now and then a disk is full.
+    pub(super) fn draw_flapping(&mut self, random: &mut Random) {
+        self.draw_rates(random);
+        let mut at = ms(random, 500, 1500);
+        while at < self.time {
+            let node = PRIMARY.to_owned();
+            let fault = match random.below(10) {
+                0..=6 => Fault::Crash {
+                    node,
+                    how: random.below(5),
+                    twice: random.once_in(6),
+                    away: ms(random, 100, 1000),
+                },
+                7 => Fault::Pause {
+                    node,
+                    time: ms(random, 700, 1800),
+                },
+                _ => Fault::Isolate {
+                    node,
+                    time: ms(random, 700, 1800),
+                },
+            };
+            self.faults.push((at, fault));
+            if random.once_in(3) {
+                let full = Fault::FullDisk {
+                    node: replica(random.below(2) as usize),
+                    room: random.below(16 << 10),
+                    time: ms(random, 300, 1500),
+                };
+                self.faults.push((after(at, random.below(500)), full));
+            }
+            at = after(at, random.between(700, 1600));
         }
     }
 
