@@ -8,6 +8,9 @@
 //! ```
 //! Invariant: every operation that was due is recorded once, as an answer or as an error.
 //! Requests of one tick leave in one write; replies are scanned where they were received.
+//! What is written before the measuring begins is in `fill`.
+
+mod fill;
 
 use super::{
     checks::Session,
@@ -35,11 +38,6 @@ const IN_FLIGHT_MAX: usize = 32_768;
 const READ_BYTES: usize = 256 * 1024;
 /// The longest reply that is waited for.
 const REPLY_BYTES_MAX: usize = 64 << 20;
-/// Requests in flight while the keys are written first.
-const FILL_IN_FLIGHT: usize = 512;
-/// How often, and how long apart, first values are written that were refused.
-const FILL_TRIES: u32 = 20;
-const FILL_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a connection paces itself.
 pub(super) enum Pace {
@@ -97,12 +95,11 @@ impl From<io::Error> for Lost {
 }
 
 impl Connection {
-    /// Connects, chooses the keyspace, and writes the connection's own keys if `fill`.
+    /// Connects, and chooses the keyspace.
     pub(super) async fn open(
         addr: String,
         keyspace: Option<String>,
         generator: Generator,
-        fill: bool,
     ) -> Result<Self, String> {
         let mut connection = Connection {
             addr,
@@ -117,9 +114,6 @@ impl Connection {
             in_flight: VecDeque::new(),
         };
         connection.connect().await?;
-        if fill {
-            connection.fill().await?;
-        }
         Ok(connection)
     }
 
@@ -153,54 +147,6 @@ impl Connection {
             self.received.drain(..len);
         }
         self.stream = Some(stream);
-        Ok(())
-    }
-
-    /// Gives each own key its first value, so that reads find something.
-    async fn fill(&mut self) -> Result<(), String> {
-        let keys: Vec<u32> = self.generator.ownership.own().collect();
-        let addr = self.addr.clone();
-        let Some(stream) = &mut self.stream else {
-            return Ok(());
-        };
-        for keys in keys.chunks(FILL_IN_FLIGHT) {
-            // What a busy or failing-over cluster did not take is written again, for a while.
-            let mut left = keys.to_vec();
-            let mut tries = 0;
-            while !left.is_empty() {
-                let mut out = Vec::new();
-                let requests: Vec<Request> = left
-                    .drain(..)
-                    .map(|key| self.generator.fill(key, &mut out))
-                    .collect();
-                stream
-                    .write_all(&out)
-                    .await
-                    .map_err(|e| format!("{addr}: {e}"))?;
-                let mut refused = String::new();
-                for request in requests {
-                    let wait = Duration::from_nanos(REPLY_TIMEOUT_NS);
-                    let len = timeout(wait, read_reply(stream, &mut self.received))
-                        .await
-                        .map_err(|_| format!("{addr}: a write got no reply within {wait:?}"))??;
-                    match scan::error_of(&self.received[..len]) {
-                        Some(error) => {
-                            refused = String::from_utf8_lossy(error).into_owned();
-                            left.push(request.key);
-                        }
-                        None => self.session.acknowledged(request.key, request.number),
-                    }
-                    self.received.drain(..len);
-                }
-                if !left.is_empty() {
-                    tries += 1;
-                    if tries == FILL_TRIES {
-                        return Err(format!("{addr}: a first value was refused: {refused}"));
-                    }
-                    sleep(FILL_PAUSE).await;
-                }
-            }
-        }
         Ok(())
     }
 
@@ -387,6 +333,7 @@ fn account(
         key,
         number,
     } = in_flight.request;
+    let latency_ns = now_ns.saturating_sub(in_flight.from_ns);
     if let Some(error) = scan::error_of(reply) {
         let kind = error.split(|b| *b == b' ').next().unwrap_or_default();
         if kind == b"SESSIONLOST" {
@@ -396,7 +343,7 @@ fn account(
         recorder.failed(operation, &String::from_utf8_lossy(kind), 1);
         return;
     }
-    recorder.answered(operation, now_ns.saturating_sub(in_flight.from_ns));
+    recorder.answered(operation, latency_ns);
     let shown = match operation {
         Operation::Update | Operation::Set => {
             session.acknowledged(key, number);

@@ -2,6 +2,8 @@
 //! checked meanwhile.
 //!
 //! ```text
+//! arguments ─→ settings ─→ prepare (open, fill) ─→ measure ─→ report
+//!
 //! schedule ──due──→ connection ──requests──→ node
 //! workload ──what─┘     │  ↑─────replies────┘   (scan: read in place)
 //!                       ├──→ checks    read-your-writes, monotonic reads
@@ -14,6 +16,8 @@
 
 mod checks;
 mod connection;
+mod measure;
+mod prepare;
 mod recorder;
 mod report;
 mod scan;
@@ -21,27 +25,18 @@ mod schedule;
 mod targets;
 mod workload;
 
+pub(crate) use measure::measure;
 pub(crate) use report::Report;
 #[cfg(test)]
-pub(crate) use report::{Promise, Row};
+pub(crate) use report::{Figures, Row};
 pub(crate) use targets::Target;
 pub(crate) use workload::Workload;
 
 use crate::Outcome;
 use crate::output::{say, sayln};
-use connection::{Connection, Pace};
-use recorder::Recorder;
-use schedule::Schedule;
-use std::{
-    collections::BTreeMap,
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::{
-    task::{JoinSet, LocalSet},
-    time::Instant,
-};
-use workload::{Generator, Ownership, Part};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{process::ExitCode, time::Duration};
+use targets::Targets;
 
 /// Operations a second of the reference: 10,000 updates and 100,000 reads.
 const REFERENCE_RATE: f64 = 110_000.0;
@@ -84,11 +79,12 @@ pub(crate) struct Args {
     /// Leave the keys as they are: don't write each once before measuring.
     #[arg(long)]
     no_fill: bool,
-    /// A node, as ADDR or REGION=ADDR; repeat for several. One plain address is asked for its
-    /// cluster's nodes, and all of them are used.
+    /// A node, as ADDR or REGION=ADDR; several are repeated, or separated by commas. One plain
+    /// address is asked for its cluster's nodes, and all of them are used.
     #[arg(
         long = "node",
         value_name = "[REGION=]ADDR",
+        value_delimiter = ',',
         default_value = "127.0.0.1:7001"
     )]
     nodes: Vec<String>,
@@ -106,8 +102,44 @@ pub(crate) struct Settings {
     pub(crate) keys: u32,
     pub(crate) value_bytes: usize,
     pub(crate) fill: bool,
+    /// Shows how far the filling is.
+    pub(crate) progress: ProgressBar,
     /// At least one.
     pub(crate) targets: Vec<Target>,
+}
+
+impl Settings {
+    /// Where connection `n` goes.
+    fn target_of(&self, n: usize) -> &Target {
+        &self.targets[n % self.targets.len()]
+    }
+}
+
+impl Args {
+    /// What these arguments ask for, once it is known whom they are about.
+    fn settings(self, found: Targets, progress: ProgressBar) -> Settings {
+        let default_rate = match self.workload {
+            Workload::Reference => REFERENCE_RATE,
+            _ => 0.0,
+        };
+        let rate = self.rate.unwrap_or(default_rate);
+        let in_cluster = found.is_cluster.then(|| "profiles".to_string());
+        Settings {
+            workload: self.workload,
+            rate: (rate > 0.0).then_some(rate),
+            clients: self
+                .clients
+                .map_or(2 * found.targets.len(), |clients| clients as usize),
+            pipeline: self.pipeline as usize,
+            duration: self.duration,
+            keyspace: self.keyspace.or(in_cluster),
+            keys: self.keys,
+            value_bytes: self.value_bytes as usize,
+            fill: !self.no_fill,
+            progress,
+            targets: found.targets,
+        }
+    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -126,28 +158,15 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     let found = targets::find(&args.nodes).await?;
-    let default_rate = match args.workload {
-        Workload::Reference => REFERENCE_RATE,
-        _ => 0.0,
-    };
-    let rate = args.rate.unwrap_or(default_rate);
-    let in_cluster = found.is_cluster.then(|| "profiles".to_string());
-    let report = measure(Settings {
-        workload: args.workload,
-        rate: (rate > 0.0).then_some(rate),
-        clients: args
-            .clients
-            .map_or(2 * found.targets.len(), |clients| clients as usize),
-        pipeline: args.pipeline as usize,
-        duration: args.duration,
-        keyspace: args.keyspace.or(in_cluster),
-        keys: args.keys,
-        value_bytes: args.value_bytes as usize,
-        fill: !args.no_fill,
-        targets: found.targets,
-    })
-    .await?;
-    if args.json {
+    let json = args.json;
+    // Hidden by indicatif itself where standard error is not a terminal.
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} keys written, eta {eta}")
+    {
+        bar.set_style(style);
+    }
+    let report = measure(args.settings(found, bar)).await?;
+    if json {
         sayln!("{}", serde_json::to_string(&report)?);
     } else {
         say!("{}", report.show());
@@ -159,147 +178,87 @@ pub(crate) async fn run(args: Args) -> Outcome {
     })
 }
 
-/// Runs `settings` to their end.
-pub(crate) async fn measure(settings: Settings) -> Result<Report, String> {
-    LocalSet::new().run_until(measure_here(settings)).await
-}
-
-async fn measure_here(settings: Settings) -> Result<Report, String> {
-    let parts = parts(&settings);
-    let writers = parts.iter().filter(|part| part.writes()).count().max(1) as u32;
-    let keys = settings.keys.max(writers);
-    // Greater than any number of an earlier run, as long as the clock only goes forward: a
-    // run doesn't write a million numbers a millisecond.
-    let number = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(1, |since| since.as_millis() as u64)
-        * 1_000_000;
-
-    let mut opening = JoinSet::new();
-    let mut next_writer = 0;
-    for (n, part) in parts.iter().enumerate() {
-        let target = settings.targets[n % settings.targets.len()].clone();
-        let writer = part.writes().then(|| {
-            next_writer += 1;
-            next_writer - 1
-        });
-        let ownership = Ownership {
-            writer,
-            writers,
-            keys,
-        };
-        let bytes = settings.value_bytes;
-        let generator =
-            Generator::new(settings.workload, *part, ownership, bytes, number, n as u64);
-        let keyspace = settings.keyspace.clone();
-        let fill = settings.fill;
-        opening.spawn_local(async move {
-            let opened = Connection::open(target.addr, keyspace, generator, fill).await;
-            opened.map(|connection| (n, target.region, connection))
-        });
-    }
-    let mut connections = Vec::new();
-    while let Some(opened) = opening.join_next().await {
-        connections.push(opened.map_err(|e| e.to_string())??);
-    }
-    connections.sort_by_key(|(n, ..)| *n);
-
-    let start = Instant::now();
-    let end_ns = settings.duration.as_nanos() as u64;
-    let clients = connections.len();
-    let mut running = JoinSet::new();
-    for (n, region, connection) in connections {
-        let pace = match settings.rate {
-            Some(rate) => {
-                let rate = rate * share(&parts, n);
-                Pace::Open(Schedule::new(rate, n as f64 / clients as f64, end_ns))
-            }
-            None => Pace::Closed {
-                in_flight: settings.pipeline,
-                end_ns,
-            },
-        };
-        running.spawn_local(async move { (region, connection.run(pace, start).await) });
-    }
-    let mut regions: BTreeMap<String, Recorder> = BTreeMap::new();
-    let mut read_your_writes = checks::Tally::default();
-    let mut monotonic_reads = checks::Tally::default();
-    while let Some(ended) = running.join_next().await {
-        let (region, connection) = ended.map_err(|e| e.to_string())?;
-        regions.entry(region).or_default().add(connection.recorder);
-        read_your_writes.add(connection.session.read_your_writes);
-        monotonic_reads.add(connection.session.monotonic_reads);
-    }
-    let seconds = settings.duration.as_secs_f64();
-    let (operations, errors) = report::rows(regions, seconds);
-    Ok(Report {
-        workload: settings.workload.name(),
-        seconds,
-        rate_asked: settings.rate,
-        rate_achieved: report::per_second(operations.iter().map(|row| row.count).sum(), seconds),
-        clients,
-        operations,
-        errors,
-        read_your_writes: read_your_writes.into(),
-        monotonic_reads: monotonic_reads.into(),
-    })
-}
-
-/// The part of each connection. Connection n goes to node n modulo the number of nodes.
-fn parts(settings: &Settings) -> Vec<Part> {
-    let nodes = settings.targets.len();
-    let divided = settings.rate.is_some() && settings.clients >= 2 * nodes;
-    (0..settings.clients)
-        .map(|n| Part::of(settings.workload, divided, n / nodes))
-        .collect()
-}
-
-/// The part of the whole rate that connection `n` has.
-fn share(parts: &[Part], n: usize) -> f64 {
-    let part = parts[n];
-    let alike = parts.iter().filter(|p| **p == part).count();
-    part.weight() / 11.0 / alike as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
-    fn settings(clients: usize, nodes: usize, rate: Option<f64>) -> Settings {
-        let target = Target {
-            region: "us".into(),
-            addr: "127.0.0.1:1".into(),
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        bench: Args,
+    }
+
+    fn args(words: &[&str]) -> Result<Args, clap::Error> {
+        Cli::try_parse_from([&["bench"], words].concat()).map(|cli| cli.bench)
+    }
+
+    fn settings(words: &[&str], is_cluster: bool) -> Settings {
+        let args = args(words).unwrap();
+        let targets = targets::named(&args.nodes);
+        let found = Targets {
+            targets,
+            is_cluster,
         };
-        Settings {
-            workload: Workload::Reference,
-            rate,
-            clients,
-            pipeline: 1,
-            duration: Duration::from_secs(1),
-            keyspace: None,
-            keys: 10,
-            value_bytes: 10,
-            fill: true,
-            targets: vec![target; nodes],
+        args.settings(found, ProgressBar::hidden())
+    }
+
+    #[test]
+    fn what_is_left_out_fits_the_workload() {
+        let reference = settings(&[], true);
+        assert_eq!(reference.workload, Workload::Reference);
+        assert_eq!(reference.rate, Some(REFERENCE_RATE));
+        assert_eq!((reference.keys, reference.value_bytes), (10_000, 300));
+        assert_eq!(reference.keyspace.as_deref(), Some("profiles"));
+
+        let set = settings(&["--workload", "set"], false);
+        assert_eq!((set.rate, set.clients), (None, 2));
+        assert_eq!((set.keyspace, set.fill), (None, true));
+    }
+
+    #[test]
+    fn nodes_are_repeated_or_separated_by_commas() {
+        for words in [
+            &["--node", "a:1", "--node", "eu=b:2"][..],
+            &["--node", "a:1,eu=b:2"],
+        ] {
+            let settings = settings(words, false);
+            let nodes: Vec<_> = settings
+                .targets
+                .iter()
+                .map(|t| (t.region.as_str(), t.addr.as_str()))
+                .collect();
+            assert_eq!(nodes, [("-", "a:1"), ("eu", "b:2")]);
+            assert_eq!(settings.clients, 4);
+            assert_eq!(settings.target_of(3).addr, "b:2");
         }
     }
 
     #[test]
-    fn the_shares_make_the_whole_rate() {
-        for (clients, nodes) in [(14, 7), (20, 7), (7, 7), (1, 1), (3, 1), (2, 1)] {
-            let parts = parts(&settings(clients, nodes, Some(1.0)));
-            let whole: f64 = (0..clients).map(|n| share(&parts, n)).sum();
-            assert!((whole - 1.0).abs() < 1e-9, "{clients} on {nodes}: {whole}");
-        }
+    fn what_is_said_is_kept() {
+        let words = "--workload hset --keys 500 --rate 2000 --clients 8 --duration 2.5 \
+                     --value-bytes 7 --pipeline 16 --keyspace k --no-fill";
+        let said = settings(&words.split_whitespace().collect::<Vec<_>>(), true);
+        assert_eq!(said.workload, Workload::Hset);
+        assert_eq!(
+            (said.keys, said.rate, said.clients),
+            (500, Some(2_000.0), 8)
+        );
+        assert_eq!(said.duration, Duration::from_millis(2_500));
+        assert_eq!((said.value_bytes, said.pipeline, said.fill), (7, 16, false));
+        assert_eq!(said.keyspace.as_deref(), Some("k"));
     }
 
     #[test]
-    fn readers_and_writers_are_divided_where_there_are_connections_enough() {
-        let at_each_node = parts(&settings(14, 7, Some(1.0)));
-        assert!(at_each_node[..7].iter().all(|p| *p == Part::Writer));
-        assert!(at_each_node[7..].iter().all(|p| *p == Part::Reader));
-        assert_eq!(parts(&settings(1, 1, Some(1.0))), [Part::Both]);
-        // A closed loop keeps the mix only if each connection does.
-        assert_eq!(parts(&settings(2, 1, None)), [Part::Both; 2]);
+    fn nonsense_is_refused() {
+        for words in [
+            &["--workload", "unheard"][..],
+            &["--keys", "0"],
+            &["--rate", "-1"],
+            &["--clients", "0"],
+            &["--duration", "soon"],
+        ] {
+            assert!(args(words).is_err(), "{words:?}");
+        }
     }
 }

@@ -48,16 +48,16 @@ impl Recorder {
         }
     }
 
-    pub(super) fn add(&mut self, other: Recorder) {
-        for (operation, theirs) in other.operations {
-            if let Some(mine) = self.measured(operation) {
+    pub(super) fn add(&mut self, other: &Recorder) {
+        for (operation, theirs) in &other.operations {
+            if let Some(mine) = self.measured(*operation) {
                 // Both have the same bounds, so that nothing can fall outside.
                 let _ = mine.latency_us.add(&theirs.latency_us);
                 mine.errors += theirs.errors;
             }
         }
-        for (kind, count) in other.errors {
-            self.count_error(&kind, count);
+        for (kind, count) in &other.errors {
+            self.count_error(kind, *count);
         }
     }
 
@@ -85,7 +85,7 @@ mod tests {
             let mut one = Recorder::default();
             one.answered(Operation::Read, latency_ns);
             one.failed(Operation::Read, "TRYAGAIN", 2);
-            all.add(one);
+            all.add(&one);
         }
         let read = &all.operations[&Operation::Read];
         assert_eq!((read.latency_us.len(), read.errors), (2, 4));

@@ -1,13 +1,13 @@
 //! What a run found, for people and, with stable names, for programs (docs/cli.md).
 
-use super::{checks::Tally, recorder::Recorder, workload::Operation};
+use super::{Target, checks::Tally, recorder::Recorder, workload::Operation};
 use crate::table::{render, table};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// What a run found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) workload: &'static str,
     /// How long operations were asked for.
@@ -17,17 +17,44 @@ pub(crate) struct Report {
     /// Operations a second that succeeded.
     pub(crate) rate_achieved: f64,
     pub(crate) clients: usize,
+    /// By region and operation.
     pub(crate) operations: Vec<Row>,
     /// Kind (the error's first word, or what the bench saw) → how often.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) read_your_writes: Promise,
     pub(crate) monotonic_reads: Promise,
+    /// By node and operation.
+    pub(crate) nodes: Vec<NodeRow>,
+    /// By operation, all nodes together.
+    pub(crate) total: Vec<Figures>,
+    /// Requests that each client kept in flight; None in an open loop.
+    pub(crate) pipeline: Option<usize>,
+    pub(crate) keys: u32,
+    pub(crate) value_bytes: usize,
+    pub(crate) filled: Filled,
 }
 
 /// One operation in one region.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) region: String,
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+}
+
+/// One operation at one node.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeRow {
+    /// Its address.
+    node: String,
+    region: String,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+/// How one operation went.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Figures {
     pub(crate) operation: &'static str,
     /// Operations that succeeded.
     pub(crate) count: u64,
@@ -37,11 +64,19 @@ pub(crate) struct Row {
     pub(crate) p90_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) p99_9_ms: f64,
+    pub(crate) p99_99_ms: f64,
     pub(crate) max_ms: f64,
 }
 
+/// What was written before measuring.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Filled {
+    pub(crate) keys: u64,
+    pub(crate) seconds: f64,
+}
+
 /// What one check found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Promise {
     pub(crate) checked: u64,
     pub(crate) violations: u64,
@@ -56,37 +91,62 @@ impl From<Tally> for Promise {
     }
 }
 
-/// The rows of all regions, in the order of their names, and all errors.
-pub(super) fn rows(
-    regions: BTreeMap<String, Recorder>,
-    seconds: f64,
-) -> (Vec<Row>, BTreeMap<String, u64>) {
-    let mut rows = Vec::new();
-    let mut errors = BTreeMap::new();
-    for (region, recorder) in regions {
-        for operation in Operation::ALL {
-            let Some(measured) = recorder.operations.get(&operation) else {
-                continue;
-            };
-            let latency = &measured.latency_us;
-            rows.push(Row {
-                region: region.clone(),
-                operation: operation.name(),
-                count: latency.len(),
-                rate: per_second(latency.len(), seconds),
-                errors: measured.errors,
-                p50_ms: quantile_ms(latency, 0.5),
-                p90_ms: quantile_ms(latency, 0.9),
-                p99_ms: quantile_ms(latency, 0.99),
-                p99_9_ms: quantile_ms(latency, 0.999),
-                max_ms: quantile_ms(latency, 1.0),
-            });
-        }
-        for (kind, count) in recorder.errors {
-            *errors.entry(kind).or_default() += count;
-        }
+/// What the nodes measured, added up in three ways, and all errors.
+pub(super) struct Rows {
+    /// In the order of their names.
+    pub(super) regions: Vec<Row>,
+    /// In the order in which they were given.
+    pub(super) nodes: Vec<NodeRow>,
+    pub(super) total: Vec<Figures>,
+    pub(super) errors: BTreeMap<String, u64>,
+}
+
+pub(super) fn rows(nodes: &[(Target, Recorder)], seconds: f64) -> Rows {
+    let mut regions: BTreeMap<&str, Recorder> = BTreeMap::new();
+    let mut all = Recorder::default();
+    let mut node_rows = Vec::new();
+    for (target, recorder) in nodes {
+        regions.entry(&target.region).or_default().add(recorder);
+        all.add(recorder);
+        node_rows.extend(figures(recorder, seconds).map(|figures| NodeRow {
+            node: target.addr.clone(),
+            region: target.region.clone(),
+            figures,
+        }));
     }
-    (rows, errors)
+    let of_region = |(region, recorder): (&&str, &Recorder)| {
+        let row = |figures| Row {
+            region: region.to_string(),
+            figures,
+        };
+        figures(recorder, seconds).map(row).collect::<Vec<_>>()
+    };
+    Rows {
+        regions: regions.iter().flat_map(of_region).collect(),
+        nodes: node_rows,
+        total: figures(&all, seconds).collect(),
+        errors: all.errors,
+    }
+}
+
+/// The figures of each operation that was asked for.
+fn figures(recorder: &Recorder, seconds: f64) -> impl Iterator<Item = Figures> {
+    Operation::ALL.into_iter().filter_map(move |operation| {
+        let measured = recorder.operations.get(&operation)?;
+        let latency = &measured.latency_us;
+        Some(Figures {
+            operation: operation.name(),
+            count: latency.len(),
+            rate: per_second(latency.len(), seconds),
+            errors: measured.errors,
+            p50_ms: quantile_ms(latency, 0.5),
+            p90_ms: quantile_ms(latency, 0.9),
+            p99_ms: quantile_ms(latency, 0.99),
+            p99_9_ms: quantile_ms(latency, 0.999),
+            p99_99_ms: quantile_ms(latency, 0.9999),
+            max_ms: quantile_ms(latency, 1.0),
+        })
+    })
 }
 
 fn quantile_ms(latency_us: &Histogram<u64>, quantile: f64) -> f64 {
@@ -103,46 +163,45 @@ impl Report {
     pub(crate) fn is_success(&self) -> bool {
         self.read_your_writes.violations == 0
             && self.monotonic_reads.violations == 0
-            && self.operations.iter().any(|row| row.count > 0)
+            && self.total.iter().any(|figures| figures.count > 0)
     }
 
-    /// For people.
+    /// For people: by region, then in all, then by node; what would say the same is left out.
     pub(crate) fn show(&self) -> String {
-        let mut rows = table(
-            &[
-                "REGION",
-                "OPERATION",
-                "COUNT",
-                "PER-S",
-                "ERRORS",
-                "P50-MS",
-                "P90-MS",
-                "P99-MS",
-                "P99.9-MS",
-                "MAX-MS",
-            ],
-            &[2, 3, 4, 5, 6, 7, 8, 9],
-        );
-        for r in &self.operations {
-            let mut cells = vec![
-                r.region.clone(),
-                r.operation.to_string(),
-                r.count.to_string(),
-                format!("{:.0}", r.rate),
-                r.errors.to_string(),
-            ];
-            let latencies = [r.p50_ms, r.p90_ms, r.p99_ms, r.p99_9_ms, r.max_ms];
-            cells.extend(latencies.map(|ms| format!("{ms:.2}")));
-            rows.add_row(cells);
+        let mut regions: Vec<&str> = self.operations.iter().map(|r| r.region.as_str()).collect();
+        regions.dedup();
+        let mut nodes: Vec<&str> = self.nodes.iter().map(|r| r.node.as_str()).collect();
+        nodes.dedup();
+        let mut rows: Vec<_> = self
+            .operations
+            .iter()
+            .map(|row| (row.region.as_str(), &row.figures))
+            .collect();
+        if regions.len() > 1 {
+            rows.extend(self.total.iter().map(|figures| ("all", figures)));
         }
-        let mut text = render(&rows);
-        let asked = match self.rate_asked {
-            Some(rate) => format!("{rate:.0}/s asked"),
-            None => "closed loop".into(),
+        let mut text = figures_table("REGION", &rows);
+        if nodes.len() > regions.len() {
+            let rows: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|row| (row.node.as_str(), &row.figures))
+                .collect();
+            text.push_str(&format!("\n{}", figures_table("NODE", &rows)));
+        }
+        let asked = match (self.rate_asked, self.pipeline) {
+            (Some(rate), _) => format!("{rate:.0}/s asked"),
+            (None, Some(pipeline)) if pipeline > 1 => format!("closed loop of {pipeline}"),
+            (None, _) => "closed loop".into(),
         };
         text.push_str(&format!(
             "\n {}: {:.0} operations/s achieved, {asked}, {} clients, {:.1} s\n",
             self.workload, self.rate_achieved, self.clients, self.seconds
+        ));
+        let Filled { keys, seconds } = &self.filled;
+        text.push_str(&format!(
+            " {} keys, {keys} of them written before, in {seconds:.1} s\n",
+            self.keys
         ));
         for (kind, count) in &self.errors {
             text.push_str(&format!(" errors: {kind} {count}\n"));
@@ -160,6 +219,46 @@ impl Report {
     }
 }
 
+/// A line for each of `rows`, which the first column names.
+fn figures_table(named: &str, rows: &[(&str, &Figures)]) -> String {
+    let mut shown = table(
+        &[
+            named,
+            "OPERATION",
+            "COUNT",
+            "PER-S",
+            "ERRORS",
+            "P50-MS",
+            "P90-MS",
+            "P99-MS",
+            "P99.9-MS",
+            "P99.99-MS",
+            "MAX-MS",
+        ],
+        &[2, 3, 4, 5, 6, 7, 8, 9, 10],
+    );
+    for (name, f) in rows {
+        let mut cells = vec![
+            name.to_string(),
+            f.operation.to_string(),
+            f.count.to_string(),
+            format!("{:.0}", f.rate),
+            f.errors.to_string(),
+        ];
+        let latencies = [
+            f.p50_ms,
+            f.p90_ms,
+            f.p99_ms,
+            f.p99_9_ms,
+            f.p99_99_ms,
+            f.max_ms,
+        ];
+        cells.extend(latencies.map(|ms| format!("{ms:.2}")));
+        shown.add_row(cells);
+    }
+    render(&shown)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,36 +269,100 @@ mod tests {
         if answered {
             (1..=1000).for_each(|ms| recorder.answered(Operation::Update, ms * 1_000_000));
         }
-        let (operations, errors) = rows(BTreeMap::from([("us".into(), recorder)]), 10.0);
+        let rows = rows(&[(target("us", 1), recorder)], 10.0);
         Report {
             workload: "reference",
             seconds: 10.0,
             rate_asked: Some(120.0),
             rate_achieved: 100.0,
             clients: 1,
-            operations,
-            errors,
+            operations: rows.regions,
+            nodes: rows.nodes,
+            total: rows.total,
+            errors: rows.errors,
             read_your_writes: Promise {
                 checked: 5,
                 violations,
             },
-            monotonic_reads: Promise {
-                checked: 6,
-                violations: 0,
-            },
+            ..Report::default()
         }
+    }
+
+    fn target(region: &str, port: u16) -> Target {
+        Target {
+            region: region.into(),
+            addr: format!("h:{port}"),
+        }
+    }
+
+    #[test]
+    fn nodes_add_up_to_regions_and_these_to_all() {
+        let node = |ms: u64, errors| {
+            let mut recorder = Recorder::default();
+            recorder.answered(Operation::Read, ms * 1_000_000);
+            recorder.answered(Operation::Update, 1_000_000);
+            recorder.failed(Operation::Read, "not-found", errors);
+            recorder
+        };
+        let nodes = [
+            (target("us", 1), node(2, 1)),
+            (target("eu", 2), node(4, 2)),
+            (target("us", 3), node(8, 4)),
+        ];
+        let rows = rows(&nodes, 1.0);
+        let reads = |f: &Figures| {
+            (f.operation == "read").then(|| (f.count, f.errors, f.max_ms.round() as u64))
+        };
+        let by_node: Vec<_> = rows
+            .nodes
+            .iter()
+            .filter_map(|r| reads(&r.figures))
+            .collect();
+        assert_eq!(by_node, [(1, 1, 2), (1, 2, 4), (1, 4, 8)]);
+        let by_region: Vec<_> = rows
+            .regions
+            .iter()
+            .filter_map(|r| Some((r.region.as_str(), reads(&r.figures)?)))
+            .collect();
+        assert_eq!(by_region, [("eu", (1, 2, 4)), ("us", (2, 5, 8))]);
+        let total: Vec<_> = rows.total.iter().filter_map(reads).collect();
+        assert_eq!(total, [(3, 7, 8)]);
+        assert_eq!(rows.errors, BTreeMap::from([("not-found".into(), 7)]));
+
+        let report = Report {
+            operations: rows.regions,
+            nodes: rows.nodes,
+            total: rows.total,
+            ..Report::default()
+        };
+        let shown = report.show();
+        for line in [
+            " eu      read ",
+            " all     read ",
+            " h:3   read ",
+            "P99.99-MS",
+        ] {
+            assert!(shown.contains(line), "{line} is missing in:\n{shown}");
+        }
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["operations"][0]["region"], "eu");
+        assert_eq!(json["nodes"][5]["node"], "h:3");
+        assert_eq!(json["nodes"][5]["operation"], "read");
+        assert_eq!(json["total"][1]["count"], 3);
+        assert!(json["total"][1]["p99_99_ms"].is_f64());
     }
 
     #[test]
     fn percentiles_are_within_their_precision() {
         let report = report(0, true);
-        let row = &report.operations[0];
+        let row = &report.operations[0].figures;
         assert_eq!((row.count, row.rate, row.errors), (1000, 100.0, 2));
         for (found, wanted) in [
             (row.p50_ms, 500.0),
             (row.p90_ms, 900.0),
             (row.p99_ms, 990.0),
             (row.p99_9_ms, 999.0),
+            (row.p99_99_ms, 1000.0),
             (row.max_ms, 1000.0),
         ] {
             assert!(

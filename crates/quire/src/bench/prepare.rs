@@ -1,0 +1,162 @@
+//! From settings to connections that may begin: opened, and every key written first.
+//!
+//! In: the settings. Out: the connections in their order, each with its part, and what was
+//! written. Keys are dealt out to the connections that write, and all of these fill at once.
+
+use super::{
+    Settings,
+    connection::Connection,
+    workload::{Generator, Ownership, Part},
+};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::{task::JoinSet, time::Instant};
+
+/// What can begin.
+pub(super) struct Prepared {
+    pub(super) connections: Vec<Connection>,
+    /// The part of each of them. Connection n goes to node n modulo the number of nodes.
+    pub(super) parts: Vec<Part>,
+    /// At least one for each connection that writes.
+    pub(super) keys: u32,
+    pub(super) filled: u64,
+    pub(super) filled_in: Duration,
+}
+
+/// Opens and fills. Runs on a `LocalSet`.
+pub(super) async fn prepare(settings: &Settings) -> Result<Prepared, String> {
+    let parts = parts(settings);
+    let writers = parts.iter().filter(|part| part.writes()).count().max(1) as u32;
+    let keys = settings.keys.max(writers);
+    // Greater than any number of an earlier run, as long as the clock only goes forward: a
+    // run doesn't write a million numbers a millisecond.
+    let number = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_millis() as u64)
+        * 1_000_000;
+    let generator = |n: usize, part: Part, writer: Option<u32>| {
+        let ownership = Ownership {
+            writer,
+            writers,
+            keys,
+        };
+        let bytes = settings.value_bytes;
+        Generator::new(settings.workload, part, ownership, bytes, number, n as u64)
+    };
+
+    let mut opening = JoinSet::new();
+    let mut next_writer = 0;
+    for (n, part) in parts.iter().enumerate() {
+        let writer = part.writes().then(|| {
+            next_writer += 1;
+            next_writer - 1
+        });
+        let addr = settings.target_of(n).addr.clone();
+        let opened = Connection::open(addr, settings.keyspace.clone(), generator(n, *part, writer));
+        opening.spawn_local(async move { opened.await.map(|connection| (n, connection)) });
+    }
+    let mut connections = all(opening).await?;
+
+    let began = Instant::now();
+    let mut filled = 0;
+    if settings.fill {
+        settings.progress.set_length(u64::from(keys));
+        let mut filling = JoinSet::new();
+        for (n, mut connection) in connections.drain(..) {
+            let bar = settings.progress.clone();
+            filling.spawn_local(async move {
+                let written = connection.fill(&bar).await?;
+                Ok((n, (connection, written)))
+            });
+        }
+        for (n, (connection, written)) in all(filling).await? {
+            filled += written;
+            connections.push((n, connection));
+        }
+        settings.progress.finish_and_clear();
+    }
+    let filled_in = began.elapsed();
+    Ok(Prepared {
+        connections: connections.into_iter().map(|(_, c)| c).collect(),
+        parts,
+        keys,
+        filled,
+        filled_in,
+    })
+}
+
+/// What all tasks brought, by their numbers; the first error ends it.
+async fn all<T: 'static>(
+    mut tasks: JoinSet<Result<(usize, T), String>>,
+) -> Result<Vec<(usize, T)>, String> {
+    let mut brought = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        brought.push(ended.map_err(|e| e.to_string())??);
+    }
+    brought.sort_by_key(|(n, _)| *n);
+    Ok(brought)
+}
+
+fn parts(settings: &Settings) -> Vec<Part> {
+    let nodes = settings.targets.len();
+    let divided = settings.rate.is_some() && settings.clients >= 2 * nodes;
+    (0..settings.clients)
+        .map(|n| Part::of(settings.workload, divided, n / nodes))
+        .collect()
+}
+
+/// The part of the whole rate that connection `n` has.
+pub(super) fn share(parts: &[Part], n: usize) -> f64 {
+    let part = parts[n];
+    let alike = parts.iter().filter(|p| **p == part).count();
+    part.weight() / 11.0 / alike as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Target, Workload};
+    use indicatif::ProgressBar;
+
+    fn settings(workload: Workload, clients: usize, nodes: usize, rate: Option<f64>) -> Settings {
+        let target = Target {
+            region: "us".into(),
+            addr: "127.0.0.1:1".into(),
+        };
+        Settings {
+            workload,
+            rate,
+            clients,
+            pipeline: 1,
+            duration: Duration::from_secs(1),
+            keyspace: None,
+            keys: 10,
+            value_bytes: 10,
+            fill: true,
+            progress: ProgressBar::hidden(),
+            targets: vec![target; nodes],
+        }
+    }
+
+    #[test]
+    fn the_shares_make_the_whole_rate() {
+        for workload in [Workload::Reference, Workload::Set] {
+            for (clients, nodes) in [(14, 7), (20, 7), (7, 7), (1, 1), (3, 1), (2, 1)] {
+                let parts = parts(&settings(workload, clients, nodes, Some(1.0)));
+                let whole: f64 = (0..clients).map(|n| share(&parts, n)).sum();
+                assert!((whole - 1.0).abs() < 1e-9, "{clients} on {nodes}: {whole}");
+            }
+        }
+    }
+
+    #[test]
+    fn readers_and_writers_are_divided_where_there_are_connections_enough() {
+        let parts =
+            |clients, nodes, rate| parts(&settings(Workload::Reference, clients, nodes, rate));
+        let at_each_node = parts(14, 7, Some(1.0));
+        assert!(at_each_node[..7].iter().all(|p| *p == Part::Writer));
+        assert!(at_each_node[7..].iter().all(|p| *p == Part::Reader));
+        assert_eq!(parts(1, 1, Some(1.0)), [Part::Both]);
+        // A closed loop keeps the mix only if each connection does.
+        assert_eq!(parts(2, 1, None), [Part::Both; 2]);
+    }
+}
