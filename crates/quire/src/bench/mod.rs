@@ -6,7 +6,7 @@
 //!
 //! schedule ──due──→ connection ──requests──→ node
 //! workload ──what─┘     │  ↑─────replies────┘   (scan: read in place)
-//!                       ├──→ checks    read-your-writes, monotonic reads
+//! (ycsb, zipfian)       ├──→ checks    read-your-writes, monotonic reads
 //!                       └──→ recorder ──→ report
 //! ```
 //! With a rate the loop is open: operations fall due by schedule, and latency counts from the
@@ -16,14 +16,18 @@
 
 mod checks;
 mod connection;
+mod encode;
 mod measure;
 mod prepare;
+mod random;
 mod recorder;
 mod report;
 mod scan;
 mod schedule;
 mod targets;
 mod workload;
+mod ycsb;
+mod zipfian;
 
 pub(crate) use measure::measure;
 pub(crate) use report::Report;
@@ -70,13 +74,15 @@ pub(crate) struct Args {
     /// other servers.
     #[arg(long)]
     keyspace: Option<String>,
-    /// How many keys there are.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    keys: u32,
-    /// Bytes of a value, or of the longest field of a hash.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(..=64 << 20))]
-    value_bytes: u32,
-    /// Leave the keys as they are: don't write each once before measuring.
+    /// How many keys there are. Default: 100000 for YCSB's workloads, 10000 for the others.
+    #[arg(long, visible_alias = "records", value_parser = clap::value_parser!(u32).range(1..))]
+    keys: Option<u32>,
+    /// Bytes of a value, of the longest field of a hash, or of each of the ten fields of a
+    /// YCSB record. Default: 100 for YCSB's workloads, 300 for the others.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(..=64 << 20))]
+    value_bytes: Option<u32>,
+    /// Leave the keys as they are. Otherwise each is written once before measuring; of YCSB's
+    /// records only those that are absent or lack fields.
     #[arg(long)]
     no_fill: bool,
     /// A node, as ADDR or REGION=ADDR; several are repeated, or separated by commas. One plain
@@ -124,6 +130,9 @@ impl Args {
         };
         let rate = self.rate.unwrap_or(default_rate);
         let in_cluster = found.is_cluster.then(|| "profiles".to_string());
+        let value_bytes = self
+            .value_bytes
+            .unwrap_or(self.workload.value_bytes_default());
         Settings {
             workload: self.workload,
             rate: (rate > 0.0).then_some(rate),
@@ -133,8 +142,8 @@ impl Args {
             pipeline: self.pipeline as usize,
             duration: self.duration,
             keyspace: self.keyspace.or(in_cluster),
-            keys: self.keys,
-            value_bytes: self.value_bytes as usize,
+            keys: self.keys.unwrap_or(self.workload.keys_default()),
+            value_bytes: value_bytes as usize,
             fill: !self.no_fill,
             progress,
             targets: found.targets,
@@ -211,9 +220,11 @@ mod tests {
         assert_eq!((reference.keys, reference.value_bytes), (10_000, 300));
         assert_eq!(reference.keyspace.as_deref(), Some("profiles"));
 
-        let set = settings(&["--workload", "set"], false);
-        assert_eq!((set.rate, set.clients), (None, 2));
-        assert_eq!((set.keyspace, set.fill), (None, true));
+        let ycsb = settings(&["--workload", "ycsb-a"], false);
+        assert_eq!(ycsb.workload, Workload::YcsbA);
+        assert_eq!((ycsb.rate, ycsb.clients), (None, 2));
+        assert_eq!((ycsb.keys, ycsb.value_bytes), (100_000, 100));
+        assert_eq!((ycsb.keyspace, ycsb.fill), (None, true));
     }
 
     #[test]
@@ -236,10 +247,10 @@ mod tests {
 
     #[test]
     fn what_is_said_is_kept() {
-        let words = "--workload hset --keys 500 --rate 2000 --clients 8 --duration 2.5 \
+        let words = "--workload ycsb-b --records 500 --rate 2000 --clients 8 --duration 2.5 \
                      --value-bytes 7 --pipeline 16 --keyspace k --no-fill";
         let said = settings(&words.split_whitespace().collect::<Vec<_>>(), true);
-        assert_eq!(said.workload, Workload::Hset);
+        assert_eq!(said.workload, Workload::YcsbB);
         assert_eq!(
             (said.keys, said.rate, said.clients),
             (500, Some(2_000.0), 8)
@@ -247,13 +258,14 @@ mod tests {
         assert_eq!(said.duration, Duration::from_millis(2_500));
         assert_eq!((said.value_bytes, said.pipeline, said.fill), (7, 16, false));
         assert_eq!(said.keyspace.as_deref(), Some("k"));
+        assert_eq!(settings(&["--keys", "9"], true).keys, 9);
     }
 
     #[test]
     fn nonsense_is_refused() {
         for words in [
-            &["--workload", "unheard"][..],
-            &["--keys", "0"],
+            &["--workload", "ycsb-z"][..],
+            &["--records", "0"],
             &["--rate", "-1"],
             &["--clients", "0"],
             &["--duration", "soon"],

@@ -2,14 +2,25 @@
 //!
 //! In: the settings. Out: the connections in their order, each with its part, and what was
 //! written. Keys are dealt out to the connections that write, and all of these fill at once.
+//!
+//! Records of YCSB are then waited for at every node: a replica may lag, and a read that finds
+//! nothing measures nothing. Who asks there is a connection that has written nothing, because
+//! the node would send one that has to the primary.
 
 use super::{
-    Settings,
+    Settings, Target,
     connection::Connection,
     workload::{Generator, Ownership, Part},
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// How long a node may take until it has every record.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What can begin.
 pub(super) struct Prepared {
@@ -75,6 +86,19 @@ pub(super) async fn prepare(settings: &Settings) -> Result<Prepared, String> {
         settings.progress.finish_and_clear();
     }
     let filled_in = began.elapsed();
+    if filled > 0 && settings.workload.is_ycsb() {
+        let mut settling = JoinSet::new();
+        for (n, Target { addr, .. }) in settings.targets.iter().enumerate() {
+            let generator = generator(n, Part::Reader, None);
+            let opened = Connection::open(addr.clone(), settings.keyspace.clone(), generator);
+            let addr = addr.clone();
+            settling.spawn_local(async move {
+                let settled = settle(&addr, opened.await?, keys).await;
+                settled.map(|()| (n, ()))
+            });
+        }
+        all(settling).await?;
+    }
     Ok(Prepared {
         connections: connections.into_iter().map(|(_, c)| c).collect(),
         parts,
@@ -96,6 +120,26 @@ async fn all<T: 'static>(
     Ok(brought)
 }
 
+/// Waits until the node at `addr` has all of `keys`.
+async fn settle(addr: &str, mut connection: Connection, keys: u32) -> Result<(), String> {
+    let began = Instant::now();
+    let mut lacking: Vec<u32> = (0..keys).collect();
+    loop {
+        lacking = connection.incomplete(&lacking).await?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        if began.elapsed() >= SETTLE_TIMEOUT {
+            return Err(format!(
+                "{addr} still lacks {} of {keys} records {SETTLE_TIMEOUT:?} after they were \
+                 written; see `quire status`, or measure without waiting with --no-fill",
+                lacking.len()
+            ));
+        }
+        sleep(SETTLE_INTERVAL).await;
+    }
+}
+
 fn parts(settings: &Settings) -> Vec<Part> {
     let nodes = settings.targets.len();
     let divided = settings.rate.is_some() && settings.clients >= 2 * nodes;
@@ -114,7 +158,7 @@ pub(super) fn share(parts: &[Part], n: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Target, Workload};
+    use crate::bench::Workload;
     use indicatif::ProgressBar;
 
     fn settings(workload: Workload, clients: usize, nodes: usize, rate: Option<f64>) -> Settings {
@@ -139,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_shares_make_the_whole_rate() {
-        for workload in [Workload::Reference, Workload::Set] {
+        for workload in [Workload::Reference, Workload::YcsbB] {
             for (clients, nodes) in [(14, 7), (20, 7), (7, 7), (1, 1), (3, 1), (2, 1)] {
                 let parts = parts(&settings(workload, clients, nodes, Some(1.0)));
                 let whole: f64 = (0..clients).map(|n| share(&parts, n)).sum();
@@ -158,5 +202,11 @@ mod tests {
         assert_eq!(parts(1, 1, Some(1.0)), [Part::Both]);
         // A closed loop keeps the mix only if each connection does.
         assert_eq!(parts(2, 1, None), [Part::Both; 2]);
+    }
+
+    #[test]
+    fn a_client_of_ycsb_does_both() {
+        let parts = parts(&settings(Workload::YcsbA, 4, 2, Some(1.0)));
+        assert_eq!(parts, [Part::Both; 4]);
     }
 }

@@ -44,6 +44,11 @@ pub(super) fn error_of(reply: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Whether `reply` is a hash (or a list) with nothing in it.
+pub(super) fn is_empty(reply: &[u8]) -> bool {
+    matches!(reply, b"*0\r\n" | b"%0\r\n")
+}
+
 /// The number in `field` of a hash's reply (`HGETALL`); None if the field is not there.
 pub(super) fn number_in_field(reply: &[u8], field: &[u8]) -> Option<u64> {
     if !matches!(reply.first()?, b'*' | b'%') {
@@ -221,6 +226,7 @@ mod tests {
         assert_eq!(reply_len(map), Ok(Some(map.len())));
         assert_eq!(number_in_field(map, b"n"), Some(7));
         assert_eq!(number_in_field(b"*0\r\n", b"n"), None);
+        assert!(is_empty(b"*0\r\n") && is_empty(b"%0\r\n") && !is_empty(map));
         assert_eq!(number_in_string(b"$5\r\n17:xx\r\n"), Some(17));
         assert_eq!(number_in_string(b"$-1\r\n"), None);
         assert_eq!(

@@ -11,7 +11,14 @@
 //!
 //! For each update there are one `read-own` and nine `read`. Keys are dealt out to the
 //! connections that write, so that each key has one writer.
+//!
+//! The workloads of YCSB are in `ycsb`. There every connection reads and writes any record.
 
+use super::{
+    encode::{put_bulk, put_len, put_number, put_numbered},
+    random::Random,
+    ycsb::{self, Records},
+};
 use clap::ValueEnum;
 
 /// The field that carries the number that the checks compare.
@@ -28,6 +35,10 @@ pub(crate) enum Workload {
     Get,
     /// HSET of 2–3 fields on hashes `profile:N`.
     Hset,
+    /// YCSB's workload A: half HGETALL, half HSET of one field, on zipfian records `user<hash>`.
+    YcsbA,
+    /// YCSB's workload B: 95 % HGETALL, 5 % HSET of one field, on zipfian records `user<hash>`.
+    YcsbB,
 }
 
 impl Workload {
@@ -37,7 +48,34 @@ impl Workload {
             Workload::Set => "set",
             Workload::Get => "get",
             Workload::Hset => "hset",
+            Workload::YcsbA => "ycsb-a",
+            Workload::YcsbB => "ycsb-b",
         }
+    }
+
+    /// The part of YCSB's operations that are reads; None for other workloads.
+    fn ycsb_reads(self) -> Option<f64> {
+        match self {
+            Workload::YcsbA => Some(0.5),
+            Workload::YcsbB => Some(0.95),
+            Workload::Reference | Workload::Set | Workload::Get | Workload::Hset => None,
+        }
+    }
+
+    /// Whether it is one of YCSB's, whose records are kept from run to run and all there
+    /// before the measuring begins.
+    pub(super) fn is_ycsb(self) -> bool {
+        self.ycsb_reads().is_some()
+    }
+
+    /// How many keys there are, unless that is said.
+    pub(super) fn keys_default(self) -> u32 {
+        if self.is_ycsb() { 100_000 } else { 10_000 }
+    }
+
+    /// Bytes of a value or a field, unless that is said.
+    pub(super) fn value_bytes_default(self) -> u32 {
+        if self.is_ycsb() { 100 } else { 300 }
     }
 }
 
@@ -155,7 +193,9 @@ pub(super) struct Generator {
     last_own: u32,
     own_reads: u64,
     turn: u64,
-    random: u64,
+    random: Random,
+    /// In the workloads of YCSB.
+    records: Option<Records>,
 }
 
 impl Generator {
@@ -182,17 +222,25 @@ impl Generator {
             own_reads: 0,
             ownership,
             turn: seed,
-            random: seed,
+            random: Random::new(seed),
+            records: workload
+                .ycsb_reads()
+                .map(|reads| Records::new(reads, ownership.keys, value_bytes)),
         }
     }
 
     /// Appends the next request to `out`.
     pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Request {
+        if let Some(records) = &self.records {
+            return records.next(&mut self.random, out);
+        }
         self.turn += 1;
         let operation = match (self.workload, self.part) {
             (Workload::Set, _) => Operation::Set,
             (Workload::Get, _) => Operation::Get,
             (Workload::Hset, _) => Operation::Update,
+            // Above: they have records.
+            (Workload::YcsbA | Workload::YcsbB, _) => Operation::Read,
             (Workload::Reference, Part::Reader) => Operation::Read,
             (Workload::Reference, Part::Writer) => match self.turn % 2 {
                 0 => Operation::Update,
@@ -213,7 +261,7 @@ impl Generator {
                     _ => self.last_own,
                 }
             }
-            Operation::Read | Operation::Get => self.below(self.ownership.keys),
+            Operation::Read | Operation::Get => self.random.below(self.ownership.keys),
         };
         if operation.is_write() {
             self.last_own = key;
@@ -234,9 +282,12 @@ impl Generator {
 
     /// Appends the write that gives `key` its first value.
     pub(super) fn fill(&mut self, key: u32, out: &mut Vec<u8>) -> Request {
+        if let Some(records) = &self.records {
+            return records.load(key, &mut self.random, out);
+        }
         match self.workload {
             Workload::Set | Workload::Get => self.write(Operation::Set, key, out),
-            Workload::Reference | Workload::Hset => {
+            _ => {
                 self.number += 1;
                 out.extend_from_slice(b"*8\r\n$4\r\nHSET\r\n");
                 self.put_key(key, out);
@@ -253,6 +304,16 @@ impl Generator {
                 }
             }
         }
+    }
+
+    /// Appends the question how many fields the hash at `key` has.
+    pub(super) fn count_fields(&self, key: u32, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"*2\r\n$4\r\nHLEN\r\n");
+        self.put_key(key, out);
+    }
+
+    pub(super) fn workload(&self) -> Workload {
+        self.workload
     }
 
     fn write(&mut self, operation: Operation, key: u32, out: &mut Vec<u8>) -> Request {
@@ -292,16 +353,13 @@ impl Generator {
     }
 
     fn put_key(&self, key: u32, out: &mut Vec<u8>) {
-        let prefix: &[u8] = match self.workload {
-            Workload::Set | Workload::Get => b"key:",
-            Workload::Reference | Workload::Hset => b"profile:",
-        };
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(key).as_bytes();
-        put_len(b'$', prefix.len() + digits.len(), out);
-        out.extend_from_slice(prefix);
-        out.extend_from_slice(digits);
-        out.extend_from_slice(b"\r\n");
+        match self.workload {
+            Workload::Set | Workload::Get => put_numbered(b"key:", u64::from(key), out),
+            Workload::Reference | Workload::Hset => {
+                put_numbered(b"profile:", u64::from(key), out);
+            }
+            Workload::YcsbA | Workload::YcsbB => ycsb::put_key(key, out),
+        }
     }
 
     fn some_own_key(&mut self) -> u32 {
@@ -312,34 +370,8 @@ impl Generator {
         } = self.ownership;
         let writer = writer.unwrap_or(0);
         let owned = (keys - writer).div_ceil(writers);
-        writer + self.below(owned.max(1)) * writers
+        writer + self.random.below(owned.max(1)) * writers
     }
-
-    /// A number below `bound` (splitmix64: the bench needs spread, not secrecy).
-    fn below(&mut self, bound: u32) -> u32 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        ((u128::from(z) * u128::from(bound)) >> 64) as u32
-    }
-}
-
-fn put_len(sign: u8, len: usize, out: &mut Vec<u8>) {
-    out.push(sign);
-    out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-fn put_bulk(text: &[u8], out: &mut Vec<u8>) {
-    put_len(b'$', text.len(), out);
-    out.extend_from_slice(text);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn put_number(number: u64, out: &mut Vec<u8>) {
-    put_bulk(itoa::Buffer::new().format(number).as_bytes(), out);
 }
 
 #[cfg(test)]
@@ -374,6 +406,26 @@ mod tests {
         assert_eq!(count(&mut writer, 20), [10, 0, 10, 0, 0]);
         assert_eq!(count(&mut reader, 90), [0, 90, 0, 0, 0]);
         assert_eq!(Part::Writer.weight() + Part::Reader.weight(), 11.0);
+    }
+
+    #[test]
+    fn ycsb_reads_and_updates_any_record_in_its_proportions() {
+        for (workload, reads) in [
+            (Workload::YcsbA, 4_800..5_200),
+            (Workload::YcsbB, 9_400..9_600),
+        ] {
+            let mut one = generator(workload, Part::of(workload, true, 1), Some(0));
+            let [update, read, others @ ..] = count(&mut one, 10_000);
+            assert!(reads.contains(&read), "{workload:?}: {read}");
+            assert_eq!((update + read, others), (10_000, [0; 3]));
+            let mut out = Vec::new();
+            one.count_fields(5, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(
+                text.contains("HLEN\r\n$") && text.contains("\r\nuser"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
