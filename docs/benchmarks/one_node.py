@@ -1,101 +1,100 @@
 #!/usr/bin/env python3
 """One node against redis-server, both with the log synced before every answer.
 
-Runs `redis-benchmark` against the two in turn (A B A B …), so that a machine whose speed
-drifts is no advantage to either, and prints the median of each cell and the ratio.
+Measures the two in turn (A B B A …; pair.py) and prints, for each cell, the medians, and of the
+rounds' ratios the median and the spread; and the latencies where the client is `quire bench`.
+SET, HSET, INCR and GET are asked by `redis-benchmark`, the mixes by `quire bench` in a closed
+loop: `mix` is its reference workload (one HSET of two or three fields to ten HGETALL), `ycsb-a`
+and `ycsb-b` are YCSB's workloads A and B. 50 clients throughout, which share the machine.
 
     python3 docs/benchmarks/one_node.py [--rounds 5] [--quire target/release/quire]
+                                        [--only set,get,ycsb-b] [--seconds 5] [--requests-part 1]
 
-Needs redis-server and redis-benchmark on the PATH. Takes about 20 s a round.
+Needs redis-server and redis-benchmark on the PATH. Takes about a minute and a half a round.
 """
 
 import argparse
-import os
-import signal
-import socket
-import statistics
+import functools
+import json
 import subprocess
 import sys
-import tempfile
-import time
 
-TESTS = ["set", "hset", "incr", "get"]
+import pair
+
+CLIENTS = 50
+# Test → pipelines. A client of YCSB has one request in flight.
+REDIS_BENCHMARK = {test: (1, 16) for test in ("set", "hset", "incr", "get")}
+QUIRE_BENCH = {"mix": (1, 16), "ycsb-a": (1,), "ycsb-b": (1,)}
+TESTS = [*REDIS_BENCHMARK, *QUIRE_BENCH]
 REQUESTS = {1: 60_000, 16: 300_000}
+LATENCIES = {"p50": "p50_ms", "p99": "p99_ms", "p99.9": "p99_9_ms"}
 
 
-def free_port() -> int:
-    # Peers listen 20 ports above, HTTP 40: stay clear of the ephemeral range's end.
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return min(s.getsockname()[1], 65_000)
-
-
-def wait_for(port: int) -> None:
-    for _ in range(300):
-        with socket.socket() as s:
-            if s.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    sys.exit(f"nothing listens on port {port}")
-
-
-def measure(port: int, test: str, pipeline: int) -> float:
+def redis_benchmark(test: str, pipeline: int, part: float, port: int):
     out = subprocess.run(
-        ["redis-benchmark", "-p", str(port), "-c", "50", "-r", "1000000", "-d", "256",
-         "-n", str(REQUESTS[pipeline]), "-P", str(pipeline), "-t", test, "--csv"],
+        ["redis-benchmark", "-p", str(port), "-c", str(CLIENTS), "-r", "1000000", "-d", "256",
+         "-n", str(int(REQUESTS[pipeline] * part)), "-P", str(pipeline), "-t", test, "--csv"],
         check=True, capture_output=True, text=True,
     ).stdout
-    return float(out.strip().splitlines()[-1].split(",")[1].strip('"'))
+    return {"rate": float(out.strip().splitlines()[-1].split(",")[1].strip('"'))}
+
+
+def quire_bench(quire: str, test: str, pipeline: int, seconds: float, port: int):
+    workload = "reference" if test == "mix" else test
+    done = subprocess.run(
+        [quire, "bench", "--workload", workload, "--rate", "0", "--clients", str(CLIENTS),
+         "--pipeline", str(pipeline), "--duration", str(seconds), "--json",
+         "--node", f"127.0.0.1:{port}"],
+        capture_output=True, text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{test} failed on port {port}: {done.stdout}{done.stderr}")
+    report = json.loads(done.stdout)
+    if report["errors"]:
+        print(f"{test} on port {port}: errors {report['errors']}", file=sys.stderr)
+    figures = {"rate": report["rate_achieved"]}
+    for row in report["total"]:
+        for name, member in LATENCIES.items():
+            figures[f"{row['operation']} {name}"] = row[member]
+    return figures
+
+
+def cells(args):
+    """{cell: function from a port to figures}."""
+    found = {}
+    for test in args.only:
+        for pipeline in (REDIS_BENCHMARK | QUIRE_BENCH)[test]:
+            if test in REDIS_BENCHMARK:
+                measure = functools.partial(redis_benchmark, test, pipeline, args.requests_part)
+            else:
+                measure = functools.partial(quire_bench, args.quire, test, pipeline, args.seconds)
+            name = test.upper() if test in REDIS_BENCHMARK else test
+            found[f"{name} P={pipeline}"] = measure
+    return found
+
+
+def tests(text: str):
+    chosen = text.split(",")
+    unknown = set(chosen) - set(TESTS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown} not among {', '.join(TESTS)}")
+    return chosen
 
 
 def main() -> None:
     args = argparse.ArgumentParser()
     args.add_argument("--rounds", type=int, default=5)
     args.add_argument("--quire", default="target/release/quire")
+    args.add_argument("--only", type=tests, default=TESTS, help="tests, separated by commas")
+    args.add_argument("--seconds", type=float, default=5, help="a cell of quire bench")
+    args.add_argument("--requests-part", type=float, default=1,
+                      help="of redis-benchmark's requests, for a trial")
     args = args.parse_args()
-    quire_port, redis_port = free_port(), free_port()
-    with tempfile.TemporaryDirectory() as quire_dir, tempfile.TemporaryDirectory() as redis_dir:
-        demo = subprocess.Popen(
-            [args.quire, "demo", "--dir", quire_dir, "--nodes", "us=1", "--wan", "none",
-             "--base-port", str(quire_port), "--no-workload"],
-            stdout=subprocess.PIPE, text=True,
-        )
-        redis = subprocess.Popen(
-            ["redis-server", "--port", str(redis_port), "--appendonly", "yes",
-             "--appendfsync", "always", "--save", "", "--dir", redis_dir],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            for line in demo.stdout:
-                if line.strip() == "ready":
-                    break
-            wait_for(redis_port)
-            figures = {(t, p): ([], []) for p in REQUESTS for t in TESTS}
-            for number in range(args.rounds):
-                for (test, pipeline), (ours, theirs) in figures.items():
-                    ours.append(measure(quire_port, test, pipeline))
-                    theirs.append(measure(redis_port, test, pipeline))
-                print(f"round {number + 1} of {args.rounds} done", file=sys.stderr)
-            report(figures)
-        finally:
-            for process in (demo, redis):
-                process.send_signal(signal.SIGTERM)
-                process.wait(timeout=30)
-
-
-def report(figures) -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print("| test | P | quire/s | redis/s | ratio | ratios, round by round |")
-    print("|---|---|---|---|---|---|")
-    product, cells = 1.0, 0
-    for (test, pipeline), (ours, theirs) in figures.items():
-        a, b = statistics.median(ours), statistics.median(theirs)
-        ratios = [x / y for x, y in zip(ours, theirs)]
-        product, cells = product * statistics.median(ratios), cells + 1
-        each = " ".join(f"{r:.2f}" for r in ratios)
-        print(f"| {test.upper()} | {pipeline} | {a:,.0f} | {b:,.0f} | "
-              f"{statistics.median(ratios):.2f} | {each} |")
-    print(f"\ngeometric mean of the ratios: {product ** (1 / cells):.2f}")
+    with pair.servers(args.quire) as ports:
+        found = pair.in_turn(cells(args), ports, args.rounds)
+        print(pair.machine(), end="\n\n")
+    pair.report_rates(found)
+    pair.report_latencies(found)
 
 
 if __name__ == "__main__":
