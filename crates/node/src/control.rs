@@ -85,7 +85,6 @@ impl Control {
                 id: config.id.number(),
                 process: config.process,
                 voters: voters.iter().map(NodeId::number).collect(),
-                seed: config.seed,
                 election_ticks: 10,
                 heartbeat_ticks: 2,
             };

@@ -22,8 +22,8 @@
 //! - `committed` is consecutive: each index once, in order, after the last snapshot handed out;
 //!   an entry whose `data` is empty only marks a leader's new term;
 //! - after a restart the state machine starts empty: a recovered snapshot comes first;
-//! - the same inputs give the same outputs: the election timeout comes from (seed, node, group,
-//!   term), never from the core's own random source;
+//! - the same inputs give the same outputs: the election timeout comes from (group, term, node),
+//!   never from the core's own random source;
 //! - a peer's message can't reach the core's assertions: [`Message::check`] and
 //!   `RaftGroup::contradiction` go before it.
 //!
@@ -48,7 +48,7 @@ use message::PROPOSAL_BYTES_MAX;
 /// What a member must know from the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
-    /// The group; part of the election timeout's seed.
+    /// The group; with the term it says in which order members campaign.
     pub group: u64,
     /// This member.
     pub id: u64,
@@ -56,8 +56,6 @@ pub struct GroupConfig {
     pub process: u64,
     /// Every member, this one included.
     pub voters: Vec<u64>,
-    /// Where election timeouts come from.
-    pub seed: u64,
     /// Ticks without a leader before a member campaigns: from this to twice this.
     pub election_ticks: u32,
     /// Ticks between a leader's heartbeats; less than `election_ticks`.

@@ -64,7 +64,6 @@ struct Fired {
 
 struct World {
     dice: Dice,
-    seed: u64,
     nodes: BTreeMap<u64, Node>,
     wire: Vec<(u64, u64, Vec<u8>)>,
     cut: BTreeSet<(u64, u64)>,
@@ -81,7 +80,6 @@ impl World {
     fn new(seed: u64, size: u64) -> Self {
         let mut world = World {
             dice: Dice(mix(seed)),
-            seed,
             nodes: (1..=size).map(|id| (id, Node::default())).collect(),
             wire: Vec::new(),
             cut: BTreeSet::new(),
@@ -113,7 +111,6 @@ impl World {
             id,
             process: node.process,
             voters,
-            seed: self.seed,
             election_ticks: 10,
             heartbeat_ticks: 2,
         };

@@ -103,7 +103,6 @@ proptest! {
             id: 1,
             process: 1,
             voters: vec![1, 2, 3],
-            seed: 5,
             election_ticks: 10,
             heartbeat_ticks: 2,
         };
