@@ -12,7 +12,7 @@ use model::{
     mutation::{Header, KeyKind},
 };
 use resp::reply::Encoder;
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// Keys that one command may name at one shard: each takes two ops at most (a deletion and a
 /// write), and a mutation has room for 65,535.
@@ -72,7 +72,7 @@ pub(crate) struct Evaluation<'a> {
     pub(crate) mutation: &'a mut Mutation,
     reply: &'a mut BytesMut,
     /// Keys that this command has deleted already, which the view still shows.
-    gone: BTreeSet<&'a [u8]>,
+    pub(crate) gone: BTreeSet<Cow<'a, [u8]>>,
 }
 
 /// What an evaluation knows of a key.
@@ -177,7 +177,7 @@ impl<'a> Evaluation<'a> {
         };
         let deleted = header.deleted;
         if !header.is_live(self.cx.now_ms) {
-            if header.kind != KeyKind::Tombstone && self.gone.insert(key) {
+            if header.kind != KeyKind::Tombstone && self.gone.insert(Cow::Borrowed(key)) {
                 self.mutation.delete(key, &header);
             }
         } else if !self.gone.contains(key) {
@@ -230,7 +230,7 @@ impl<'a> Evaluation<'a> {
         };
         self.mutation.delete(key, header);
         if self.args.len() > 2 {
-            self.gone.insert(key);
+            self.gone.insert(Cow::Borrowed(key));
         }
         true
     }

@@ -5,6 +5,7 @@ use crate::{error::Refusal, evaluate::Evaluation, glob, numbers};
 use bytes::{Bytes, BytesMut};
 use model::{mutation::KeyKind, slot};
 use resp::reply::Encoder;
+use std::borrow::Cow;
 
 type Outcome = Result<(), Refusal>;
 
@@ -108,12 +109,16 @@ fn scan_live(
     visit: &mut dyn FnMut(&[u8], KeyKind),
 ) -> Result<u64, Refusal> {
     let cx = e.cx;
-    let mutation = &mut *e.mutation;
+    let (mutation, gone) = (&mut *e.mutation, &mut e.gone);
     let next = e.view.scan(cursor, count, &mut |key, header| {
         if header.is_live(cx.now_ms) {
             visit(key, header.kind);
-        } else if header.kind != KeyKind::Tombstone && mutation.ops() < u16::MAX {
+        } else if header.kind != KeyKind::Tombstone
             // What doesn't fit is met by the next scan.
+            && mutation.ops() < u16::MAX
+            // RANDOMKEY comes by the same keys more than once.
+            && gone.insert(Cow::Owned(key.to_vec()))
+        {
             mutation.delete(key, header);
         }
     })?;

@@ -12,6 +12,10 @@ pub struct Malformed {
     pub what: &'static str,
 }
 
+/// The greatest epoch, index or stamp that is read from a peer or a disk. No cluster ever counts
+/// that far, and it is far enough from `u64::MAX` that counting on can't overflow.
+pub const NUMBER_MAX: u64 = 1 << 62;
+
 /// Appends a LEB128 number.
 pub fn put_len(out: &mut BytesMut, mut n: u64) {
     while n >= 0x80 {
@@ -84,6 +88,14 @@ impl Reader {
     /// Eight bytes, little-endian.
     pub fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// Eight bytes that count something, such as entries: at most [`NUMBER_MAX`].
+    pub fn number(&mut self) -> Result<u64, Malformed> {
+        match self.u64()? {
+            n if n <= NUMBER_MAX => Ok(n),
+            _ => Err(self.malformed()),
+        }
     }
 
     /// A LEB128 number.

@@ -112,10 +112,10 @@ impl Entry {
     pub fn read(reader: &mut Reader) -> Result<Entry, Malformed> {
         let whole = reader.clone().rest();
         let position = Position {
-            epoch: Epoch(reader.u64()?),
-            index: reader.u64()?,
+            epoch: Epoch(reader.number()?),
+            index: reader.number()?,
         };
-        let stamp = Stamp(reader.u64()?);
+        let stamp = Stamp(reader.number()?);
         let kind = match reader.u8()? {
             1 => EntryKind::Mutation,
             2 => EntryKind::Barrier,
@@ -159,6 +159,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::NUMBER_MAX;
 
     #[test]
     fn bytes_read_back_and_damage_is_seen() {
@@ -179,6 +180,21 @@ mod tests {
         }
         for end in 0..e.bytes().len() {
             assert!(Entry::decode(e.bytes().slice(..end)).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_that_could_not_be_counted_on_from_are_refused() {
+        let (most, more) = (NUMBER_MAX, NUMBER_MAX + 1);
+        let decode = |epoch, index, stamp| {
+            let position = Position::new(epoch, index);
+            let entry = Entry::new(position, Stamp(stamp), EntryKind::Mutation, u16::MAX, b"");
+            Entry::decode(entry.bytes().clone())
+        };
+        let last = decode(most, most, most).unwrap().last_stamp();
+        assert_eq!(last, Stamp(most + u64::from(u16::MAX) - 1));
+        for (epoch, index, stamp) in [(more, 1, 1), (1, more, 1), (1, 1, u64::MAX)] {
+            assert!(decode(epoch, index, stamp).is_err());
         }
     }
 }

@@ -57,6 +57,20 @@ impl EpochHistory {
         }
     }
 
+    /// Notes where an epoch began, as somebody else says; false, and nothing is noted, if no log
+    /// has such a history.
+    #[must_use]
+    pub fn note_told(&mut self, epoch: Epoch, start: u64) -> bool {
+        let follows = match self.starts.last() {
+            Some((last_epoch, last_start)) => epoch > *last_epoch && start > *last_start,
+            None => start > 0,
+        };
+        if follows {
+            self.starts.push((epoch, start));
+        }
+        follows
+    }
+
     /// Forgets everything after `index`, as when a tail was cut.
     pub fn truncate_after(&mut self, index: u64) {
         while self.starts.last().is_some_and(|(_, start)| *start > index) {
@@ -157,6 +171,16 @@ mod tests {
         assert_eq!(b.common_with(90, &a, 150), 90);
         let c = history(&[(1, 1), (3, 121)]);
         assert_eq!(a.common_with(150, &c, 200), 100);
+    }
+
+    #[test]
+    fn a_history_that_no_log_has_is_not_believed() {
+        let mut h = EpochHistory::default();
+        assert!(!h.note_told(Epoch(1), 0), "indexes count from 1");
+        assert!(h.note_told(Epoch(1), 1) && h.note_told(Epoch(3), 9));
+        assert!(!h.note_told(Epoch(3), 10) && !h.note_told(Epoch(2), 10));
+        assert!(!h.note_told(Epoch(4), 9), "every epoch has a barrier");
+        assert_eq!(h, history(&[(1, 1), (3, 9)]));
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl<S: Stores> Node<S> {
         };
         let mut theirs = EpochHistory::default();
         for (epoch, first) in told.starts {
-            theirs.note(Position::new(epoch.0, first.max(1)));
+            if !theirs.note_told(epoch, first) {
+                tracing::warn!(shard = id.0, %from, "a history that no log has was ignored");
+                return;
+            }
         }
         let own = &shard.recovered;
         let common = own.history.common_with(own.last.index, &theirs, told.last);

@@ -181,3 +181,21 @@ fn what_would_hold_up_a_shard_is_refused() {
     );
     assert_eq!(s.reply("COPY a b DB 0"), ":1\r\n");
 }
+
+#[test]
+fn a_key_whose_time_is_over_is_deleted_once_however_often_it_is_met() {
+    let mut s = Shard::new();
+    // One of them is gone, and RANDOMKEY goes round: it looks for a slot, then for neighbours.
+    for line in ["SET a 1", "SET gone 1 PX 5", "SET b 1"] {
+        s.reply(line);
+    }
+    s.cx.now_ms += 5;
+    let before = s.clone();
+    for seed in 0..50 {
+        let mut s = before.clone();
+        s.cx.random = seed;
+        // Applying them refuses a second deletion.
+        let ops = s.ops("RANDOMKEY");
+        assert!(matches!(&ops[..], [] | [Op::Delete { .. }]), "{ops:?}");
+    }
+}

@@ -17,6 +17,7 @@ use resp::Version;
 const NOW_MS: u64 = 1_700_000_000_000;
 
 /// One shard and its clock.
+#[derive(Clone)]
 pub(crate) struct Shard {
     pub(crate) view: MemoryView,
     pub(crate) cx: Context,

@@ -91,8 +91,8 @@ fn put_entry(out: &mut BytesMut, e: &Entry) {
 
 fn read_entry(r: &mut Reader) -> Result<Entry, Malformed> {
     Ok(Entry {
-        term: r.u64()?,
-        index: r.u64()?,
+        term: r.number()?,
+        index: r.number()?,
         data: r.bytes()?,
     })
 }
@@ -105,9 +105,9 @@ fn put_hard_state(out: &mut BytesMut, hs: &HardState) {
 
 fn read_hard_state(r: &mut Reader) -> Result<HardState, Malformed> {
     Ok(HardState {
-        term: r.u64()?,
+        term: r.number()?,
         vote: r.u64()?,
-        commit: r.u64()?,
+        commit: r.number()?,
     })
 }
 
@@ -153,7 +153,7 @@ impl LogRecord {
             2 => LogRecord::HardState(read_hard_state(&mut r)?),
             3 => {
                 let hard_state = read_hard_state(&mut r)?;
-                let (index, term) = (r.u64()?, r.u64()?);
+                let (index, term) = (r.number()?, r.number()?);
                 let voters = (0..r.count()?).map(|_| r.u64()).collect::<Result<_, _>>()?;
                 let data = r.bytes()?;
                 let tail = (0..r.count()?)
@@ -347,6 +347,23 @@ mod tests {
             let longer = [&bytes[..], &[0]].concat();
             assert!(LogRecord::decode(longer.into()).is_err());
         }
+    }
+
+    /// Replaying would overflow where it counts on from them.
+    #[test]
+    fn numbers_that_no_group_reaches_are_refused() {
+        let mut far = checkpoint();
+        far.snapshot.index = u64::MAX;
+        let last = entry(3, u64::MAX);
+        for record in [LogRecord::Snapshot(far), LogRecord::Entry(last)] {
+            assert!(LogRecord::decode(record.encode()).is_err());
+        }
+        // Who was voted for is a name, not a count.
+        let voted = LogRecord::HardState(HardState {
+            vote: u64::MAX,
+            ..checkpoint().hard_state
+        });
+        assert_eq!(LogRecord::decode(voted.encode()), Ok(voted));
     }
 
     /// The bytes are a promise to every data directory out there.

@@ -9,8 +9,10 @@
 //! 3 report  last epoch u64, last index u64, probe u64, history
 //! 4 behind  first u64, last u64, history
 //! 5 stale
-//! history   n u32, n × (epoch u64, start u64)
+//! history   n u32, n × (epoch u64, start u64), both growing, start from 1 on
 //! ```
+//! Whatever counts (all but `disk`) is at most [`NUMBER_MAX`](model::codec::NUMBER_MAX).
+//!
 //! Version 2 had no `disk`; version 1 had no `floor`, no `counts`, and neither `last` nor
 //! `history` in `behind`. Both are refused.
 
@@ -161,12 +163,12 @@ impl Message {
             return Err(r.malformed());
         }
         let tag = r.u8()?;
-        let epoch = Epoch(r.u64()?);
+        let epoch = Epoch(r.number()?);
         let body = match tag {
             1 => {
-                let prev = Position::new(r.u64()?, r.u64()?);
-                let (commit, last, closed) = (r.u64()?, r.u64()?, Stamp(r.u64()?));
-                let (echo, floor) = (r.u64()?, r.u64()?);
+                let prev = Position::new(r.number()?, r.number()?);
+                let (commit, last, closed) = (r.number()?, r.number()?, Stamp(r.number()?));
+                let (echo, floor) = (r.number()?, r.number()?);
                 let urgent = r.u8()? != 0;
                 let mut entries = Vec::new();
                 let mut index = prev.index;
@@ -190,15 +192,15 @@ impl Message {
                 })
             }
             2 => Body::Ack(Ack {
-                matched: r.u64()?,
-                received: r.u64()?,
-                probe: r.u64()?,
+                matched: r.number()?,
+                received: r.number()?,
+                probe: r.number()?,
                 counts: r.u8()? != 0,
                 disk: DiskId(r.u64()?),
             }),
             3 => {
-                let last = Position::new(r.u64()?, r.u64()?);
-                let probe = r.u64()?;
+                let last = Position::new(r.number()?, r.number()?);
+                let probe = r.number()?;
                 Body::Report {
                     last,
                     history: read_history(&mut r)?,
@@ -206,8 +208,8 @@ impl Message {
                 }
             }
             4 => Body::Behind {
-                first: r.u64()?,
-                last: r.u64()?,
+                first: r.number()?,
+                last: r.number()?,
                 history: read_history(&mut r)?,
             },
             5 => Body::Stale,
@@ -231,7 +233,9 @@ fn put_history(history: &EpochHistory, out: &mut BytesMut) {
 fn read_history(r: &mut Reader) -> Result<EpochHistory, Malformed> {
     let mut history = EpochHistory::default();
     for _ in 0..r.u32()? {
-        history.note(Position::new(r.u64()?, r.u64()?));
+        if !history.note_told(Epoch(r.number()?), r.number()?) {
+            return Err(r.malformed());
+        }
     }
     Ok(history)
 }
@@ -344,6 +348,35 @@ mod tests {
             }
             assert_eq!(messages, 5);
         }
+    }
+
+    /// Taken as they are they would overflow where they are counted on from, or make two logs
+    /// agree that don't.
+    #[test]
+    fn numbers_and_histories_that_no_replica_has_are_refused() {
+        for message in one_of_each() {
+            let bytes = message.encode();
+            // The epoch stands in every message.
+            let mut greatest = bytes.to_vec();
+            greatest[2..10].fill(0xff);
+            assert!(Message::decode(greatest.into()).is_err(), "{message:?}");
+        }
+        let report = |starts: &[(u64, u64)]| {
+            let mut history = EpochHistory::default();
+            for (epoch, start) in starts {
+                history.note(Position::new(*epoch, *start));
+            }
+            let body = Body::Report {
+                last: Position::new(4, 79),
+                history,
+                probe: 9,
+            };
+            let epoch = Epoch(4);
+            Message::decode(Message { epoch, body }.encode())
+        };
+        assert!(report(&[(1, 1), (4, 77)]).is_ok());
+        assert!(report(&[(1, 0)]).is_err());
+        assert!(report(&[(1, 7), (2, 3)]).is_err());
     }
 
     proptest! {

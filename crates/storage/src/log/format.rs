@@ -1,6 +1,7 @@
 //! The bytes of the two headers. The table of them stands in the module's documentation.
 
 use super::Lsn;
+use model::codec::NUMBER_MAX;
 
 pub(super) const SEGMENT_MAGIC: &[u8; 8] = b"QUIRELOG";
 pub(super) const BATCH_MAGIC: &[u8; 4] = b"QBAT";
@@ -92,6 +93,11 @@ impl SegmentHeader {
                 chain: u32_at(from, 48)?,
             })
         })()
+        .filter(|header| {
+            // A checksum is no proof: what is counted on from must not overflow.
+            let counts = [header.sequence, header.first.0, header.incarnation];
+            counts.into_iter().chain([header.bytes]).all(is_countable)
+        })
         .ok_or(BadHeader::Damaged)
     }
 }
@@ -131,7 +137,11 @@ impl BatchHeader {
             chain: u32_at(from, 48)?,
             payload_crc: u32_at(from, 52)?,
         };
-        Some((header, crc))
+        let counts = [header.begin.0, header.durable.0, header.incarnation];
+        counts
+            .into_iter()
+            .all(is_countable)
+            .then_some((header, crc))
     }
 }
 
@@ -146,6 +156,10 @@ pub(super) fn put_record_header(out: &mut Vec<u8>, body_len: u32, stream: u64, k
 pub(super) fn record_header(from: &[u8]) -> Option<(usize, u64, u8)> {
     let kind = *from.get(12)?;
     Some((u32_at(from, 0)? as usize, u64_at(from, 4)?, kind))
+}
+
+fn is_countable(number: u64) -> bool {
+    number <= NUMBER_MAX
 }
 
 fn flags(cut: bool) -> u32 {
@@ -186,5 +200,49 @@ impl Writer<'_> {
         let (head, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
         head.copy_from_slice(bytes);
         self.0 = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They would overflow where recovery counts on from them.
+    #[test]
+    fn numbers_that_no_log_reaches_are_damage_though_the_checksum_holds() {
+        let segment = |first, incarnation| {
+            let header = SegmentHeader {
+                sequence: 1,
+                first: Lsn(first),
+                bytes: 10 << 10,
+                incarnation,
+                chain: 0,
+                cut: false,
+            };
+            let mut bytes = [0; 64];
+            header.encode(&mut bytes);
+            SegmentHeader::decode(&bytes)
+        };
+        assert!(segment(NUMBER_MAX, NUMBER_MAX).is_ok());
+        assert_eq!(segment(u64::MAX - 5000, 1), Err(BadHeader::Damaged));
+        assert_eq!(segment(0, u64::MAX), Err(BadHeader::Damaged));
+        let batch = |incarnation| {
+            let header = BatchHeader {
+                payload_len: 0,
+                records: 0,
+                begin: Lsn(0),
+                durable: Lsn(0),
+                incarnation,
+                sequence: 1,
+                chain: 0,
+                payload_crc: 0,
+                cut: false,
+            };
+            let mut bytes = [0; 64];
+            header.encode(&mut bytes);
+            BatchHeader::decode(&bytes)
+        };
+        assert!(batch(7).is_some());
+        assert!(batch(u64::MAX).is_none());
     }
 }

@@ -344,17 +344,16 @@ impl Applied {
             return Err(r.malformed());
         }
         let position = Position {
-            epoch: Epoch(r.u64()?),
-            index: r.u64()?,
+            epoch: Epoch(r.number()?),
+            index: r.number()?,
         };
-        let stamp = Stamp(r.u64()?);
+        let stamp = Stamp(r.number()?);
         let keys = r.len()?;
         let mut history = EpochHistory::default();
         for _ in 0..r.count()? {
-            history.note(Position {
-                epoch: Epoch(r.len()?),
-                index: r.len()?,
-            });
+            if !history.note_told(Epoch(r.len()?), r.len()?) {
+                return Err(r.malformed());
+            }
         }
         if !r.is_empty() {
             return Err(r.malformed());
