@@ -56,6 +56,8 @@ mod evaluate;
 mod expire;
 mod failover;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod leaving;
 mod message;

@@ -24,6 +24,8 @@ mod client;
 mod clock;
 pub mod config;
 mod core;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod http;
 mod node_host;

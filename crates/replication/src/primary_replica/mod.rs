@@ -37,6 +37,8 @@
 //! `message` has the messages, `primary` and `replica` the two halves, this file what they
 //! share.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 mod primary;
 mod replica;

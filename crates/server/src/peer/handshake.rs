@@ -56,7 +56,7 @@ pub(crate) enum HandshakeError {
 }
 
 impl Hello {
-    fn encode(&self) -> BytesMut {
+    pub(crate) fn encode(&self) -> BytesMut {
         let mut out = start();
         out.put_u8(self.bulk.into());
         out.put_u64_le(self.session);
@@ -66,7 +66,7 @@ impl Hello {
         out
     }
 
-    fn decode(payload: Bytes) -> Result<Self, HandshakeError> {
+    pub(crate) fn decode(payload: Bytes) -> Result<Self, HandshakeError> {
         let mut rest = check_start(payload)?;
         let read = (|| {
             let lane = rest.try_get_u8().ok().filter(|lane| *lane < 2)?;
