@@ -106,9 +106,10 @@ impl Scenario {
         }
         // By half of the seeds a replica that was away finds the log gone, and copies.
         // But a lost tail that is longer than that can't be saved, so it is kept where
-        // pipelines make tails long.
+        // pipelines, or a primary that is long alone, make tails long.
         let pipelines = limits.pipelines || random.once_in(4);
-        let short = random.once_in(2) && !(available && pipelines);
+        let long_tails = pipelines || trouble == Trouble::Members;
+        let short = random.once_in(2) && !(available && long_tails);
         let log_retention_bytes = if short { 96 << 10 } else { 64 << 20 };
         let mix = Mix {
             owners: if available {
