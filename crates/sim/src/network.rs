@@ -25,7 +25,8 @@ struct Link {
     /// The sender takes it for there.
     up: bool,
     cut: bool,
-    /// The node at its end died, or it has lost what was sent: nothing that is sent arrives until it is made anew.
+    /// The node at its end died, or it has lost what was sent: nothing that is sent arrives
+    /// until it is made anew.
     dead: bool,
     /// What every message takes longer.
     delay: Duration,
@@ -69,6 +70,13 @@ impl Network {
 
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.link(from, to).cut
+    }
+
+    /// Whether what is sent arrives: since the receiver knows the link, nothing has happened
+    /// to it.
+    pub(crate) fn is_whole(&self, from: usize, to: usize) -> bool {
+        let link = self.link(from, to);
+        !link.cut && !link.dead
     }
 
     /// The receiver knows the link: nothing of an earlier one arrives any more.

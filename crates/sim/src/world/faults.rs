@@ -317,7 +317,7 @@ impl World {
 
     pub(super) fn connected(&mut self, from: usize, to: usize, receiver: u64) {
         let peer = self.machines[to].id.clone();
-        if self.machines[to].life != receiver || self.network.is_cut(from, to) {
+        if self.machines[to].life != receiver || !self.network.is_whole(from, to) {
             return self.schedule(TIMER, from, Event::Connect { from, to });
         }
         let now = self.machines[from].now(self.now);
