@@ -35,8 +35,6 @@ use storage::{log::Lsn, store::Stores};
 const TICK: Duration = Duration::from_millis(100);
 /// Reads for other nodes that may wait for a majority.
 const READS_MAX: usize = 10_000;
-/// How many bytes of log the group's records may span before they are written anew.
-const COMPACT_BYTES: u64 = 32 << 20;
 
 pub(crate) struct Control {
     /// This node's member, if it is a voter.
@@ -49,6 +47,8 @@ pub(crate) struct Control {
     synced: bool,
     /// Where the group's records begin in the log.
     first_record: Option<Lsn>,
+    /// The same once the log is durable up to the second: a snapshot is on its way to the disk.
+    next_first: Option<(Lsn, Lsn)>,
     asked: BTreeMap<u64, Asked>,
     sequence: u64,
     /// Proposals that came from other nodes: whom to answer.
@@ -101,6 +101,7 @@ impl Control {
             sync_at: None,
             synced: false,
             first_record: None,
+            next_first: None,
             asked: BTreeMap::new(),
             sequence: config.first_number(),
             proposers: BTreeMap::new(),
@@ -122,6 +123,12 @@ impl Control {
         if self.sync_at.is_some_and(|at| at <= durable) {
             self.sync_at = None;
             self.synced = true;
+        }
+        if let Some((first, end)) = self.next_first
+            && end <= durable
+        {
+            self.next_first = None;
+            self.first_record = Some(first);
         }
     }
 
@@ -284,7 +291,7 @@ impl<S: Stores> Node<S> {
             match self.append_control(&record.encode()) {
                 Ok(lsn) => {
                     if let LogRecord::Snapshot(_) = record {
-                        self.control.first_record = Some(before);
+                        self.control.next_first = Some((before, lsn));
                     }
                     if work.must_sync {
                         self.control.sync_at = Some(lsn);
@@ -366,6 +373,8 @@ impl<S: Stores> Node<S> {
     }
 
     /// Writes the group's records anew when they span too much of the log.
+    /// Writes the group's records anew once they span more than half a segment of the log, so
+    /// that it can give up its beginning.
     pub(crate) fn compact_control(&mut self) {
         let tip = self.log.tip();
         let from = self.control.first_record.unwrap_or(Lsn(0));
@@ -376,7 +385,7 @@ impl<S: Stores> Node<S> {
         ) else {
             return;
         };
-        if tip.0 - from.0 > COMPACT_BYTES && self.control.machine.version > 0 {
+        if tip.0 - from.0 > self.config.log.segment_bytes / 2 && self.control.machine.version > 0 {
             // Not while a round is under way: then a second later.
             group.compact(self.control.machine.version, bytes.into());
         }

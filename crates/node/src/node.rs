@@ -352,7 +352,8 @@ impl<S: Stores> Node<S> {
             let body = Bytes::copy_from_slice(&record.body);
             let record =
                 replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
-            return recovered.replay(record).map_err(|e| e.to_string());
+            recovered.replay(record);
+            return Ok(());
         };
         let shard = match shards.entry(id) {
             std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),

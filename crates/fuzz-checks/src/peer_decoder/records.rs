@@ -123,9 +123,7 @@ pub(super) fn group(bytes: &[u8]) {
         let Some(record) = comes_back(record, LogRecord::decode, LogRecord::encode) else {
             continue;
         };
-        if recovered.replay(record).is_err() {
-            return;
-        }
+        recovered.replay(record);
     }
     let Ok(mut group) = messages::member(recovered) else {
         return;

@@ -94,6 +94,9 @@ impl RaftGroup {
                 "election_ticks must be greater than heartbeat_ticks, and that greater than 0",
             );
         }
+        if let Some(damage) = recovered.gap {
+            return Err(InvalidGroup::Damaged { group, damage });
+        }
         if recovered.snapshot.index > 0 && recovered.snapshot.voters != config.voters {
             return Err(InvalidGroup::Voters {
                 group,

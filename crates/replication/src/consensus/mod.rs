@@ -85,6 +85,14 @@ pub enum InvalidGroup {
         /// In the configuration.
         expected: Vec<u64>,
     },
+    /// What was read back has a gap.
+    #[error("consensus group {group}: {damage}")]
+    Damaged {
+        /// The group.
+        group: u64,
+        /// Where.
+        damage: DamagedLog,
+    },
     /// The core found something that we did not.
     #[error("consensus group {group} can't start: {why}")]
     Core {

@@ -17,7 +17,9 @@
 //! Records are replayed in the order in which they were written ([`Recovered::replay`]):
 //! an entry discards every entry at and after its index; a hard state replaces the one
 //! before; a snapshot replaces *everything* before it. A snapshot record is therefore enough
-//! by itself, and once it is durable the log may forget this group's earlier records.
+//! by itself, and once it is durable the log may forget this group's earlier records: any
+//! number of the first ones, so that what is left of them may follow nothing. Entries that
+//! follow nothing are stepped over, and no member begins with them: a snapshot must come.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::codec::{Malformed, Reader, put_bytes, put_len};
@@ -181,7 +183,7 @@ impl LogRecord {
 }
 
 /// Records that can't have been written in this order by a working member.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the log of a consensus group is damaged: after index {last} comes {found}; empty this node's data directory only if the other voters are whole, and let it join again under a new id"
 )]
@@ -198,39 +200,44 @@ pub struct Recovered {
     pub(super) hard_state: HardState,
     pub(super) snapshot: Snapshot,
     pub(super) entries: Vec<Entry>,
+    /// An entry that followed nothing, and no snapshot has come since.
+    pub(super) gap: Option<DamagedLog>,
 }
 
 impl Recovered {
     /// Takes the next record. Records come in the order in which they were written.
-    pub fn replay(&mut self, record: LogRecord) -> Result<(), DamagedLog> {
+    pub fn replay(&mut self, record: LogRecord) {
         match record {
-            LogRecord::Entry(e) => self.append(e)?,
+            LogRecord::Entry(e) => self.append(e),
             LogRecord::HardState(hs) => self.hard_state = hs,
             LogRecord::Snapshot(c) => {
                 self.hard_state = c.hard_state;
                 self.snapshot = c.snapshot;
                 self.entries.clear();
+                self.gap = None;
                 for e in c.tail {
-                    self.append(e)?;
+                    self.append(e);
                 }
             }
         }
-        Ok(())
     }
 
-    fn append(&mut self, e: Entry) -> Result<(), DamagedLog> {
+    fn append(&mut self, e: Entry) {
+        if self.gap.is_some() {
+            return;
+        }
         let last = self.snapshot.index + self.entries.len() as u64;
         if e.index <= self.snapshot.index || e.index > last + 1 {
-            return Err(DamagedLog {
+            self.gap = Some(DamagedLog {
                 last,
                 found: e.index,
             });
+            return;
         }
         // In range: it lies between the snapshot and the last entry.
         self.entries
             .truncate((e.index - self.snapshot.index - 1) as usize);
         self.entries.push(e);
-        Ok(())
     }
 
     /// Whether there was anything.
@@ -385,14 +392,28 @@ mod tests {
     fn a_later_entry_discards_and_a_snapshot_replaces() {
         let mut r = Recovered::default();
         for (term, index) in [(1, 1), (1, 2), (1, 3), (2, 2)] {
-            r.replay(LogRecord::Entry(entry(term, index))).unwrap();
+            r.replay(LogRecord::Entry(entry(term, index)));
         }
         assert_eq!(r.entries, [entry(1, 1), entry(2, 2)]);
-        assert!(r.replay(LogRecord::Entry(entry(2, 4))).is_err());
-        r.replay(LogRecord::Snapshot(checkpoint())).unwrap();
+        assert_eq!(r.gap, None);
+        r.replay(LogRecord::Snapshot(checkpoint()));
         assert_eq!(r.entries, checkpoint().tail);
-        assert!(r.replay(LogRecord::Entry(entry(4, 8))).is_err());
-        r.replay(LogRecord::Entry(entry(5, 9))).unwrap();
+        r.replay(LogRecord::Entry(entry(5, 9)));
         assert_eq!(r.entries, [entry(5, 9)]);
+        r.replay(LogRecord::Entry(entry(5, 8)));
+        assert_eq!(r.gap, Some(DamagedLog { last: 9, found: 8 }));
+    }
+
+    /// The log gave up its beginning, but not all before the snapshot.
+    #[test]
+    fn what_follows_nothing_is_stepped_over_if_a_snapshot_comes() {
+        let mut r = Recovered::default();
+        for (term, index) in [(1, 7), (1, 1), (2, 8)] {
+            r.replay(LogRecord::Entry(entry(term, index)));
+        }
+        assert_eq!(r.entries, []);
+        assert_eq!(r.gap, Some(DamagedLog { last: 0, found: 7 }));
+        r.replay(LogRecord::Snapshot(checkpoint()));
+        assert_eq!((&r.entries, r.gap), (&checkpoint().tail, None));
     }
 }

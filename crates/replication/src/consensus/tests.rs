@@ -102,9 +102,7 @@ impl World {
         node.process += 1;
         let mut recovered = Recovered::default();
         for bytes in &node.durable {
-            recovered
-                .replay(LogRecord::decode(bytes.clone()).unwrap())
-                .unwrap();
+            recovered.replay(LogRecord::decode(bytes.clone()).unwrap());
         }
         let config = GroupConfig {
             group: 1,
@@ -127,6 +125,13 @@ impl World {
         self.fired.lost_records += (node.unsynced.len() - kept) as u64;
         node.unsynced.truncate(kept);
         node.durable.append(&mut node.unsynced);
+        // Any part before the last snapshot may have been given up, from the beginning.
+        let is_snapshot =
+            |b: &Bytes| matches!(LogRecord::decode(b.clone()), Ok(LogRecord::Snapshot(_)));
+        if let Some(last) = node.durable.iter().rposition(is_snapshot) {
+            let gone = self.dice.roll(last as u64 + 1) as usize;
+            node.durable.drain(..gone);
+        }
     }
 
     fn work(&mut self, id: u64) {

@@ -105,11 +105,10 @@ impl Scenario {
             words += &format!(" REPLACE_AFTER {}", random.between(1000, 2500));
         }
         // By half of the seeds a replica that was away finds the log gone, and copies.
-        // But a lost tail that is longer than that can't be saved, so it is kept where
-        // pipelines, or a primary that is long alone, make tails long.
+        // But a lost tail that is longer than that can't be saved, so it is kept where tails
+        // may be lost.
         let pipelines = limits.pipelines || random.once_in(4);
-        let long_tails = pipelines || trouble == Trouble::Members;
-        let short = random.once_in(2) && !(available && long_tails);
+        let short = random.once_in(2) && !available;
         let log_retention_bytes = if short { 96 << 10 } else { 64 << 20 };
         let mix = Mix {
             owners: if available {
