@@ -3,10 +3,13 @@
 //! No single command is timed: a node has no clock of its own. So the slow log and the latency
 //! monitor are off, as CONFIG says in Redis's words, and answer as Redis's do when they are.
 
-use crate::node::Node;
+use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node};
 
 use std::time::Duration;
 use storage::{log::SyncPolicy, store::Stores};
+
+/// What copies for other nodes may take together.
+const COPY_RATE: &str = "copy-bytes-per-second";
 
 /// A DEBUG SLEEP ends by then.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -27,7 +30,7 @@ fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
 
 impl<S: Stores> Node<S> {
     /// Options that client programs and tools ask for, and what they are here; by name.
-    fn options(&self) -> [(&'static str, String); 18] {
+    fn options(&self) -> [(&'static str, String); 19] {
         let fsync = match self.config.log.sync {
             SyncPolicy::Always => "always",
             SyncPolicy::Os => "no",
@@ -40,6 +43,7 @@ impl<S: Stores> Node<S> {
             ("appendonly", "yes".into()),
             ("availability-zone", self.config.zone.clone()),
             ("cluster-enabled", "no".into()),
+            (COPY_RATE, self.config.copy_bytes_per_second.to_string()),
             ("databases", databases),
             ("hash-max-listpack-entries", "512".into()),
             ("hash-max-listpack-value", "64".into()),
@@ -99,11 +103,20 @@ impl<S: Stores> Node<S> {
         }
         let options = self.options();
         let mut zone = None;
+        let mut copy_rate = None;
         for [option, value] in pairs {
             let name = String::from_utf8_lossy(option).to_ascii_lowercase();
             let value = String::from_utf8_lossy(value).into_owned();
             match options.iter().find(|(known, _)| *known == name) {
                 Some(("availability-zone", _)) => zone = Some(value),
+                Some((name, _)) if *name == COPY_RATE => match value.parse() {
+                    Ok(rate) if rate >= COPY_BYTES_PER_SECOND_MIN => copy_rate = Some(rate),
+                    _ => {
+                        return Err(format!(
+                            "ERR CONFIG SET failed (possibly related to argument '{name}') - argument must be a number of bytes a second, at least {COPY_BYTES_PER_SECOND_MIN}"
+                        ));
+                    }
+                },
                 Some((_, is)) if is.eq_ignore_ascii_case(&value) => {}
                 Some(_) => {
                     return Err(format!(
@@ -118,7 +131,12 @@ impl<S: Stores> Node<S> {
                 }
             }
         }
-        self.config.zone = zone.unwrap_or_else(|| self.config.zone.clone());
+        if let Some(zone) = zone {
+            self.config.zone = zone;
+        }
+        if let Some(rate) = copy_rate {
+            self.config.copy_bytes_per_second = rate;
+        }
         Ok(())
     }
 

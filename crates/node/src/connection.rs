@@ -369,7 +369,7 @@ impl<S: Stores> Node<S> {
             }
         }
         text.push_str(&format!(
-            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\ncopies:{}\r\nleaving_shards:{}\r\nrewinding_shards:{}\r\nrewinds:{}\r\nrewound_entries:{}\r\nrewound_keys:{}\r\n",
+            "connected_slaves:{}\r\ndegraded_shards:{degraded}\r\ncopies:{}\r\ncopying_shards:{}\r\nleaving_shards:{}\r\nrewinding_shards:{}\r\nrewinds:{}\r\nrewound_entries:{}\r\nrewound_keys:{}\r\n",
             if primary {
                 self.peers
                     .regions()
@@ -379,6 +379,7 @@ impl<S: Stores> Node<S> {
                 0
             },
             self.copies.begun,
+            self.copies.under_way(),
             self.leaving_count(),
             self.rewinds.under_way(),
             self.rewinds.counts.rewinds,

@@ -1,48 +1,63 @@
 //! Filling a replica from another one: the whole store, pinned at one position, chunk by
-//! chunk as the receiver asks; then the log from there on, by the topology's own ways.
+//! chunk; then the log from there on, by the topology's own ways.
 //!
-//! The receiver's store says on disk that it is being filled: a crash in the middle begins
-//! anew, and nothing is read from it meanwhile.
+//! ```text
+//! taker                          source
+//! start_copy, emptied ─ CopyAsk(first row) ─▶ pins its store      one question a chunk:
+//! install_chunk      ◀──── CopyChunk ──────── some rows           "all before this row is here"
+//!                     ─ CopyAsk(next row) ──▶ …
+//! finish_install     ◀──── CopyChunk ──────── the last ones
+//! RESET in the log; the strategy goes on behind the pinned position
+//! ```
+//! A chunk says which row it begins with, and the taker takes the one that begins where the last
+//! ended: repeats, gaps and late ones are nothing to it. When none came for 2 s, whatever the
+//! reason, it asks for that row again: a connection that breaks costs what was under way. The
+//! source keeps what it has pinned for 30 s without a question; then, or when it restarts, the
+//! copy begins anew.
+//!
+//! The taker's store says on disk that it is being filled: a crash in the middle begins anew,
+//! and nothing is read from it meanwhile. While its disk can't follow it asks for nothing.
+
+mod give;
+
+pub use give::COPY_BYTES_PER_SECOND_MIN;
 
 use crate::{
-    message::{CopyChunk, Message},
+    message::{CopyChunk, CopyProgress, Message},
     node::{Lane, Node},
     shard,
 };
-use bytes::BytesMut;
+use give::{Giving, Key, Pace};
 use model::{NodeId, ShardId};
 use std::{collections::BTreeMap, time::Duration};
-use storage::store::{Applied, RowsSnapshot, ShardSnapshot, Stores};
+use storage::store::{Applied, RowsSnapshot, Stores};
 
-/// Rows a message, in bytes.
-const CHUNK_BYTES: usize = 512 << 10;
 /// A question that was not answered for so long is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// A snapshot that nobody asked of for so long is let go.
-const FORGET_AFTER: Duration = Duration::from_secs(30);
-/// Copies that one node gives at a time; more wait.
-const GIVEN_MAX: usize = 4;
 
 /// A copy that this node takes.
 #[derive(Debug)]
 struct Taking {
     source: NodeId,
     copy: u64,
+    /// The row to go on from.
     from: Option<Vec<u8>>,
     asked_at: Duration,
+    began_at: Duration,
+    /// The disk is behind: the next question waits.
+    held: bool,
     bytes: u64,
-}
-
-/// A copy that this node gives.
-struct Giving<Snap> {
-    snapshot: ShardSnapshot<Snap>,
-    asked_at: Duration,
+    keys: u64,
+    /// Known from the first chunk on.
+    keys_total: Option<u64>,
 }
 
 /// Copies under way at this node.
 pub(crate) struct Copies<Snap> {
     taking: BTreeMap<ShardId, Taking>,
-    giving: BTreeMap<(NodeId, ShardId, u64), Giving<Snap>>,
+    giving: BTreeMap<Key, Giving<Snap>>,
+    given_last: Option<Key>,
+    pace: Pace,
     next: u64,
     /// Copies that were begun here since the start, for people.
     pub(crate) begun: u64,
@@ -54,20 +69,37 @@ impl<Snap> Copies<Snap> {
         Copies {
             taking: BTreeMap::new(),
             giving: BTreeMap::new(),
+            given_last: None,
+            pace: Pace::default(),
             next: first,
             begun: 0,
         }
+    }
+
+    /// Copies that this node takes now.
+    pub(crate) fn under_way(&self) -> usize {
+        self.taking.len()
+    }
+
+    /// How far each copy is that this node takes.
+    pub(crate) fn progress(&self, now: Duration) -> Vec<CopyProgress> {
+        let told = |(shard, taking): (&ShardId, &Taking)| CopyProgress {
+            shard: *shard,
+            source: taking.source.clone(),
+            keys: taking.keys,
+            keys_total: taking.keys_total,
+            bytes: taking.bytes,
+            elapsed_ms: now.saturating_sub(taking.began_at).as_millis() as u64,
+        };
+        self.taking.iter().map(told).collect()
     }
 }
 
 impl<Snap: RowsSnapshot> Copies<Snap> {
     /// The lowest position that a copy of `shard` goes on from: the log is needed above it.
     pub(crate) fn pinned(&self, shard: ShardId) -> Option<u64> {
-        self.giving
-            .iter()
-            .filter(|((_, id, _), _)| *id == shard)
-            .map(|(_, g)| g.snapshot.applied().position.index)
-            .min()
+        let of_it = (self.giving.iter()).filter(|((_, id, _), _)| *id == shard);
+        of_it.map(|(_, giving)| giving.pinned()).min()
     }
 
     pub(crate) fn forget(&mut self, shard: ShardId) {
@@ -103,7 +135,11 @@ impl<S: Stores> Node<S> {
                 copy,
                 from: None,
                 asked_at: self.now.monotonic,
+                began_at: self.now.monotonic,
+                held: false,
                 bytes: 0,
+                keys: 0,
+                keys_total: None,
             },
         );
         self.ask_rows(id);
@@ -114,6 +150,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         taking.asked_at = self.now.monotonic;
+        taking.held = false;
         let (to, message) = (
             taking.source.clone(),
             Message::CopyAsk {
@@ -125,94 +162,58 @@ impl<S: Stores> Node<S> {
         self.send(&to, Lane::Ordinary, &message);
     }
 
-    pub(crate) fn copy_asked(
-        &mut self,
-        from: &NodeId,
-        id: ShardId,
-        copy: u64,
-        row: Option<Vec<u8>>,
-    ) {
-        let key = (from.clone(), id, copy);
-        let now = self.now.monotonic;
-        if !self.copies.giving.contains_key(&key) {
-            let full = self.copies.giving.len() >= GIVEN_MAX;
-            let snapshot = self
-                .shards
-                .get(&id)
-                .filter(|_| row.is_none() && !full)
-                .and_then(|s| s.store.snapshot().ok());
-            match snapshot {
-                Some(snapshot) => {
-                    let asked_at = now;
-                    self.copies
-                        .giving
-                        .insert(key.clone(), Giving { snapshot, asked_at });
-                }
-                // It asks again from the beginning, in a while.
-                None if row.is_none() => return,
-                None => {
-                    return self.send(from, Lane::Ordinary, &Message::CopyLost { shard: id, copy });
-                }
-            }
-        }
-        let Some(giving) = self.copies.giving.get_mut(&key) else {
-            return;
-        };
-        giving.asked_at = now;
-        let mut applied = BytesMut::new();
-        giving.snapshot.applied().encode(&mut applied);
-        match giving.snapshot.next_chunk(row.as_deref(), CHUNK_BYTES) {
-            Ok(chunk) => {
-                let message = Message::CopyChunk(CopyChunk {
-                    shard: id,
-                    copy,
-                    from: row,
-                    rows: chunk.rows,
-                    next: chunk.next,
-                    applied: applied.freeze(),
-                });
-                self.send(from, Lane::Bulk, &message);
-                // Kept for a while also after the last: that may be asked for again, and the
-                // log is needed until the replica has caught up.
-            }
-            Err(error) => {
-                tracing::error!(shard = id.0, %error, "a copy could not be read");
-                self.copies.giving.remove(&key);
-                self.send(from, Lane::Ordinary, &Message::CopyLost { shard: id, copy });
-            }
-        }
-    }
-
     pub(crate) fn copy_chunk(&mut self, from: &NodeId, chunk: CopyChunk) {
         let id = chunk.shard;
         let Some(taking) = self.copies.taking.get_mut(&id) else {
             return;
         };
         if taking.source != *from || taking.copy != chunk.copy || taking.from != chunk.from {
-            return; // An answer to a question that was asked twice.
+            return; // A repeat, or something before it was lost.
         }
-        taking.bytes += chunk
-            .rows
-            .iter()
-            .map(|(k, v)| (k.len() + v.len()) as u64)
-            .sum::<u64>();
-        taking.from.clone_from(&chunk.next);
-        let bytes = taking.bytes;
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
-        if let Err(error) = shard.store.install_chunk(&chunk.rows) {
-            self.copies.taking.remove(&id);
-            return self.stop_shard(id, error.to_string());
+        let keys = match shard.store.install_chunk(&chunk.rows) {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.copies.taking.remove(&id);
+                return self.stop_shard(id, error.to_string());
+            }
+        };
+        let rows = chunk.rows.iter();
+        taking.bytes += rows.map(|(k, v)| (k.len() + v.len()) as u64).sum::<u64>();
+        taking.keys += keys;
+        taking.from = chunk.next;
+        if taking.from.is_some() && taking.keys_total.is_some() {
+            return self.go_on(id);
         }
+        let applied = match Applied::decode(chunk.applied) {
+            Ok(applied) => applied,
+            Err(error) => {
+                self.copies.taking.remove(&id);
+                return self.stop_shard(id, error.to_string());
+            }
+        };
+        taking.keys_total = Some(applied.keys);
+        if taking.from.is_some() {
+            return self.go_on(id);
+        }
+        let bytes = taking.bytes;
+        self.copies.taking.remove(&id);
+        self.copied(id, applied, bytes);
+    }
+
+    /// Asks for the next rows, if the disk can follow.
+    fn go_on(&mut self, id: ShardId) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
         shard.maintain(self.now);
-        if chunk.next.is_some() {
+        if !shard.pressure.stop {
             return self.ask_rows(id);
         }
-        self.copies.taking.remove(&id);
-        match Applied::decode(chunk.applied) {
-            Ok(applied) => self.copied(id, applied, bytes),
-            Err(error) => self.stop_shard(id, error.to_string()),
+        if let Some(taking) = self.copies.taking.get_mut(&id) {
+            taking.held = true;
         }
     }
 
@@ -255,18 +256,13 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn copies_tick(&mut self) {
         let now = self.now.monotonic;
-        let late: Vec<ShardId> = self
-            .copies
-            .taking
-            .iter()
-            .filter(|(_, t)| now.saturating_sub(t.asked_at) >= ASK_AGAIN)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            self.ask_rows(id);
+        let taking = self.copies.taking.iter();
+        let due = taking
+            .filter(|(_, t)| t.held || now.saturating_sub(t.asked_at) >= ASK_AGAIN)
+            .map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            self.go_on(id);
         }
-        self.copies
-            .giving
-            .retain(|_, g| now.saturating_sub(g.asked_at) < FORGET_AFTER);
+        self.giving_tick();
     }
 }

@@ -79,5 +79,6 @@ mod verify;
 mod waiting;
 mod watched;
 
+pub use copy::COPY_BYTES_PER_SECOND_MIN;
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

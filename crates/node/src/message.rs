@@ -107,6 +107,24 @@ pub(crate) enum Message {
     HistoryAsk { shard: ShardId },
     /// So.
     History(History),
+    /// How far each copy is that the sender takes. Goes with its report while there are any.
+    CopyProgress(Vec<CopyProgress>),
+}
+
+/// How far a copy is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopyProgress {
+    pub(crate) shard: ShardId,
+    /// Where it is copied from.
+    pub(crate) source: NodeId,
+    /// Keys that have arrived.
+    pub(crate) keys: u64,
+    /// Keys that there are; None before anything has arrived.
+    pub(crate) keys_total: Option<u64>,
+    /// Bytes of rows that have arrived.
+    pub(crate) bytes: u64,
+    /// Since the copy was begun.
+    pub(crate) elapsed_ms: u64,
 }
 
 /// The log of a shard's primary.
@@ -470,6 +488,14 @@ mod tests {
                 starts: vec![(Epoch(1), 1), (Epoch(4), 90)],
                 last: 120,
             }),
+            Message::CopyProgress(vec![CopyProgress {
+                shard,
+                source: node("us-1"),
+                keys: 3,
+                keys_total: Some(9),
+                bytes: 600,
+                elapsed_ms: 20,
+            }]),
         ]
     }
 
@@ -509,10 +535,11 @@ mod tests {
                 | Message::Seal { .. }
                 | Message::Sealed(_)
                 | Message::HistoryAsk { .. }
-                | Message::History(_) => {}
+                | Message::History(_)
+                | Message::CopyProgress(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..28));
+        assert!(seen.into_iter().eq(0..29));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -107,6 +107,8 @@ pub struct NodeConfig {
     pub cache: CacheBudget,
     /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
     pub log_retention_bytes: u64,
+    /// What copies for other nodes may take together, in bytes a second.
+    pub copy_bytes_per_second: u64,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
     /// This process: greater than any before it on this disk, or drawn at random.
@@ -515,6 +517,7 @@ impl<S: Stores> Node<S> {
             Message::RewindLost { shard, rewind } => self.rewind_lost(from, shard, rewind),
             Message::HistoryAsk { shard } => self.history_asked(from, shard),
             Message::History(history) => self.history_told(from, history),
+            Message::CopyProgress(copies) => self.peers.copying(from, copies),
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
@@ -661,13 +664,15 @@ impl<S: Stores> Node<S> {
             })
             .flatten()
             .chain(self.flush_at.filter(|_| !self.flushing))
+            .chain(self.copies.wake_at())
             .min()
     }
 
     /// A moment that `wake_at` named has come: entries and acknowledgements that were gathered
-    /// go out.
+    /// go out, and rows of copies.
     pub fn wake(&mut self, now: Now) {
         self.now = now;
+        self.give_rows();
         if !self.stalled.is_empty() {
             self.retry_stalled();
         }
@@ -692,11 +697,12 @@ impl<S: Stores> Node<S> {
     // ---- sending ------------------------------------------------------------------------
 
     pub(crate) fn send(&mut self, to: &NodeId, lane: Lane, message: &Message) {
-        self.effects.push_back(Effect::Send {
-            to: to.clone(),
-            lane,
-            message: message.encode(),
-        });
+        self.send_encoded(to, lane, message.encode());
+    }
+
+    pub(crate) fn send_encoded(&mut self, to: &NodeId, lane: Lane, message: Bytes) {
+        let to = to.clone();
+        (self.effects).push_back(Effect::Send { to, lane, message });
     }
 
     /// Puts a record of the control group into the log.

@@ -2,7 +2,7 @@
 //! heartbeat between nodes, and what `QUIRE STATUS` answers from.
 
 use crate::{
-    message::{Message, ReplicaReport, Report, ReportedRole},
+    message::{CopyProgress, Message, ReplicaReport, Report, ReportedRole},
     node::{Lane, Node, NodeConfig},
 };
 use control::detector::Detector;
@@ -40,6 +40,8 @@ struct Peer {
     report: Option<Report>,
     /// The shards whose replicas there have stopped, by that report.
     stopped: BTreeSet<ShardId>,
+    /// The copies that it takes, as it said last.
+    copying: Vec<CopyProgress>,
     catalog_sent_at: Option<Duration>,
     /// Whether it is silent for longer than it should be.
     detector: Detector,
@@ -87,6 +89,7 @@ impl Peers {
                         remade: false,
                         report: None,
                         stopped: BTreeSet::new(),
+                        copying: Vec::new(),
                         catalog_sent_at: None,
                         detector: Detector::new(now),
                     },
@@ -221,6 +224,13 @@ impl Peers {
             .collect()
     }
 
+    /// It takes these copies.
+    pub(crate) fn copying(&mut self, id: &NodeId, copies: Vec<CopyProgress>) {
+        if let Some(peer) = self.known.get_mut(id) {
+            peer.copying = copies;
+        }
+    }
+
     fn report(&self, id: &NodeId) -> Option<&Report> {
         self.known.get(id)?.report.as_ref()
     }
@@ -284,9 +294,14 @@ impl<S: Stores> Node<S> {
             return;
         }
         self.peers.next_report = now + REPORT_EVERY;
-        let message = Message::Report(self.own_report());
+        let report = Message::Report(self.own_report());
+        let copying = self.copies.progress(now);
+        let copying = (!copying.is_empty()).then_some(Message::CopyProgress(copying));
         for (to, _) in self.peers.addresses() {
-            self.send(&to, Lane::Ordinary, &message);
+            self.send(&to, Lane::Ordinary, &report);
+            if let Some(copying) = &copying {
+                self.send(&to, Lane::Ordinary, copying);
+            }
         }
     }
 
@@ -310,6 +325,10 @@ impl<S: Stores> Node<S> {
         }
         let stopped = report.replicas.iter().filter(|r| r.stopped);
         peer.stopped = stopped.map(|r| r.shard).collect();
+        // What is no learner any more has been filled.
+        let learns =
+            |id| (report.replicas.iter()).any(|r| r.shard == id && r.role == ReportedRole::Learner);
+        peer.copying.retain(|copy| learns(copy.shard));
         peer.report = Some(report);
         if lags {
             self.send_catalog(from, &self.catalog.clone());
@@ -360,6 +379,23 @@ impl<S: Stores> Node<S> {
             self.peers.report(node).cloned()
         };
         report?.replicas.into_iter().find(|r| r.shard == shard)
+    }
+
+    /// How far the copy is that fills `shard` on `node`, if one does.
+    fn copy_progress(&self, node: &NodeId, shard: ShardId) -> Option<Value> {
+        let copies = if *node == self.config.id {
+            self.copies.progress(self.now.monotonic)
+        } else {
+            self.peers.known.get(node)?.copying.clone()
+        };
+        let copy = copies.into_iter().find(|copy| copy.shard == shard)?;
+        Some(json!({
+            "from": copy.source.as_str(),
+            "keys": copy.keys,
+            "keys_total": copy.keys_total,
+            "bytes": copy.bytes,
+            "elapsed_ms": copy.elapsed_ms,
+        }))
     }
 
     /// What `QUIRE STATUS` answers.
@@ -463,6 +499,7 @@ impl<S: Stores> Node<S> {
                     "promotable": promotable,
                     "position": report.as_ref().map(|r| r.position.to_string()),
                     "lag_ms": if primary { Some(0) } else { report.and_then(|r| r.lag_ms) },
+                    "copy": self.copy_progress(&replica.node, id).filter(|_| up),
                 })
             })
             .collect();

@@ -48,6 +48,19 @@ pub(crate) struct ReplicaStatus {
     /// `epoch:index`; None where the node asked has not heard it.
     pub(crate) position: Option<String>,
     pub(crate) lag_ms: Option<f64>,
+    /// How far it is filled from another one, while it is.
+    #[serde(default)]
+    pub(crate) copy: Option<CopyStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct CopyStatus {
+    pub(crate) from: String,
+    pub(crate) keys: u64,
+    /// None before anything has arrived.
+    pub(crate) keys_total: Option<u64>,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed_ms: u64,
 }
 
 impl ClusterStatus {

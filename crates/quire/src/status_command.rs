@@ -3,7 +3,7 @@
 use crate::{
     Outcome,
     client::{NodeArg, text_of},
-    cluster_status::ClusterStatus,
+    cluster_status::{ClusterStatus, CopyStatus},
     output::{say, sayln},
     table::{render, table},
 };
@@ -85,9 +85,41 @@ fn show(status: &ClusterStatus) -> String {
             }
         }
         text.push_str(&render(&shards));
+        for s in &k.shards {
+            for r in &s.replicas {
+                if let Some(copy) = &r.copy {
+                    text.push_str(&format!(
+                        " shard {} on {}: {}\n",
+                        s.id,
+                        r.node,
+                        progress(copy)
+                    ));
+                }
+            }
+        }
     }
     if status.keyspaces.is_empty() {
         text.push_str("\n no keyspaces; make one with: quire keyspace create NAME\n");
+    }
+    text
+}
+
+/// How far a copy is, how fast it goes, and how long it takes from here at that rate.
+fn progress(copy: &CopyStatus) -> String {
+    let (from, keys) = (&copy.from, copy.keys);
+    let Some(total) = copy.keys_total else {
+        return format!("waits to be copied from {from}");
+    };
+    let seconds = copy.elapsed_ms as f64 / 1000.0;
+    let mib = copy.bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "{:.0} % copied from {from}: {keys} of {total} keys, {mib:.0} MiB, {:.1} MiB/s",
+        100.0 * keys as f64 / total.max(1) as f64,
+        mib / seconds.max(0.001),
+    );
+    if keys > 0 {
+        let left = total.saturating_sub(keys) as f64 / keys as f64 * seconds;
+        text.push_str(&format!(", about {left:.0} s left"));
     }
     text
 }
@@ -120,6 +152,21 @@ mod tests {
      7      3  eu-1  replica  yes        no                 -     105
 "
         );
+    }
+
+    #[test]
+    fn a_copy_under_way_says_how_far_it_is() {
+        let with = |total: &str| {
+            let copy = format!(
+                r#""lag_ms":104.5,"copy":{{"from":"us-1","keys":250,"keys_total":{total},"bytes":52428800,"elapsed_ms":2000}}"#
+            );
+            let json = EXAMPLE.replace(r#""lag_ms":104.5"#, &copy);
+            show(&ClusterStatus::parse(&json).unwrap())
+        };
+        let says = " shard 7 on eu-1: 25 % copied from us-1: 250 of 1000 keys, 50 MiB, 25.0 MiB/s, about 6 s left\n";
+        assert!(with("1000").ends_with(says), "{}", with("1000"));
+        let waits = " shard 7 on eu-1: waits to be copied from us-1\n";
+        assert!(with("null").ends_with(waits));
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! ```
 
 use model::{NodeId, Region};
+use node::COPY_BYTES_PER_SECOND_MIN;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -151,6 +152,10 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// What waits to be sent to one peer; more resets the link.
     pub peer_queue_bytes_max: usize,
+    /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
+    pub log_retention_bytes: u64,
+    /// What copies for other nodes may take together, in bytes a second.
+    pub copy_bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -162,6 +167,8 @@ impl Default for Limits {
             bulk_bytes_max: 512 << 20,
             command_bytes_max: 1 << 30,
             peer_queue_bytes_max: 256 << 20,
+            log_retention_bytes: 1 << 30,
+            copy_bytes_per_second: 64 << 20,
         }
     }
 }
@@ -312,6 +319,12 @@ impl Config {
                 return wrong(field, "use a number above 0".into());
             }
         }
+        if self.limits.copy_bytes_per_second < COPY_BYTES_PER_SECOND_MIN {
+            return wrong(
+                "limits.copy_bytes_per_second",
+                format!("use {COPY_BYTES_PER_SECOND_MIN} or more"),
+            );
+        }
         self.links().map(drop)
     }
 }
@@ -386,6 +399,11 @@ links = "reference"
             ("name = \"demo\"", "name = \"\"", "cluster.name"),
             ("max_clients = 5", "max_clients = 0", "limits.max_clients"),
             ("max_clients = 5", "max_client = 5", "max_client"),
+            (
+                "max_clients = 5",
+                "copy_bytes_per_second = 9",
+                "limits.copy_bytes_per_second",
+            ),
             ("\"reference\"", "\"/no/such/file\"", "/no/such/file"),
         ] {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();

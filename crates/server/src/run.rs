@@ -26,9 +26,6 @@ use storage::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Log that is kept for replicas that lag, in bytes.
-const LOG_RETENTION_BYTES: u64 = 1 << 30;
-
 /// Why a node did not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -154,7 +151,8 @@ fn node_config(config: &Config, disk: DiskId, process: u64) -> Result<NodeConfig
         cache: CacheBudget {
             bytes: config.limits.cache_bytes as u64,
         },
-        log_retention_bytes: LOG_RETENTION_BYTES,
+        log_retention_bytes: config.limits.log_retention_bytes,
+        copy_bytes_per_second: config.limits.copy_bytes_per_second,
         disk,
         process,
         pid: std::process::id(),

@@ -176,6 +176,7 @@ impl World {
             },
             cache: CacheBudget { bytes: 64 << 10 },
             log_retention_bytes: 1 << 20,
+            copy_bytes_per_second: 64 << 20,
             disk: DiskId(n as u64),
             process: machine.process,
             pid: 1,

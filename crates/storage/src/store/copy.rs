@@ -3,7 +3,7 @@
 
 use super::{
     error::StoreError,
-    layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied},
+    layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied, is_head},
     rows::{RowBatch, Rows, RowsSnapshot},
     shard::{ShardStore, put_applied},
 };
@@ -76,18 +76,21 @@ impl<R: Rows> ShardStore<R> {
         Ok(())
     }
 
-    /// Takes rows of a copy, in any order, each once or more often. Rows that are not
-    /// well-formed are refused, with all of their chunk.
-    pub fn install_chunk(&mut self, rows: &[(Bytes, Bytes)]) -> Result<(), StoreError> {
+    /// Takes rows of a copy, in any order, each once or more often; returns how many of them are
+    /// key rows. Rows that are not well-formed are refused, with all of their chunk.
+    pub fn install_chunk(&mut self, rows: &[(Bytes, Bytes)]) -> Result<u64, StoreError> {
         if !self.installing {
             return Err(StoreError::NotInstalling);
         }
         let mut batch = RowBatch::new();
+        let mut keys = 0;
         for (row, value) in rows {
             check_copied(row, value)?;
+            keys += u64::from(is_head(row));
             batch.put(row, value);
         }
-        self.rows.write(&batch)
+        self.rows.write(&batch)?;
+        Ok(keys)
     }
 
     /// All rows are here: the store is now at `applied`, durably.

@@ -190,6 +190,11 @@ fn whole_prefix(prefix: &[u8]) -> Result<&[u8], StoreError> {
     }
 }
 
+/// Whether it is a key row: each key has one.
+pub(super) fn is_head(row: &[u8]) -> bool {
+    row.first() == Some(&KEY) && matches!(key_row(row), Ok(KeyRow::Head { .. }))
+}
+
 /// Checks a row that comes from a peer: well-formed, in its place, and not local. Its key.
 pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<&'a [u8], StoreError> {
     let key = match row.first() {
