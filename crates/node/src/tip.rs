@@ -92,7 +92,7 @@ impl Tip {
                 value,
                 ..
             } => {
-                let pending = self.touch(key, index, below)?;
+                let pending = self.touch_blindly(key, index);
                 pending.inherit(&mut header);
                 pending.header = Some(header);
                 pending.string = Some(value);
@@ -105,11 +105,15 @@ impl Tip {
                 fields,
                 ..
             } => {
-                let pending = self.touch(key, index, below)?;
-                if let Some(mut header) = header {
-                    pending.inherit(&mut header);
-                    pending.header = Some(header);
-                }
+                let pending = match header {
+                    Some(mut header) => {
+                        let pending = self.touch_blindly(key, index);
+                        pending.inherit(&mut header);
+                        pending.header = Some(header);
+                        pending
+                    }
+                    None => self.touch(key, index, below)?,
+                };
                 pending.string = None;
                 for (field, value) in fields {
                     pending.fields.insert(field, Some(value));
@@ -120,19 +124,23 @@ impl Tip {
                 header,
                 fields,
             } => {
-                let pending = self.touch(key, index, below)?;
-                if header.is_some() {
-                    pending.header = header;
-                }
+                let pending = match header {
+                    Some(header) => {
+                        let pending = self.touch_blindly(key, index);
+                        pending.header = Some(header);
+                        pending
+                    }
+                    None => self.touch(key, index, below)?,
+                };
                 for field in fields {
                     pending.fields.insert(field, None);
                 }
             }
             Op::SetHeader { key, header } => {
-                self.touch(key, index, below)?.header = Some(header);
+                self.touch_blindly(key, index).header = Some(header);
             }
             Op::Delete { key, tombstone, .. } => {
-                let pending = self.touch(key, index, below)?;
+                let pending = self.touch_blindly(key, index);
                 pending.header = tombstone.then_some(Header {
                     deleted: stamp,
                     ..Header::new(KeyKind::Tombstone)
@@ -156,25 +164,32 @@ impl Tip {
         index: u64,
         below: &V,
     ) -> Result<&mut PendingKey, ViewError> {
-        if !self.keys.contains_key(&key) {
-            let cleared = self.cleared.is_some();
-            let header = if cleared { None } else { below.header(&key)? };
-            let fresh = PendingKey {
-                header,
-                string: None,
-                fields: BTreeMap::new(),
-                hides_store: cleared,
-                index,
-            };
-            self.keys.insert(key.clone(), fresh);
-        }
-        match self.keys.get_mut(&key) {
-            Some(pending) => {
-                pending.index = index;
-                Ok(pending)
-            }
-            None => Err(ViewError::new("the tip lost a key it was given")),
-        }
+        let header = if self.cleared.is_some() || self.keys.contains_key(&key) {
+            None
+        } else {
+            below.header(&key)?
+        };
+        Ok(self.begin(key, index, header))
+    }
+
+    /// The same for an op that brings the whole header: it was made of the one that counts now,
+    /// which need not be looked up again.
+    fn touch_blindly(&mut self, key: Bytes, index: u64) -> &mut PendingKey {
+        self.begin(key, index, None)
+    }
+
+    /// The overlay of `key`; if there is none yet it begins with `header`.
+    fn begin(&mut self, key: Bytes, index: u64, header: Option<Header>) -> &mut PendingKey {
+        let hides_store = self.cleared.is_some();
+        let pending = self.keys.entry(key).or_insert_with(|| PendingKey {
+            header,
+            string: None,
+            fields: BTreeMap::new(),
+            hides_store,
+            index,
+        });
+        pending.index = index;
+        pending
     }
 
     /// Entries are in the store: what they touched last is read from there again.
@@ -225,10 +240,8 @@ impl<R: Rows> View for Committed<'_, R> {
     }
 
     fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, ViewError> {
-        if let Some(found) = self.0.string(key).map_err(view_error)? {
-            return Ok(Some(found));
-        }
-        Ok(self.header(key)?.map(|header| (header, Bytes::new())))
+        let found = self.0.string(key).map_err(view_error)?;
+        Ok(found.map(|(header, value)| (header, value.unwrap_or_default())))
     }
 
     fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {

@@ -144,6 +144,8 @@ pub struct Limits {
     pub max_clients: usize,
     /// Memory for values that were read lately, in bytes, for each shard.
     pub cache_bytes: usize,
+    /// Memory for blocks of the store's files, in bytes, for all shards together.
+    pub block_cache_bytes: u64,
     /// Replies that a client has not taken; more closes it.
     pub output_bytes_max: usize,
     /// One argument of a command.
@@ -163,6 +165,7 @@ impl Default for Limits {
         Limits {
             max_clients: 10_000,
             cache_bytes: 256 << 20,
+            block_cache_bytes: 256 << 20,
             output_bytes_max: 256 << 20,
             bulk_bytes_max: 512 << 20,
             command_bytes_max: 1 << 30,

@@ -71,7 +71,11 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
     let rewound_dir = data.join("rewound");
     let rewound = RealDisk::open(&rewound_dir).map_err(at(&rewound_dir))?;
     let (disk_id, process) = identity(&data)?;
-    let background = Background::start(BackgroundOptions::default()).map_err(at(&data))?;
+    let background = BackgroundOptions {
+        block_cache_bytes: config.limits.block_cache_bytes,
+        ..BackgroundOptions::default()
+    };
+    let background = Background::start(background).map_err(at(&data))?;
     let stores = LsmStores::new(data.join("store"), background);
     let node = Node::open(
         node_config(&config, disk_id, process)?,

@@ -456,12 +456,17 @@ impl<R: Rows> ShardStore<R> {
     fn refresh(&self, key: &[u8], touched: Touched) {
         let cached = self.cache.peek(key);
         let header = match (&touched.head, &cached) {
-            (Some(Some((header, Some((_, value))))), _) => {
-                let string = Cached::String(*header, value.clone());
-                return self.cache.put(key, string);
+            (Some(Some((header, Some((_, value))))), Some(cached)) => {
+                return match cached {
+                    Cached::String(..) => {
+                        let string = Cached::String(*header, value.clone());
+                        self.cache.put(key, string);
+                    }
+                    _ => self.cache.set_header(key, *header),
+                };
             }
             (Some(Some((header, None))), _) => *header,
-            (Some(None), Some(_)) => return self.cache.put(key, Cached::Absent),
+            (Some(None), Some(_)) => return self.cache.remove(key),
             (None, Some(Cached::Hash(header, _))) => *header,
             _ => return,
         };

@@ -7,9 +7,10 @@
 //! of `maintain` starts it again.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // this is the one place of the store with threads of its own
 
-use super::lsm::Tree;
-use lsm_tree::{AbstractTree, compaction::Leveled};
+use super::{layout::END, lsm::Tree, memtable::newest};
+use lsm_tree::{AbstractTree, InternalValue, ValueType, compaction::Leveled};
 use std::{
+    any::Any,
     collections::VecDeque,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -46,7 +47,6 @@ impl Default for BackgroundOptions {
 /// What a tree owes: read by its writer, written by the threads.
 #[derive(Debug, Default)]
 pub(super) struct Debt {
-    pub(super) sealed: AtomicUsize,
     pub(super) l0_runs: AtomicUsize,
     pub(super) disk_bytes: AtomicU64,
     flush_queued: AtomicBool,
@@ -73,8 +73,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Queues {
     flush: VecDeque<Arc<Tree>>,
     compact: VecDeque<Arc<Tree>>,
-    /// Trees that were replaced: dropping them removes their files, which takes time.
-    reap: VecDeque<Arc<Tree>>,
+    /// What takes time to drop: trees that were replaced, with their files, and memtables.
+    reap: VecDeque<Box<dyn Any + Send>>,
     stop: bool,
 }
 
@@ -158,8 +158,9 @@ impl Background {
         self.shared.compact(tree);
     }
 
-    pub(super) fn reap(&self, tree: Arc<Tree>) {
-        lock(&self.shared.queues).reap.push_back(tree);
+    /// Drops it elsewhere.
+    pub(super) fn reap(&self, gone: impl Any + Send) {
+        lock(&self.shared.queues).reap.push_back(Box::new(gone));
         self.shared.work.notify_all();
     }
 }
@@ -216,7 +217,7 @@ impl Shared {
 
 enum Job {
     Work(Arc<Tree>),
-    Reap(Arc<Tree>),
+    Reap(Box<dyn Any + Send>),
 }
 
 fn flush_thread(shared: &Shared) {
@@ -257,19 +258,34 @@ fn compaction_thread(shared: &Shared) {
     }
 }
 
-/// Flushes every sealed memtable of a tree, and then says so.
+/// Writes what a tree's owner has set aside into files, as one run, and then says so.
 pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
-    let lock = tree.tree.get_flush_lock();
-    // A memtable sealed from here on has its own mark and its own flush.
-    let marks = tree.marks_waiting();
-    tree.tree.flush(&lock, WATERMARK)?;
-    tree.marks_flushed(marks);
+    let _one_at_a_time = tree.tree.get_flush_lock();
+    let memtables = tree.set_aside().clone();
+    if memtables.is_empty() {
+        return Ok(());
+    }
+    let number = tree.sequence.next();
+    let rows = newest(memtables.iter().rev().map(Arc::as_ref), &[], END);
+    let rows = rows.map(|(key, value)| {
+        Ok(match value {
+            Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
+            None => InternalValue::new_tombstone(key, number),
+        })
+    });
+    if let Some((tables, _)) = tree.tree.flush_to_tables(rows)? {
+        (tree.tree).register_tables(&tables, None, None, &[], WATERMARK)?;
+    }
+    // A reader that finds one of them flushed finds its rows in the files.
+    for memtable in &memtables {
+        memtable.set_flushed();
+    }
+    tree.set_aside().drain(..memtables.len());
     Ok(())
 }
 
 fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
     let debt = &tree.debt;
-    debt.sealed.store(tree.tree.sealed_memtable_count(), SeqCst);
     debt.l0_runs.store(tree.tree.l0_run_count(), SeqCst);
     debt.disk_bytes.store(tree.tree.disk_space(), SeqCst);
     let mut failure = lock(&debt.failure);

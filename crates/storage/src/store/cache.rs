@@ -1,6 +1,7 @@
 //! Small keys as they are read, within a budget of bytes, so that a look-up of a hot key is a
-//! look-up in a hash table. It holds what the rows hold: applying a batch updates it. Absent
-//! keys are held too, for the look-up before the first write of a key.
+//! look-up in a hash table. It holds what the rows hold: applying a batch updates it, and adds
+//! to it nothing but new hashes. Strings come in when they are read, their headers alone when
+//! they are looked up before they are written, and neither while the rows have them at hand.
 //!
 //! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
 //! what is cached has no influence on any result.
@@ -46,8 +47,6 @@ pub struct CacheStats {
 /// What is known of a key.
 #[derive(Clone, Debug)]
 pub(super) enum Cached {
-    /// It has no key row.
-    Absent,
     /// Its header; the value or the fields are not held.
     Header(Header),
     /// The same, of a value or of fields too large to be held.
@@ -130,7 +129,7 @@ struct Bytewise;
 impl Weighter<Bytes, Cached> for Bytewise {
     fn weight(&self, key: &Bytes, cached: &Cached) -> u64 {
         let held = match cached {
-            Cached::Absent | Cached::Header(_) | Cached::Large(_) => 0,
+            Cached::Header(_) | Cached::Large(_) => 0,
             Cached::String(_, value) => value.len(),
             Cached::Hash(_, fields) => fields.data.len() + fields.spans.len() * 12,
         };
@@ -185,6 +184,13 @@ impl Cache {
         self.entries.borrow().peek(key).cloned()
     }
 
+    /// Replaces what is held of a key by its header.
+    pub(super) fn set_header(&self, key: &[u8], header: Header) {
+        if let Some(mut held) = self.entries.borrow_mut().peek_mut(key) {
+            *held = Cached::Header(header);
+        }
+    }
+
     /// Holds what a key has become. Copies the key and a string: they may share a large
     /// buffer.
     pub(super) fn put(&self, key: &[u8], cached: Cached) {
@@ -197,6 +203,10 @@ impl Cache {
         };
         let mut entries = self.entries.borrow_mut();
         entries.insert(Bytes::copy_from_slice(key), cached);
+    }
+
+    pub(super) fn remove(&self, key: &[u8]) {
+        self.entries.borrow_mut().remove(key);
     }
 
     pub(super) fn clear(&self) {

@@ -9,26 +9,32 @@
 //! whichever tree it does not name is a leftover and is removed on opening.
 //!
 //! How lsm-tree 3.1.10 is used, and why:
-//! - One sequence number a batch, from a counter that flushes and compactions share. The
-//!   memtable is sealed between batches only, so what is flushed is whole batches.
-//! - Reads by the owner take the newest version (sequence number MAX): the owner is also the
-//!   only writer. A snapshot holds the version itself, by reference, and the number after
-//!   the last batch. Nothing is ever looked up by an old number (which panics once the
-//!   version is gone), so every flush and compaction may drop all it supersedes.
-//! - Rows go into the active memtable directly: `Tree::insert` would wait for the version
-//!   lock, and a flush holds that one while it syncs.
+//! - For its files and compactions alone: what is not in a file yet is in [`Memtable`]s of
+//!   ours, the tree's own stay empty. A flush hands rows to `flush_to_tables`, in order, and
+//!   puts the files before all others with `register_tables`.
+//! - Memtables are set aside between batches only, so what is flushed is whole batches.
+//! - A flush takes one sequence number, from the counter that compactions use too. Reads take
+//!   the newest version (sequence number MAX), a snapshot holds the version itself, by
+//!   reference. Nothing is ever looked up by an old number (which panics once the version is
+//!   gone), so every flush and compaction may drop all it supersedes.
+//!
+//! ```text
+//! write ──▶ active ── full, or seen by a snapshot ──▶ sealed ── flushed ──▶ files
+//!             newest      read in this order            ...                oldest
+//! ```
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // the tree talks to the file system itself; so does its directory
 
 use super::{
     background::{Background, Debt, flush},
     error::StoreError,
     layout::APPLIED,
+    memtable::{self, Memtable},
     rows::{Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
 };
 use bytes::Bytes;
 use lsm_tree::{
-    AbstractTree, AnyTree, CompressionType, Config, InternalValue, Memtable, SeqNo,
-    SequenceNumberCounter, ValueType, config::CompressionPolicy,
+    AbstractTree, AnyTree, CompressionType, Config, InternalValue, SeqNo, SequenceNumberCounter,
+    UserKey, UserValue, config::CompressionPolicy,
 };
 use model::ShardId;
 use std::{
@@ -45,36 +51,20 @@ use std::{
 pub(super) struct Tree {
     pub(super) tree: lsm_tree::Tree,
     pub(super) path: PathBuf,
+    pub(super) sequence: SequenceNumberCounter,
     pub(super) debt: Debt,
-    marks: Mutex<Marks>,
+    /// To be flushed, the oldest first.
+    set_aside: Mutex<Vec<Arc<Memtable>>>,
     /// Replaced by another tree: its files go with the last reference to it.
     doomed: AtomicBool,
 }
 
-/// Which applied position each sealed memtable reaches.
-#[derive(Default)]
-struct Marks {
-    sealed: VecDeque<Option<Bytes>>,
-    flushed: Option<Bytes>,
-}
-
 impl Tree {
-    fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn marks_waiting(&self) -> usize {
-        self.marks().sealed.len()
-    }
-
-    /// The oldest `count` sealed memtables are on disk.
-    pub(super) fn marks_flushed(&self, count: usize) {
-        let mut marks = self.marks();
-        for _ in 0..count {
-            if let Some(Some(applied)) = marks.sealed.pop_front() {
-                marks.flushed = Some(applied);
-            }
-        }
+    pub(super) fn set_aside(&self) -> MutexGuard<'_, Vec<Arc<Memtable>>> {
+        // It is whole after each statement.
+        self.set_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_doomed(&self) -> bool {
@@ -105,10 +95,14 @@ pub struct LsmRows {
     dir: PathBuf,
     generation: u64,
     tree: Arc<Tree>,
+    /// What is written goes here, unless a snapshot holds it.
     active: Arc<Memtable>,
-    sequence: SequenceNumberCounter,
-    /// The number after the last batch: what a snapshot sees ends before it.
-    visible: SeqNo,
+    /// Set aside, and not known to be flushed; the oldest first.
+    sealed: VecDeque<Arc<Memtable>>,
+    /// Bytes of those whose flush was not asked for yet.
+    small_bytes: u64,
+    /// The applied row that the files hold, unless a flushed one of `sealed` has a later.
+    flushed: Option<Bytes>,
     background: Arc<Background>,
     written_bytes: u64,
 }
@@ -171,7 +165,7 @@ impl LsmRows {
         let found = current(&dir)?;
         remove_others(&dir, found)?;
         let generation = found.unwrap_or(0);
-        let (tree, sequence) = Self::open_tree(&dir, generation, &background)?;
+        let tree = Self::open_tree(&dir, generation, &background)?;
         if found.is_none() {
             set_current(&dir, generation)?;
             if let Some(parent) = dir.parent() {
@@ -182,25 +176,36 @@ impl LsmRows {
             .tree
             .get(APPLIED, SeqNo::MAX)
             .map_err(|e| tree.failed(e))?;
-        tree.marks().flushed = applied.map(|v| Bytes::copy_from_slice(&v));
         background.compact(&tree);
-        Ok(LsmRows {
+        let mut rows = Self::of_tree(dir, generation, tree, background);
+        rows.flushed = applied.map(|v| Bytes::copy_from_slice(&v));
+        Ok(rows)
+    }
+
+    fn of_tree(
+        dir: PathBuf,
+        generation: u64,
+        tree: Arc<Tree>,
+        background: Arc<Background>,
+    ) -> Self {
+        LsmRows {
             dir,
             generation,
-            active: tree.tree.active_memtable(),
-            visible: sequence.get(),
-            sequence,
             tree,
+            active: Arc::default(),
+            sealed: VecDeque::new(),
+            small_bytes: 0,
+            flushed: None,
             background,
             written_bytes: 0,
-        })
+        }
     }
 
     fn open_tree(
         dir: &Path,
         generation: u64,
         background: &Background,
-    ) -> Result<(Arc<Tree>, SequenceNumberCounter), StoreError> {
+    ) -> Result<Arc<Tree>, StoreError> {
         let path = dir.join(format!("g{generation}"));
         let sequence = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
@@ -220,20 +225,20 @@ impl LsmRows {
         let first = tree.get_highest_persisted_seqno().map_or(1, |n| n + 1);
         sequence.set(first);
         visible.set(first);
-        let tree = Tree {
+        Ok(Arc::new(Tree {
             tree,
             path,
+            sequence,
             debt: Debt::default(),
-            marks: Mutex::default(),
+            set_aside: Mutex::default(),
             doomed: AtomicBool::new(false),
-        };
-        Ok((Arc::new(tree), sequence))
+        }))
     }
 
     fn insert(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
         // Checked before the first goes in: a batch is written whole or not at all.
+        let too_long = |what, bytes, max| Err(StoreError::TooLong { what, bytes, max });
         for (key, value) in batch.rows() {
-            let too_long = |what, bytes, max| Err(StoreError::TooLong { what, bytes, max });
             if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
                 return too_long("row key", key.len(), ROW_KEY_BYTES_MAX);
             }
@@ -242,33 +247,88 @@ impl LsmRows {
                 return too_long("value", bytes, u32::MAX as usize - 1);
             }
         }
-        let number = self.sequence.next();
-        for (key, value) in batch.rows() {
-            let row = match value {
-                Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
-                None => InternalValue::new_tombstone(key, number),
-            };
-            self.active.insert(row);
+        let inserted = match Arc::get_mut(&mut self.active) {
+            Some(active) => active.insert(batch),
+            None => {
+                // A snapshot holds it: it stays as it is.
+                self.seal();
+                let fresh = Arc::get_mut(&mut self.active);
+                fresh.is_some_and(|fresh| fresh.insert(batch))
+            }
+        };
+        if !inserted {
+            return too_long("batch", batch.bytes(), u32::MAX as usize);
         }
-        self.visible = number + 1;
         self.written_bytes += batch.bytes() as u64;
         Ok(())
     }
 
-    /// Seals the memtable; called between batches only. True if there was something in it.
-    fn seal(&mut self) -> Result<bool, StoreError> {
-        if self.active.is_empty() {
-            return Ok(false);
+    /// Sets the active memtable aside; called between batches only.
+    fn seal(&mut self) {
+        let sealed = std::mem::take(&mut self.active);
+        if !sealed.is_empty() {
+            self.small_bytes += sealed.bytes();
+            self.tree.set_aside().push(sealed.clone());
+            self.sealed.push_back(sealed);
         }
-        let applied = self.get(APPLIED)?;
-        // The mark comes second: a flush in between then takes the memtable without its
-        // mark, and the next one takes the mark. Never the other way round.
-        self.tree.tree.rotate_memtable();
-        self.tree.marks().sealed.push_back(applied);
-        self.tree.debt.sealed.fetch_add(1, SeqCst);
-        self.active = self.tree.tree.active_memtable();
-        Ok(true)
     }
+
+    /// Forgets the memtables that files hold by now.
+    fn prune(&mut self) {
+        while self.sealed.front().is_some_and(|m| m.is_flushed())
+            && let Some(memtable) = self.sealed.pop_front()
+        {
+            self.flushed = applied_in(&memtable).or_else(|| self.flushed.take());
+            self.background.reap(memtable);
+        }
+    }
+
+    fn unflushed_bytes(&self) -> u64 {
+        let sealed = self.sealed.iter().filter(|m| !m.is_flushed());
+        self.active.bytes() + sealed.map(|m| m.bytes()).sum::<u64>()
+    }
+
+    /// The memtables, the newest first.
+    fn memtables(&self) -> impl Iterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.active).chain(self.sealed.iter().rev())
+    }
+}
+
+fn applied_in(memtable: &Memtable) -> Option<Bytes> {
+    let applied = memtable.get(APPLIED).flatten();
+    applied.map(Bytes::copy_from_slice)
+}
+
+/// Visits the rows of memtables, the newest first, and of the files below them.
+fn scan<'a>(
+    memtables: impl Iterator<Item = &'a Memtable>,
+    files: impl Iterator<Item = lsm_tree::Result<(UserKey, UserValue)>>,
+    (from, to): (&'a [u8], &'a [u8]),
+    visit: Visit<'_>,
+) -> lsm_tree::Result<()> {
+    let mut unflushed = memtable::newest(memtables, from, to).peekable();
+    for row in files {
+        let (key, value) = row?;
+        let key = key.as_ref();
+        while let Some((before, value)) = unflushed.next_if(|row| row.0 < key) {
+            if value.is_some_and(|value| !visit(before, value)) {
+                return Ok(());
+            }
+        }
+        let newest = match unflushed.next_if(|row| row.0 == key) {
+            Some((_, newer)) => newer,
+            None => Some(&value[..]),
+        };
+        if newest.is_some_and(|value| !visit(key, value)) {
+            return Ok(());
+        }
+    }
+    for (key, value) in unflushed {
+        if value.is_some_and(|value| !visit(key, value)) {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 impl Drop for LsmRows {
@@ -286,23 +346,26 @@ impl Rows for LsmRows {
     type Snapshot = LsmSnapshot;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        if let Some(found) = self.memtables().find_map(|m| m.get(key)) {
+            return Ok(found.map(Bytes::copy_from_slice));
+        }
         let found = self.tree.tree.get(key, SeqNo::MAX);
         let value = found.map_err(|e| self.tree.failed(e))?;
         // Copied: a slice would hold its whole block.
         Ok(value.map(|v| Bytes::copy_from_slice(&v)))
     }
 
+    fn is_recent(&self, key: &[u8]) -> bool {
+        self.memtables().any(|m| m.get(key).is_some())
+    }
+
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
-        for item in self.tree.tree.create_range(&(from..to), SeqNo::MAX, None) {
-            let (key, value) = item.map_err(|e| self.tree.failed(e))?;
-            if !visit(&key, &value) {
-                break;
-            }
-        }
-        Ok(())
+        let files = self.tree.tree.create_range(&(from..to), SeqNo::MAX, None);
+        scan(self.memtables().map(Arc::as_ref), files, (from, to), visit)
+            .map_err(|e| self.tree.failed(e))
     }
 
     fn write(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
@@ -316,17 +379,9 @@ impl Rows for LsmRows {
             // A reset that failed half-way.
             fs::remove_dir_all(&leftover).map_err(file_error(&leftover))?;
         }
-        let (tree, sequence) = Self::open_tree(&self.dir, generation, &self.background)?;
-        let mut next = LsmRows {
-            dir: self.dir.clone(),
-            generation,
-            active: tree.tree.active_memtable(),
-            visible: sequence.get(),
-            sequence,
-            tree,
-            background: self.background.clone(),
-            written_bytes: 0,
-        };
+        let tree = Self::open_tree(&self.dir, generation, &self.background)?;
+        let (dir, background) = (self.dir.clone(), self.background.clone());
+        let mut next = Self::of_tree(dir, generation, tree, background);
         next.insert(batch)?;
         next.flush()?;
         set_current(&self.dir, generation)?;
@@ -336,34 +391,44 @@ impl Rows for LsmRows {
     }
 
     fn snapshot(&self) -> LsmSnapshot {
+        // First the memtables: what is flushed meanwhile is in both.
+        let memtables = self.memtables().cloned().collect();
         let version = self.tree.tree.get_version_history_lock().latest_version();
-        let visible = self.visible;
         LsmSnapshot {
             tree: self.tree.clone(),
-            range: Box::new(move |from, to| {
+            memtables,
+            files: Box::new(move |from, to| {
                 let range = from.to_vec()..to.to_vec();
-                let rows =
-                    lsm_tree::Tree::create_internal_range(version.clone(), &range, visible, None);
+                let version = version.clone();
+                let rows = lsm_tree::Tree::create_internal_range(version, &range, SeqNo::MAX, None);
                 Box::new(rows)
             }),
         }
     }
 
     fn flushed_applied(&self) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.tree.marks().flushed.clone())
+        let flushed = self.sealed.iter().take_while(|m| m.is_flushed());
+        let newest = flushed.filter_map(|m| applied_in(m)).last();
+        Ok(newest.or_else(|| self.flushed.clone()))
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        self.seal()?;
+        self.seal();
+        self.small_bytes = 0;
         flush(&self.tree).map_err(|e| self.tree.failed(e))?;
+        self.prune();
         self.background.flush(&self.tree);
         Ok(())
     }
 
     fn maintain(&mut self) -> Result<Pressure, StoreError> {
+        self.prune();
         let limit = self.background.options.memtable_bytes;
-        if self.active.size() >= limit && self.seal()? {
-            self.background.flush(&self.tree);
+        if self.active.bytes() + self.small_bytes >= limit || self.sealed.len() > SEALED_MAX {
+            self.seal();
+            if std::mem::take(&mut self.small_bytes) > 0 {
+                self.background.flush(&self.tree);
+            }
         }
         if let Some(reason) = self.tree.debt.failure() {
             self.background.flush(&self.tree);
@@ -372,23 +437,24 @@ impl Rows for LsmRows {
                 reason,
             });
         }
-        let debt = &self.tree.debt;
-        let memtables = debt.sealed.load(SeqCst) as f64 + self.active.size() as f64 / limit as f64;
+        let memtables = self.unflushed_bytes() as f64 / limit as f64;
         let written = std::mem::take(&mut self.written_bytes);
-        Ok(pressure(memtables, debt.l0_runs.load(SeqCst), written))
+        let runs = self.tree.debt.l0_runs.load(SeqCst);
+        Ok(pressure(memtables, runs, written))
     }
 
     fn stats(&self) -> RowStats {
         let debt = &self.tree.debt;
-        let sealed = debt.sealed.load(SeqCst) as u64;
         RowStats {
-            unflushed_bytes: self.active.size() + sealed * self.background.options.memtable_bytes,
+            unflushed_bytes: self.unflushed_bytes(),
             disk_bytes: debt.disk_bytes.load(SeqCst),
             runs: debt.l0_runs.load(SeqCst) as u64,
         }
     }
 }
 
+/// Memtables set aside above which they are flushed, however small: a look-up asks each.
+const SEALED_MAX: usize = 4;
 /// Memtables (in memtables' worth of bytes, the active one included) and sorted runs above
 /// which writers are slowed, and at which they stop.
 const MEMTABLES: (f64, f64) = (2.0, 5.0);
@@ -407,16 +473,18 @@ fn pressure(memtables: f64, runs: usize, written_bytes: u64) -> Pressure {
     }
 }
 
-type Range = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
-/// The rows between two keys of a version that it holds. (The version's own type is private
-/// to lsm-tree.)
-type Pinned = Box<dyn Fn(&[u8], &[u8]) -> Range + Send>;
+type Files = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
+/// The rows between two keys in the files of a version that it holds. (The version's own type
+/// is private to lsm-tree.)
+type Pinned = Box<dyn Fn(&[u8], &[u8]) -> Files + Send>;
 
 /// The rows of a tree as they were. Holding it keeps the files and the memtables that it
 /// sees, no more; later writes cost it nothing.
 pub struct LsmSnapshot {
     tree: Arc<Tree>,
-    range: Pinned,
+    /// The newest first.
+    memtables: Vec<Arc<Memtable>>,
+    files: Pinned,
 }
 
 impl RowsSnapshot for LsmSnapshot {
@@ -424,13 +492,9 @@ impl RowsSnapshot for LsmSnapshot {
         if from >= to {
             return Ok(());
         }
-        for item in (self.range)(from, to) {
-            let row = item.map_err(|e| self.tree.failed(e))?;
-            if !visit(&row.key.user_key, &row.value) {
-                break;
-            }
-        }
-        Ok(())
+        let files = (self.files)(from, to).map(|row| row.map(|r| (r.key.user_key, r.value)));
+        let memtables = self.memtables.iter().map(Arc::as_ref);
+        scan(memtables, files, (from, to), visit).map_err(|e| self.tree.failed(e))
     }
 }
 

@@ -93,6 +93,11 @@ impl Rows for MemoryRows {
         Ok(self.rows.get(key).cloned())
     }
 
+    fn is_recent(&self, key: &[u8]) -> bool {
+        // Some are and some are not, for the same key always.
+        key.len().is_multiple_of(2)
+    }
+
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         scan(&self.rows, from, to, visit);
         Ok(())

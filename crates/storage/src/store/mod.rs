@@ -10,7 +10,7 @@
 //!   Cache      small keys as they are read, within a byte budget   cache
 //!   layout     what the rows are: the format on disk               layout
 //! Rows         ordered rows, written in batches                    rows
-//!   LsmRows    one lsm-tree a shard, threads shared by a node      lsm, background
+//!   LsmRows    one lsm-tree a shard, threads shared by a node      lsm, memtable, background
 //!   MemoryRows a model of the same, with its crashes, for tests    memory
 //! ```
 //!
@@ -35,6 +35,7 @@ mod error;
 mod layout;
 mod lsm;
 mod memory;
+mod memtable;
 mod rewind;
 mod rows;
 mod shard;

@@ -13,12 +13,15 @@ use model::ShardId;
 /// The longest key of a row, in bytes.
 pub(super) const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
 
+/// Start of a row's key, end of the key, end of the value; None: remove.
+type Span = (usize, usize, Option<usize>);
+
 /// Rows to put and to remove in one stroke. Where it names a row twice, the later one holds.
 #[derive(Clone, Debug, Default)]
 pub struct RowBatch {
     data: Vec<u8>,
-    /// (start of the key in `data`, end of the key, end of the value; None: remove)
-    rows: Vec<(usize, usize, Option<usize>)>,
+    /// Where they are in `data`.
+    rows: Vec<Span>,
 }
 
 impl RowBatch {
@@ -56,6 +59,11 @@ impl RowBatch {
         })
     }
 
+    /// All keys and values, and where in them each row stands.
+    pub(super) fn parts(&self) -> (&[u8], &[Span]) {
+        (&self.data, &self.rows)
+    }
+
     /// The bytes of all keys and values.
     pub fn bytes(&self) -> usize {
         self.data.len()
@@ -83,6 +91,10 @@ pub trait Rows {
 
     /// The value of a row.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+
+    /// Whether a row is at hand still, as it was written lately: looking it up again costs no
+    /// more than a cache would.
+    fn is_recent(&self, key: &[u8]) -> bool;
 
     /// Visits the rows from `from` up to, not including, `to`, in order.
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;

@@ -127,25 +127,36 @@ impl<R: Rows> ShardStore<R> {
         self.check_serving().is_ok()
     }
 
-    fn look_up(&self, key: &[u8]) -> Result<Cached, StoreError> {
+    /// What is known of a key, for a caller that reads its value or its header alone; None if
+    /// it has no key row.
+    fn look_up(&self, key: &[u8], reads_value: bool) -> Result<Option<Cached>, StoreError> {
         self.check_serving()?;
         if let Some(cached) = self.cache.get(key) {
-            return Ok(cached);
+            return Ok(Some(cached));
         }
-        let cached = match self.read_head(key)? {
-            None => Cached::Absent,
-            Some((header, Some((_, value)))) => Cached::String(header, value),
-            Some((header, None)) => Cached::Header(header),
+        check_key(key)?;
+        let mut rows = KeyRows::new(key);
+        let row = rows.head();
+        let Some((header, string)) = self.read_row(row)? else {
+            return Ok(None);
         };
-        self.cache.put(key, cached.clone());
-        Ok(cached)
+        let found = match string {
+            Some((_, value)) if reads_value => Cached::String(header, value),
+            _ => Cached::Header(header),
+        };
+        if header.kind == KeyKind::Hash || !self.rows.is_recent(row) {
+            self.cache.put(key, found.clone());
+        }
+        Ok(Some(found))
     }
 
     /// A key row, from the rows themselves.
     pub(super) fn read_head(&self, key: &[u8]) -> Result<Option<Head>, StoreError> {
         check_key(key)?;
-        let mut rows = KeyRows::new(key);
-        let row = rows.head();
+        self.read_row(KeyRows::new(key).head())
+    }
+
+    fn read_row(&self, row: &[u8]) -> Result<Option<Head>, StoreError> {
         let value = self.rows.get(row)?;
         value
             .map(|v| decode_head(v).map_err(|e| bad_value(row, &e)))
@@ -155,34 +166,43 @@ impl<R: Rows> ShardStore<R> {
     /// The header of a key: None if nothing is known of it. A deleted key whose cells wait to
     /// be purged has one of kind tombstone; an expired one is returned as it is.
     pub fn header(&self, key: &[u8]) -> Result<Option<Header>, StoreError> {
-        Ok(match self.look_up(key)? {
-            Cached::Absent => None,
+        Ok(self.look_up(key, false)?.map(|cached| match cached {
             Cached::Header(header)
             | Cached::Large(header)
             | Cached::String(header, _)
-            | Cached::Hash(header, _) => Some(header),
-        })
+            | Cached::Hash(header, _) => header,
+        }))
     }
 
-    /// The header and value of a string; None if the key is absent or of another kind.
-    pub fn string(&self, key: &[u8]) -> Result<Option<(Header, Bytes)>, StoreError> {
-        Ok(match self.look_up(key)? {
-            Cached::String(header, value) => Some((header, value)),
-            Cached::Header(header) | Cached::Large(header) if header.kind == KeyKind::String => {
+    /// The header of a key as [`ShardStore::header`] gives it, and the value if it is a string.
+    pub fn string(&self, key: &[u8]) -> Result<Option<(Header, Option<Bytes>)>, StoreError> {
+        let known = self.look_up(key, true)?;
+        Ok(match known {
+            None => None,
+            Some(Cached::String(header, value)) => Some((header, Some(value))),
+            Some(Cached::Header(header) | Cached::Large(header))
+                if header.kind == KeyKind::String =>
+            {
                 let head = self.read_head(key)?;
-                head.and_then(|(header, string)| Some((header, string?.1)))
+                let found = head.map(|(header, string)| (header, string.map(|s| s.1)));
+                if let (Some(Cached::Header(_)), Some((header, Some(value)))) = (&known, &found) {
+                    self.cache.put(key, Cached::String(*header, value.clone()));
+                }
+                found
             }
-            _ => None,
+            Some(Cached::Header(header) | Cached::Large(header) | Cached::Hash(header, _)) => {
+                Some((header, None))
+            }
         })
     }
 
     /// The fields of a hash, if it is small; for a caller that sees `header`.
     fn small(&self, key: &[u8], header: &Header) -> Result<Option<Small>, StoreError> {
-        match self.look_up(key)? {
-            Cached::Hash(own, fields) if own.deleted == header.deleted => {
+        match self.look_up(key, false)? {
+            Some(Cached::Hash(own, fields)) if own.deleted == header.deleted => {
                 return Ok(Some(fields));
             }
-            Cached::Header(own)
+            Some(Cached::Header(own))
                 if own.kind == KeyKind::Hash
                     && own.fields <= HASH_FIELDS_MAX
                     && own.deleted == Stamp::ZERO

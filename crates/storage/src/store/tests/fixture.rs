@@ -62,7 +62,7 @@ fn a_store_of_version_1_is_read() {
     assert_eq!(store.applied().position, Position::new(2, 10));
     assert_eq!(store.applied().history.starts().len(), 2);
     let (_, value) = store.string(&name(0)).unwrap().unwrap();
-    assert_eq!(value, "hello");
+    assert_eq!(value.as_deref(), Some(&b"hello"[..]));
     assert_eq!(store.expired(40, 9).unwrap(), vec![name(1)]);
     let header = store.header(&name(2)).unwrap().unwrap();
     let field = store.field(&name(2), &header, b"f2").unwrap().unwrap();

@@ -4,6 +4,7 @@ mod fixture;
 mod primary;
 mod random;
 mod rewind;
+mod rows;
 mod stories;
 
 use super::*;
