@@ -30,8 +30,8 @@ use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work}
 use std::{collections::BTreeMap, time::Duration};
 use storage::{log::Lsn, store::Stores};
 
-/// One tick of the group's clock. A leader's heartbeat takes two, an election 10 to 20: well
-/// above a round trip between the farthest regions.
+/// One tick of the group's clock. A leader's heartbeat takes two, and 11 of silence, which is well
+/// above a round trip between the farthest regions, make the first member campaign.
 const TICK: Duration = Duration::from_millis(100);
 /// Reads for other nodes that may wait for a majority.
 const READS_MAX: usize = 10_000;
@@ -86,6 +86,7 @@ impl Control {
                 process: config.process,
                 voters: voters.iter().map(NodeId::number).collect(),
                 election_ticks: 10,
+                turn_ticks: 2,
                 heartbeat_ticks: 2,
             };
             let mut member = RaftGroup::new(config, recovered).map_err(|e| e.to_string())?;

@@ -145,6 +145,7 @@ pub(super) fn member(
         process: 1,
         voters: VOTERS.to_vec(),
         election_ticks: 5,
+        turn_ticks: 2,
         heartbeat_ticks: 1,
     };
     RaftGroup::new(config, recovered)

@@ -66,6 +66,8 @@ pub struct RaftGroup {
     role: Role,
     /// Ticks since this member started, heard a leader, or led.
     quiet_ticks: u32,
+    /// For the term named, the place of the first in turn that has asked for a pre-vote.
+    first_asked: Option<(u64, u32)>,
     /// The term in which it campaigned because a leader asked it to.
     forced_term: u64,
     /// It follows, neither votes nor campaigns, and is not counted: its disk may have forgotten
@@ -94,6 +96,9 @@ impl RaftGroup {
                 "election_ticks must be greater than heartbeat_ticks, and that greater than 0",
             );
         }
+        if config.turn_ticks == 0 {
+            return invalid("turn_ticks must be greater than 0");
+        }
         if let Some(damage) = recovered.gap {
             return Err(InvalidGroup::Damaged { group, damage });
         }
@@ -116,7 +121,7 @@ impl RaftGroup {
             applied: snapshot.index,
             election_tick,
             min_election_tick: election_tick,
-            max_election_tick: 2 * election_tick,
+            max_election_tick: config.silence_max() as usize,
             heartbeat_tick: config.heartbeat_ticks as usize,
             check_quorum: true,
             pre_vote: true,
@@ -143,6 +148,7 @@ impl RaftGroup {
             refused: Vec::new(),
             role: Role::default(),
             quiet_ticks: 0,
+            first_asked: None,
             forced_term: 0,
             muted: false,
             muted_others: BTreeSet::new(),
@@ -485,6 +491,7 @@ impl RaftGroup {
                 true
             }
             Input::Message(_, message) if self.is_too_early(&message) => true,
+            Input::Message(from, message) if self.is_out_of_turn(from, &message) => true,
             Input::Message(from, message) => {
                 self.note_leader(&message);
                 match self.contradiction(&message) {
@@ -540,6 +547,37 @@ impl RaftGroup {
         muted
             || matches!(message.body, Body::Vote { forced: false, .. })
                 && self.quiet_ticks < self.quiet_min()
+    }
+
+    /// Whether a pre-vote is asked for by a member that comes in turn after one known to be
+    /// there: this one, if it could be elected itself, or another that has asked. Else two of
+    /// them are soon in the middle of each other's election, each with its own vote. The first
+    /// may still be unable to win: once all had their turns, anybody may.
+    fn is_out_of_turn(&mut self, from: u64, message: &Message) -> bool {
+        let Body::Vote {
+            pre: true,
+            forced: false,
+            last_index,
+            last_term,
+            ..
+        } = message.body
+        else {
+            return false;
+        };
+        if self.quiet_ticks > self.config.silence_max() {
+            return false;
+        }
+        let log = &self.raw.raft.raft_log;
+        let own = (log.last_term(), log.last_index());
+        if (last_term, last_index) < own {
+            return false; // The core refuses it.
+        }
+        let place = self.config.place(message.term, from);
+        let others = self.first_asked.filter(|(term, _)| *term == message.term);
+        let first = others.map_or(place, |(_, other)| other.min(place));
+        self.first_asked = Some((message.term, first));
+        let could_win = own == (last_term, last_index);
+        first < place || could_win && self.config.place(message.term, self.config.id) < place
     }
 
     /// A muted member tells its leader what to send next. It may have forgotten a later term
@@ -618,20 +656,36 @@ impl RaftGroup {
     }
 
     /// The core draws the timeout at random whenever it resets; put ours in its place: the
-    /// members take turns, as far apart as fits, in an order that the term shuffles. Drawn by
-    /// each for itself two are soon so close that each has its own vote before it hears of the
-    /// other; across oceans that was one election in five, and a second or two each time.
+    /// members take turns. Drawn by each for itself two are soon so close that each has its own
+    /// vote before it hears of the other; across oceans that was one election in five, and a
+    /// second or two each time.
     fn set_election_timeout(&mut self) {
-        let GroupConfig {
-            group, id, voters, ..
-        } = &self.config;
-        let term = self.term();
-        let place = |voter: u64| (mix(mix(group ^ mix(term)) ^ mix(voter)), voter);
-        let before = voters.iter().filter(|v| place(**v) < place(*id)).count();
-        let min = self.config.election_ticks as usize;
-        // Fewer than all go before, so it is below twice the minimum, and fits.
-        let ticks = min + before * min / voters.len();
-        self.raw.raft.set_randomized_election_timeout(ticks);
+        let place = self.config.place(self.term() + 1, self.config.id);
+        let ticks = self.config.silence(place);
+        self.raw
+            .raft
+            .set_randomized_election_timeout(ticks as usize);
+    }
+}
+
+impl GroupConfig {
+    /// How many members campaign before `member` to lead in `term`: the term shuffles them.
+    fn place(&self, term: u64, member: u64) -> u32 {
+        let key = |voter: u64| (mix(mix(self.group ^ mix(term)) ^ mix(voter)), voter);
+        let before = self.voters.iter().filter(|v| key(**v) < key(member));
+        before.count() as u32
+    }
+
+    /// Ticks of silence after which it is the turn of the member at `place`. When the first one's
+    /// request arrives nobody is loyal any more, though their clocks tick apart: whoever heard
+    /// the leader's last heartbeat later is as much farther away.
+    fn silence(&self, place: u32) -> u32 {
+        self.election_ticks + 1 + place * self.turn_ticks
+    }
+
+    /// The longest of all.
+    fn silence_max(&self) -> u32 {
+        self.silence(self.voters.len() as u32)
     }
 }
 

@@ -56,8 +56,11 @@ pub struct GroupConfig {
     pub process: u64,
     /// Every member, this one included.
     pub voters: Vec<u64>,
-    /// Ticks without a leader before a member campaigns: from this to twice this.
+    /// Ticks for which a member that has heard a leader is loyal to it. One more, and the first
+    /// in turn campaigns.
     pub election_ticks: u32,
+    /// Ticks from one member's turn to the next one's.
+    pub turn_ticks: u32,
     /// Ticks between a leader's heartbeats; less than `election_ticks`.
     pub heartbeat_ticks: u32,
 }

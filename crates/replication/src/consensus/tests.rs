@@ -3,6 +3,7 @@
 
 mod captures;
 mod nonsense;
+mod turns;
 
 use super::{group::mix, *};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +111,7 @@ impl World {
             process: node.process,
             voters,
             election_ticks: 10,
+            turn_ticks: 2,
             heartbeat_ticks: 2,
         };
         node.chain = Chain::default();

@@ -104,6 +104,7 @@ proptest! {
             process: 1,
             voters: vec![1, 2, 3],
             election_ticks: 10,
+            turn_ticks: 2,
             heartbeat_ticks: 2,
         };
         let mut group = RaftGroup::new(config, Recovered::default()).unwrap();
