@@ -438,3 +438,19 @@ fn command_lists_the_table() {
     assert_eq!(all, named);
     assert_eq!(all.first_chunk(), Some(b"*"));
 }
+
+#[test]
+fn fields_whose_rows_would_repeat_a_long_key_too_often_are_refused() {
+    let (key, fields) = (vec![b'k'; 32_000], 18_000);
+    let names: Vec<String> = (0..fields).map(|n| n.to_string()).collect();
+    let mut args: Vec<&[u8]> = vec![b"hset", &key];
+    for name in &names {
+        args.extend([name.as_bytes(), b"v"]);
+    }
+    let mut shard = Shard::new();
+    let (reply, ops) = shard.run(&args);
+    assert!(reply.starts_with(b"-ERR 'hset' has 576000000 bytes, at most "));
+    assert!(ops.is_empty());
+    let (reply, _) = shard.run(&args[..2 + fields]);
+    assert_eq!(&reply[..], b":9000\r\n");
+}

@@ -243,22 +243,18 @@ impl LsmRows {
                 return too_long("row key", key.len(), ROW_KEY_BYTES_MAX);
             }
             let bytes = value.map_or(0, <[u8]>::len);
-            if bytes >= u32::MAX as usize {
-                return too_long("value", bytes, u32::MAX as usize - 1);
+            if bytes > VALUE_BYTES_MAX {
+                return too_long("value", bytes, VALUE_BYTES_MAX);
             }
         }
-        let inserted = match Arc::get_mut(&mut self.active) {
-            Some(active) => active.insert(batch),
-            None => {
-                // A snapshot holds it: it stays as it is.
-                self.seal();
-                let fresh = Arc::get_mut(&mut self.active);
-                fresh.is_some_and(|fresh| fresh.insert(batch))
-            }
+        if Arc::get_mut(&mut self.active).is_none() {
+            // A snapshot holds it: it stays as it is.
+            self.seal();
+        }
+        let Some(active) = Arc::get_mut(&mut self.active) else {
+            return Err(StoreError::damaged("a new memtable is shared")); // It can't be.
         };
-        if !inserted {
-            return too_long("batch", batch.bytes(), u32::MAX as usize);
-        }
+        active.insert(batch);
         self.written_bytes += batch.bytes() as u64;
         Ok(())
     }
@@ -453,6 +449,8 @@ impl Rows for LsmRows {
     }
 }
 
+/// What a row of the tree has room for, and its key beside it in a memtable.
+const VALUE_BYTES_MAX: usize = u32::MAX as usize - 1 - ROW_KEY_BYTES_MAX;
 /// Memtables set aside above which they are flushed, however small: a look-up asks each.
 const SEALED_MAX: usize = 4;
 /// Memtables (in memtables' worth of bytes, the active one included) and sorted runs above

@@ -8,10 +8,10 @@
 //! and most of a hash, so that a look-up compares numbers and reads one key. (The tree's own
 //! memtable is a skip list, which follows a pointer and compares bytes at each step; looking up
 //! and inserting there took a quarter of a writing node's time.) What a batch brings is copied
-//! once, in one piece, and lives until its last row was flushed: a memtable is therefore as
+//! once, in few pieces, and lives until all of it was flushed: a memtable is therefore as
 //! large as what was written to it, rows that were replaced included.
 
-use super::rows::RowBatch;
+use super::rows::{RowBatch, Span};
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, btree_map},
@@ -25,17 +25,20 @@ use std::{
 /// What a row costs besides its bytes: its place in the map.
 const ROW_BYTES: u64 = 96;
 
-/// Bytes of a batch.
+/// Bytes that are copied and kept in one piece, unless one row has more.
+const PIECES_BYTES: usize = 256 << 10;
+
+/// A key or a value among others that came with it.
 #[derive(Clone, Debug)]
 struct Piece {
-    batch: Arc<[u8]>,
+    pieces: Arc<[u8]>,
     start: u32,
     end: u32,
 }
 
 impl Piece {
     fn bytes(&self) -> &[u8] {
-        &self.batch[self.start as usize..self.end as usize]
+        &self.pieces[self.start as usize..self.end as usize]
     }
 }
 
@@ -123,24 +126,34 @@ pub(super) struct Memtable {
 }
 
 impl Memtable {
-    /// Takes in a batch of less than 4 GiB; false if it is larger, and then nothing of it.
-    pub(super) fn insert(&mut self, batch: &RowBatch) -> bool {
+    /// Takes in a batch. Its rows' keys and values are shorter than 4 GiB together.
+    pub(super) fn insert(&mut self, batch: &RowBatch) {
         let (data, spans) = batch.parts();
-        if u32::try_from(data.len()).is_err() {
-            return false;
+        let last = |&(_, middle, end): &Span| end.unwrap_or(middle);
+        let mut left = spans;
+        while let Some(&(begin, ..)) = left.first() {
+            let fits = left
+                .iter()
+                .take_while(|span| last(span) - begin <= PIECES_BYTES);
+            let (some, rest) = left.split_at(fits.count().max(1));
+            let end = some.last().map_or(begin, last);
+            self.insert_rows(data[begin..end].into(), begin, some);
+            left = rest;
         }
-        let data: Arc<[u8]> = data.into();
+        self.bytes += data.len() as u64 + spans.len() as u64 * ROW_BYTES;
+    }
+
+    /// Rows whose bytes are `pieces`, which began at `begin` of their batch.
+    fn insert_rows(&mut self, pieces: Arc<[u8]>, begin: usize, spans: &[Span]) {
         let piece = |start: usize, end: usize| Piece {
-            batch: data.clone(),
-            start: start as u32,
-            end: end as u32,
+            pieces: pieces.clone(),
+            start: (start - begin) as u32,
+            end: (end - begin) as u32,
         };
         for &(start, middle, end) in spans {
             let value = end.map(|end| piece(middle, end));
             self.rows.insert(Key::held(piece(start, middle)), value);
         }
-        self.bytes += data.len() as u64 + spans.len() as u64 * ROW_BYTES;
-        true
     }
 
     /// What is known here of a row: Some(None) if it was removed, None if nothing is.
@@ -234,14 +247,15 @@ mod tests {
             for rows in batches {
                 let (mut memtable, mut batch) = (Memtable::default(), RowBatch::new());
                 for (key, value) in rows {
-                    let value = value.map(|v| v.to_le_bytes().to_vec());
+                    // Up to several pieces a batch, and several batches a piece.
+                    let value = value.map(|v| vec![v as u8; usize::from(v)]);
                     match &value {
                         Some(value) => batch.put(&key, value),
                         None => batch.remove(&key),
                     }
                     model.insert(key, value);
                 }
-                prop_assert!(memtable.insert(&batch));
+                memtable.insert(&batch);
                 prop_assert!(memtable.bytes() >= batch.bytes() as u64);
                 memtables.insert(0, memtable);
             }

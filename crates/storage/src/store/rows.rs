@@ -14,7 +14,7 @@ use model::ShardId;
 pub(super) const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
 
 /// Start of a row's key, end of the key, end of the value; None: remove.
-type Span = (usize, usize, Option<usize>);
+pub(super) type Span = (usize, usize, Option<usize>);
 
 /// Rows to put and to remove in one stroke. Where it names a row twice, the later one holds.
 #[derive(Clone, Debug, Default)]
