@@ -37,8 +37,8 @@ def wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
-def servers(quire: str):
-    """The client ports of a Quire of one node and of a redis-server."""
+def servers(quire: str, env: dict | None = None):
+    """The client ports of a Quire of one node and of a redis-server; `env`: variables for both."""
     with contextlib.ExitStack() as stack:
         quire_dir, redis_dir = (
             stack.enter_context(tempfile.TemporaryDirectory(prefix="quire-benchmark-"))
@@ -46,7 +46,8 @@ def servers(quire: str):
         quire_port, redis_port = free_port(), free_port()
 
         def start(*words, **options):
-            process = subprocess.Popen(words, text=True, stdin=subprocess.DEVNULL, **options)
+            process = subprocess.Popen(words, text=True, stdin=subprocess.DEVNULL,
+                                       env=os.environ | (env or {}), **options)
             stack.callback(stop, process)
             return process
 

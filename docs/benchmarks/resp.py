@@ -38,7 +38,7 @@ class Client:
         if kind == b"+":
             return rest.decode()
         if kind == b"$":
-            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2].decode()
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2].decode(errors="replace")
         if kind == b"*":
             return None if rest == b"-1" else [self.reply() for _ in range(int(rest))]
         raise ConnectionError(f"not RESP2: {line!r}")
