@@ -2,13 +2,10 @@
 
 use super::{
     crashes::{RULES, begin_with, end},
-    tell,
+    start_with, tell,
 };
 use resp::Frame;
-use sim::{
-    Moment, World,
-    world::{Setup, Wrong},
-};
+use sim::{Moment, World, world::Wrong};
 use std::time::Duration;
 
 fn ms(ms: u64) -> Duration {
@@ -92,21 +89,7 @@ fn is_under_way(world: &mut World, primary: &str, node: &str) -> Result<(u64, u6
 /// While a copy is given at a low rate its connection breaks again and again; clients write and
 /// read all the time. It goes on where it was.
 fn a_copy_outlives_its_connections(world: &mut World) -> Result<(), Wrong> {
-    let names = [
-        ("us-1", "us"),
-        ("us-2", "us"),
-        ("us-3", "us"),
-        ("eu-1", "eu"),
-    ];
-    let setup = Setup {
-        nodes: names.map(|(n, r)| (n.into(), r.into())).to_vec(),
-        voters: vec![3],
-        log_retention_bytes: 96 << 10,
-        trace_kept: true,
-    };
-    *world = World::with(&setup, world.random().clone());
-    world.start_all()?;
-    world.until_all_are_up()?;
+    start_with(world, &["us-1", "us-2", "us-3", "eu-1"], &[3], 96 << 10)?;
     let rule = RULES[world.random().below(3) as usize];
     let line = format!("KEYSPACE CREATE profiles ACK {rule} FAILOVER safe PLACE us=3");
     world.order("eu-1", &line.split(' ').collect::<Vec<_>>())?;

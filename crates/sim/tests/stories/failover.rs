@@ -1,11 +1,8 @@
 //! Another node takes a primary's place.
 
-use super::tell;
+use super::{start_with, tell};
 use resp::Frame;
-use sim::{
-    Moment, World,
-    world::{Setup, Wrong},
-};
+use sim::{Moment, World, world::Wrong};
 use std::time::Duration;
 
 fn s(s: u64) -> Duration {
@@ -16,21 +13,12 @@ fn s(s: u64) -> Duration {
 /// asks for every replica: the barrier needs the replica, so it must not wait for the barrier.
 fn an_emptied_replica_joins_a_primary_that_waits_for_it(world: &mut World) -> Result<(), Wrong> {
     // A voter of its own, so that the control group has a majority meanwhile.
-    let names = [
-        ("us-1", "us"),
-        ("us-2", "us"),
-        ("eu-1", "eu"),
-        ("eu-2", "eu"),
-    ];
-    let setup = Setup {
-        nodes: names.map(|(n, r)| (n.into(), r.into())).to_vec(),
-        voters: vec![0, 1, 3],
-        log_retention_bytes: 64 << 20,
-        trace_kept: true,
-    };
-    *world = World::with(&setup, world.random().clone());
-    world.start_all()?;
-    world.until_all_are_up()?;
+    start_with(
+        world,
+        &["us-1", "us-2", "eu-1", "eu-2"],
+        &[0, 1, 3],
+        64 << 20,
+    )?;
     world.create_keyspace("profiles", "ACK sync")?;
     let primary = world.primary_of("profiles")?;
     world.ask(&primary, Some("profiles"), &["SET", "k", "kept"])?;

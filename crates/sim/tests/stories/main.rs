@@ -13,7 +13,32 @@ mod sessions;
 mod trace;
 mod transactions;
 
-use sim::{World, world::Wrong};
+use sim::{
+    World,
+    world::{Setup, Wrong},
+};
+
+/// Begins a world of `nodes`, named `<region>-<n>`, instead of the usual one, and starts them all.
+fn start_with(
+    world: &mut World,
+    nodes: &[&str],
+    voters: &[usize],
+    log_retention_bytes: u64,
+) -> Result<(), Wrong> {
+    let named = |node: &&str| {
+        let region = node.split('-').next().unwrap_or(node);
+        (node.to_string(), region.to_owned())
+    };
+    let setup = Setup {
+        nodes: nodes.iter().map(named).collect(),
+        voters: voters.to_vec(),
+        log_retention_bytes,
+        trace_kept: true,
+    };
+    *world = World::with(&setup, world.random().clone());
+    world.start_all()?;
+    world.until_all_are_up()
+}
 
 /// Tells a story once for each seed; the first that goes wrong is reported with its seed.
 fn tell(seeds: std::ops::Range<u64>, story: impl Fn(&mut World) -> Result<(), Wrong>) {

@@ -1,12 +1,9 @@
 //! Copies that go: their keyspace is dropped, or another node takes their place. Nothing that
 //! they leave in the log hinders a later start.
 
-use super::tell;
+use super::{start_with, tell};
 use resp::Frame;
-use sim::{
-    Moment, World,
-    world::{Setup, Wrong},
-};
+use sim::{Moment, World, world::Wrong};
 use std::time::Duration;
 
 const MOMENTS: [Moment; 4] = [
@@ -21,22 +18,13 @@ fn s(s: u64) -> Duration {
 }
 
 /// Four nodes, whose logs keep so little that they soon begin within what is written now.
-fn begin(world: &mut World) -> Result<(), Wrong> {
-    let names = [
-        ("us-1", "us"),
-        ("us-2", "us"),
-        ("us-3", "us"),
-        ("eu-1", "eu"),
-    ];
-    let setup = Setup {
-        nodes: names.map(|(n, r)| (n.into(), r.into())).to_vec(),
-        voters: vec![0, 1, 3],
-        log_retention_bytes: 96 << 10,
-        trace_kept: true,
-    };
-    *world = World::with(&setup, world.random().clone());
-    world.start_all()?;
-    world.until_all_are_up()
+fn four(world: &mut World) -> Result<(), Wrong> {
+    start_with(
+        world,
+        &["us-1", "us-2", "us-3", "eu-1"],
+        &[0, 1, 3],
+        96 << 10,
+    )
 }
 
 fn create(world: &mut World, name: &str) -> Result<(), Wrong> {
@@ -76,7 +64,7 @@ fn replace(world: &mut World, gone: &str, newcomer: &str) -> Result<(), Wrong> {
 
 /// Replaced nodes give up their copies when they are back, and may take such a place again.
 fn places_are_taken_in_turn(world: &mut World) -> Result<(), Wrong> {
-    begin(world)?;
+    four(world)?;
     create(world, "profiles")?;
     write(world, "profiles")?;
     let primary = world.primary_of("profiles")?;
@@ -113,7 +101,7 @@ fn a_replica_whose_node_stays_away_is_replaced_and_may_come_back() {
 /// A primary that is cut off acknowledges what nobody else has. Another takes over, a third its
 /// place; when it is back it has lost both, and what it acknowledged is in its file.
 fn a_lost_tail_is_saved_before_the_copy_goes(world: &mut World) -> Result<(), Wrong> {
-    begin(world)?;
+    four(world)?;
     let line =
         "KEYSPACE CREATE profiles ACK async FAILOVER available PLACE us=2 REPLACE_AFTER 3000";
     world.order("eu-1", &line.split(' ').collect::<Vec<_>>())?;
@@ -176,7 +164,7 @@ fn what_a_replaced_primary_alone_has_is_saved() {
 
 /// The log still holds entries of a keyspace that was dropped, but no longer the first.
 fn a_keyspace_is_dropped(world: &mut World) -> Result<(), Wrong> {
-    begin(world)?;
+    four(world)?;
     create(world, "profiles")?;
     write(world, "profiles")?;
     create(world, "gone")?;
