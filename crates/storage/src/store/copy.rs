@@ -3,7 +3,7 @@
 
 use super::{
     error::StoreError,
-    layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied, is_head},
+    layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied},
     rows::{RowBatch, Rows, RowsSnapshot},
     shard::{ShardStore, put_applied},
 };
@@ -85,8 +85,7 @@ impl<R: Rows> ShardStore<R> {
         let mut batch = RowBatch::new();
         let mut keys = 0;
         for (row, value) in rows {
-            check_copied(row, value)?;
-            keys += u64::from(is_head(row));
+            keys += u64::from(check_copied(row, value)?.is_head);
             batch.put(row, value);
         }
         self.rows.write(&batch)?;

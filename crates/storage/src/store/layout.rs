@@ -190,17 +190,22 @@ fn whole_prefix(prefix: &[u8]) -> Result<&[u8], StoreError> {
     }
 }
 
-/// Whether it is a key row: each key has one.
-pub(super) fn is_head(row: &[u8]) -> bool {
-    row.first() == Some(&KEY) && matches!(key_row(row), Ok(KeyRow::Head { .. }))
+/// A row of a copy.
+#[derive(Debug)]
+pub(super) struct CopiedRow<'a> {
+    pub(super) key: &'a [u8],
+    /// Whether it is the key row; each key has one.
+    pub(super) is_head: bool,
 }
 
-/// Checks a row that comes from a peer: well-formed, in its place, and not local. Its key.
-pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<&'a [u8], StoreError> {
+/// Checks a row that comes from a peer: well-formed, in its place, and not local.
+pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<CopiedRow<'a>, StoreError> {
+    let mut is_head = false;
     let key = match row.first() {
         Some(&KEY) => match key_row(row)? {
             KeyRow::Head { key } => {
                 decode_head(value.clone()).map_err(|e| bad_value(row, &e))?;
+                is_head = true;
                 key
             }
             KeyRow::Field { key, .. } => {
@@ -221,7 +226,7 @@ pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<&'a [u8],
     if row.len() > super::rows::ROW_KEY_BYTES_MAX || !row[at..].starts_with(rows.prefix()) {
         return Err(bad_row(row));
     }
-    Ok(key)
+    Ok(CopiedRow { key, is_head })
 }
 
 /// The slot and hash of a row under 'k' as one number: SCAN's cursor.

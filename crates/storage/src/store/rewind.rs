@@ -238,7 +238,7 @@ impl<R: Rows> ShardStore<R> {
             )?;
         }
         for (row, value) in rows {
-            let key = check_copied(row, value)?;
+            let key = check_copied(row, value)?.key;
             if !keys.contains(key) {
                 return Err(bad_row(row));
             }
