@@ -256,3 +256,24 @@ def test_small_writes_take_little_memory(shared, keyspaces):
         list(pool.map(work, clients))
     grown = resident_mb() - before
     assert grown < 200, f"{grown} MB more on seven nodes for 3000 writes of 100 bytes"
+
+
+def test_slow_commands_are_listed(shared, keyspaces):
+    r = shared.redis("us-2", db=keyspaces[1], client_name="ada")
+    r.config_set("slowlog-log-slower-than", 0)
+    try:
+        r.slowlog_reset()
+        r.hset("slow", mapping={"field": "x" * 200})
+        r.config_set("slowlog-log-slower-than", 1_000_000)
+        slow, reset = r.slowlog_get(10)
+        assert slow["command"] == b"HSET slow field " + b"x" * 128 + b"... (72 more bytes)"
+        assert slow["id"] == reset["id"] + 1 and slow["client_name"] == b"ada"
+        assert 0 <= slow["duration"] < 1_000_000 and abs(slow["start_time"] - time.time()) < 60
+        assert reset["command"] == b"SLOWLOG RESET"
+        r.set("quick", 1)
+        assert r.slowlog_len() == 2
+        r.config_set("slowlog-max-len", 1)
+        assert [entry["id"] for entry in r.slowlog_get()] == [slow["id"]]
+    finally:
+        r.config_set("slowlog-log-slower-than", 10_000)
+        r.config_set("slowlog-max-len", 128)

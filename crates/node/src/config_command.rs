@@ -1,15 +1,53 @@
-//! CONFIG, SLOWLOG, LATENCY and DEBUG: a node as an operator's tools look at it.
+//! CONFIG, LATENCY and DEBUG: a node as an operator's tools look at it.
 //!
-//! No single command is timed: a node has no clock of its own. So the slow log and the latency
-//! monitor are off, as CONFIG says in Redis's words, and answer as Redis's do when they are.
+//! The latency monitor is off, as CONFIG says in Redis's words, and answers as Redis's does then.
 
-use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node};
+use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, slowlog};
 
 use std::time::Duration;
 use storage::{log::SyncPolicy, store::Stores};
 
 /// What copies for other nodes may take together.
 const COPY_RATE: &str = "copy-bytes-per-second";
+
+const SLOWER_THAN: &str = "slowlog-log-slower-than";
+const SLOW_MAX: &str = "slowlog-max-len";
+
+/// An option that can be set while the node runs.
+enum Change {
+    Zone(String),
+    CopyRate(u64),
+    /// Microseconds, or less than 0.
+    SlowFrom(i64),
+    SlowMax(usize),
+}
+
+impl Change {
+    /// `option` is to be `value`; an error says what it must be. None: it is not among them.
+    fn of(option: &str, value: &str) -> Option<Result<Change, String>> {
+        let number = |from: i64, to: i64| match value.parse() {
+            Ok(number) if (from..=to).contains(&number) => Ok(number),
+            Ok(_) => Err(format!(
+                "argument must be between {from} and {to} inclusive"
+            )),
+            Err(_) => Err("argument couldn't be parsed into an integer".to_owned()),
+        };
+        Some(match option {
+            "availability-zone" => Ok(Change::Zone(value.to_owned())),
+            COPY_RATE => match value.parse() {
+                Ok(rate) if rate >= COPY_BYTES_PER_SECOND_MIN => Ok(Change::CopyRate(rate)),
+                _ => Err(format!(
+                    "argument must be a number of bytes a second, at least {COPY_BYTES_PER_SECOND_MIN}"
+                )),
+            },
+            SLOWER_THAN => number(-1, i64::MAX).map(Change::SlowFrom),
+            SLOW_MAX => {
+                number(0, slowlog::COMMANDS_MAX as i64).map(|n| Change::SlowMax(n as usize))
+            }
+            _ => return None,
+        })
+    }
+}
 
 /// A DEBUG SLEEP ends by then.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -55,8 +93,8 @@ impl<S: Stores> Node<S> {
             ("port", port),
             ("proto-max-bulk-len", (512u64 << 20).to_string()),
             ("save", String::new()),
-            ("slowlog-log-slower-than", "-1".into()),
-            ("slowlog-max-len", "0".into()),
+            (SLOWER_THAN, self.slow_log.from_us.to_string()),
+            (SLOW_MAX, self.slow_log.commands_max.to_string()),
             ("timeout", "0".into()),
         ]
     }
@@ -102,28 +140,23 @@ impl<S: Stores> Node<S> {
             return Err("ERR syntax error".into());
         }
         let options = self.options();
-        let mut zone = None;
-        let mut copy_rate = None;
+        let mut changes = Vec::new();
         for [option, value] in pairs {
             let name = String::from_utf8_lossy(option).to_ascii_lowercase();
-            let value = String::from_utf8_lossy(value).into_owned();
-            match options.iter().find(|(known, _)| *known == name) {
-                Some(("availability-zone", _)) => zone = Some(value),
-                Some((name, _)) if *name == COPY_RATE => match value.parse() {
-                    Ok(rate) if rate >= COPY_BYTES_PER_SECOND_MIN => copy_rate = Some(rate),
-                    _ => {
-                        return Err(format!(
-                            "ERR CONFIG SET failed (possibly related to argument '{name}') - argument must be a number of bytes a second, at least {COPY_BYTES_PER_SECOND_MIN}"
-                        ));
-                    }
-                },
-                Some((_, is)) if is.eq_ignore_ascii_case(&value) => {}
-                Some(_) => {
-                    return Err(format!(
-                        "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config: change it in the node's configuration file, if it can be changed"
+            let value = String::from_utf8_lossy(value);
+            let failed = |why: &str| {
+                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+            };
+            let known = options.iter().find(|(known, _)| *known == name);
+            match (known, Change::of(&name, &value)) {
+                (Some(_), Some(change)) => changes.push(change.map_err(|why| failed(&why))?),
+                (Some((_, is)), None) if is.eq_ignore_ascii_case(&value) => {}
+                (Some(_), None) => {
+                    return Err(failed(
+                        "can't set immutable config: change it in the node's configuration file, if it can be changed",
                     ));
                 }
-                None => {
+                (None, _) => {
                     let name = String::from_utf8_lossy(option);
                     return Err(format!(
                         "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
@@ -131,31 +164,15 @@ impl<S: Stores> Node<S> {
                 }
             }
         }
-        if let Some(zone) = zone {
-            self.config.zone = zone;
-        }
-        if let Some(rate) = copy_rate {
-            self.config.copy_bytes_per_second = rate;
+        for change in changes {
+            match change {
+                Change::Zone(zone) => self.config.zone = zone,
+                Change::CopyRate(rate) => self.config.copy_bytes_per_second = rate,
+                Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
+                Change::SlowMax(commands) => self.slow_log.set_max(commands),
+            }
         }
         Ok(())
-    }
-
-    pub(crate) fn slowlog(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
-        match (subcommand, args.get(2..).unwrap_or_default()) {
-            ("len", _) => self.answer(conn, |out| out.integer(0)),
-            ("reset", _) => self.answer(conn, |out| out.ok()),
-            ("get", []) => self.answer(conn, |out| out.array(0)),
-            ("get", [count]) if matches!(commands::numbers::parse(count), Some(-1..)) => {
-                self.answer(conn, |out| out.array(0));
-            }
-            ("get", [_]) => {
-                self.answer_error(conn, "ERR count should be greater than or equal to -1");
-            }
-            _ => self.answer_error(
-                conn,
-                "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.",
-            ),
-        }
     }
 
     pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {

@@ -72,6 +72,7 @@ mod seal;
 mod session;
 mod settle;
 mod shard;
+mod slowlog;
 mod split;
 mod tip;
 mod transaction;

@@ -15,6 +15,7 @@ use crate::{
     seal::Sealing,
     session::Session,
     shard::Shard,
+    slowlog::SlowLog,
     split::Splits,
     verify::Verifications,
 };
@@ -227,6 +228,7 @@ pub struct Node<S: Stores> {
     pub(crate) waiters: Vec<crate::connection::Waiter>,
     /// Connections that DEBUG SLEEP holds up, and until when.
     pub(crate) sleepers: Vec<(Duration, u64)>,
+    pub(crate) slow_log: SlowLog,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     /// Requests that can't go anywhere for the moment.
@@ -315,6 +317,7 @@ impl<S: Stores> Node<S> {
             rewound: Rewound::new(disks.rewound),
             waiters: Vec::new(),
             sleepers: Vec::new(),
+            slow_log: SlowLog::default(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
             stalled: VecDeque::new(),

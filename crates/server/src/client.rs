@@ -222,6 +222,7 @@ impl<H: Host> Connection<H> {
         let now = clock::now();
         let mut host = self.core.host.borrow_mut();
         let mut at = 0;
+        let mut since = now.monotonic;
         self.more = false;
         for count in 0.. {
             let rest = input.get(at..).unwrap_or_default();
@@ -239,14 +240,20 @@ impl<H: Host> Connection<H> {
                 Ok(None) => break,
                 Ok(Some(request)) => {
                     let args = self.decoder.args(rest);
-                    if request.arg_count > ARGS_INLINE {
-                        host.client_command(id, &args.collect::<Vec<_>>(), now);
-                    } else if request.arg_count > 0 {
-                        let mut few = [&[][..]; ARGS_INLINE];
+                    let (mut few, many);
+                    let args = if request.arg_count > ARGS_INLINE {
+                        many = args.collect::<Vec<_>>();
+                        &many
+                    } else {
+                        few = [&[][..]; ARGS_INLINE];
                         for (place, arg) in few.iter_mut().zip(args) {
                             *place = arg;
                         }
-                        host.client_command(id, &few[..request.arg_count], now);
+                        &few[..request.arg_count]
+                    };
+                    if !args.is_empty() {
+                        host.client_command(id, args, now);
+                        since = report_slow(&mut *host, id, args, since);
                     }
                     at += request.consumed;
                 }
@@ -288,6 +295,19 @@ impl<H: Host> Connection<H> {
         // Long enough or not, it is closed now.
         let _ = timeout(LINGER, drain).await;
     }
+}
+
+/// Reports a command that began at `since` if it was slow. When the next begins.
+fn report_slow<H: Host>(host: &mut H, id: ConnId, args: &[&[u8]], since: Duration) -> Duration {
+    let Some(from) = host.slow_from() else {
+        return since;
+    };
+    let now = clock::monotonic();
+    let took = now.saturating_sub(since);
+    if took >= from {
+        host.client_took(id, args, took);
+    }
+    now
 }
 
 impl Client {

@@ -4,11 +4,16 @@ use model::Now;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// CLOCK_BOOTTIME, so that a machine that was suspended notices; and the wall clock.
+/// CLOCK_BOOTTIME, so that a machine that was suspended notices.
+pub(crate) fn monotonic() -> Duration {
+    read(ClockId::Boottime)
+}
+
+/// The same, and the wall clock.
 pub(crate) fn now() -> Now {
     let wall = read(ClockId::Realtime);
     Now {
-        monotonic: read(ClockId::Boottime),
+        monotonic: monotonic(),
         wall_ms: u64::try_from(wall.as_millis()).unwrap_or(0),
     }
 }

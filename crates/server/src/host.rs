@@ -31,6 +31,13 @@ pub trait Host: 'static {
     fn client_disconnected(&mut self, conn: ConnId, now: Now);
     /// One command, its name first. Its reply appears in `client_output`, in order.
     fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
+    /// How long a command takes that is to be reported to `client_took`; None: none is, and the
+    /// clock is not read for it.
+    fn slow_from(&self) -> Option<Duration> {
+        None
+    }
+    /// `client_command` took so long.
+    fn client_took(&mut self, _conn: ConnId, _args: &[&[u8]], _took: Duration) {}
     /// The client sent what isn't RESP: queue `line` (without CR LF) as an error behind the
     /// earlier replies, then close.
     fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now);

@@ -37,6 +37,12 @@ impl Host for NodeHost {
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         self.node.client_command(id, args, now);
     }
+    fn slow_from(&self) -> Option<Duration> {
+        self.node.slow_from()
+    }
+    fn client_took(&mut self, id: ConnId, args: &[&[u8]], took: Duration) {
+        self.node.client_took(id, args, took);
+    }
     fn client_protocol_error(&mut self, id: ConnId, line: &str, now: Now) {
         self.node.client_protocol_error(id, line, now);
     }
