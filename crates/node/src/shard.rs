@@ -74,8 +74,11 @@ pub(crate) struct LogIndex {
     pub(crate) first: u64,
 }
 
-/// The shortest time that writers are slowed down by.
+/// The shortest time that writers are slowed down by: timers count milliseconds. Less is owed
+/// until it adds up.
 const DELAY_MIN: Duration = Duration::from_millis(1);
+/// The longest.
+const DELAY_MAX: Duration = Duration::from_millis(10);
 /// Bytes of log between two marks.
 const MARK_BYTES: u64 = 64 << 10;
 
@@ -158,6 +161,8 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) pressure: Pressure,
     /// No write is evaluated before this moment: the store is behind.
     pub(crate) not_before: Duration,
+    /// How much later that should be, and is not yet.
+    delay_owed: Duration,
     /// Why the store can't write in the background, if it can't.
     pub(crate) upkeep_error: Option<String>,
     /// Why it stopped, if it did.
@@ -194,6 +199,7 @@ impl<R: Rows> Shard<R> {
             commit_noted: applied.position.index,
             pressure: Pressure::default(),
             not_before: Duration::ZERO,
+            delay_owed: Duration::ZERO,
             upkeep_error: None,
             stopped: None,
             store,
@@ -364,10 +370,10 @@ impl<R: Rows> Shard<R> {
         match self.store.maintain() {
             Ok(pressure) => {
                 self.pressure = pressure;
-                let delay = Duration::from_micros(pressure.delay_us.into());
-                // Timers count milliseconds: less than one is not worth one.
-                if delay >= DELAY_MIN {
-                    self.not_before = now.monotonic + delay;
+                self.delay_owed += Duration::from_micros(pressure.delay_us.into());
+                if self.delay_owed >= DELAY_MIN {
+                    let delay = std::mem::take(&mut self.delay_owed);
+                    self.not_before = now.monotonic + delay.min(DELAY_MAX);
                 }
                 self.upkeep_error = None;
             }
