@@ -375,9 +375,10 @@ impl RaftGroup {
     }
 
     /// The state machine's bytes as of `upto`, which it has applied, take the place of the
-    /// entries up to there. The next round persists them, with all that the group still needs:
-    /// once that is durable, the log may forget this group's earlier records. Returns false,
-    /// and changes nothing, if `upto` is not newly applied or the bytes are too many.
+    /// entries up to there; if `upto` is where the last ones stood, those are kept. The next round
+    /// persists them, with all that the group still needs: once that is durable, the log may
+    /// forget this group's earlier records. Returns false, and changes nothing, if `upto` is below
+    /// the last or not applied, the bytes are too many, or a round is under way.
     pub fn compact(&mut self, upto: u64, snapshot: Bytes) -> bool {
         let applied = self.raw.raft.raft_log.applied;
         // While a round is in flight the core's log is split between it and us.

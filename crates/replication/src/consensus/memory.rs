@@ -73,18 +73,23 @@ impl Memory {
         self.entries.clear();
     }
 
-    /// A snapshot of our own takes the place of what it covers. None if it covers nothing new
-    /// or what isn't there.
+    /// A snapshot of our own takes the place of what it covers, or the last one is written once
+    /// more if nothing is new. None if it covers less, or what isn't there.
     pub(super) fn compact(&mut self, upto: u64, data: bytes::Bytes) -> Option<Checkpoint> {
-        let at = self.at(upto)?;
-        let term = self.entries.get(at)?.term;
-        self.entries.drain(..=at);
-        self.snapshot = Snapshot {
-            index: upto,
-            term,
-            voters: self.snapshot.voters.clone(),
-            data,
-        };
+        if upto == 0 {
+            return None;
+        }
+        if upto != self.snapshot.index {
+            let at = self.at(upto)?;
+            let term = self.entries.get(at)?.term;
+            self.entries.drain(..=at);
+            self.snapshot = Snapshot {
+                index: upto,
+                term,
+                voters: self.snapshot.voters.clone(),
+                data,
+            };
+        }
         Some(Checkpoint {
             hard_state: self.hard_state,
             snapshot: self.snapshot.clone(),

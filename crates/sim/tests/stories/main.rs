@@ -7,6 +7,7 @@ mod copy;
 mod crashes;
 mod cuts;
 mod failover;
+mod log;
 mod members;
 mod random;
 mod sessions;
