@@ -291,7 +291,7 @@ impl<S: Stores> Node<S> {
                 && flushed < shard.applied().index
             {
                 // A cold shard must not pin the log that all share.
-                if let Err(error) = shard.store.flush() {
+                if let Err(error) = shard.store.flush_soon() {
                     tracing::warn!(shard = id.0, %error, "a cold shard could not be flushed");
                 }
             }

@@ -417,14 +417,21 @@ impl Rows for LsmRows {
         Ok(())
     }
 
+    fn flush_soon(&mut self) -> Result<(), StoreError> {
+        self.prune();
+        self.seal();
+        self.small_bytes = 0;
+        if !self.sealed.is_empty() {
+            self.background.flush(&self.tree);
+        }
+        Ok(())
+    }
+
     fn maintain(&mut self) -> Result<Pressure, StoreError> {
         self.prune();
         let limit = self.background.options.memtable_bytes;
         if self.active.bytes() + self.small_bytes >= limit || self.sealed.len() > SEALED_MAX {
-            self.seal();
-            if std::mem::take(&mut self.small_bytes) > 0 {
-                self.background.flush(&self.tree);
-            }
+            self.flush_soon()?;
         }
         if let Some(reason) = self.tree.debt.failure() {
             self.background.flush(&self.tree);

@@ -138,6 +138,10 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
+    fn flush_soon(&mut self) -> Result<(), StoreError> {
+        self.flush()
+    }
+
     fn maintain(&mut self) -> Result<Pressure, StoreError> {
         if self.disk()?.unflushed_bytes > UNFLUSHED_BYTES_MAX {
             self.flush()?;

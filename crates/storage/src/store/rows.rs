@@ -114,8 +114,11 @@ pub trait Rows {
     /// later one.
     fn flushed_applied(&self) -> Result<Option<Bytes>, StoreError>;
 
-    /// Makes all that was written durable; waits for it. For a cold shard that pins the log.
+    /// Makes all that was written durable; waits for it.
     fn flush(&mut self) -> Result<(), StoreError>;
+
+    /// The same without waiting: for a cold shard that pins the log.
+    fn flush_soon(&mut self) -> Result<(), StoreError>;
 
     /// Bounded upkeep, to be called after batches: starts flushes and compactions where they
     /// are due, and says how much to slow writers down. An error means that the background

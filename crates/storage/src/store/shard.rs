@@ -96,6 +96,11 @@ impl<R: Rows> ShardStore<R> {
         self.rows.flush()
     }
 
+    /// See [`Rows::flush_soon`].
+    pub fn flush_soon(&mut self) -> Result<(), StoreError> {
+        self.rows.flush_soon()
+    }
+
     /// See [`Rows::maintain`].
     pub fn maintain(&mut self) -> Result<Pressure, StoreError> {
         self.rows.maintain()

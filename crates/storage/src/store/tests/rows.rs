@@ -17,6 +17,7 @@ enum Step {
     /// Drops the oldest snapshot.
     Forget,
     Maintain,
+    FlushSoon,
     Flush,
     Reset,
     /// Everything is flushed first: this is no crash.
@@ -30,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Snapshot),
         2 => Just(Step::Forget),
         4 => Just(Step::Maintain),
+        1 => Just(Step::FlushSoon),
         1 => Just(Step::Flush),
         1 => Just(Step::Reset),
         1 => Just(Step::Reopen),
@@ -119,6 +121,7 @@ proptest! {
                 Step::Forget if held.is_empty() => {}
                 Step::Forget => drop(held.remove(0)),
                 Step::Maintain => drop(rows.maintain().unwrap()),
+                Step::FlushSoon => rows.flush_soon().unwrap(),
                 Step::Flush => rows.flush().unwrap(),
                 Step::Reset => {
                     let mut batch = RowBatch::new();
