@@ -57,8 +57,8 @@ class Cluster:
     def level(self, keyspace, node):
         try:
             seen = self.replicas(keyspace, node)
-        except (OSError, Refused):
-            return False
+        except (OSError, Refused, StopIteration):
+            return False  # It does not answer, or knows nothing of the keyspace yet.
         return (all(r["caught_up"] and r["role"] != "learner" for r in seen)
                 and len({r["position"] for r in seen}) == 1)
 
