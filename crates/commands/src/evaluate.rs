@@ -142,6 +142,12 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
+    /// Refuses so many fields of a key that their rows, each of which names the key, would not be
+    /// of a size for one command. To be asked before anything is written.
+    pub(crate) fn check_fields(&self, key: &[u8], fields: usize) -> Result<(), Refusal> {
+        self.check_bytes(key.len().saturating_mul(fields))
+    }
+
     /// Where the reply is written.
     pub(crate) fn reply(&mut self) -> Encoder<'_> {
         Encoder::new(self.cx.version, self.reply)

@@ -105,8 +105,7 @@ pub(crate) fn hvals(e: &mut Evaluation<'_>) -> Outcome {
 /// Sets fields, no field twice; returns how many are new.
 fn put_fields(e: &mut Evaluation<'_>, hash: &Found, pairs: &[Pair<'_>]) -> Result<u64, Refusal> {
     let key = e.args[1];
-    // Each field is a row of the store, and names the key.
-    e.check_bytes(key.len().saturating_mul(pairs.len()))?;
+    e.check_fields(key, pairs.len())?;
     let mut new = 0;
     for (field, _) in pairs {
         new += u64::from(e.field(key, hash, field)?.is_none());

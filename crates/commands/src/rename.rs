@@ -58,6 +58,9 @@ pub(crate) fn write<'a>(
     value: &Value,
 ) -> Outcome {
     e.check_bytes(key.len() + value.bytes())?;
+    if let Value::Hash(fields) = value {
+        e.check_fields(key, fields.len())?;
+    }
     match value {
         Value::String(value) => e.put_string(key, found, expires_ms, value),
         Value::Hash(fields) => {
