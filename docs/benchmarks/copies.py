@@ -2,9 +2,10 @@
 """How long a replica on an emptied disk takes to be filled by a copy.
 
 Two copies under `async`, no delays on the links. Keys and values of `--megabytes` in all are
-written, and once more, so that the log (1 GiB) has lost its beginning and can't fill it; then, once for each rate, the replica is killed, its data directory is emptied and it is
-started again. Timed from its start until it is a member again and level with the primary; the rate
-is what the primary is told to give at most.
+written, and again, so that the log (1 GiB) has lost its beginning and can't fill it; then, once
+for each rate, the replica is killed, its data directory is emptied and it is started again. Timed
+from its start until it is a member again and level with the primary; the rate is what the primary
+is told to give at most.
 
     python3 docs/benchmarks/copies.py [--megabytes 1000] [--rates 67108864,1073741824]
 """

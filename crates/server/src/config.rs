@@ -36,6 +36,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
 };
+use storage::store::BackgroundOptions;
 use wan::{Base, Links};
 
 /// A node's configuration, checked.
@@ -165,7 +166,7 @@ impl Default for Limits {
         Limits {
             max_clients: 10_000,
             cache_bytes: 256 << 20,
-            block_cache_bytes: 256 << 20,
+            block_cache_bytes: BackgroundOptions::default().block_cache_bytes,
             output_bytes_max: 256 << 20,
             bulk_bytes_max: 512 << 20,
             command_bytes_max: 1 << 30,

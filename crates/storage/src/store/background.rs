@@ -39,7 +39,7 @@ impl Default for BackgroundOptions {
         BackgroundOptions {
             compaction_threads: 2,
             memtable_bytes: 32 << 20,
-            block_cache_bytes: 64 << 20,
+            block_cache_bytes: 256 << 20,
         }
     }
 }

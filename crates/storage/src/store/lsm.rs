@@ -29,7 +29,9 @@ use super::{
     error::StoreError,
     layout::APPLIED,
     memtable::{self, Memtable},
-    rows::{Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
+    rows::{
+        Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit,
+    },
 };
 use bytes::Bytes;
 use lsm_tree::{
@@ -341,18 +343,19 @@ impl Drop for LsmRows {
 impl Rows for LsmRows {
     type Snapshot = LsmSnapshot;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+    fn find(&self, key: &[u8]) -> Result<Option<Found>, StoreError> {
         if let Some(found) = self.memtables().find_map(|m| m.get(key)) {
-            return Ok(found.map(Bytes::copy_from_slice));
+            let value = found.map(Bytes::copy_from_slice);
+            let recent = true;
+            return Ok(value.map(|value| Found { value, recent }));
         }
         let found = self.tree.tree.get(key, SeqNo::MAX);
-        let value = found.map_err(|e| self.tree.failed(e))?;
+        let found = found.map_err(|e| self.tree.failed(e))?;
         // Copied: a slice would hold its whole block.
-        Ok(value.map(|v| Bytes::copy_from_slice(&v)))
-    }
-
-    fn is_recent(&self, key: &[u8]) -> bool {
-        self.memtables().any(|m| m.get(key).is_some())
+        Ok(found.map(|value| Found {
+            value: Bytes::copy_from_slice(&value),
+            recent: false,
+        }))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@
 use super::{
     error::StoreError,
     layout::APPLIED,
-    rows::{Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
+    rows::{Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
 };
 use bytes::Bytes;
 use model::ShardId;
@@ -89,13 +89,11 @@ impl MemoryRows {
 impl Rows for MemoryRows {
     type Snapshot = MemorySnapshot;
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.rows.get(key).cloned())
-    }
-
-    fn is_recent(&self, key: &[u8]) -> bool {
-        // Some are and some are not, for the same key always.
-        key.len().is_multiple_of(2)
+    fn find(&self, key: &[u8]) -> Result<Option<Found>, StoreError> {
+        // Some are recent and some are not, for the same key always.
+        let recent = key.len().is_multiple_of(2);
+        let value = self.rows.get(key).cloned();
+        Ok(value.map(|value| Found { value, recent }))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {

@@ -52,5 +52,5 @@ pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use rewind::KeysChunk;
-pub use rows::{Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit};
+pub use rows::{Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit};
 pub use shard::ShardStore;

@@ -84,17 +84,28 @@ impl RowBatch {
 /// What a scan calls with each row; false stops it.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
 
+/// A row that was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its value.
+    pub value: Bytes,
+    /// Whether it is at hand still, as it was written lately: looking it up again costs no more
+    /// than a cache would.
+    pub recent: bool,
+}
+
 /// Ordered rows of one shard. One thread owns it.
 pub trait Rows {
     /// A view at a batch boundary.
     type Snapshot: RowsSnapshot;
 
-    /// The value of a row.
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
+    /// A row.
+    fn find(&self, key: &[u8]) -> Result<Option<Found>, StoreError>;
 
-    /// Whether a row is at hand still, as it was written lately: looking it up again costs no
-    /// more than a cache would.
-    fn is_recent(&self, key: &[u8]) -> bool;
+    /// The value of a row.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.find(key)?.map(|found| found.value))
+    }
 
     /// Visits the rows from `from` up to, not including, `to`, in order.
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;

@@ -142,14 +142,15 @@ impl<R: Rows> ShardStore<R> {
         check_key(key)?;
         let mut rows = KeyRows::new(key);
         let row = rows.head();
-        let Some((header, string)) = self.read_row(row)? else {
+        let Some(row_found) = self.rows.find(row)? else {
             return Ok(None);
         };
+        let (header, string) = decode_head(row_found.value).map_err(|e| bad_value(row, &e))?;
         let found = match string {
             Some((_, value)) if reads_value => Cached::String(header, value),
             _ => Cached::Header(header),
         };
-        if header.kind == KeyKind::Hash || !self.rows.is_recent(row) {
+        if header.kind == KeyKind::Hash || !row_found.recent {
             self.cache.put(key, found.clone());
         }
         Ok(Some(found))
@@ -158,10 +159,8 @@ impl<R: Rows> ShardStore<R> {
     /// A key row, from the rows themselves.
     pub(super) fn read_head(&self, key: &[u8]) -> Result<Option<Head>, StoreError> {
         check_key(key)?;
-        self.read_row(KeyRows::new(key).head())
-    }
-
-    fn read_row(&self, row: &[u8]) -> Result<Option<Head>, StoreError> {
+        let mut rows = KeyRows::new(key);
+        let row = rows.head();
         let value = self.rows.get(row)?;
         value
             .map(|v| decode_head(v).map_err(|e| bad_value(row, &e)))
