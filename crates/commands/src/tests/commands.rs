@@ -456,7 +456,7 @@ fn fields_whose_rows_would_repeat_a_long_key_too_often_are_refused() {
     args[1] = b"short";
     let (reply, _) = shard.run(&args);
     assert_eq!(&reply[..], b":18000\r\n");
-    let (reply, ops) = shard.run(&[b"copy", b"short", &key]);
+    let (reply, ops) = shard.run(&[b"copy", b"short", &key, b"replace"]);
     assert!(reply.starts_with(b"-ERR 'copy' has 576000000 bytes, at most "));
     assert!(ops.is_empty());
 }
