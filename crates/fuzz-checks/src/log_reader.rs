@@ -22,6 +22,7 @@ use storage::{
 
 const SEGMENT_HEADER: usize = 4096;
 const BATCH_HEADER: usize = 64;
+const BATCH_MAGIC: &[u8] = b"QBAT";
 /// A header may ask for a file of this many bytes; zeros are put behind what the input has.
 const FILE_BYTES_MAX: u64 = 32 << 10;
 const CHECKSUMS: u8 = 1;
@@ -152,12 +153,24 @@ fn files(flags: u8, rest: &[u8]) -> Files {
         file.extend_from_slice(batches);
         let wanted = u64_at(&file, 32).min(FILE_BYTES_MAX) as usize;
         file.resize(file.len().max(wanted), 0);
+        if extension == "spare" {
+            keep_former(&mut file, u64::from(tag & 7));
+        }
         files.insert(format!("{:020}.{extension}", tag & 7), file);
     }
     if flags & CHECKSUMS != 0 {
         mend(flags, &mut files);
     }
     files
+}
+
+/// Numbers of segments never come again: no file holds batches of one that is still to come.
+fn keep_former(spare: &mut [u8], sequence: u64) {
+    for at in 0..spare.len() {
+        if spare[at..].starts_with(BATCH_MAGIC) && u64_at(spare, at + 40) > sequence {
+            spare[at] = 0;
+        }
+    }
 }
 
 /// What the next header must say of the one before.
@@ -193,7 +206,7 @@ fn mend(flags: u8, files: &mut Files) {
 fn mend_batches(flags: u8, file: &mut [u8], mut before: Before) -> Before {
     let sequence: [u8; 8] = file[16..24].try_into().unwrap();
     let mut at = SEGMENT_HEADER;
-    while file.get(at..at + 4) == Some(b"QBAT") && at + BATCH_HEADER <= file.len() {
+    while file.get(at..at + 4) == Some(BATCH_MAGIC) && at + BATCH_HEADER <= file.len() {
         let (header, payload) = file[at..].split_at_mut(BATCH_HEADER);
         let length = u32_at(header, 8).unwrap_or(0) as usize;
         let Some(payload) = payload.get(..length) else {

@@ -213,6 +213,7 @@ fn open_segments(
         source,
     };
     let mut segments: Vec<Arc<Segment>> = Vec::new();
+    let mut spares = Vec::new();
     for name in disk.list().map_err(|e| io(".", "list", e))? {
         if let Some(sequence) = sequence_of(&name, LIVE) {
             let file = disk.open(&name).map_err(|e| io(&name, "open", e))?;
@@ -228,15 +229,20 @@ fn open_segments(
                 ));
             }
             segments.push(Arc::new(segment));
-        } else if sequence_of(&name, SPARE).is_some() {
-            let file = disk.open(&name).map_err(|e| io(&name, "open", e))?;
-            let bytes = file.len().map_err(|e| io(&name, "read", e))?;
-            if bytes == segment_bytes && recovered.spares.len() < SPARES_MAX {
-                recovered.spares.push(Spare { name, file });
-            } else {
-                disk.remove(&name).map_err(|e| io(&name, "remove", e))?;
-            }
+        } else if let Some(sequence) = sequence_of(&name, SPARE) {
+            spares.push((sequence, name));
         } else if sequence_of(&name, NEW).is_some() {
+            disk.remove(&name).map_err(|e| io(&name, "remove", e))?;
+        }
+    }
+    // What a spare of a number that is still to come holds would join the segment of that number.
+    let oldest = segments.first().map_or(0, |oldest| oldest.header.sequence);
+    for (sequence, name) in spares {
+        let file = disk.open(&name).map_err(|e| io(&name, "open", e))?;
+        let bytes = file.len().map_err(|e| io(&name, "read", e))?;
+        if sequence < oldest && bytes == segment_bytes && recovered.spares.len() < SPARES_MAX {
+            recovered.spares.push(Spare { name, file });
+        } else {
             disk.remove(&name).map_err(|e| io(&name, "remove", e))?;
         }
     }

@@ -165,3 +165,25 @@ fn a_recycled_segment_never_shows_its_former_batches() {
     assert_eq!(replayed, all);
     assert_eq!(log.cut(), None, "former batches are no torn tail");
 }
+
+#[test]
+fn what_is_left_of_a_removed_log_does_not_join_a_new_one() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    fill(&mut log, 2);
+    log.release_below(log.written());
+    log.close().unwrap();
+    let names = disk.list().unwrap();
+    assert!(names.iter().any(|name| name.ends_with(".spare")));
+    for name in names.iter().filter(|name| name.ends_with(".log")) {
+        disk.remove(name).unwrap();
+    }
+    let (mut log, _) = open(&disk);
+    let record = record(3);
+    let at = append(&mut log, &record).unwrap();
+    flush_all(&mut log).unwrap();
+    drop(log);
+    let (log, replayed) = open(&disk);
+    assert_eq!(replayed, [(at, record)]);
+    assert_eq!(log.cut(), None, "former batches are no torn tail");
+}
