@@ -45,6 +45,7 @@
 //!   lost is answered with "outcome unknown", never tried again.
 
 mod admin;
+mod ahead;
 mod assign;
 mod carried;
 mod client_command;
@@ -80,6 +81,7 @@ mod verify;
 mod waiting;
 mod watched;
 
+pub use ahead::AHEAD_MAX;
 pub use copy::COPY_BYTES_PER_SECOND_MIN;
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

@@ -3,6 +3,10 @@
 //! Commands that write are evaluated against the tip, so that a hot counter is not limited to
 //! one increment a round trip. Only the overlay lives here; a key leaves it once the entry
 //! that touched it last is in the store.
+//!
+//! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
+//! what lists them sorts them.
+#![allow(clippy::disallowed_types)] // a hash map, for the reason above
 
 use bytes::Bytes;
 use commands::{View, ViewError, transaction::Staged};
@@ -11,7 +15,7 @@ use model::{
     codec::Malformed,
     mutation::{Header, KeyKind, Ops},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use storage::store::{Rows, ShardStore, StoreError, cursor_of};
 
 /// A key as the entries in flight leave it.
@@ -32,7 +36,7 @@ struct PendingKey {
 /// The overlay of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Tip {
-    keys: BTreeMap<Bytes, PendingKey>,
+    keys: HashMap<Bytes, PendingKey>,
     /// The entry that cleared the shard, if one is in flight: nothing in the store counts.
     cleared: Option<u64>,
 }
@@ -375,6 +379,7 @@ impl<V: View> View for Over<'_, V> {
                 }
             })?;
         }
+        let mut listed: Vec<(&Bytes, &Header)> = Vec::new();
         for (key, pending) in &self.tip.keys {
             let at = cursor_of(key);
             if at >= cursor
@@ -382,9 +387,13 @@ impl<V: View> View for Over<'_, V> {
                 && let Some(header) = &pending.header
                 && header.kind != KeyKind::Tombstone
             {
-                visit(key, header);
+                listed.push((key, header));
             }
         }
+        listed.sort_unstable_by_key(|(key, _)| *key);
+        listed
+            .into_iter()
+            .for_each(|(key, header)| visit(key, header));
         Ok(next)
     }
 

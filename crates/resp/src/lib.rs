@@ -13,6 +13,7 @@
 //! | [`request`] | what a client sends into arguments, without copying them |
 //! | [`reply`] | replies into bytes, in the client's protocol version |
 //! | [`frame`] | what a server sends into owned [`Frame`]s, and these into bytes |
+//! | [`ahead`] | what a client sends into a guess at the keys it will name |
 //! | [`error`] | what can be wrong with bytes that a peer sent |
 //!
 //! What always holds, whatever the bytes:
@@ -27,6 +28,7 @@
 //! After a [`ProtocolError`] the stream has no frame boundary any more: send the error's
 //! line, if there is someone to read it, and close the connection.
 
+pub mod ahead;
 pub mod error;
 pub mod frame;
 mod inline;

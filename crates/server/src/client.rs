@@ -9,7 +9,7 @@
 use crate::{
     clock,
     core::Core,
-    host::{ConnId, Host},
+    host::{AHEAD_MAX, ConnId, Host},
 };
 use bytes::{Buf, BytesMut};
 use resp::request::RequestDecoder;
@@ -224,7 +224,7 @@ impl<H: Host> Connection<H> {
         let mut at = 0;
         let mut since = now.monotonic;
         self.more = false;
-        for count in 0.. {
+        for count in 0usize.. {
             let rest = input.get(at..).unwrap_or_default();
             if rest.is_empty() {
                 break;
@@ -235,6 +235,9 @@ impl<H: Host> Connection<H> {
             {
                 self.more = true;
                 break;
+            }
+            if count.is_multiple_of(AHEAD_MAX) {
+                look_ahead(&mut *host, id, rest);
             }
             match self.decoder.decode(rest) {
                 Ok(None) => break,
@@ -294,6 +297,22 @@ impl<H: Host> Connection<H> {
         };
         // Long enough or not, it is closed now.
         let _ = timeout(LINGER, drain).await;
+    }
+}
+
+/// Tells the host of the keys of the next commands in `input`, if there is more than one.
+fn look_ahead<H: Host>(host: &mut H, id: ConnId, mut input: &[u8]) {
+    let mut keys = [&[][..]; AHEAD_MAX];
+    let mut count = 0;
+    while count < AHEAD_MAX
+        && let Some((key, len)) = resp::ahead::second_argument(input)
+    {
+        keys[count] = key;
+        count += 1;
+        input = &input[len..];
+    }
+    if count > 1 {
+        host.client_ahead(id, &keys[..count]);
     }
 }
 

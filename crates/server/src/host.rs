@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
-pub use node::{ConnId, Doubt, Effect, Lane};
+pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane};
 pub use wan::Link as LinkState;
 
 /// A node, as the server sees it.
@@ -29,6 +29,8 @@ pub trait Host: 'static {
     fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
     /// A client is gone, whoever closed the connection.
     fn client_disconnected(&mut self, conn: ConnId, now: Now);
+    /// The next commands will probably name these keys, at most [`AHEAD_MAX`].
+    fn client_ahead(&mut self, _conn: ConnId, _keys: &[&[u8]]) {}
     /// One command, its name first. Its reply appears in `client_output`, in order.
     fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
     /// How long a command takes that is to be reported to `client_took`; None: none is, and the

@@ -34,6 +34,9 @@ impl Host for NodeHost {
     fn client_disconnected(&mut self, id: ConnId, now: Now) {
         self.node.client_disconnected(id, now);
     }
+    fn client_ahead(&mut self, id: ConnId, keys: &[&[u8]]) {
+        self.node.client_ahead(id, keys);
+    }
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         self.node.client_command(id, args, now);
     }

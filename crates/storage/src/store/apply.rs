@@ -18,6 +18,7 @@
 //!   until that position is reached: they are as it left them.
 //! - `Delete { tombstone: false }` of a tombstone, and a `SetHeader` with `deleted` zero, end
 //!   the purge. Only a key with no dead cells left may get them.
+#![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache
 
 use super::{
     cache::{Cached, Fields},
@@ -33,7 +34,7 @@ use model::{
     codec::Malformed,
     mutation::{Header, KeyKind, Ops},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::{BTreeMap, HashMap};
 
 /// A batch is written at the first entry's end at or above this. Small enough that writing it
 /// takes about a millisecond.
@@ -56,7 +57,7 @@ struct Work {
     batch: RowBatch,
     /// Begin by removing everything.
     reset: bool,
-    touched: BTreeMap<Bytes, Touched>,
+    touched: HashMap<Bytes, Touched>,
     applied: Applied,
     /// Tombstones of the mutation at hand.
     tombstones: Vec<(Bytes, Stamp)>,
@@ -124,7 +125,7 @@ impl<R: Rows> ShardStore<R> {
         Work {
             batch: RowBatch::new(),
             reset: false,
-            touched: BTreeMap::new(),
+            touched: HashMap::new(),
             applied: self.applied.clone(),
             tombstones: Vec::new(),
             caught_up: false,
@@ -454,18 +455,17 @@ impl<R: Rows> ShardStore<R> {
 
     /// Brings what is cached of a key to what a batch made of it.
     fn refresh(&self, key: &[u8], touched: Touched) {
+        if let Some(Some((header, Some((_, value))))) = &touched.head {
+            let whole = self.cache.takes_written(value.len()) || self.cache.holds_string(key);
+            let held = match whole {
+                true => Cached::String(*header, value.clone()),
+                false => Cached::Header(*header),
+            };
+            return self.cache.put(key, held);
+        }
         let cached = self.cache.peek(key);
         let header = match (&touched.head, &cached) {
-            (Some(Some((header, Some((_, value))))), Some(cached)) => {
-                return match cached {
-                    Cached::String(..) => {
-                        let string = Cached::String(*header, value.clone());
-                        self.cache.put(key, string);
-                    }
-                    _ => self.cache.set_header(key, *header),
-                };
-            }
-            (Some(Some((header, None))), _) => *header,
+            (Some(Some((header, _))), _) => *header,
             (Some(None), Some(_)) => return self.cache.remove(key),
             (None, Some(Cached::Hash(header, _))) => *header,
             _ => return,
@@ -476,7 +476,7 @@ impl<R: Rows> ShardStore<R> {
         });
         let fields = match cached {
             _ if header.kind != KeyKind::Hash => None,
-            _ if touched.whole => Fields::default().changed(changes),
+            _ if touched.whole => Fields::NONE.changed(changes),
             Some(Cached::Hash(_, fields)) => fields.changed(changes),
             Some(Cached::Header(_)) => return self.cache.put(key, Cached::Header(header)),
             Some(_) => None,
@@ -485,7 +485,7 @@ impl<R: Rows> ShardStore<R> {
         self.cache.put(
             key,
             match fields {
-                Some(fields) => Cached::Hash(header, Arc::new(fields)),
+                Some(fields) => Cached::Hash(header, fields),
                 None if header.kind == KeyKind::Hash => Cached::Large(header),
                 None => Cached::Header(header),
             },

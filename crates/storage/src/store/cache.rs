@@ -1,19 +1,22 @@
 //! Small keys as they are read, within a budget of bytes, so that a look-up of a hot key is a
-//! look-up in a hash table. It holds what the rows hold: applying a batch updates it, and adds
-//! to it nothing but new hashes. Strings come in when they are read, their headers alone when
-//! they are looked up before they are written, and neither while the rows have them at hand.
+//! look-up in a hash table. It holds what the rows hold: applying a batch updates it. Small hashes
+//! come in when they are made, strings when they are read, and when they are written while there
+//! is room; then their headers do, which the next write needs.
 //!
 //! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
 //! what is cached has no influence on any result.
 
+mod table;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use model::mutation::Header;
-use quick_cache::{Weighter, unsync};
 use std::{
     cell::{Cell, RefCell},
-    hash::RandomState,
-    sync::Arc,
+    cmp::Ordering,
 };
+use table::Table;
+
+pub use table::WARM_KEYS_MAX;
 
 /// Fields of a hash that is cached whole, at most.
 pub(super) const HASH_FIELDS_MAX: u64 = 128;
@@ -21,8 +24,13 @@ pub(super) const HASH_FIELDS_MAX: u64 = 128;
 pub(super) const HASH_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a string that is cached, at most.
 const STRING_BYTES_MAX: usize = 64 << 10;
-/// What an entry costs besides key and value: tables, pointers, allocations.
-const ENTRY_BYTES: usize = 144;
+
+/// Rounds of eviction in one [`Cache::trim`].
+const TRIMS: usize = 16;
+/// Bytes of a string that is always held with its header.
+const SMALL_BYTES: usize = 64;
+/// Bytes that are copied out of it rather than shared, at most.
+const COPIED_BYTES: usize = 1024;
 
 /// How much memory a shard's cache may use, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,56 +60,88 @@ pub(super) enum Cached {
     /// The same, of a value or of fields too large to be held.
     Large(Header),
     String(Header, Bytes),
-    Hash(Header, Arc<Fields>),
+    Hash(Header, Fields),
 }
 
-/// The live fields of a small hash, in order, in one allocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Fields {
-    data: Bytes,
-    /// (start of the field, end of it and start of the value, end of that) in `data`
-    spans: Vec<(u32, u32, u32)>,
-}
+/// The live fields of a small hash, in order, in one allocation:
+///
+/// ```text
+/// count u16   count × (end of the field u16, end of its value u16)   fields and values
+/// ```
+/// Ends count from the first field on; numbers are little-endian.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fields(Bytes);
 
 impl Fields {
+    pub(super) const NONE: Fields = Fields(Bytes::from_static(&[0, 0]));
+
     /// From fields in order; None if they are too many or too large.
-    pub(super) fn new<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Self> {
-        let mut data = BytesMut::new();
-        let mut spans = Vec::new();
-        for (field, value) in fields {
-            if data.len() + field.len() + value.len() > HASH_BYTES_MAX
-                || spans.len() as u64 == HASH_FIELDS_MAX
-            {
+    pub(super) fn new<'a>(
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    ) -> Option<Self> {
+        let (mut count, mut len) = (0, 0);
+        for (field, value) in fields.clone() {
+            count += 1;
+            len += field.len() + value.len();
+            if count > HASH_FIELDS_MAX || len > HASH_BYTES_MAX {
                 return None;
             }
-            let start = data.len() as u32;
-            data.put_slice(field);
-            let middle = data.len() as u32;
-            data.put_slice(value);
-            spans.push((start, middle, data.len() as u32));
         }
-        Some(Fields {
-            data: data.freeze(),
-            spans,
-        })
+        let mut bytes = BytesMut::with_capacity(2 + 4 * count as usize + len);
+        bytes.put_u16_le(count as u16);
+        let mut end = 0;
+        for (field, value) in fields.clone() {
+            end += field.len();
+            bytes.put_u16_le(end as u16);
+            end += value.len();
+            bytes.put_u16_le(end as u16);
+        }
+        for (field, value) in fields {
+            bytes.put_slice(field);
+            bytes.put_slice(value);
+        }
+        Some(Fields(bytes.freeze()))
     }
 
-    fn at(&self, (start, middle, end): (u32, u32, u32)) -> (&[u8], &[u8]) {
-        let (start, middle, end) = (start as usize, middle as usize, end as usize);
-        (&self.data[start..middle], &self.data[middle..end])
+    fn number(&self, at: usize) -> usize {
+        let two = self
+            .0
+            .get(2 * at..2 * at + 2)
+            .and_then(|two| two.try_into().ok());
+        two.map_or(0, u16::from_le_bytes).into()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.spans.iter().map(|span| self.at(*span))
+    fn len(&self) -> usize {
+        self.number(0)
+    }
+
+    /// The field and the value of a place below `len`.
+    fn at(&self, place: usize) -> (&[u8], &[u8]) {
+        let data = &self.0[2 + 4 * self.len()..];
+        let start = match place {
+            0 => 0,
+            _ => self.number(2 * place),
+        };
+        let (middle, end) = (self.number(2 * place + 1), self.number(2 * place + 2));
+        (&data[start..middle], &data[middle..end])
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        (0..self.len()).map(|place| self.at(place))
     }
 
     pub(super) fn get(&self, field: &[u8]) -> Option<Bytes> {
-        let at = self
-            .spans
-            .binary_search_by(|span| self.at(*span).0.cmp(field))
-            .ok()?;
-        let (_, middle, end) = self.spans[at];
-        Some(self.data.slice(middle as usize..end as usize))
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (found, value) = self.at(middle);
+            match found.cmp(field) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Some(taken(&self.0, value)),
+            }
+        }
+        None
     }
 
     /// The same with these changes, which are in order, one a field; None removes.
@@ -110,7 +150,7 @@ impl Fields {
         changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     ) -> Option<Self> {
         let mut old = self.iter().peekable();
-        let mut merged: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.spans.len() + 4);
+        let mut merged: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.len() + 4);
         for (field, value) in changes {
             while let Some(kept) = old.next_if(|(f, _)| *f < field) {
                 merged.push(kept);
@@ -123,25 +163,20 @@ impl Fields {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Bytewise;
-
-impl Weighter<Bytes, Cached> for Bytewise {
-    fn weight(&self, key: &Bytes, cached: &Cached) -> u64 {
-        let held = match cached {
-            Cached::Header(_) | Cached::Large(_) => 0,
-            Cached::String(_, value) => value.len(),
-            Cached::Hash(_, fields) => fields.data.len() + fields.spans.len() * 12,
-        };
-        (key.len() + held + ENTRY_BYTES) as u64
+/// A part of what is cached. A short one is copied: to share it is to touch a counter, which
+/// lies far away.
+fn taken(of: &Bytes, part: &[u8]) -> Bytes {
+    match part.len() {
+        ..=COPIED_BYTES => Bytes::copy_from_slice(part),
+        _ => of.slice_ref(part),
     }
 }
 
 /// The cache of one shard.
 pub(super) struct Cache {
     // Reads fill it. Nothing calls back while it is borrowed.
-    entries: RefCell<unsync::Cache<Bytes, Cached, Bytewise, RandomState>>,
-    budget: CacheBudget,
+    table: RefCell<Table>,
+    budget: Cell<CacheBudget>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -149,27 +184,28 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn new(budget: CacheBudget) -> Self {
         Cache {
-            entries: RefCell::new(Self::empty(budget)),
-            budget,
+            table: RefCell::new(Table::new()),
+            budget: Cell::new(budget),
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
     }
 
-    fn empty(budget: CacheBudget) -> unsync::Cache<Bytes, Cached, Bytewise, RandomState> {
-        // Room from the start: growing by rehashing all would stop the shard for a while.
-        let likely = usize::try_from(budget.bytes / 256).unwrap_or(usize::MAX);
-        unsync::Cache::with(
-            likely.max(16),
-            budget.bytes,
-            Bytewise,
-            RandomState::new(),
-            Default::default(),
-        )
+    /// What is held beyond a lower one goes bit by bit: with what comes in, and by `trim`.
+    pub(super) fn set_budget(&self, budget: CacheBudget) {
+        self.budget.set(budget);
+    }
+
+    /// Gives up some of what is held beyond the budget.
+    pub(super) fn trim(&self) {
+        let mut table = self.table.borrow_mut();
+        for _ in 0..TRIMS {
+            table.evict(self.budget.get().bytes);
+        }
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Cached> {
-        let found = self.entries.borrow().get(key).cloned();
+        let found = self.table.borrow().get(key, true);
         let count = if found.is_some() {
             &self.hits
         } else {
@@ -181,14 +217,28 @@ impl Cache {
 
     /// What is held, without counting it as a use.
     pub(super) fn peek(&self, key: &[u8]) -> Option<Cached> {
-        self.entries.borrow().peek(key).cloned()
+        self.table.borrow().get(key, false)
     }
 
-    /// Replaces what is held of a key by its header.
-    pub(super) fn set_header(&self, key: &[u8], header: Header) {
-        if let Some(mut held) = self.entries.borrow_mut().peek_mut(key) {
-            *held = Cached::Header(header);
-        }
+    /// Tells which keys are about to be looked up, [`WARM_KEYS_MAX`] at most.
+    pub(super) fn warm(&self, keys: &[&[u8]]) {
+        self.table.borrow().warm(keys);
+    }
+
+    /// Whether a string of so many bytes comes in when it is written: what costs little beside its
+    /// key and header, and as long as nothing must go for it, more. Otherwise its header does.
+    pub(super) fn takes_written(&self, bytes: usize) -> bool {
+        bytes <= SMALL_BYTES || bytes <= COPIED_BYTES && self.has_room()
+    }
+
+    /// Whether an eighth of the budget is left, so that nothing has to go yet.
+    fn has_room(&self) -> bool {
+        self.table.borrow().bytes() < self.budget.get().bytes / 8 * 7
+    }
+
+    /// Whether the value of a string is held; not counted as a use.
+    pub(super) fn holds_string(&self, key: &[u8]) -> bool {
+        self.table.borrow().holds_string(key)
     }
 
     /// Holds what a key has become. Copies the key and a string: they may share a large
@@ -198,28 +248,27 @@ impl Cache {
             Cached::String(header, value) if value.len() > STRING_BYTES_MAX => {
                 Cached::Large(header)
             }
-            Cached::String(header, value) => Cached::String(header, Bytes::copy_from_slice(&value)),
             other => other,
         };
-        let mut entries = self.entries.borrow_mut();
-        entries.insert(Bytes::copy_from_slice(key), cached);
+        let mut table = self.table.borrow_mut();
+        table.put(key, cached, self.budget.get().bytes);
     }
 
     pub(super) fn remove(&self, key: &[u8]) {
-        self.entries.borrow_mut().remove(key);
+        self.table.borrow_mut().remove(key);
     }
 
     pub(super) fn clear(&self) {
-        *self.entries.borrow_mut() = Self::empty(self.budget);
+        *self.table.borrow_mut() = Table::new();
     }
 
     pub(super) fn stats(&self) -> CacheStats {
-        let entries = self.entries.borrow();
+        let table = self.table.borrow();
         CacheStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
-            keys: entries.len() as u64,
-            bytes: entries.weight(),
+            keys: table.len() as u64,
+            bytes: table.bytes(),
         }
     }
 }

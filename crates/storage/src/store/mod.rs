@@ -44,7 +44,7 @@ mod shard;
 mod tests;
 
 pub use background::{Background, BackgroundOptions};
-pub use cache::{CacheBudget, CacheStats};
+pub use cache::{CacheBudget, CacheStats, WARM_KEYS_MAX};
 pub use copy::{Chunk, ShardSnapshot};
 pub use digest::{BUCKETS, DigestState, KeyDigest, bucket_of};
 pub use error::StoreError;

@@ -103,12 +103,18 @@ impl<R: Rows> ShardStore<R> {
 
     /// See [`Rows::maintain`].
     pub fn maintain(&mut self) -> Result<Pressure, StoreError> {
+        self.cache.trim();
         self.rows.maintain()
     }
 
     /// Figures of its rows.
     pub fn row_stats(&self) -> RowStats {
         self.rows.stats()
+    }
+
+    /// How much its cache may hold from now on.
+    pub fn set_cache_budget(&mut self, budget: CacheBudget) {
+        self.cache.set_budget(budget);
     }
 
     /// Figures of its cache.
@@ -130,6 +136,12 @@ impl<R: Rows> ShardStore<R> {
     /// Whether what is here is the state at [`ShardStore::applied`], and can be read.
     pub fn is_serving(&self) -> bool {
         self.check_serving().is_ok()
+    }
+
+    /// Tells which keys are probably about to be looked up, [`WARM_KEYS_MAX`] at most: those that
+    /// are cached are found faster then.
+    pub fn warm(&self, keys: &[&[u8]]) {
+        self.cache.warm(keys);
     }
 
     /// What is known of a key, for a caller that reads its value or its header alone; None if
@@ -201,7 +213,7 @@ impl<R: Rows> ShardStore<R> {
     }
 
     /// The fields of a hash, if it is small; for a caller that sees `header`.
-    fn small(&self, key: &[u8], header: &Header) -> Result<Option<Small>, StoreError> {
+    fn small(&self, key: &[u8], header: &Header) -> Result<Option<Fields>, StoreError> {
         match self.look_up(key, false)? {
             Some(Cached::Hash(own, fields)) if own.deleted == header.deleted => {
                 return Ok(Some(fields));
@@ -223,7 +235,6 @@ impl<R: Rows> ShardStore<R> {
                 if bytes <= super::cache::HASH_BYTES_MAX
                     && let Some(fields) = Fields::new(fields)
                 {
-                    let fields = std::sync::Arc::new(fields);
                     self.cache.put(key, Cached::Hash(own, fields.clone()));
                     return Ok(Some(fields));
                 }
@@ -443,7 +454,6 @@ impl<R: Rows> ShardStore<R> {
 
 /// A key row read: its header, and a string's stamp and value.
 pub(super) type Head = (Header, Option<(Stamp, Bytes)>);
-type Small = std::sync::Arc<Fields>;
 
 pub(super) fn check_key(key: &[u8]) -> Result<(), StoreError> {
     too_long("key", key, super::layout::KEY_BYTES_MAX)

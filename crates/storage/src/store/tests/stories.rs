@@ -256,7 +256,6 @@ fn small_keys_are_served_from_the_cache() {
             expires_ms: 0,
         },
     );
-    assert_eq!(store.cache_stats().keys, 1, "a string that nobody has read");
     let mut misses = Vec::new();
     for _ in 0..2 {
         let before = store.cache_stats().misses;
