@@ -19,7 +19,7 @@ use replication::{
 use std::sync::Arc;
 use storage::{
     log::Lsn,
-    store::{ShardStore, StoreError, Stores},
+    store::{CacheBudget, ShardStore, StoreError, Stores},
 };
 
 impl<S: Stores> Node<S> {
@@ -99,6 +99,7 @@ impl<S: Stores> Node<S> {
         self.retire(id, why);
         self.leaving.remove(&id);
         self.shards.remove(&id);
+        self.share_cache();
         match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
             Ok(lsn) => self.dropping.push_back((lsn, id)),
             Err(error) => self.stop(format!("the log takes nothing more: {error}")),
@@ -122,6 +123,15 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// Every shard's cache gets the same part of what there is for all.
+    pub(crate) fn share_cache(&mut self) {
+        let all = self.config.cache.bytes;
+        let bytes = all / self.shards.len().max(1) as u64;
+        for shard in self.shards.values_mut() {
+            shard.store.set_cache_budget(CacheBudget { bytes });
+        }
+    }
+
     fn take_up(
         &mut self,
         id: ShardId,
@@ -137,6 +147,7 @@ impl<S: Stores> Node<S> {
         if !self.shards.contains_key(&id) {
             let store = ShardStore::open(self.stores.open(id)?, self.config.cache)?;
             self.shards.insert(id, Shard::new(id, store));
+            self.share_cache();
         }
         self.rewind_follows(id, &facts.primary);
         let Some(shard) = self.shards.get_mut(&id) else {

@@ -104,7 +104,7 @@ pub struct NodeConfig {
     pub links: Links,
     /// The shared log.
     pub log: Options,
-    /// The cache in front of each shard's store: so much for every shard.
+    /// The caches in front of the shards' stores: so much for all of them.
     pub cache: CacheBudget,
     /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
     pub log_retention_bytes: u64,
@@ -293,7 +293,7 @@ impl<S: Stores> Node<S> {
         let muted = muted.unwrap_or(recovered.is_empty());
         let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
         let peers = Peers::new(&config, now.monotonic);
-        Ok(Node {
+        let mut node = Node {
             links: config.links.clone(),
             now,
             started: now.monotonic,
@@ -337,7 +337,9 @@ impl<S: Stores> Node<S> {
             connections_received: 0,
             shards,
             config,
-        })
+        };
+        node.share_cache();
+        Ok(node)
     }
 
     fn replay(

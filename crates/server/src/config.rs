@@ -143,8 +143,10 @@ impl From<Fsync> for FsyncText {
 pub struct Limits {
     /// Clients at once.
     pub max_clients: usize,
-    /// Memory for values that were read lately, in bytes, for each shard.
-    pub cache_bytes: usize,
+    /// Memory for keys that were used lately, in bytes, for all shards together; a quarter of the
+    /// machine's if it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
     /// Memory for blocks of the store's files, in bytes, for all shards together.
     pub block_cache_bytes: u64,
     /// Replies that a client has not taken; more closes it.
@@ -165,7 +167,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_clients: 10_000,
-            cache_bytes: 256 << 20,
+            cache_bytes: None,
             block_cache_bytes: BackgroundOptions::default().block_cache_bytes,
             output_bytes_max: 256 << 20,
             bulk_bytes_max: 512 << 20,

@@ -28,6 +28,7 @@ mod core;
 pub mod fuzzing;
 pub mod host;
 mod http;
+mod memory;
 mod node_host;
 mod peer;
 mod run;
@@ -35,6 +36,7 @@ mod sync;
 
 pub use config::{Config, ConfigError};
 pub use host::{ConnId, Effect, Host, Lane, LinkState};
+pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};
 

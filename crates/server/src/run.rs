@@ -8,7 +8,10 @@
 //! data_dir/store/     the store of each shard
 //! ```
 
-use crate::{Config, ConfigError, Listeners, ServeError, clock, node_host::NodeHost, serve_until};
+use crate::{
+    Config, ConfigError, Listeners, ServeError, clock, default_cache_bytes, node_host::NodeHost,
+    serve_until,
+};
 use model::DiskId;
 use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
@@ -153,7 +156,7 @@ fn node_config(config: &Config, disk: DiskId, process: u64) -> Result<NodeConfig
             ..Options::default()
         },
         cache: CacheBudget {
-            bytes: config.limits.cache_bytes as u64,
+            bytes: (config.limits.cache_bytes).unwrap_or_else(|| default_cache_bytes(1)),
         },
         log_retention_bytes: config.limits.log_retention_bytes,
         copy_bytes_per_second: config.limits.copy_bytes_per_second,

@@ -76,8 +76,11 @@ pub(super) fn write_configs(
     wan: &Wan,
     fsync: Fsync,
 ) -> Result<(), String> {
+    let cache_bytes = server::default_cache_bytes(plan.nodes.len());
     for node in &plan.nodes {
-        let config = plan.config(node, wan, fsync).map_err(|e| e.to_string())?;
+        let config = plan
+            .config(node, wan, fsync, cache_bytes)
+            .map_err(|e| e.to_string())?;
         let dir = dir.join(&node.id);
         fs::create_dir_all(&dir)
             .and_then(|()| fs::write(dir.join("node.toml"), config))

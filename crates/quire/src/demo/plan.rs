@@ -132,12 +132,13 @@ impl Plan {
         Ok(Plan { nodes, voters })
     }
 
-    /// The `node.toml` of `node`.
+    /// The `node.toml` of `node`; `cache_bytes`: for its caches, as the machine is shared.
     pub(super) fn config(
         &self,
         node: &NodePlan,
         wan: &Wan,
         fsync: Fsync,
+        cache_bytes: u64,
     ) -> Result<String, toml::ser::Error> {
         let links = match wan {
             Wan::Reference => "reference".to_string(),
@@ -153,6 +154,7 @@ impl Plan {
             http_addr: addr(node.http_port),
             data_dir: "data",
             fsync,
+            limits: LimitsConfig { cache_bytes },
             wan: WanConfig { links },
             cluster: ClusterConfig {
                 name: "demo",
@@ -216,6 +218,7 @@ struct Config<'a> {
     http_addr: String,
     data_dir: &'a str,
     fsync: Fsync,
+    limits: LimitsConfig,
     wan: WanConfig,
     cluster: ClusterConfig<'a>,
 }
@@ -225,6 +228,11 @@ struct ClusterConfig<'a> {
     name: &'a str,
     control_voters: &'a [String],
     peers: Vec<PeerConfig<'a>>,
+}
+
+#[derive(Serialize)]
+struct LimitsConfig {
+    cache_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -303,7 +311,12 @@ mod tests {
     fn a_node_is_told_all_it_needs() {
         let plan = plan("us=1,eu=1").unwrap();
         let config = plan
-            .config(&plan.nodes[0], &Wan::Reference, "always".parse().unwrap())
+            .config(
+                &plan.nodes[0],
+                &Wan::Reference,
+                "always".parse().unwrap(),
+                1 << 30,
+            )
             .unwrap();
         assert_eq!(
             config,
@@ -315,6 +328,9 @@ peer_addr = "127.0.0.1:7021"
 http_addr = "127.0.0.1:7041"
 data_dir = "data"
 fsync = "always"
+
+[limits]
+cache_bytes = 1073741824
 
 [wan]
 links = "reference"
@@ -334,6 +350,7 @@ peer_addr = "127.0.0.1:7022"
                 &plan.nodes[0],
                 &Wan::File("/tmp/a \"b\".toml".into()),
                 "20ms".parse().unwrap(),
+                1 << 30,
             )
             .unwrap();
         assert!(every.contains("fsync = 20\n"), "{every}");
