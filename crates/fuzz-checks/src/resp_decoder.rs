@@ -1,11 +1,13 @@
 //! Bytes of a connection, taken for requests and for replies: the outcome does not depend on
 //! the pieces in which they arrive, no more is buffered than the limits allow, and what was
-//! decoded encodes to what decodes to the same.
+//! decoded encodes to what decodes to the same. A look ahead guesses right where a command is
+//! complete and well-formed.
 
 use crate::input::Dice;
 use bytes::{Buf, BytesMut};
 use resp::{
     Frame, FrameDecoder, FrameLimits, Limits, ProtocolError, RequestDecoder, Version,
+    ahead::{ARGS_MAX, second_argument},
     encode_command,
 };
 
@@ -21,6 +23,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(whole, commands(&limits, data.chunks(1)));
         commands_come_back(&whole.0);
     }
+    look_ahead(data);
     for limits in frame_limits() {
         let whole = frames(&limits, [data]);
         // As text: a double may be no equal of itself.
@@ -28,6 +31,24 @@ pub fn check(data: &[u8]) {
         assert_eq!(told, format!("{:?}", frames(&limits, pieces(data, &cuts))));
         assert_eq!(told, format!("{:?}", frames(&limits, data.chunks(1))));
         frames_come_back(&whole.0);
+    }
+}
+
+fn look_ahead(mut data: &[u8]) {
+    let mut decoder = RequestDecoder::new(Limits::default());
+    loop {
+        let ahead = second_argument(data);
+        let Ok(Some(request)) = decoder.decode(data) else {
+            return;
+        };
+        let second = decoder.args(data).nth(1);
+        let expected = second.map(|second| (second, request.consumed));
+        if data.starts_with(b"*") && request.arg_count <= ARGS_MAX {
+            assert_eq!(ahead, expected);
+        } else {
+            assert_eq!(ahead, None);
+        }
+        data = &data[request.consumed..];
     }
 }
 

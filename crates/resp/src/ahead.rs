@@ -3,12 +3,19 @@
 use crate::number::parse_integer;
 use memchr::memchr;
 
-/// Of the command at the front of `input`, if that is a complete array of bulk strings: its
-/// second argument, which is a key in most, and the command's length. None for anything else.
-/// It is no more than a guess at what is to come: what is malformed is left to the decoder.
+/// Arguments of a command that is looked at: one that arrives bit by bit is looked at each time.
+pub const ARGS_MAX: usize = 64;
+
+/// Of the command at the front of `input`, if that is a complete array of at most [`ARGS_MAX`]
+/// bulk strings: its second argument, which is a key in most, and the command's length. None for
+/// anything else. It is no more than a guess at what is to come: what is malformed is left to the
+/// decoder.
 pub fn second_argument(input: &[u8]) -> Option<(&[u8], usize)> {
     let mut at = 0;
     let count = number(input, &mut at, b'*')?;
+    if count > ARGS_MAX {
+        return None;
+    }
     let mut second = None;
     for n in 0..count {
         let len = number(input, &mut at, b'$')?;
