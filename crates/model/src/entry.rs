@@ -42,6 +42,9 @@ pub const OVERHEAD: usize = HEAD + 4;
 /// The largest payload that is taken: above the largest command, below what would hurt.
 pub const PAYLOAD_MAX: usize = 576 << 20;
 
+/// How much room a buffer of [`Entry::new_in`] gets at a time.
+const BUFFER_BYTES: usize = 16 << 10;
+
 /// One entry. A clone shares its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -66,6 +69,23 @@ impl Entry {
         payload: &[u8],
     ) -> Self {
         let mut out = BytesMut::with_capacity(OVERHEAD + payload.len());
+        Self::new_in(&mut out, position, stamp, kind, ops, payload)
+    }
+
+    /// The same in a buffer that entries which come and go together share; it is empty before and
+    /// afterwards.
+    pub fn new_in(
+        out: &mut BytesMut,
+        position: Position,
+        stamp: Stamp,
+        kind: EntryKind,
+        ops: u16,
+        payload: &[u8],
+    ) -> Self {
+        let len = OVERHEAD + payload.len();
+        if out.capacity() < len {
+            out.reserve(len.max(BUFFER_BYTES));
+        }
         out.put_u64_le(position.epoch.0);
         out.put_u64_le(position.index);
         out.put_u64_le(stamp.0);
@@ -73,14 +93,14 @@ impl Entry {
         out.put_u16_le(ops);
         out.put_u32_le(payload.len() as u32);
         out.put_slice(payload);
-        let crc = crc32c::crc32c(&out);
+        let crc = crc32c::crc32c(out);
         out.put_u32_le(crc);
         Entry {
             position,
             stamp,
             kind,
             ops,
-            bytes: out.freeze(),
+            bytes: out.split().freeze(),
         }
     }
 

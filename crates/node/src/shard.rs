@@ -432,7 +432,9 @@ impl<R: Rows> Shard<R> {
             let count = ends.map_or(ready, |at| at + 1);
             let entries: Vec<Entry> = self.unapplied.drain(..count).collect();
             self.store.apply(&entries).map_err(|e| e.to_string())?;
-            self.tip.applied(&entries);
+            if let Some(last) = entries.last() {
+                self.tip.applied(last.position.index);
+            }
             if let (Some(_), Some(last)) = (ends, entries.last()) {
                 done.digests.push(last.clone());
                 // The rest follows once the snapshot is taken.

@@ -15,7 +15,7 @@ use model::{
     codec::Malformed,
     mutation::{Header, KeyKind, Ops},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use storage::store::{Rows, ShardStore, StoreError, cursor_of};
 
 /// A key as the entries in flight leave it.
@@ -37,6 +37,8 @@ struct PendingKey {
 #[derive(Debug, Default)]
 pub(crate) struct Tip {
     keys: HashMap<Bytes, PendingKey>,
+    /// Which entry touched which key, in order.
+    touched: VecDeque<(u64, Bytes)>,
     /// The entry that cleared the shard, if one is in flight: nothing in the store counts.
     cleared: Option<u64>,
 }
@@ -155,6 +157,7 @@ impl Tip {
             }
             Op::Clear => {
                 self.keys.clear();
+                self.touched.clear();
                 self.cleared = Some(index);
             }
         }
@@ -185,6 +188,7 @@ impl Tip {
     /// The overlay of `key`; if there is none yet it begins with `header`.
     fn begin(&mut self, key: Bytes, index: u64, header: Option<Header>) -> &mut PendingKey {
         let hides_store = self.cleared.is_some();
+        self.touched.push_back((index, key.clone()));
         let pending = self.keys.entry(key).or_insert_with(|| PendingKey {
             header,
             string: None,
@@ -196,31 +200,19 @@ impl Tip {
         pending
     }
 
-    /// Entries are in the store: what they touched last is read from there again.
-    pub(crate) fn applied(&mut self, entries: &[Entry]) {
-        if self.keys.is_empty() && self.cleared.is_none() {
-            return;
+    /// Entries up to this one are in the store: what they touched last is read from there again.
+    pub(crate) fn applied(&mut self, upto: u64) {
+        if self.cleared.is_some_and(|at| at <= upto) {
+            self.cleared = None;
         }
-        for entry in entries {
-            let index = entry.position.index;
-            if self.cleared.is_some_and(|at| at <= index) {
-                self.cleared = None;
-            }
-            if entry.kind != EntryKind::Mutation {
-                continue;
-            }
-            for op in Ops::new(entry.payload()).flatten() {
-                let (Op::PutString { key, .. }
-                | Op::SetFields { key, .. }
-                | Op::RemoveFields { key, .. }
-                | Op::SetHeader { key, .. }
-                | Op::Delete { key, .. }) = op
-                else {
-                    continue;
-                };
-                if self.keys.get(&key).is_some_and(|p| p.index <= index) {
-                    self.keys.remove(&key);
-                }
+        while let Some((index, _)) = self.touched.front()
+            && *index <= upto
+            && let Some((_, key)) = self.touched.pop_front()
+        {
+            if let hash_map::Entry::Occupied(pending) = self.keys.entry(key)
+                && pending.get().index <= upto
+            {
+                pending.remove();
             }
         }
     }
@@ -509,7 +501,9 @@ mod tests {
             let entries = entries.min(self.in_flight.len());
             let done: Vec<Entry> = self.in_flight.drain(..entries).collect();
             self.store.apply(&done).unwrap();
-            self.tip.applied(&done);
+            if let Some(last) = done.last() {
+                self.tip.applied(last.position.index);
+            }
         }
 
         fn at_tip(&self) -> Over<'_, Committed<'_, MemoryRows>> {

@@ -9,6 +9,7 @@ use crate::{
     progress::{Phase, Progress},
     strategy::{MemberState, Output, Refused},
 };
+use bytes::BytesMut;
 use model::{
     AckRule, DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, OnTimeout, Position,
     planted::{self, Bug},
@@ -36,6 +37,8 @@ pub(super) struct Primary {
     /// What was proposed and is not committed: (index, bytes), oldest first.
     uncommitted: VecDeque<(u64, usize)>,
     uncommitted_bytes: usize,
+    /// Room for the next entries.
+    buffer: BytesMut,
 }
 
 impl Primary {
@@ -51,6 +54,7 @@ impl Primary {
             asked_degraded: None,
             asked_confirm: BTreeMap::new(),
             uncommitted: VecDeque::new(),
+            buffer: BytesMut::new(),
             uncommitted_bytes: 0,
         };
         // Those that have parted from it must take back what they have before they can
@@ -137,7 +141,7 @@ impl Primary {
             index: core.last.index + 1,
         };
         let stamp = core.clock.take(now.wall_ms, ops);
-        let entry = Entry::new(position, stamp, kind, ops, payload);
+        let entry = Entry::new_in(&mut self.buffer, position, stamp, kind, ops, payload);
         let bytes = entry.bytes().len();
         self.uncommitted.push_back((position.index, bytes));
         self.uncommitted_bytes += bytes;

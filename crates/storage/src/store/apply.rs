@@ -21,7 +21,7 @@
 #![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache
 
 use super::{
-    cache::{Cached, Fields},
+    cache::{Cached, Fields, WARM_KEYS_MAX},
     error::StoreError,
     layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_cell, encode_head},
     rewind::Rewinding,
@@ -447,14 +447,19 @@ impl<R: Rows> ShardStore<R> {
             self.rewinding = None;
         }
         self.applied = work.applied;
-        for (key, touched) in work.touched {
-            self.refresh(&key, touched);
+        let mut ahead = work.touched.keys();
+        for (n, (key, touched)) in work.touched.iter().enumerate() {
+            if n.is_multiple_of(WARM_KEYS_MAX) {
+                let next: Vec<&[u8]> = ahead.by_ref().take(WARM_KEYS_MAX).map(|k| &k[..]).collect();
+                self.cache.warm(&next);
+            }
+            self.refresh(key, touched);
         }
         Ok(())
     }
 
     /// Brings what is cached of a key to what a batch made of it.
-    fn refresh(&self, key: &[u8], touched: Touched) {
+    fn refresh(&self, key: &[u8], touched: &Touched) {
         if let Some(Some((header, Some((_, value))))) = &touched.head {
             let whole = self.cache.takes_written(value.len()) || self.cache.holds_string(key);
             let held = match whole {

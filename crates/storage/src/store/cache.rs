@@ -228,12 +228,8 @@ impl Cache {
     /// Whether a string of so many bytes comes in when it is written: what costs little beside its
     /// key and header, and as long as nothing must go for it, more. Otherwise its header does.
     pub(super) fn takes_written(&self, bytes: usize) -> bool {
-        bytes <= SMALL_BYTES || bytes <= COPIED_BYTES && self.has_room()
-    }
-
-    /// Whether an eighth of the budget is left, so that nothing has to go yet.
-    fn has_room(&self) -> bool {
-        self.table.borrow().bytes() < self.budget.get().bytes / 8 * 7
+        let has_room = || self.table.borrow().has_room(self.budget.get().bytes);
+        bytes <= SMALL_BYTES || bytes <= COPIED_BYTES && has_room()
     }
 
     /// Whether the value of a string is held; not counted as a use.

@@ -118,6 +118,11 @@ impl Table {
         self.bytes
     }
 
+    /// Whether an eighth of what it may hold is left, so that nothing has to go yet.
+    pub(super) fn has_room(&self, budget: u64) -> bool {
+        self.bytes < budget / 8 * 7 && self.entries < ENTRIES_MAX / 8 * 7
+    }
+
     fn tag(&self, key: &[u8]) -> u32 {
         (self.hasher.hash_one(key) >> 32) as u32
     }
