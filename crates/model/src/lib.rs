@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod cell;
 pub mod codec;
 pub mod entry;
+pub mod few;
 pub mod id;
 pub mod mutation;
 pub mod planted;

@@ -13,9 +13,10 @@ use commands::{View, ViewError, transaction::Staged};
 use model::{
     Entry, EntryKind, Op, Stamp,
     codec::Malformed,
+    few::FewMap,
     mutation::{Header, KeyKind, Ops},
 };
-use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
+use std::collections::{HashMap, VecDeque, hash_map};
 use storage::store::{Rows, ShardStore, StoreError, cursor_of};
 
 /// A key as the entries in flight leave it.
@@ -26,7 +27,7 @@ struct PendingKey {
     /// The value, if it is a string that was written in flight.
     string: Option<Bytes>,
     /// Fields written (Some) or removed (None) in flight.
-    fields: BTreeMap<Bytes, Option<Bytes>>,
+    fields: FewMap<Option<Bytes>>,
     /// Whether the cells in the store are out of sight.
     hides_store: bool,
     /// The last entry that touched it.
@@ -192,7 +193,7 @@ impl Tip {
         let pending = self.keys.entry(key).or_insert_with(|| PendingKey {
             header,
             string: None,
-            fields: BTreeMap::new(),
+            fields: FewMap::default(),
             hides_store,
             index,
         });
@@ -344,12 +345,12 @@ impl<V: View> View for Over<'_, V> {
             && let Some(below) = self.below()
         {
             below.fields(key, header, &mut |field, value| {
-                if pending.is_none_or(|p| !p.fields.contains_key(field)) {
+                if pending.is_none_or(|p| p.fields.get(field).is_none()) {
                     visit(field, value);
                 }
             })?;
         }
-        for (field, value) in pending.iter().flat_map(|p| &p.fields) {
+        for (field, value) in pending.iter().flat_map(|p| p.fields.iter()) {
             if let Some(value) = value {
                 visit(field, value);
             }
@@ -511,25 +512,50 @@ mod tests {
         }
     }
 
-    /// Every key, by scans of a few keys each, and the count that the view gives.
-    fn listed(view: &dyn View) -> (Vec<Vec<u8>>, u64) {
+    type Content = Vec<(Bytes, Bytes)>;
+
+    /// Every key, by scans of a few keys each, with its fields or its string, which has no name;
+    /// and the count that the view gives.
+    fn listed(view: &dyn View) -> (Vec<(Bytes, Content)>, u64) {
         let (mut keys, mut cursor) = (Vec::new(), 0);
         loop {
-            cursor = view
-                .scan(cursor, 2, &mut |key, _| keys.push(key.to_vec()))
-                .unwrap();
+            let mut visit = |key: &[u8], header: &Header| {
+                keys.push((Bytes::copy_from_slice(key), *header));
+            };
+            cursor = view.scan(cursor, 2, &mut visit).unwrap();
             if cursor == 0 {
                 break;
             }
         }
-        keys.sort();
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        let with_content = |(key, header): (Bytes, Header)| {
+            let mut content = Content::new();
+            if header.kind == KeyKind::String {
+                let (_, value) = view.string(&key).unwrap().unwrap();
+                content.push((Bytes::new(), value));
+            }
+            let mut visit = |field: &[u8], value: &[u8]| {
+                let (field, value) = (Bytes::copy_from_slice(field), Bytes::copy_from_slice(value));
+                content.push((field, value));
+            };
+            view.fields(&key, &header, &mut visit).unwrap();
+            content.sort();
+            for (field, value) in content.iter().filter(|(field, _)| !field.is_empty()) {
+                let found = view.field(&key, &header, field).unwrap();
+                assert_eq!(found.as_ref(), Some(value));
+            }
+            assert!(header.kind != KeyKind::Hash || header.fields == content.len() as u64);
+            (key, content)
+        };
+        let keys = keys.into_iter().map(with_content).collect();
         (keys, view.key_count().unwrap())
     }
 
     fn write() -> impl Strategy<Value = String> {
         prop_oneof![
             4 => "SET [a-f] 1",
-            2 => "HSET [a-f] x 1 y 2",
+            2 => "HSET [a-f] [v-z] 1 y [1-9]",
+            1 => "HDEL [a-f] [v-z] y",
             3 => "DEL [a-f] [a-f]",
             2 => "RENAME [a-f] [a-f]",
             1 => Just("FLUSHDB".to_owned()),

@@ -32,9 +32,10 @@ use bytes::Bytes;
 use model::{
     Entry, EntryKind, Op, Stamp,
     codec::Malformed,
+    few::FewMap,
     mutation::{Header, KeyKind, Ops},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// A batch is written at the first entry's end at or above this. Small enough that writing it
 /// takes about a millisecond.
@@ -49,7 +50,7 @@ struct Touched {
     whole: bool,
     /// Fields put, with their stamps, and fields removed. What was put may have died since,
     /// of a deletion: a field is alive as its row is, by its stamp.
-    fields: BTreeMap<Bytes, Option<(Stamp, Bytes)>>,
+    fields: FewMap<Option<(Stamp, Bytes)>>,
 }
 
 /// A batch in the making.
@@ -207,11 +208,14 @@ impl<R: Rows> ShardStore<R> {
                     None => {}
                 }
                 let mut rows = KeyRows::new(&key);
-                for (field, value) in fields {
-                    work.batch.put_with(rows.field(&field), |out| {
-                        encode_cell(stamp, &value, out);
+                for (field, value) in &fields {
+                    work.batch.put_with(rows.field(field), |out| {
+                        encode_cell(stamp, value, out);
                     });
-                    work.touch(&key).fields.insert(field, Some((stamp, value)));
+                }
+                let touched = work.touch(&key);
+                for (field, value) in fields {
+                    touched.fields.insert(field, Some((stamp, value)));
                 }
             }
             Op::RemoveFields {
@@ -381,7 +385,7 @@ impl<R: Rows> ShardStore<R> {
                     })?;
                 }
                 if let Some(touched) = work.touched.get_mut(key) {
-                    for (field, put) in &mut touched.fields {
+                    for (field, put) in touched.fields.iter_mut() {
                         if put.take().is_some() {
                             work.batch.remove(rows.field(field));
                         }
