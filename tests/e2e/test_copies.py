@@ -12,8 +12,7 @@ from cluster import NODES, eventually
 # More than the log keeps for shards that were not written to: four segments of 64 MiB.
 KEYS = 360_000
 WRITES_A_SECOND = 2000
-LIMITS = """
-[limits]
+LIMITS = """[limits]
 log_retention_bytes = 33554432
 copy_bytes_per_second = 16777216
 """
@@ -24,8 +23,8 @@ def primed(cluster):
     """eu-1 and another hold a keyspace whose log has lost its beginning; copies are slow."""
     for node in NODES:
         cluster.kill(node)
-        with open(cluster.dir / node / "node.toml", "a") as config:
-            config.write(LIMITS)
+        config = cluster.dir / node / "node.toml"
+        config.write_text(config.read_text().replace("[limits]\n", LIMITS))
     for node in NODES:
         cluster.server(node)
     for node in NODES:

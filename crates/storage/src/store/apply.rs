@@ -440,7 +440,7 @@ impl<R: Rows> ShardStore<R> {
                 work.batch.put(REWINDING, &fetched.encode());
             }
             self.rows.reset(&work.batch)?;
-            self.cache.clear();
+            self.clear_cache();
         } else {
             if work.caught_up {
                 work.batch.remove(REWINDING);

@@ -11,6 +11,7 @@ mod table;
 use bytes::{BufMut, Bytes, BytesMut};
 use model::mutation::Header;
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     cmp::Ordering,
 };
@@ -254,8 +255,9 @@ impl Cache {
         self.table.borrow_mut().remove(key);
     }
 
-    pub(super) fn clear(&self) {
-        *self.table.borrow_mut() = Table::new();
+    /// Empties it. Returns what was in it: millions of allocations, which take long to drop.
+    pub(super) fn clear(&self) -> Box<dyn Any + Send> {
+        Box::new(self.table.replace(Table::new()))
     }
 
     pub(super) fn stats(&self) -> CacheStats {

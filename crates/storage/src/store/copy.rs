@@ -69,7 +69,7 @@ impl<R: Rows> ShardStore<R> {
         batch.put(FORMAT, &[FORMAT_VERSION]);
         batch.put(INSTALLING, &[]);
         self.rows.reset(&batch)?;
-        self.cache.clear();
+        self.clear_cache();
         self.applied = Applied::default();
         self.rewinding = None;
         self.installing = true;

@@ -40,6 +40,7 @@ use lsm_tree::{
 };
 use model::ShardId;
 use std::{
+    any::Any,
     collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
@@ -418,6 +419,10 @@ impl Rows for LsmRows {
         self.prune();
         self.background.flush(&self.tree);
         Ok(())
+    }
+
+    fn reap(&self, gone: Box<dyn Any + Send>) {
+        self.background.reap(gone);
     }
 
     fn flush_soon(&mut self) -> Result<(), StoreError> {

@@ -272,7 +272,7 @@ impl<R: Rows> ShardStore<R> {
         self.rows.write(&batch)?;
         self.applied = applied;
         self.rewinding = ahead.then_some(rewinding);
-        self.cache.clear();
+        self.clear_cache();
         self.purge_from.take();
         self.rows.flush()
     }

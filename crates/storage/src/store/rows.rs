@@ -9,6 +9,7 @@
 use super::error::StoreError;
 use bytes::Bytes;
 use model::ShardId;
+use std::any::Any;
 
 /// The longest key of a row, in bytes.
 pub(super) const ROW_KEY_BYTES_MAX: usize = u16::MAX as usize;
@@ -130,6 +131,11 @@ pub trait Rows {
 
     /// The same without waiting: for a cold shard that pins the log.
     fn flush_soon(&mut self) -> Result<(), StoreError>;
+
+    /// Drops what takes long to drop; elsewhere, if there is such a place.
+    fn reap(&self, gone: Box<dyn Any + Send>) {
+        drop(gone);
+    }
 
     /// Bounded upkeep, to be called after batches: starts flushes and compactions where they
     /// are due, and says how much to slow writers down. An error means that the background

@@ -117,6 +117,11 @@ impl<R: Rows> ShardStore<R> {
         self.cache.set_budget(budget);
     }
 
+    /// Forgets what is cached.
+    pub(super) fn clear_cache(&self) {
+        self.rows.reap(self.cache.clear());
+    }
+
     /// Figures of its cache.
     pub fn cache_stats(&self) -> CacheStats {
         self.cache.stats()
@@ -449,6 +454,12 @@ impl<R: Rows> ShardStore<R> {
         let all = begin.is_empty() && next.is_none();
         *self.purge_from.borrow_mut() = next.map(|next| (key.clone(), next));
         Ok((all || !dead.is_empty()).then_some((key, dead)))
+    }
+}
+
+impl<R: Rows> Drop for ShardStore<R> {
+    fn drop(&mut self) {
+        self.clear_cache();
     }
 }
 
