@@ -13,7 +13,7 @@
 //! ```
 
 use crate::input::{parts, put, put_crc, u32_at};
-use model::Now;
+use model::{Now, codec::NUMBER_MAX};
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use storage::{
     disk::{Disk, SimDisk},
@@ -52,6 +52,9 @@ pub fn check(data: &[u8]) {
         }
         Ok(opened) => opened,
     };
+    if log.incarnation().max(log.tip().0) > NUMBER_MAX / 2 - (1 << 20) {
+        return; // Numbers that no log reaches, and few are left: it is refused when they end.
+    }
     assert_eq!(read(&log), records);
     let tip = log.tip();
     let at = log.append(7, 1, &[b"one ", b"more"]).unwrap();

@@ -24,8 +24,11 @@ use super::format::{
 use super::segment::{BatchReader, Index, LIVE, NEW, SPARE, Segment, Step, file_name, sequence_of};
 use super::{LiveSegment, LogError, Lsn, OpenError, Record};
 use crate::disk::{Disk, DiskFile};
+use model::codec::NUMBER_MAX;
 
 const SCAN_BYTES: usize = 256 << 10;
+/// Positions, incarnations and sequence numbers above are damage, though their checksum holds.
+const REACHED_MAX: u64 = NUMBER_MAX / 2;
 /// Not a batch, not zeros.
 const UNFINISHED_CUT: &[u8; 8] = b"QUIRECUT";
 
@@ -110,6 +113,12 @@ fn replay<E>(
         }
     };
     let at = reader.at();
+    let numbers = [at.0, recovered.incarnation, segment.header.sequence];
+    if numbers.into_iter().any(|number| number > REACHED_MAX) {
+        // What is written next would count beyond what can be read back.
+        let what = "a number that no log reaches";
+        return Err(segment.corrupt(at, what).into());
+    }
     if next.is_none() {
         settle_end(segment, at, found, recovered)?;
     } else if at != limit {

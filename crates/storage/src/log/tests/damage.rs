@@ -187,3 +187,26 @@ fn what_is_left_of_a_removed_log_does_not_join_a_new_one() {
     assert_eq!(replayed, [(at, record)]);
     assert_eq!(log.cut(), None, "former batches are no torn tail");
 }
+
+#[test]
+fn a_number_that_no_log_reaches_is_damage() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    fill(&mut log, 1);
+    log.close().unwrap();
+    let [name] = &disk.list().unwrap()[..] else {
+        panic!("one segment");
+    };
+    let file = disk.open(name).unwrap();
+    let mut head = [0; 64];
+    file.read_at(0, &mut head).unwrap();
+    let mut header = format::SegmentHeader::decode(&head).unwrap();
+    header.incarnation = ::model::codec::NUMBER_MAX;
+    header.encode(&mut head);
+    file.write_at(0, &head).unwrap();
+    let refused = open_with(&disk, options(SyncPolicy::Always));
+    assert!(matches!(
+        refused,
+        Err(OpenError::Log(LogError::Corrupt { .. }))
+    ));
+}
