@@ -6,13 +6,14 @@
 //! A look-up that finds its key waits for memory three times, one after the other. The keys of
 //! several commands that came together are therefore looked up beforehand, step by step for all
 //! of them at once ([`Table::warm`]): their waits overlap, and the look-ups proper find all of it
-//! near the processor. This is why it is a table of our own. (From `quick_cache`, whose order of
-//! eviction is better, a GET took half as long again: five waits, which nothing could overlap.)
+//! near the processor. This is why it is a table of our own. (In `quick_cache`, whose order of
+//! eviction is better, a look-up waits five times, and nothing can overlap that; what the whole is
+//! worth stands in docs/benchmarks.)
 //!
 //! - Buckets are filled at most by half, and probed one after the other. A bucket holds 32 bits
 //!   of the hash, of which the highest say where it belongs, and a slot's number plus one; zero
 //!   is an empty one. So their number is doubled in one pass from the first to the last, which
-//!   looks at no slot: 10 ms for two million entries, the longest that it ever takes.
+//!   looks at no slot.
 //! - Eviction is CLOCK: a hand goes round the slots and evicts what was not read since it came by
 //!   last. What comes in counts as not read, so that a scan pushes out little else.
 //! - A call evicts a bounded number, also after the budget was lowered.
@@ -23,7 +24,7 @@ use model::mutation::Header;
 use std::{cell::Cell, hash::BuildHasher, hash::RandomState, hint::black_box};
 
 /// What an entry costs besides key and value: its place in slots and buckets, its allocations.
-pub(super) const ENTRY_BYTES: u64 = 144;
+const ENTRY_BYTES: u64 = 144;
 /// Entries of one table, at most.
 const ENTRIES_MAX: usize = 4 << 20;
 const BUCKETS_MIN: usize = 64;
