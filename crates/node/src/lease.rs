@@ -89,7 +89,7 @@ pub(crate) struct Lease {
     held: bool,
     /// Something was answered under it that has not been said yet.
     answered: bool,
-    /// Since then this node is no longer primary of something.
+    /// Since it was, this node is no longer primary of something.
     lost: bool,
     /// Since when it is in doubt whether what was answered may be said.
     doubted_since: Option<Duration>,
@@ -144,25 +144,31 @@ impl Lease {
         self.answered || self.doubted_since.is_some()
     }
 
-    /// Whether what was answered since this was asked last may be said. Under a lease it may, if
-    /// this node is still primary: whoever gets a lease knows of every failover.
+    /// Whether what was answered and not yet [`said`](Lease::said) may be. Under a lease it
+    /// may, if this node is still primary: whoever gets a lease knows of every failover.
     pub(crate) fn doubt(&mut self, now: Duration) -> Doubt {
-        let answered = std::mem::take(&mut self.answered);
-        debug_assert!(answered || self.doubted_since.is_some() || !self.lost);
-        if self.doubted_since.is_none() && answered && now >= self.until + SAY_WITHIN {
+        debug_assert!(self.has_answered() || !self.lost);
+        if self.doubted_since.is_none() && self.answered && now >= self.until + SAY_WITHIN {
             self.doubted_since = Some(now);
         }
-        let lost = std::mem::take(&mut self.lost);
-        match self.doubted_since {
-            Some(since) if lost || now.saturating_sub(since) > DOUBT_MAX => {
-                self.doubted_since = None;
-                Doubt::Void
-            }
-            Some(_) if !self.holds(now) => Doubt::Open,
-            _ => {
-                self.doubted_since = None;
-                if lost { Doubt::Void } else { Doubt::None }
-            }
+        let for_too_long = |since| now.saturating_sub(since) > DOUBT_MAX;
+        if std::mem::take(&mut self.lost) || self.doubted_since.is_some_and(for_too_long) {
+            self.doubted_since = None;
+            self.answered = false;
+            return Doubt::Void;
+        }
+        if self.doubted_since.is_some() && !self.holds(now) {
+            return Doubt::Open;
+        }
+        self.doubted_since = None;
+        Doubt::None
+    }
+
+    /// All that was answered has been said, but for what is in doubt.
+    pub(crate) fn said(&mut self) {
+        if self.doubted_since.is_none() {
+            self.answered = false;
+            self.lost = false;
         }
     }
 
@@ -386,13 +392,16 @@ mod tests {
         renew(&mut lease, 9000);
         lease.answer();
         assert_eq!(lease.doubt(ms(9499)), Doubt::None);
+        lease.said();
+        assert_eq!(lease.doubt(ms(9600)), Doubt::None, "it was said in time");
         lease.answer();
         assert_eq!(lease.doubt(ms(9600)), Doubt::Open);
-        assert_eq!(lease.doubt(ms(9700)), Doubt::Open);
+        lease.said();
+        assert_eq!(lease.doubt(ms(9700)), Doubt::Open, "it was kept back");
         renew(&mut lease, 9800);
         assert_eq!(lease.doubt(ms(9801)), Doubt::None, "it is primary still");
-        lease.answer();
-        assert_eq!(lease.doubt(ms(10_400)), Doubt::Open);
+        let stopped_before_all_was_said = lease.doubt(ms(10_400));
+        assert_eq!(stopped_before_all_was_said, Doubt::Open);
         lease.deposed();
         renew(&mut lease, 10_500);
         assert_eq!(lease.doubt(ms(10_501)), Doubt::Void, "another was primary");

@@ -691,12 +691,17 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// The next thing to do, until there is none.
+    /// The next thing to do, until there is none: then all before it has been done, or is kept
+    /// back as [`Node::doubt`] wants it.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
             self.settle();
         }
-        self.effects.pop_front()
+        let effect = self.effects.pop_front();
+        if effect.is_none() {
+            self.lease.said();
+        }
+        effect
     }
 
     // ---- sending ------------------------------------------------------------------------

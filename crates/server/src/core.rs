@@ -23,7 +23,7 @@ use model::{NodeId, Now};
 use rustc_hash::FxHashMap;
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::Duration,
 };
@@ -52,7 +52,7 @@ pub(crate) struct Core<H: Host> {
     /// Answers that are kept back while it is in doubt whether they may be said.
     withheld: RefCell<Option<Vec<Effect>>>,
     /// Such answers, once it isn't any more; carried out before anything else.
-    released: RefCell<Vec<Effect>>,
+    released: RefCell<VecDeque<Effect>>,
     /// Someone asks for a turn.
     pub(crate) turn: Notify,
     /// Set once: commands are no longer taken.
@@ -106,16 +106,12 @@ impl<H: Host> Core<H> {
             self.fail("the log-sync thread has ended".into());
             return;
         }
-        self.judge(&mut *host);
-        if self.withheld.borrow().is_none() {
-            for effect in self.released.take() {
-                self.carry_out(&mut *host, effect, now);
-            }
-        }
-        while self.fatal.borrow().is_none()
-            && let Some(effect) = host.poll_effect()
-        {
+        while self.fatal.borrow().is_none() {
             self.judge(&mut *host);
+            let released = self.released.borrow_mut().pop_front();
+            let Some(effect) = released.or_else(|| host.poll_effect()) else {
+                break;
+            };
             let is_answer = matches!(
                 effect,
                 Effect::ClientOutput(_) | Effect::CloseClient(_) | Effect::Answer { .. }

@@ -82,7 +82,8 @@ pub trait Host: 'static {
     fn wake_at(&self) -> Option<Duration>;
     /// A moment that `wake_at` named has come: what could wait until now is done.
     fn wake(&mut self, now: Now);
-    /// The next thing to do, until there is none.
+    /// The next thing to do, until there is none: then all before it has been done, or is kept
+    /// back as `doubt` wants it.
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Makes a batch durable. Runs on the log-sync thread.
     fn run_flush(flush: Self::Flush) -> Self::FlushDone;

@@ -35,7 +35,7 @@ mod run;
 mod sync;
 
 pub use config::{Config, ConfigError};
-pub use host::{ConnId, Effect, Host, Lane, LinkState};
+pub use host::{ConnId, Doubt, Effect, Host, Lane, LinkState};
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};

@@ -159,6 +159,34 @@ fn a_stop_flushes_and_a_fatal_one_is_an_error() {
     assert!(matches!(server.join(), Err(ServeError::Stopped(why)) if why == "told to"));
 }
 
+/// The process stood still in the middle of a turn, say.
+#[test]
+fn what_is_in_doubt_is_kept_back_and_said_later_or_never() {
+    let server = start_alone(Limits::default());
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    let append = |clients: &mut [TestClient], certain| {
+        let commands = {
+            let mut shared = server.shared.lock().unwrap();
+            shared.certain = Some(certain);
+            shared.commands + clients.len()
+        };
+        for client in clients {
+            client.send("APPEND\r\n");
+        }
+        let flushed = format!("flushed {commands}");
+        until("flushed", || server.events().contains(&flushed));
+    };
+    append(&mut clients, 3);
+    server.shared.lock().unwrap().certain = None;
+    for client in &mut clients {
+        assert_eq!(client.line(), ":1");
+    }
+    append(&mut clients, 3);
+    server.shared.lock().unwrap().void = true;
+    let said = clients.iter_mut().map(TestClient::line);
+    assert_eq!(said.filter(|line| line == ":1").count(), 3);
+}
+
 #[test]
 fn health_is_answered_and_nothing_else_is() {
     let server = start_alone(Limits::default());

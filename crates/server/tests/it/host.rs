@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
-use server::{ConnId, Effect, Host, Lane, LinkState};
+use server::{ConnId, Doubt, Effect, Host, Lane, LinkState};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -23,6 +23,10 @@ pub(crate) struct Shared {
     pub(crate) output_len_max: usize,
     /// When each message was handed to the server, or came from it.
     pub(crate) times: BTreeMap<String, Duration>,
+    /// How many answers may be said until it is in doubt whether more may.
+    pub(crate) certain: Option<usize>,
+    /// What is in doubt is void.
+    pub(crate) void: bool,
 }
 
 #[derive(Default)]
@@ -159,7 +163,11 @@ impl Host for TestHost {
         conn.output.len() < OUTPUT_MAX && !conn.close
     }
     fn client_output(&mut self, conn: ConnId) -> &mut BytesMut {
-        &mut self.conns.get_mut(&conn).unwrap().output
+        let output = &mut self.conns.get_mut(&conn).unwrap().output;
+        if let Some(certain) = &mut self.shared.lock().unwrap().certain {
+            *certain = certain.saturating_sub(usize::from(!output.is_empty()));
+        }
+        output
     }
     fn peer_connected(&mut self, peer: &NodeId, _: Now) {
         self.event(format!("connected {peer}"));
@@ -200,6 +208,14 @@ impl Host for TestHost {
         }
     }
     fn tick(&mut self, _: Now) {}
+    fn doubt(&mut self, _: fn() -> Now) -> Doubt {
+        let shared = self.shared.lock().unwrap();
+        match shared.certain {
+            Some(0) if shared.void => Doubt::Void,
+            Some(0) => Doubt::Open,
+            _ => Doubt::None,
+        }
+    }
     fn wake_at(&self) -> Option<Duration> {
         None
     }
