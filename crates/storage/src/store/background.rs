@@ -267,7 +267,9 @@ pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
     }
     let number = tree.sequence.next();
     let rows = newest(memtables.iter().rev().map(Arc::as_ref), &[], END);
+    let mut progress = tree.writeback.begin();
     let rows = rows.map(|(key, value)| {
+        progress.wrote(key.len() + value.map_or(0, <[u8]>::len));
         Ok(match value {
             Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
             None => InternalValue::new_tombstone(key, number),

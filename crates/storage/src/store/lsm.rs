@@ -32,6 +32,7 @@ use super::{
     rows::{
         Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit,
     },
+    writeback::{OfCompactions, Writeback},
 };
 use bytes::Bytes;
 use lsm_tree::{
@@ -55,6 +56,7 @@ pub(super) struct Tree {
     pub(super) tree: lsm_tree::Tree,
     pub(super) path: PathBuf,
     pub(super) sequence: SequenceNumberCounter,
+    pub(super) writeback: Arc<Writeback>,
     pub(super) debt: Debt,
     /// To be flushed, the oldest first.
     set_aside: Mutex<Vec<Arc<Memtable>>>,
@@ -204,7 +206,7 @@ impl LsmRows {
         }
     }
 
-    fn open_tree(
+    pub(super) fn open_tree(
         dir: &Path,
         generation: u64,
         background: &Background,
@@ -212,10 +214,13 @@ impl LsmRows {
         let path = dir.join(format!("g{generation}"));
         let sequence = SequenceNumberCounter::default();
         let visible = SequenceNumberCounter::default();
+        let writeback = Writeback::new(&path);
+        let of_compactions = OfCompactions(writeback.clone());
         let opened = Config::new(&path, sequence.clone(), visible.clone())
             .use_cache(background.blocks.clone())
             .use_descriptor_table(Some(background.files.clone()))
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .with_compaction_filter_factory(Some(Arc::new(of_compactions)))
             .open();
         let tree = match opened {
             Ok(AnyTree::Standard(tree)) => tree,
@@ -225,6 +230,7 @@ impl LsmRows {
             }
             Err(source) => return Err(StoreError::Tree { path, source }),
         };
+        writeback.opened(&tree.table_id_counter);
         let first = tree.get_highest_persisted_seqno().map_or(1, |n| n + 1);
         sequence.set(first);
         visible.set(first);
@@ -232,6 +238,7 @@ impl LsmRows {
             tree,
             path,
             sequence,
+            writeback,
             debt: Debt::default(),
             set_aside: Mutex::default(),
             doomed: AtomicBool::new(false),

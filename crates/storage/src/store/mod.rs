@@ -39,6 +39,7 @@ mod memtable;
 mod rewind;
 mod rows;
 mod shard;
+mod writeback;
 
 #[cfg(test)]
 mod tests;
