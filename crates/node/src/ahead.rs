@@ -2,29 +2,52 @@
 //!
 //! A client that pipelines sends many commands at once. What the stores hold of their keys lies
 //! far from the processor, and is fetched for all of them together before the first is evaluated.
-//! Nothing depends on it: the keys are a guess.
+//! Where looking up has meant to wait for a disk, what is in no memory is read on other threads,
+//! also for a single command, and the client's commands come when that is through: the node's
+//! thread goes on with those of others.
+//!
+//! ```text
+//! client_ahead ─▶ take_prefetch ─▶ Prefetch::run   (other threads)
+//!                                        │
+//! commands ◀─ the client accepts ◀─ prefetched
+//! ```
+//! Nothing else depends on it: the keys are a guess.
 
 use crate::node::{ConnId, Node};
-use model::{ShardId, slot};
-use storage::store::{Stores, WARM_KEYS_MAX};
+use model::{Now, ShardId, slot};
+use storage::store::{Prefetch, Stores, WARM_KEYS_MAX};
 
 /// How many keys [`Node::client_ahead`] takes.
 pub const AHEAD_MAX: usize = WARM_KEYS_MAX;
 
 impl<S: Stores> Node<S> {
-    /// The next commands of a client will probably name these keys, [`AHEAD_MAX`] at most.
-    pub fn client_ahead(&self, conn: ConnId, keys: &[&[u8]]) {
-        let keyspace = self.sessions.get(&conn.0).map(|session| session.keyspace);
-        let facts = keyspace.and_then(|id| self.catalog.keyspaces.get(&id));
-        let (Some(keyspace), Some(facts)) = (keyspace, facts) else {
+    /// The next commands of a client will probably name these keys, [`AHEAD_MAX`] at most. It
+    /// may not accept them at once then.
+    pub fn client_ahead(&mut self, conn: ConnId, keys: &[&[u8]]) {
+        let Some(session) = self.sessions.get_mut(&conn.0) else {
             return;
         };
+        let Some(facts) = self.catalog.keyspaces.get(&session.keyspace) else {
+            return;
+        };
+        let mut fetch = |shard: ShardId, keys: &[&[u8]]| {
+            let Some(shard) = self.shards.get(&shard) else {
+                return;
+            };
+            if keys.len() > 1 {
+                shard.store.warm(keys);
+            }
+            for prefetch in shard.store.prefetch(keys) {
+                session.prefetching += 1;
+                self.prefetches.push_back((conn, prefetch));
+            }
+        };
         if let [only] = facts.shards[..] {
-            return self.warm(only, keys);
+            return fetch(only, keys);
         }
         let mut of = [None; AHEAD_MAX];
         for (of, key) in of.iter_mut().zip(keys) {
-            *of = self.catalog.shard_of_slot(keyspace, slot::of(key));
+            *of = self.catalog.shard_of_slot(session.keyspace, slot::of(key));
         }
         for shard in &facts.shards {
             let mut some = [&[][..]; AHEAD_MAX];
@@ -33,13 +56,21 @@ impl<S: Stores> Node<S> {
                 some[count] = key;
                 count += 1;
             }
-            self.warm(*shard, &some[..count]);
+            fetch(*shard, &some[..count]);
         }
     }
 
-    fn warm(&self, shard: ShardId, keys: &[&[u8]]) {
-        if let Some(shard) = self.shards.get(&shard) {
-            shard.store.warm(keys);
+    /// The next of what is to be read elsewhere, and for whom: `prefetched` says when it is.
+    pub fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
+        self.prefetches.pop_front()
+    }
+
+    /// What was taken for `conn` is in memory, or its client may go on without.
+    pub fn prefetched(&mut self, conn: ConnId, now: Now) {
+        self.now = now;
+        if let Some(session) = self.sessions.get_mut(&conn.0) {
+            session.prefetching = session.prefetching.saturating_sub(1);
         }
+        self.announce(conn.0);
     }
 }

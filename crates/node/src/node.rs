@@ -31,7 +31,7 @@ use std::{
 use storage::{
     disk::Disk,
     log::{AppendError, FlushDone, FlushJob, Log, LogError, Lsn, Options, Record},
-    store::{CacheBudget, Rows, ShardStore, StoreError, Stores},
+    store::{CacheBudget, Prefetch, Rows, ShardStore, StoreError, Stores},
 };
 use wan::Links;
 
@@ -234,6 +234,8 @@ pub struct Node<S: Stores> {
     /// Requests that can't go anywhere for the moment.
     pub(crate) stalled: VecDeque<Request>,
     pub(crate) effects: VecDeque<Effect>,
+    /// To be taken.
+    pub(crate) prefetches: VecDeque<(ConnId, Prefetch)>,
     pub(crate) mutation: Mutation,
     pub(crate) scratch: BytesMut,
     /// Bytes waiting for the disk above which replicas' entries are not taken.
@@ -322,6 +324,7 @@ impl<S: Stores> Node<S> {
             verifications: Verifications::default(),
             stalled: VecDeque::new(),
             effects: VecDeque::new(),
+            prefetches: VecDeque::new(),
             mutation: Mutation::new(),
             scratch: BytesMut::new(),
             log_room: config.log.pending_bytes_max / 2,

@@ -54,6 +54,8 @@ pub(crate) struct Session {
     /// Reads that wait here for what the session has seen: a later write must not overtake
     /// them.
     pub(crate) reads_waiting: u32,
+    /// Reads of files that its next commands wait for: they don't come before.
+    pub(crate) prefetching: u32,
     /// Commands of it that wait for somewhere to go: later ones must not overtake them.
     pub(crate) stalled: u32,
     /// What came since MULTI, if that did.
@@ -100,6 +102,7 @@ impl Session {
             reads_away: 0,
             reads_to: None,
             reads_waiting: 0,
+            prefetching: 0,
             stalled: 0,
             gathering: None,
             watches: Vec::new(),
@@ -196,6 +199,7 @@ impl Session {
     /// Whether more commands may come.
     pub(crate) fn accepts(&self) -> bool {
         !self.closing
+            && self.prefetching == 0
             && self.slots.len() < SLOTS_MAX
             && self.backlog.len() < BACKLOG_MAX
             && self.out.len() < OUTPUT_MAX

@@ -120,6 +120,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, 
         decoder: RequestDecoder::new(core.limits.resp()),
         pending: BytesMut::new(),
         more: false,
+        looked_ahead: 0,
         broken: false,
         reader,
         client: client.clone(),
@@ -150,6 +151,8 @@ struct Connection<H: Host> {
     pending: BytesMut,
     /// `pending` may hold a complete command.
     more: bool,
+    /// Of how many of the next commands the host knows.
+    looked_ahead: usize,
     /// It sent what isn't RESP: nothing more is read until the host closes it.
     broken: bool,
 }
@@ -236,8 +239,13 @@ impl<H: Host> Connection<H> {
                 self.more = true;
                 break;
             }
-            if count.is_multiple_of(AHEAD_MAX) {
-                look_ahead(&mut *host, id, rest);
+            if self.looked_ahead == 0 {
+                self.looked_ahead = look_ahead(&mut *host, id, rest);
+                self.core.start_prefetches(&mut *host, now);
+                if !host.client_accepts(id) {
+                    self.more = true;
+                    break;
+                }
             }
             match self.decoder.decode(rest) {
                 Ok(None) => break,
@@ -259,6 +267,7 @@ impl<H: Host> Connection<H> {
                         since = report_slow(&mut *host, id, args, since);
                     }
                     at += request.consumed;
+                    self.looked_ahead = self.looked_ahead.saturating_sub(1);
                 }
                 Err(error) => {
                     // Nothing behind it can be understood. The host queues the error behind
@@ -300,8 +309,8 @@ impl<H: Host> Connection<H> {
     }
 }
 
-/// Tells the host of the keys of the next commands in `input`, if there is more than one.
-fn look_ahead<H: Host>(host: &mut H, id: ConnId, mut input: &[u8]) {
+/// Tells the host of the keys of the next commands in `input`; of how many commands.
+fn look_ahead<H: Host>(host: &mut H, id: ConnId, mut input: &[u8]) -> usize {
     let mut keys = [&[][..]; AHEAD_MAX];
     let mut count = 0;
     while count < AHEAD_MAX
@@ -311,9 +320,10 @@ fn look_ahead<H: Host>(host: &mut H, id: ConnId, mut input: &[u8]) {
         count += 1;
         input = &input[len..];
     }
-    if count > 1 {
+    if count > 0 {
         host.client_ahead(id, &keys[..count]);
     }
+    count
 }
 
 /// Reports a command that began at `since` if it was slow. When the next begins.

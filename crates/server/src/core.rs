@@ -16,6 +16,7 @@ use crate::{
     config::Limits,
     host::{ConnId, Doubt, Effect, Host, Lane},
     peer::{incoming::Session, link::Link},
+    prefetch::PrefetchThreads,
     sync::SyncThread,
 };
 use bytes::Bytes;
@@ -45,6 +46,7 @@ pub(crate) struct Core<H: Host> {
     /// Where clients' bytes are read first; an idle client needs no buffer.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) sync: SyncThread<H>,
+    prefetch: PrefetchThreads,
     /// Until when the waking task sleeps, by the monotonic clock.
     pub(crate) sleeps_until: Cell<Duration>,
     /// It is to wake earlier.
@@ -70,6 +72,7 @@ impl<H: Host> Core<H> {
         cluster: String,
         limits: Limits,
         sync: SyncThread<H>,
+        prefetch: PrefetchThreads,
     ) -> Rc<Self> {
         Rc::new(Core {
             host: RefCell::new(host),
@@ -81,6 +84,7 @@ impl<H: Host> Core<H> {
             sessions: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH_LEN].into()),
             sync,
+            prefetch,
             sleeps_until: Cell::new(Duration::MAX),
             rearm: Notify::new(),
             withheld: RefCell::default(),
@@ -130,6 +134,16 @@ impl<H: Host> Core<H> {
             .is_some_and(|at| at < self.sleeps_until.get())
         {
             self.rearm.notify_one();
+        }
+    }
+
+    /// Hands over what is to be read for clients.
+    pub(crate) fn start_prefetches(&self, host: &mut H, now: Now) {
+        while let Some(job) = host.take_prefetch() {
+            let conn = job.0;
+            if !self.prefetch.submit(job) {
+                host.prefetched(conn, now);
+            }
         }
     }
 

@@ -5,17 +5,19 @@
 //! client_*, peer_*, tick, flush_done ──▶ Host ──▶ client_output   bytes for clients
 //!                                             ──▶ poll_effect     what to do with sockets
 //!                                             ──▶ take_flush      what the log must make durable
+//!                                             ──▶ take_prefetch   what is to be read from files
 //! ```
 //!
 //! After every batch of inputs the server takes what is to be flushed (if no flush is under
 //! way) and drains the effects. A host is never called from within one of its own calls, and
-//! always on one thread; only [`Host::run_flush`] runs on another.
+//! always on one thread; only [`Host::run_flush`] and [`Prefetch::run`] run on others.
 
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
 pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane};
+pub use storage::store::Prefetch;
 pub use wan::Link as LinkState;
 
 /// A node, as the server sees it.
@@ -29,8 +31,15 @@ pub trait Host: 'static {
     fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
     /// A client is gone, whoever closed the connection.
     fn client_disconnected(&mut self, conn: ConnId, now: Now);
-    /// The next commands will probably name these keys, at most [`AHEAD_MAX`].
+    /// The next commands will probably name these keys, at most [`AHEAD_MAX`]. The client may
+    /// not go on at once then.
     fn client_ahead(&mut self, _conn: ConnId, _keys: &[&[u8]]) {}
+    /// The next of what is to be read on another thread, for a client.
+    fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
+        None
+    }
+    /// That was read.
+    fn prefetched(&mut self, _conn: ConnId, _now: Now) {}
     /// One command, its name first. Its reply appears in `client_output`, in order.
     fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
     /// How long a command takes that is to be reported to `client_took`; None: none is, and the

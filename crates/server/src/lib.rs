@@ -31,16 +31,18 @@ mod http;
 mod memory;
 mod node_host;
 mod peer;
+mod prefetch;
 mod run;
 mod sync;
 
 pub use config::{Config, ConfigError};
-pub use host::{ConnId, Doubt, Effect, Host, Lane, LinkState};
+pub use host::{ConnId, Doubt, Effect, Host, Lane, LinkState, Prefetch};
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};
 
 use crate::core::Core;
+use prefetch::PrefetchThreads;
 use std::{
     future::Future,
     io,
@@ -158,15 +160,18 @@ pub fn serve_until<H: Host>(
 ) -> Result<(), ServeError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sync, results) = SyncThread::<H>::start()?;
+    let (prefetch, prefetched) = PrefetchThreads::start()?;
     let core = Core::new(
         host,
         config.id.clone(),
         config.cluster.name.clone(),
         config.limits.clone(),
         sync,
+        prefetch,
     );
     let tasks = LocalSet::new();
-    let result = runtime.block_on(tasks.run_until(serve_on(core, listeners, results, stop)));
+    let result =
+        runtime.block_on(tasks.run_until(serve_on(core, listeners, (results, prefetched), stop)));
     // Connections end here; the sync thread with the last owner of the core.
     drop(tasks);
     result
@@ -175,7 +180,7 @@ pub fn serve_until<H: Host>(
 async fn serve_on<H: Host>(
     core: Rc<Core<H>>,
     listeners: Listeners,
-    results: Receiver<H::FlushDone>,
+    (results, prefetched): (Receiver<H::FlushDone>, Receiver<ConnId>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let accepting = [
@@ -192,6 +197,7 @@ async fn serve_on<H: Host>(
     core.reconcile_links(&*core.host.borrow());
     spawn_local(take_turns(core.clone()));
     spawn_local(take_results(core.clone(), results));
+    spawn_local(take_prefetched(core.clone(), prefetched));
     spawn_local(tick(core.clone()));
     spawn_local(wake(core.clone()));
     core.turn.notify_one();
@@ -224,6 +230,17 @@ async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<H::Flush
     while let Some(done) = results.recv().await {
         core.sync.finished();
         core.host.borrow_mut().flush_done(done, clock::now());
+        core.take_turn();
+    }
+}
+
+async fn take_prefetched<H: Host>(core: Rc<Core<H>>, mut prefetched: Receiver<ConnId>) {
+    while let Some(conn) = prefetched.recv().await {
+        let now = clock::now();
+        core.host.borrow_mut().prefetched(conn, now);
+        while let Ok(conn) = prefetched.try_recv() {
+            core.host.borrow_mut().prefetched(conn, now);
+        }
         core.take_turn();
     }
 }

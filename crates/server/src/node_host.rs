@@ -7,7 +7,7 @@ use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
     log::{FlushDone, FlushJob},
-    store::LsmStores,
+    store::{LsmStores, Prefetch},
 };
 
 /// A node on real disks.
@@ -36,6 +36,12 @@ impl Host for NodeHost {
     }
     fn client_ahead(&mut self, id: ConnId, keys: &[&[u8]]) {
         self.node.client_ahead(id, keys);
+    }
+    fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
+        self.node.take_prefetch()
+    }
+    fn prefetched(&mut self, id: ConnId, now: Now) {
+        self.node.prefetched(id, now);
     }
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         self.node.client_command(id, args, now);

@@ -159,6 +159,36 @@ fn a_stop_flushes_and_a_fatal_one_is_an_error() {
     assert!(matches!(server.join(), Err(ServeError::Stopped(why)) if why == "told to"));
 }
 
+#[test]
+fn commands_whose_keys_are_being_read_wait_and_nobody_else_does() {
+    let mut server = start_alone(Limits::default());
+    let gate = server.shared.lock().unwrap().gate.clone();
+    let reading = gate.lock().unwrap();
+    let (mut cold, mut gone) = (server.connect(), server.connect());
+    let mut keys: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
+    keys[20] = "cold-20".to_owned();
+    keys[21] = "cold-21".to_owned();
+    let echo = |key: &String| format!("*2\r\n$4\r\nECHO\r\n${}\r\n{key}\r\n", key.len());
+    cold.send(keys.iter().map(echo).collect::<String>());
+    gone.send(echo(&keys[20]));
+    // The first sixteen don't wait.
+    for key in &keys[..16] {
+        assert_eq!(cold.line(), format!("+{key}"));
+    }
+    drop(gone);
+    for n in 0..10 {
+        assert_eq!(server.connect().ask(&format!("ECHO {n}")), format!("+{n}"));
+    }
+    assert_eq!(server.shared.lock().unwrap().commands, 16 + 10);
+    drop(reading);
+    for key in &keys[16..] {
+        assert_eq!(cold.line(), format!("+{key}"));
+    }
+    let ahead = server.shared.lock().unwrap().ahead;
+    assert_eq!(ahead, 40 + 1, "each is looked at once");
+    server.stop().unwrap();
+}
+
 /// The process stood still in the middle of a turn, say.
 #[test]
 fn what_is_in_doubt_is_kept_back_and_said_later_or_never() {

@@ -1,10 +1,10 @@
 //! A host whose clients can make it do everything a node does:
-//! `ECHO x`, `APPEND` (replies once flushed), `BIG n` (n bytes), `QUIT`, `STOP`, and
+//! `ECHO x` (of an `x` that begins with `cold` it looks ahead, and waits until it may read), `APPEND` (replies once flushed), `BIG n` (n bytes), `QUIT`, `STOP`, and
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
-use server::{ConnId, Doubt, Effect, Host, Lane, LinkState};
+use server::{ConnId, Doubt, Effect, Host, Lane, LinkState, Prefetch};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -27,6 +27,10 @@ pub(crate) struct Shared {
     pub(crate) certain: Option<usize>,
     /// What is in doubt is void.
     pub(crate) void: bool,
+    /// How many keys were looked at ahead.
+    pub(crate) ahead: usize,
+    /// Holds up what is to be read.
+    pub(crate) gate: Arc<Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -35,6 +39,7 @@ struct Conn {
     /// Replies in order, each with the flush that it waits for.
     waiting: VecDeque<(u64, Bytes)>,
     close: bool,
+    prefetching: usize,
 }
 
 pub(crate) struct TestHost {
@@ -43,6 +48,7 @@ pub(crate) struct TestHost {
     links: BTreeMap<NodeId, LinkState>,
     conns: BTreeMap<ConnId, Conn>,
     effects: VecDeque<Effect>,
+    prefetches: VecDeque<(ConnId, Prefetch)>,
     /// Flushes begun, and ended.
     appended: u64,
     begun: u64,
@@ -57,6 +63,7 @@ impl TestHost {
             links: BTreeMap::new(),
             conns: BTreeMap::new(),
             effects: VecDeque::new(),
+            prefetches: VecDeque::new(),
             appended: 0,
             begun: 0,
             flushed: 0,
@@ -98,6 +105,26 @@ impl Host for TestHost {
     fn client_disconnected(&mut self, conn: ConnId, _: Now) {
         assert!(self.conns.remove(&conn).is_some());
         self.event("client gone".into());
+    }
+    fn client_ahead(&mut self, id: ConnId, keys: &[&[u8]]) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.ahead += keys.len();
+        for _ in keys.iter().filter(|key| key.starts_with(b"cold")) {
+            let gate = shared.gate.clone();
+            let read = Prefetch::new(move || drop(gate.lock().unwrap()));
+            self.prefetches.push_back((id, read));
+            self.conns.get_mut(&id).unwrap().prefetching += 1;
+        }
+    }
+    fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
+        self.prefetches.pop_front()
+    }
+    fn prefetched(&mut self, id: ConnId, _: Now) {
+        // It may have gone meanwhile.
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.prefetching -= 1;
+            self.effects.push_back(Effect::ClientResumed(id));
+        }
     }
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         assert!(self.client_accepts(id), "a command came uninvited");
@@ -160,7 +187,7 @@ impl Host for TestHost {
     }
     fn client_accepts(&mut self, conn: ConnId) -> bool {
         let conn = &self.conns[&conn];
-        conn.output.len() < OUTPUT_MAX && !conn.close
+        conn.output.len() < OUTPUT_MAX && !conn.close && conn.prefetching == 0
     }
     fn client_output(&mut self, conn: ConnId) -> &mut BytesMut {
         let output = &mut self.conns.get_mut(&conn).unwrap().output;

@@ -254,6 +254,17 @@ impl World {
         let now = self.machines[at].now(self.now);
         if let Some(node) = &mut self.machines[at].node {
             let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+            if let Some(key) = words.get(1) {
+                node.client_ahead(conn, &[key]);
+            }
+            while let Some((conn, prefetch)) = node.take_prefetch() {
+                if node.client_accepts(conn) {
+                    let wrong = "commands are accepted before their keys were read".to_owned();
+                    self.wrong.push_back(wrong);
+                }
+                prefetch.run();
+                node.prefetched(conn, now);
+            }
             node.client_command(conn, &words, now);
         }
     }

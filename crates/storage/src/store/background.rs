@@ -7,7 +7,7 @@
 //! of `maintain` starts it again.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // this is the one place of the store with threads of its own
 
-use super::{layout::END, lsm::Tree, memtable::newest};
+use super::{layout::END, lsm::Tree, memtable::newest, prefetch::Waits};
 use lsm_tree::{AbstractTree, InternalValue, ValueType, compaction::Leveled};
 use std::{
     any::Any,
@@ -92,6 +92,8 @@ pub struct Background {
     pub(super) options: BackgroundOptions,
     pub(super) blocks: Arc<lsm_tree::Cache>,
     pub(super) files: Arc<lsm_tree::DescriptorTable>,
+    /// Of look-ups in files.
+    pub(super) waits: Arc<Waits>,
 }
 
 impl std::fmt::Debug for Background {
@@ -128,6 +130,7 @@ impl Background {
                 options.block_cache_bytes,
             )),
             files: Arc::new(lsm_tree::DescriptorTable::new(OPEN_FILES_MAX)),
+            waits: Arc::new(Waits::new()),
         }))
     }
 

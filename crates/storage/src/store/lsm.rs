@@ -29,6 +29,7 @@ use super::{
     error::StoreError,
     layout::APPLIED,
     memtable::{self, Memtable},
+    prefetch::{Prefetch, Waits},
     rows::{
         Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit,
     },
@@ -37,7 +38,8 @@ use super::{
 use bytes::Bytes;
 use lsm_tree::{
     AbstractTree, AnyTree, CompressionType, Config, InternalValue, SeqNo, SequenceNumberCounter,
-    UserKey, UserValue, config::CompressionPolicy,
+    UserKey, UserValue,
+    config::{CompressionPolicy, PartitioningPolicy, PinningPolicy},
 };
 use model::ShardId;
 use std::{
@@ -58,6 +60,7 @@ pub(super) struct Tree {
     pub(super) sequence: SequenceNumberCounter,
     pub(super) writeback: Arc<Writeback>,
     pub(super) debt: Debt,
+    waits: Arc<Waits>,
     /// To be flushed, the oldest first.
     set_aside: Mutex<Vec<Arc<Memtable>>>,
     /// Replaced by another tree: its files go with the last reference to it.
@@ -74,6 +77,11 @@ impl Tree {
 
     pub(super) fn is_doomed(&self) -> bool {
         self.doomed.load(SeqCst)
+    }
+
+    /// The newest version of a row in the files.
+    fn look_up(&self, row: &[u8]) -> lsm_tree::Result<Option<UserValue>> {
+        self.waits.look_up(|| self.tree.get(row, SeqNo::MAX))
     }
 
     fn failed(&self, source: lsm_tree::Error) -> StoreError {
@@ -220,6 +228,8 @@ impl LsmRows {
             .use_cache(background.blocks.clone())
             .use_descriptor_table(Some(background.files.clone()))
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+            .filter_block_pinning_policy(PinningPolicy::all(true))
             .with_compaction_filter_factory(Some(Arc::new(of_compactions)))
             .open();
         let tree = match opened {
@@ -240,6 +250,7 @@ impl LsmRows {
             sequence,
             writeback,
             debt: Debt::default(),
+            waits: background.waits.clone(),
             set_aside: Mutex::default(),
             doomed: AtomicBool::new(false),
         }))
@@ -357,13 +368,29 @@ impl Rows for LsmRows {
             let recent = true;
             return Ok(value.map(|value| Found { value, recent }));
         }
-        let found = self.tree.tree.get(key, SeqNo::MAX);
-        let found = found.map_err(|e| self.tree.failed(e))?;
+        let found = self.tree.look_up(key).map_err(|e| self.tree.failed(e))?;
         // Copied: a slice would hold its whole block.
         Ok(found.map(|value| Found {
             value: Bytes::copy_from_slice(&value),
             recent: false,
         }))
+    }
+
+    fn is_cold(&self) -> bool {
+        self.tree.waits.is_cold()
+    }
+
+    fn prefetch(&self, mut rows: Vec<Vec<u8>>) -> Option<Prefetch> {
+        rows.retain(|row| self.memtables().all(|m| m.get(row).is_none()));
+        let tree = self.tree.clone();
+        (!rows.is_empty()).then(|| {
+            Prefetch::new(move || {
+                for row in rows {
+                    // If it can't be read, who looks it up is told.
+                    let _ = tree.look_up(&row);
+                }
+            })
+        })
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 use super::{
     error::StoreError,
     layout::APPLIED,
+    prefetch::Prefetch,
     rows::{Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit},
 };
 use bytes::Bytes;
@@ -94,6 +95,15 @@ impl Rows for MemoryRows {
         let recent = key.len().is_multiple_of(2);
         let value = self.rows.get(key).cloned();
         Ok(value.map(|value| Found { value, recent }))
+    }
+
+    /// Always: whoever looks ahead and does not wait is found out.
+    fn is_cold(&self) -> bool {
+        true
+    }
+
+    fn prefetch(&self, rows: Vec<Vec<u8>>) -> Option<Prefetch> {
+        (!rows.is_empty()).then(|| Prefetch::new(|| ()))
     }
 
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@
 //! - [`Rows::reset`] and [`Rows::flush`] are durable when they return.
 //! - A snapshot stays as it was, whatever is written, flushed or reset afterwards.
 
-use super::error::StoreError;
+use super::{error::StoreError, prefetch::Prefetch};
 use bytes::Bytes;
 use model::ShardId;
 use std::any::Any;
@@ -106,6 +106,16 @@ pub trait Rows {
     /// The value of a row.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.find(key)?.map(|found| found.value))
+    }
+
+    /// Whether looking up rows has lately meant to wait for a disk.
+    fn is_cold(&self) -> bool {
+        false
+    }
+
+    /// What brings those of `rows` into memory that may not be there, if there are any.
+    fn prefetch(&self, _rows: Vec<Vec<u8>>) -> Option<Prefetch> {
+        None
     }
 
     /// Visits the rows from `from` up to, not including, `to`, in order.

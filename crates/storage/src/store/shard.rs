@@ -17,6 +17,7 @@ use super::{
         PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row, place, purge_row,
         row_after_key, row_at_place,
     },
+    prefetch::Prefetch,
     rewind::Rewinding,
     rows::{Pressure, RowBatch, RowStats, Rows},
 };
@@ -43,6 +44,8 @@ pub struct ShardStore<R: Rows> {
 const STEP_ROWS_MAX: u64 = 32;
 /// Expiry rows that one call of [`ShardStore::expired`] looks at, stale ones included.
 const EXPIRY_ROWS_MAX: usize = 4096;
+/// Rows that one [`Prefetch`] reads, one after the other.
+const PREFETCH_ROWS: usize = 1;
 /// Field rows that one call of [`ShardStore::to_purge`] looks at.
 const PURGE_ROWS_MAX: usize = 16_384;
 
@@ -147,6 +150,25 @@ impl<R: Rows> ShardStore<R> {
     /// are cached are found faster then.
     pub fn warm(&self, keys: &[&[u8]]) {
         self.cache.warm(keys);
+    }
+
+    /// Where looking up means to wait for a disk: what is to be read elsewhere before these keys
+    /// are looked up, in parts.
+    pub fn prefetch(&self, keys: &[&[u8]]) -> Vec<Prefetch> {
+        if !self.rows.is_cold() {
+            return Vec::new();
+        }
+        let unknown = keys.iter().filter(|key| {
+            let held = self.cache.peek(key);
+            !matches!(held, Some(Cached::String(..) | Cached::Hash(..))) && check_key(key).is_ok()
+        });
+        let rows: Vec<_> = unknown
+            .map(|key| KeyRows::new(key).head().to_vec())
+            .collect();
+        let parts = rows.chunks(PREFETCH_ROWS);
+        parts
+            .filter_map(|rows| self.rows.prefetch(rows.to_vec()))
+            .collect()
     }
 
     /// What is known of a key, for a caller that reads its value or its header alone; None if

@@ -267,3 +267,42 @@ fn small_keys_are_served_from_the_cache() {
     primary.run(&mut store, &Command::Del(2));
     assert_eq!(content(&store), primary.model);
 }
+
+#[test]
+fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let background = Background::start(BackgroundOptions::default()).unwrap();
+    let stores = LsmStores::new(dir.path(), background.clone());
+    let mut store = open(&stores);
+    let mut primary = Primary::default();
+    let set = |key| Command::Set {
+        key,
+        value: vec![key; 100],
+        expires_ms: 0,
+    };
+    for key in 0..3 {
+        primary.run(&mut store, &set(key));
+    }
+    store.flush().unwrap();
+    store.clear_cache();
+    store.string(&name(0)).unwrap();
+    primary.run(&mut store, &set(3));
+    let all: Vec<_> = (0..4).map(name).collect();
+    let all: Vec<&[u8]> = all.iter().map(AsRef::as_ref).collect();
+    assert!(store.prefetch(&all).is_empty(), "it need not wait");
+    background.waits.are_long();
+    // 0 is cached, and 3 not flushed; what is not there is asked for as well.
+    let absent = [&all[..], &[b"absent"]].concat();
+    let prefetches = store.prefetch(&absent);
+    assert_eq!(prefetches.len(), 3);
+    assert!(store.prefetch(&[&[b'x'; KEY_BYTES_MAX + 1]]).is_empty());
+    // They may outlive what they read for.
+    let before = content(&store);
+    store.flush().unwrap();
+    drop(store);
+    for prefetch in prefetches {
+        prefetch.run();
+    }
+    let store = open(&stores);
+    assert_eq!(content(&store), before);
+}
