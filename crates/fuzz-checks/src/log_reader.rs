@@ -61,7 +61,9 @@ pub fn check(data: &[u8]) {
     assert!(at > tip);
     while log.written() < log.tip() {
         let job = log.take_flush(Now::at_ms(0)).unwrap();
-        log.flush_done(job.run()).unwrap();
+        let (written, synced) = job.run();
+        log.written_to(written).unwrap();
+        log.synced(synced).unwrap();
     }
     assert_eq!(log.acknowledgeable(), at);
     records.push((

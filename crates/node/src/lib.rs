@@ -3,7 +3,7 @@
 //! simulator host the same code.
 //!
 //! ```text
-//!  client_*  peer_*  flush_done  tick           (inputs, each with the time)
+//!  client_*  peer_*  flush_*     tick           (inputs, each with the time)
 //!      │        │         │        │
 //!      ▼        ▼         ▼        ▼
 //!  ┌───────┐ route ┌────────┐ propose ┌──────────┐ append  ┌─────┐ take_flush

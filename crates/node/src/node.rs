@@ -30,7 +30,7 @@ use std::{
 };
 use storage::{
     disk::Disk,
-    log::{AppendError, FlushDone, FlushJob, Log, LogError, Lsn, Options, Record},
+    log::{AppendError, FlushJob, Log, LogError, Lsn, Options, Record, Synced, Written},
     store::{CacheBudget, Prefetch, Rows, ShardStore, StoreError, Stores},
 };
 use wan::Links;
@@ -242,8 +242,6 @@ pub struct Node<S: Stores> {
     pub(crate) log_room: usize,
     /// When what is in the log's buffer is to be on its way to the disk.
     pub(crate) flush_at: Option<Duration>,
-    /// Whether a flush is under way.
-    pub(crate) flushing: bool,
     /// After a full disk: when to try again.
     pub(crate) flush_not_before: Duration,
     /// The last tick: this node was away if it is long ago.
@@ -329,7 +327,6 @@ impl<S: Stores> Node<S> {
             scratch: BytesMut::new(),
             log_room: config.log.pending_bytes_max / 2,
             flush_at: None,
-            flushing: false,
             flush_not_before: Duration::ZERO,
             ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
@@ -562,7 +559,7 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// What is to be made durable next, if no flush is under way.
+    /// What is to be made durable next, if it may begin by now.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
         self.now = now;
         self.settle();
@@ -572,17 +569,15 @@ impl<S: Stores> Node<S> {
             return None;
         }
         let job = self.log.take_flush(now)?;
-        self.flushing = true;
         // What is left is as urgent as what was taken.
         self.flush_at = (self.log.pending_bytes() > job.bytes()).then_some(now.monotonic);
         Some(job)
     }
 
-    /// A flush has ended.
-    pub fn flush_done(&mut self, done: FlushDone, now: Now) {
+    /// The first half of a flush has ended.
+    pub fn flush_written(&mut self, done: Written, now: Now) {
         self.now = now;
-        self.flushing = false;
-        match self.log.flush_done(done) {
+        match self.log.written_to(done) {
             Ok(durable) => self.durable(durable),
             Err(error @ LogError::NoSpace { .. }) => {
                 tracing::warn!(%error, "writes are refused");
@@ -590,6 +585,15 @@ impl<S: Stores> Node<S> {
                 self.flush_at = Some(self.flush_not_before);
                 self.give_up_all("the disk of the shard's primary is full");
             }
+            Err(error) => self.stop(error.to_string()),
+        }
+    }
+
+    /// The second half of a flush has ended.
+    pub fn flush_synced(&mut self, done: Synced, now: Now) {
+        self.now = now;
+        match self.log.synced(done) {
+            Ok(durable) => self.durable(durable),
             Err(error) => self.stop(error.to_string()),
         }
     }
@@ -671,7 +675,7 @@ impl<S: Stores> Node<S> {
                 [strategy, slowed.then_some(shard.not_before)]
             })
             .flatten()
-            .chain(self.flush_at.filter(|_| !self.flushing))
+            .chain(self.flush_at.filter(|_| !self.log.is_flushing()))
             .chain(self.copies.wake_at())
             .min()
     }

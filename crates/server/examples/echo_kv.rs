@@ -46,7 +46,8 @@ struct Kv {
 
 impl Host for Kv {
     type Flush = (Arc<Mutex<File>>, Vec<u8>);
-    type FlushDone = Vec<u8>;
+    type Written = ();
+    type Synced = Vec<u8>;
 
     fn client_connected(&mut self, conn: ConnId, _: SocketAddr, _: Now) {
         self.conns.insert(conn, Conn::default());
@@ -99,7 +100,7 @@ impl Host for Kv {
         LinkState::Up(Duration::ZERO)
     }
     fn take_flush(&mut self, _: Now) -> Option<Self::Flush> {
-        if self.log.is_empty() {
+        if self.log.is_empty() || !self.flushing.is_empty() {
             return None;
         }
         std::mem::swap(&mut self.writers, &mut self.flushing);
@@ -111,7 +112,8 @@ impl Host for Kv {
         }
         Some((self.file.clone(), std::mem::take(&mut self.log)))
     }
-    fn flush_done(&mut self, mut log: Vec<u8>, _: Now) {
+    fn flush_written(&mut self, (): (), _: Now) {}
+    fn flush_synced(&mut self, mut log: Vec<u8>, _: Now) {
         log.clear();
         if self.log.is_empty() {
             self.log = log;
@@ -137,7 +139,7 @@ impl Host for Kv {
     fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
-    fn run_flush((file, log): Self::Flush) -> Vec<u8> {
+    fn run_flush((file, log): Self::Flush, _: impl FnOnce(())) -> Vec<u8> {
         let mut file = file.lock().unwrap();
         file.write_all(&log).unwrap();
         file.sync_data().unwrap();

@@ -3,7 +3,7 @@
 //! ```text
 //! sockets readable ─▶ tasks read, hand over commands and messages ─▶ ask for a turn
 //!                                                                       │
-//!     turn (once, after all tasks that were ready):  flush → sync thread, if idle
+//!     turn (once, after all tasks that were ready):  flush → a sync thread, if one is free
 //!                                                    effects: write replies, queue messages
 //! ```
 //!
@@ -17,7 +17,7 @@ use crate::{
     host::{ConnId, Doubt, Effect, Host, Lane},
     peer::{incoming::Session, link::Link},
     prefetch::PrefetchThreads,
-    sync::SyncThread,
+    sync::SyncThreads,
 };
 use bytes::Bytes;
 use model::{NodeId, Now};
@@ -45,7 +45,7 @@ pub(crate) struct Core<H: Host> {
     pub(crate) sessions: RefCell<BTreeMap<NodeId, Rc<Session>>>,
     /// Where clients' bytes are read first; an idle client needs no buffer.
     pub(crate) scratch: RefCell<Box<[u8]>>,
-    pub(crate) sync: SyncThread<H>,
+    pub(crate) sync: SyncThreads<H>,
     prefetch: PrefetchThreads,
     /// Until when the waking task sleeps, by the monotonic clock.
     pub(crate) sleeps_until: Cell<Duration>,
@@ -71,7 +71,7 @@ impl<H: Host> Core<H> {
         id: NodeId,
         cluster: String,
         limits: Limits,
-        sync: SyncThread<H>,
+        sync: SyncThreads<H>,
         prefetch: PrefetchThreads,
     ) -> Rc<Self> {
         Rc::new(Core {
@@ -103,11 +103,12 @@ impl<H: Host> Core<H> {
         }
         let now = clock::now();
         let mut host = self.host.borrow_mut();
-        if !self.sync.busy()
+        self.take_written(&mut *host, now);
+        if self.sync.has_room()
             && let Some(flush) = host.take_flush(now)
             && !self.sync.submit(flush)
         {
-            self.fail("the log-sync thread has ended".into());
+            self.fail("a log-sync thread has ended".into());
             return;
         }
         while self.fatal.borrow().is_none() {
@@ -134,6 +135,13 @@ impl<H: Host> Core<H> {
             .is_some_and(|at| at < self.sleeps_until.get())
         {
             self.rearm.notify_one();
+        }
+    }
+
+    /// Tells the host what was written by now.
+    pub(crate) fn take_written(&self, host: &mut H, now: Now) {
+        while let Some(written) = self.sync.take_written() {
+            host.flush_written(written, now);
         }
     }
 

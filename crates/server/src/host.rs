@@ -2,14 +2,14 @@
 //! asked for effects. It has no sockets and no clock of its own.
 //!
 //! ```text
-//! client_*, peer_*, tick, flush_done ──▶ Host ──▶ client_output   bytes for clients
+//! client_*, peer_*, tick, flush_*    ──▶ Host ──▶ client_output   bytes for clients
 //!                                             ──▶ poll_effect     what to do with sockets
 //!                                             ──▶ take_flush      what the log must make durable
 //!                                             ──▶ take_prefetch   what is to be read from files
 //! ```
 //!
-//! After every batch of inputs the server takes what is to be flushed (if no flush is under
-//! way) and drains the effects. A host is never called from within one of its own calls, and
+//! After every batch of inputs the server takes what is to be flushed (if a thread is free) and
+//! drains the effects. A host is never called from within one of its own calls, and
 //! always on one thread; only [`Host::run_flush`] and [`Prefetch::run`] run on others.
 
 use bytes::{Bytes, BytesMut};
@@ -24,8 +24,10 @@ pub use wan::Link as LinkState;
 pub trait Host: 'static {
     /// A batch of appended entries that is to become durable.
     type Flush: Send + 'static;
-    /// What came of it.
-    type FlushDone: Send + 'static;
+    /// What came of its first half, which writes: the next may be taken.
+    type Written: Send + 'static;
+    /// What came of its second, which syncs.
+    type Synced: Send + 'static;
 
     /// A client connected. `conn` is valid until `client_disconnected`.
     fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
@@ -74,10 +76,13 @@ pub trait Host: 'static {
     /// What the emulation says of the link to `to`.
     fn link(&self, to: &NodeId) -> LinkState;
 
-    /// What is to be made durable next. Asked only while no flush is under way.
+    /// What is to be made durable next, if that may begin by now: earlier flushes may be under
+    /// way.
     fn take_flush(&mut self, now: Now) -> Option<Self::Flush>;
-    /// A flush has ended.
-    fn flush_done(&mut self, done: Self::FlushDone, now: Now);
+    /// The first half of a flush has ended.
+    fn flush_written(&mut self, done: Self::Written, now: Now);
+    /// The second half of a flush has ended. Those of several may end in any order.
+    fn flush_synced(&mut self, done: Self::Synced, now: Now);
     /// Time has passed; called every 20 ms.
     fn tick(&mut self, now: Now);
     /// Asked before each effect is carried out: whether what was answered may be said (the
@@ -94,6 +99,6 @@ pub trait Host: 'static {
     /// The next thing to do, until there is none: then all before it has been done, or is kept
     /// back as `doubt` wants it.
     fn poll_effect(&mut self) -> Option<Effect>;
-    /// Makes a batch durable. Runs on the log-sync thread.
-    fn run_flush(flush: Self::Flush) -> Self::FlushDone;
+    /// Makes a batch durable, and tells when it is written. Runs on a log-sync thread.
+    fn run_flush(flush: Self::Flush, tell: impl FnOnce(Self::Written)) -> Self::Synced;
 }

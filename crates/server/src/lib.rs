@@ -50,7 +50,7 @@ use std::{
     rc::Rc,
     time::Duration,
 };
-use sync::SyncThread;
+use sync::{Ended, SyncThreads};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -159,7 +159,7 @@ pub fn serve_until<H: Host>(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (sync, results) = SyncThread::<H>::start()?;
+    let (sync, results) = SyncThreads::<H>::start()?;
     let (prefetch, prefetched) = PrefetchThreads::start()?;
     let core = Core::new(
         host,
@@ -172,7 +172,7 @@ pub fn serve_until<H: Host>(
     let tasks = LocalSet::new();
     let result =
         runtime.block_on(tasks.run_until(serve_on(core, listeners, (results, prefetched), stop)));
-    // Connections end here; the sync thread with the last owner of the core.
+    // Connections end here; the sync threads with the last owner of the core.
     drop(tasks);
     result
 }
@@ -180,7 +180,7 @@ pub fn serve_until<H: Host>(
 async fn serve_on<H: Host>(
     core: Rc<Core<H>>,
     listeners: Listeners,
-    (results, prefetched): (Receiver<H::FlushDone>, Receiver<ConnId>),
+    (results, prefetched): (Receiver<Ended<H>>, Receiver<ConnId>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let accepting = [
@@ -226,10 +226,14 @@ async fn take_turns<H: Host>(core: Rc<Core<H>>) {
     }
 }
 
-async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<H::FlushDone>) {
-    while let Some(done) = results.recv().await {
-        core.sync.finished();
-        core.host.borrow_mut().flush_done(done, clock::now());
+async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<Ended<H>>) {
+    while let Some((thread, synced)) = results.recv().await {
+        core.sync.finished(thread);
+        let now = clock::now();
+        let mut host = core.host.borrow_mut();
+        core.take_written(&mut *host, now);
+        host.flush_synced(synced, now);
+        drop(host);
         core.take_turn();
     }
 }

@@ -6,7 +6,7 @@ use model::{NodeId, Now};
 use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
-    log::{FlushDone, FlushJob},
+    log::{FlushJob, Synced, Written},
     store::{LsmStores, Prefetch},
 };
 
@@ -26,7 +26,8 @@ impl NodeHost {
 
 impl Host for NodeHost {
     type Flush = FlushJob;
-    type FlushDone = FlushDone;
+    type Written = Written;
+    type Synced = Synced;
 
     fn client_connected(&mut self, id: ConnId, addr: SocketAddr, now: Now) {
         self.node.client_connected(id, addr, now);
@@ -88,8 +89,11 @@ impl Host for NodeHost {
     fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
         self.node.take_flush(now)
     }
-    fn flush_done(&mut self, done: FlushDone, now: Now) {
-        self.node.flush_done(done, now);
+    fn flush_written(&mut self, done: Written, now: Now) {
+        self.node.flush_written(done, now);
+    }
+    fn flush_synced(&mut self, done: Synced, now: Now) {
+        self.node.flush_synced(done, now);
     }
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
@@ -106,7 +110,9 @@ impl Host for NodeHost {
     fn poll_effect(&mut self) -> Option<Effect> {
         self.node.poll_effect()
     }
-    fn run_flush(flush: FlushJob) -> FlushDone {
-        flush.run()
+    fn run_flush(flush: FlushJob, tell: impl FnOnce(Written)) -> Synced {
+        let (written, sync) = flush.write();
+        tell(written);
+        sync.run()
     }
 }

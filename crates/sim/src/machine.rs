@@ -8,23 +8,30 @@ use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
 use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 use storage::{
     disk::SimDisk,
-    log::{FlushDone, FlushJob, Options},
+    log::{FlushJob, Options, SyncJob, Synced, Written},
     store::{CacheBudget, MemoryStores},
 };
 
 /// Small, so that segments turn over within a story.
 const SEGMENT_BYTES: u64 = 64 << 10;
 
-/// A flush that is under way.
+/// The first half of a flush that is under way.
 pub(crate) enum Flush {
     Taken(FlushJob),
-    Ran(FlushDone),
+    Written(Written),
+}
+
+/// The second half of one.
+pub(crate) enum Sync {
+    Waits(SyncJob),
+    Ran(Synced),
 }
 
 pub(crate) struct Machine {
@@ -41,6 +48,8 @@ pub(crate) struct Machine {
     pub(crate) life: u64,
     pub(crate) node: Option<Node<MemoryStores>>,
     pub(crate) flush: Option<Flush>,
+    /// By numbers that tell them apart.
+    pub(crate) syncs: BTreeMap<u64, Sync>,
     /// When `wake` is scheduled.
     pub(crate) wakes_at: Option<Duration>,
     pub(crate) clock: Clock,
@@ -73,6 +82,7 @@ impl Machine {
             life: 0,
             node: None,
             flush: None,
+            syncs: BTreeMap::new(),
             wakes_at: None,
             clock: Clock::new(random),
             paused_until: None,
@@ -162,10 +172,33 @@ impl Machine {
     pub(crate) fn kill(&mut self) {
         self.node = None;
         self.flush = None;
+        self.syncs.clear();
         self.wakes_at = None;
         self.paused_until = None;
         self.may_stop = false;
         self.life += 1;
+    }
+
+    /// Whether something is written and not synced.
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.syncs.values().any(|s| matches!(s, Sync::Waits(_)))
+    }
+
+    /// Whether something is synced and the node was not told.
+    pub(crate) fn has_synced(&self) -> bool {
+        self.syncs.values().any(|s| matches!(s, Sync::Ran(_)))
+    }
+
+    /// The node hears that what it handed over last was written, if it was.
+    pub(crate) fn tell_written(&mut self, now: Now) {
+        match self.flush.take() {
+            Some(Flush::Written(written)) => {
+                if let Some(node) = &mut self.node {
+                    node.flush_written(written, now);
+                }
+            }
+            other => self.flush = other,
+        }
     }
 
     /// Another disk, with nothing on it: processes are counted on the disk, so from the first.

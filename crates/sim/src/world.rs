@@ -17,7 +17,7 @@ pub use observe::PrimaryChanges;
 use crate::{
     client::Client,
     lost::Lost,
-    machine::{Flush, Machine},
+    machine::{Flush, Machine, Sync},
     network::{LinkNumber, Network, latency},
     random::Random,
     trace::{Trace, hash},
@@ -46,7 +46,11 @@ enum Event {
     Tick(usize),
     Wake(usize),
     FlushRuns(usize),
-    FlushEnds(usize),
+    FlushWritten(usize),
+    /// The machine's, and which.
+    SyncRuns(usize, u64),
+    /// See `SyncRuns`.
+    SyncEnds(usize, u64),
     Deliver {
         from: usize,
         to: usize,
@@ -159,6 +163,8 @@ pub struct World {
     pipelines: bool,
     connections: BTreeMap<ConnId, Connection>,
     next_conn: u64,
+    /// Flushes so far.
+    flushes: u64,
     faults: Faults,
     trace: Trace,
     /// What clients and nodes found wrong.
@@ -172,7 +178,9 @@ impl Event {
             Event::Tick(at)
             | Event::Wake(at)
             | Event::FlushRuns(at)
-            | Event::FlushEnds(at)
+            | Event::FlushWritten(at)
+            | Event::SyncRuns(at, _)
+            | Event::SyncEnds(at, _)
             | Event::Resumes(at)
             | Event::ClientActs(at)
             | Event::Says { at, .. } => *at,
@@ -235,6 +243,7 @@ impl World {
             pipelines: true,
             connections: BTreeMap::new(),
             next_conn: 0,
+            flushes: 0,
             faults: Faults::default(),
             trace: Trace::new(setup.trace_kept),
             wrong: VecDeque::new(),
@@ -403,15 +412,36 @@ impl World {
             }
             Event::FlushRuns(_) => {
                 if let Some(Flush::Taken(job)) = machine.flush.take() {
-                    machine.flush = Some(Flush::Ran(job.run()));
+                    let (written, sync) = job.write();
+                    machine.flush = Some(Flush::Written(written));
+                    self.flushes += 1;
+                    let number = self.flushes;
+                    machine.syncs.insert(number, Sync::Waits(sync));
+                    if machine.syncs.len() > 1 {
+                        self.faults.overlapping_syncs += 1;
+                    }
                     let wait = Duration::from_micros(self.random.between(5, 100));
-                    self.note(at, format_args!("has flushed"));
-                    self.schedule(wait, at, Event::FlushEnds(at));
+                    self.note(at, format_args!("has written"));
+                    self.schedule(wait, at, Event::FlushWritten(at));
+                    let wait = self.flush_takes(at);
+                    self.schedule(wait, at, Event::SyncRuns(at, number));
                 }
             }
-            Event::FlushEnds(_) => {
-                if let Some(Flush::Ran(done)) = machine.flush.take() {
-                    node.flush_done(done, now);
+            Event::FlushWritten(_) => machine.tell_written(now),
+            Event::SyncRuns(_, number) => {
+                if let Some(Sync::Waits(job)) = machine.syncs.remove(&number) {
+                    machine.syncs.insert(number, Sync::Ran(job.run()));
+                    let wait = Duration::from_micros(self.random.between(5, 100));
+                    self.note(at, format_args!("has flushed"));
+                    self.schedule(wait, at, Event::SyncEnds(at, number));
+                }
+            }
+            Event::SyncEnds(_, number) => {
+                machine.tell_written(now);
+                if let Some(node) = &mut machine.node
+                    && let Some(Sync::Ran(done)) = machine.syncs.remove(&number)
+                {
+                    node.flush_synced(done, now);
                 }
             }
             Event::Deliver {
@@ -467,7 +497,7 @@ impl World {
             && let Some(job) = node.take_flush(now)
         {
             machine.flush = Some(Flush::Taken(job));
-            let wait = self.flush_takes(at);
+            let wait = Duration::from_micros(self.random.between(5, 100));
             self.schedule(wait, at, Event::FlushRuns(at));
         }
         while let Some(effect) = (self.machines[at].node.as_mut()).and_then(|n| n.poll_effect()) {

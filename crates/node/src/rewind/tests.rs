@@ -12,7 +12,7 @@ use replication::strategy::Role;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
     disk::SimDisk,
-    log::{FlushDone, FlushJob, Options},
+    log::{FlushJob, Options, Synced, Written},
     store::{CacheBudget, MemoryStores},
 };
 
@@ -34,7 +34,7 @@ struct Machine {
 /// A flush that is under way: the disk has it before the node knows.
 enum Flush {
     Taken(FlushJob),
-    Ran(FlushDone),
+    Ran(Written, Synced),
 }
 
 struct World {
@@ -228,11 +228,13 @@ impl World {
             };
             match machine.flush.take() {
                 Some(Flush::Taken(job)) => {
-                    machine.flush = Some(Flush::Ran(job.run()));
+                    let (written, synced) = job.run();
+                    machine.flush = Some(Flush::Ran(written, synced));
                     return true;
                 }
-                Some(Flush::Ran(done)) => {
-                    node.flush_done(done, now);
+                Some(Flush::Ran(written, synced)) => {
+                    node.flush_written(written, now);
+                    node.flush_synced(synced, now);
                     return true;
                 }
                 None => {}

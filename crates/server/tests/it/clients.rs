@@ -44,6 +44,8 @@ fn appends_of_many_clients_share_flushes() {
     }
     let flushes = server.events().len();
     assert!((1..1000).contains(&flushes), "{flushes} flushes");
+    let at_a_time = server.shared.lock().unwrap().flushes_max;
+    assert!((2..=4).contains(&at_a_time), "{at_a_time} at a time");
 }
 
 #[test]

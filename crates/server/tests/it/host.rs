@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) certain: Option<usize>,
     /// What is in doubt is void.
     pub(crate) void: bool,
+    /// The most flushes at a time.
+    pub(crate) flushes_max: usize,
     /// How many keys were looked at ahead.
     pub(crate) ahead: usize,
     /// Holds up what is to be read.
@@ -49,10 +51,14 @@ pub(crate) struct TestHost {
     conns: BTreeMap<ConnId, Conn>,
     effects: VecDeque<Effect>,
     prefetches: VecDeque<(ConnId, Prefetch)>,
-    /// Flushes begun, and ended.
     appended: u64,
+    /// Up to where flushes were begun, and have ended.
     begun: u64,
     flushed: u64,
+    /// One is being written.
+    writing: bool,
+    /// Those that were written or are being, and whether they are synced.
+    syncing: BTreeMap<u64, bool>,
 }
 
 impl TestHost {
@@ -67,6 +73,8 @@ impl TestHost {
             appended: 0,
             begun: 0,
             flushed: 0,
+            writing: false,
+            syncing: BTreeMap::new(),
         }
     }
 
@@ -97,7 +105,8 @@ impl TestHost {
 
 impl Host for TestHost {
     type Flush = u64;
-    type FlushDone = u64;
+    type Written = u64;
+    type Synced = u64;
 
     fn client_connected(&mut self, conn: ConnId, _: SocketAddr, _: Now) {
         self.conns.insert(conn, Conn::default());
@@ -221,15 +230,30 @@ impl Host for TestHost {
         *self.links.get(to).unwrap_or(&LinkState::Up(Duration::ZERO))
     }
     fn take_flush(&mut self, _: Now) -> Option<u64> {
-        assert_eq!(self.begun, self.flushed, "a flush is under way");
-        (self.appended > self.begun).then(|| {
+        (self.appended > self.begun && !self.writing).then(|| {
             self.begun = self.appended;
+            self.writing = true;
+            self.syncing.insert(self.begun, false);
+            let mut shared = self.shared.lock().unwrap();
+            shared.flushes_max = shared.flushes_max.max(self.syncing.len());
             self.begun
         })
     }
-    fn flush_done(&mut self, done: u64, _: Now) {
-        self.flushed = done;
-        self.event(format!("flushed {done}"));
+    fn flush_written(&mut self, done: u64, _: Now) {
+        assert!(self.writing && done == self.begun);
+        self.writing = false;
+    }
+    fn flush_synced(&mut self, done: u64, _: Now) {
+        assert!(!self.writing || done < self.begun, "it has been written");
+        assert_eq!(self.syncing.insert(done, true), Some(false));
+        while let Some(first) = self.syncing.first_entry()
+            && *first.get()
+        {
+            self.flushed = *first.key();
+            first.remove();
+        }
+        let flushed = self.flushed;
+        self.event(format!("flushed {flushed}"));
         for id in self.conns.keys().copied().collect::<Vec<_>>() {
             self.release(id);
         }
@@ -250,8 +274,10 @@ impl Host for TestHost {
     fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
-    fn run_flush(flush: u64) -> u64 {
-        std::thread::sleep(Duration::from_millis(2));
+    fn run_flush(flush: u64, tell: impl FnOnce(u64)) -> u64 {
+        tell(flush);
+        // Some overtake others.
+        std::thread::sleep(Duration::from_millis(1 + 2 * (flush % 2)));
         flush
     }
 }

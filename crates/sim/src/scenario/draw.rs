@@ -204,7 +204,7 @@ impl Scenario {
         Some(match kind {
             0 | 1 => Fault::Crash {
                 node,
-                how: random.below(5),
+                how: random.below(6),
                 twice: random.once_in(5),
                 away,
             },

@@ -163,6 +163,7 @@ impl<'a> Injector<'a> {
                     1 => world.crash(node, Moment::Now)?,
                     2 => world.crash_if_it_comes(node, Moment::BeforeFlush)?,
                     3 => world.crash_if_it_comes(node, Moment::InFlush)?,
+                    4 => world.crash_if_it_comes(node, Moment::BeforeSync)?,
                     _ => world.crash_if_it_comes(node, Moment::AfterFlush)?,
                 }
                 let undo = if *twice {

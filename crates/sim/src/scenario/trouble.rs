@@ -171,7 +171,7 @@ impl Scenario {
             let mut crash = |random: &mut Random, node: String, longest: u64| {
                 let crash = Fault::Crash {
                     node,
-                    how: random.between(1, 5),
+                    how: random.between(1, 6),
                     twice: random.once_in(8),
                     away: ms(random, 1, longest),
                 };
@@ -262,7 +262,7 @@ impl Scenario {
             3 => {
                 let crash = Fault::Crash {
                     node,
-                    how: random.below(5),
+                    how: random.below(6),
                     twice: false,
                     away: time,
                 };
@@ -342,7 +342,7 @@ impl Scenario {
                 }
                 let gone = Fault::Crash {
                     node: replica(n),
-                    how: random.below(5),
+                    how: random.below(6),
                     twice: false,
                     away: ms(random, 3000, 8000),
                 };
@@ -350,7 +350,7 @@ impl Scenario {
             }
             let crash = Fault::Crash {
                 node: PRIMARY.into(),
-                how: random.below(5),
+                how: random.below(6),
                 twice: false,
                 away: ms(random, 3000, 12_000),
             };
@@ -369,7 +369,7 @@ impl Scenario {
             let fault = match random.below(10) {
                 0..=6 => Fault::Crash {
                     node,
-                    how: random.below(5),
+                    how: random.below(6),
                     twice: random.once_in(6),
                     away: ms(random, 100, 1000),
                 },

@@ -14,6 +14,8 @@ pub enum Moment {
     BeforeFlush,
     /// In the middle of a flush, between two calls of the disk.
     InFlush,
+    /// When a batch is written and not synced.
+    BeforeSync,
     /// When a flush is durable and the node was not told.
     AfterFlush,
 }
@@ -48,6 +50,8 @@ faults! {
     before_flush,
     /// Losses of power within a flush.
     in_flush,
+    /// Losses of power with a batch written and not synced.
+    before_sync,
     /// Losses of power with a flush done and not reported.
     after_flush,
     /// Losses of power while a node read back its log.
@@ -84,6 +88,8 @@ faults! {
     clock_rates,
     /// Flushes that took a slow disk's time.
     slow_flushes,
+    /// Batches that were written while an earlier one was being synced.
+    overlapping_syncs,
     /// Disks that had no room: clients were refused a write for it.
     full_disks,
     /// Bits of a log that flipped, and were noticed.
@@ -132,6 +138,7 @@ impl World {
             self.step()?;
         }
         let machine = &mut self.machines[at];
+        let synced = machine.has_synced();
         match (machine.flush.take(), moment) {
             (Some(Flush::Taken(job)), Moment::InFlush) => {
                 machine.disk.fail_after(self.random.between(1, 7));
@@ -139,9 +146,11 @@ impl World {
                 drop(job.run());
                 self.faults.in_flush += 1;
             }
-            (None, _) => self.faults.idle += 1,
+            (_, Moment::AfterFlush) if synced => self.faults.after_flush += 1,
             (Some(Flush::Taken(_)), _) => self.faults.before_flush += 1,
-            (Some(Flush::Ran(_)), _) => self.faults.after_flush += 1,
+            _ if machine.is_syncing() => self.faults.before_sync += 1,
+            _ if synced => self.faults.after_flush += 1,
+            _ => self.faults.idle += 1,
         }
         self.power_is_lost(at);
         Ok(())
@@ -168,12 +177,14 @@ impl World {
     }
 
     fn has_come(&self, at: usize, moment: Moment) -> bool {
-        match (moment, &self.machines[at].flush) {
-            (Moment::Now, _) | (_, None) => moment == Moment::Now,
-            (Moment::BeforeFlush | Moment::InFlush, Some(flush)) => {
-                matches!(flush, Flush::Taken(_))
+        let machine = &self.machines[at];
+        match moment {
+            Moment::Now => true,
+            Moment::BeforeFlush | Moment::InFlush => {
+                matches!(machine.flush, Some(Flush::Taken(_)))
             }
-            (Moment::AfterFlush, Some(flush)) => matches!(flush, Flush::Ran(_)),
+            Moment::BeforeSync => machine.is_syncing(),
+            Moment::AfterFlush => machine.has_synced(),
         }
     }
 

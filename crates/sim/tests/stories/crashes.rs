@@ -8,10 +8,11 @@ use sim::{
 use std::{cell::Cell, time::Duration};
 
 pub(super) const RULES: [&str; 4] = ["async", "semi-sync:1", "quorum", "sync"];
-const MOMENTS: [Moment; 4] = [
+const MOMENTS: [Moment; 5] = [
     Moment::Now,
     Moment::BeforeFlush,
     Moment::InFlush,
+    Moment::BeforeSync,
     Moment::AfterFlush,
 ];
 
@@ -51,7 +52,7 @@ fn nodes_crash_and_come_back(world: &mut World) -> Result<(), Wrong> {
     begin(world)?;
     for _ in 0..world.random().between(2, 5) {
         let node = ["us-1", "us-2", "eu-1"][world.random().below(3) as usize];
-        let moment = MOMENTS[world.random().below(4) as usize];
+        let moment = MOMENTS[world.random().below(MOMENTS.len() as u64) as usize];
         if world.random().once_in(5) {
             world.kill(node)?;
         } else {
@@ -80,6 +81,7 @@ fn over(seeds: std::ops::Range<u64>) {
         all.idle += new.idle;
         all.before_flush += new.before_flush;
         all.in_flush += new.in_flush;
+        all.before_sync += new.before_sync;
         all.after_flush += new.after_flush;
         all.in_start += new.in_start;
         all.kills += new.kills;
@@ -102,7 +104,7 @@ fn over(seeds: std::ops::Range<u64>) {
         "{all:?}"
     );
     assert!(
-        all.after_flush > 0 && all.in_start > 0 && all.kills > 0,
+        all.before_sync > 0 && all.after_flush > 0 && all.in_start > 0 && all.kills > 0,
         "{all:?}"
     );
     assert!(all.messages_lost > 0, "{all:?}");

@@ -6,10 +6,11 @@ use resp::Frame;
 use sim::{Moment, World, world::Wrong};
 use std::time::Duration;
 
-const MOMENTS: [Moment; 4] = [
+const MOMENTS: [Moment; 5] = [
     Moment::Now,
     Moment::BeforeFlush,
     Moment::InFlush,
+    Moment::BeforeSync,
     Moment::AfterFlush,
 ];
 
@@ -45,7 +46,7 @@ fn write(world: &mut World, keyspace: &str) -> Result<(), Wrong> {
 
 /// `gone` stays away: `newcomer` is filled while writes go on, and takes its place.
 fn replace(world: &mut World, gone: &str, newcomer: &str) -> Result<(), Wrong> {
-    let moment = MOMENTS[world.random().below(4) as usize];
+    let moment = MOMENTS[world.random().below(MOMENTS.len() as u64) as usize];
     world.crash_if_it_comes(gone, moment)?;
     world.run_for(s(15))?;
     // Under this rule nothing is taken while a member is away.
@@ -76,7 +77,7 @@ fn places_are_taken_in_turn(world: &mut World) -> Result<(), Wrong> {
         let back = world.random().between(1, 3000);
         world.run_for(Duration::from_millis(back))?;
         // It has dropped its copy, or dies while it does.
-        let moment = MOMENTS[world.random().below(4) as usize];
+        let moment = MOMENTS[world.random().below(MOMENTS.len() as u64) as usize];
         world.crash_if_it_comes(gone, moment)?;
         world.start(gone)?;
         world.run_for(s(2))?;
@@ -140,7 +141,7 @@ fn a_lost_tail_is_saved_before_the_copy_goes(world: &mut World) -> Result<(), Wr
     // It may die again at any moment of what it does now.
     let soon = world.random().between(1, 1500);
     world.run_for(Duration::from_millis(soon))?;
-    let moment = MOMENTS[world.random().below(4) as usize];
+    let moment = MOMENTS[world.random().below(MOMENTS.len() as u64) as usize];
     world.crash_if_it_comes(&primary, moment)?;
     world.start(&primary)?;
     world.until_settled()?;
@@ -173,7 +174,7 @@ fn a_keyspace_is_dropped(world: &mut World) -> Result<(), Wrong> {
     let soon = world.random().between(1, 1000);
     world.run_for(Duration::from_millis(soon))?;
     for node in ["us-1", "us-2", "us-3"] {
-        let moment = MOMENTS[world.random().below(4) as usize];
+        let moment = MOMENTS[world.random().below(MOMENTS.len() as u64) as usize];
         world.crash_if_it_comes(node, moment)?;
         world.start(node)?;
         world.run_for(s(2))?;

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, SECTOR_BYTES};
@@ -22,8 +23,9 @@ pub enum Fault {
     WriteFails,
     /// The next write fails with ENOSPC, half of it written.
     WriteHasNoSpace,
-    /// The next sync of a file fails with EIO. As on Linux, what it should have made durable is
-    /// thereafter taken for clean: later syncs succeed and don't save it.
+    /// The next sync of a file fails with EIO, and so does the next by each other handle that is
+    /// open then. As on Linux, what it should have made durable is thereafter taken for clean:
+    /// later syncs succeed and don't save it.
     SyncFails,
 }
 
@@ -59,6 +61,8 @@ struct Inode {
     durable: BTreeMap<u64, Sector>,
     /// Every content that a sector had since the last sync, oldest first.
     unsynced: BTreeMap<u64, Vec<Sector>>,
+    /// Syncs that failed.
+    failures: u64,
     /// Held by every handle, so that a removed file goes when the last one does.
     handles: Arc<()>,
 }
@@ -73,6 +77,8 @@ struct SimFile {
     state: Arc<Mutex<State>>,
     inode: u64,
     generation: u64,
+    /// Of the inode's, those that this handle knows of.
+    failures: AtomicU64,
     _handle: Arc<()>,
 }
 
@@ -178,6 +184,7 @@ impl SimDisk {
             state: Arc::clone(&self.state),
             inode,
             generation: state.generation,
+            failures: (state.inodes.get(&inode)).map_or(0, |i| i.failures).into(),
             _handle: (state.inodes.get(&inode))
                 .map_or_else(Arc::default, |i| Arc::clone(&i.handles)),
         })
@@ -356,14 +363,19 @@ impl DiskFile for SimFile {
             state.change()?.done()?;
             let unsynced = std::mem::take(&mut inode.unsynced);
             if state.strikes(&[Fault::SyncFails]).is_some() {
+                inode.failures += 1;
+            } else {
+                for at in unsynced.into_keys() {
+                    if let Some(sector) = inode.sectors.get(&at) {
+                        inode.durable.insert(at, *sector);
+                    }
+                }
+                inode.durable_len = inode.len;
+            }
+            // Reported once to each handle that was open then.
+            if self.failures.swap(inode.failures, Relaxed) < inode.failures {
                 return Err(broken());
             }
-            for at in unsynced.into_keys() {
-                if let Some(sector) = inode.sectors.get(&at) {
-                    inode.durable.insert(at, *sector);
-                }
-            }
-            inode.durable_len = inode.len;
             Ok(())
         })
     }

@@ -1,8 +1,16 @@
-//! What runs on the thread that syncs: one batch to its place, a new segment where it is due,
-//! released segments out of the way.
+//! What runs on the threads that sync: one batch to its place, a new segment where it is due,
+//! released segments out of the way; then the sync.
 //!
 //! The [`Writer`] is all that may change files. It travels: the log owns it, a [`FlushJob`]
-//! takes it along, the [`FlushDone`] brings it back; so there is never more than one flush.
+//! takes it along, [`Written`] brings it back; so batches are written one after the other. The
+//! [`SyncJob`] that is left needs the file alone, so the next batch may be written, and synced,
+//! meanwhile. What a sync saves is what was written to its file before it began, so that one
+//! which ends early says nothing of those before it: they are counted in order.
+//!
+//! Syncs that overlap have a handle each, their *lane*, opened before what they are to save was
+//! written: Linux reports that a page could not be written once to each handle that was open then.
+//! With one handle for two syncs the first to look would take the error, and the other, whose
+//! batch is lost, would succeed.
 //!
 //! A segment is begun in an order that leaves no doubt at any moment of a power loss:
 //! the one before it is synced; the new file gets its room, header and end mark under a
@@ -14,7 +22,7 @@ use std::sync::Arc;
 
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{NEW, SPARE, Segment, file_name};
-use super::{LogError, Lsn};
+use super::{LANES, LogError, Lsn};
 use crate::disk::{Disk, DiskFile, is_no_space};
 
 /// How far ahead of the log a fresh segment is filled with zeros (see the module on why).
@@ -47,6 +55,8 @@ pub(super) struct Writer {
     pub(super) incarnation: u64,
     /// The segment that is written to; none before the first batch of a new log.
     pub(super) current: Option<Arc<Segment>>,
+    /// Further handles of its file.
+    pub(super) lanes: Vec<Arc<dyn DiskFile>>,
     /// Where the next batch goes.
     pub(super) written: Lsn,
     /// Everything below survives a loss of power.
@@ -62,20 +72,41 @@ pub(super) struct Writer {
     pub(super) released: VecDeque<Arc<Segment>>,
 }
 
-/// The work of one flush. Run it where blocking is allowed and hand the result to
-/// [`Log::flush_done`](super::Log::flush_done); a job that is dropped stops the log.
+/// The first half of a flush. Run it where blocking is allowed; a job that is dropped stops the
+/// log.
 #[must_use]
 pub struct FlushJob {
     pub(super) writer: Writer,
     pub(super) batch: Option<Batch>,
-    pub(super) sync: bool,
+    /// The number and the lane of the sync that follows, if one is due.
+    pub(super) sync: Option<(u64, usize)>,
 }
 
-/// What became of a flush.
+/// What became of it, for [`Log::written_to`](super::Log::written_to).
 #[must_use]
-pub struct FlushDone {
+pub struct Written {
     pub(super) writer: Writer,
     pub(super) batch: Option<Batch>,
+    pub(super) result: Result<(), LogError>,
+}
+
+/// The second half of a flush: the sync, if one is due. Run it where blocking is allowed; a job
+/// that is dropped keeps everything that was written since from being durable.
+#[must_use]
+pub struct SyncJob {
+    /// Of the sync, if one is due.
+    number: Option<u64>,
+    /// What is to be synced, and by which handle; none of a log that has no segment yet.
+    file: Option<(Arc<Segment>, Arc<dyn DiskFile>)>,
+    /// Up to where its batch and those before it were written.
+    upto: Lsn,
+}
+
+/// What became of it, for [`Log::synced`](super::Log::synced).
+#[must_use]
+pub struct Synced {
+    pub(super) number: Option<u64>,
+    pub(super) upto: Lsn,
     pub(super) result: Result<(), LogError>,
 }
 
@@ -85,31 +116,56 @@ impl FlushJob {
         self.batch.as_ref().map_or(0, |batch| batch.bytes.len())
     }
 
-    /// Writes and syncs; blocks for as long as the disk takes.
-    pub fn run(mut self) -> FlushDone {
-        let result = self.try_run();
-        FlushDone {
+    /// Writes; blocks for as long as the system takes. The log wants the first before the
+    /// result of the second.
+    pub fn write(mut self) -> (Written, SyncJob) {
+        let result = self.try_write();
+        // A full disk is no reason to leave what was written before unsynced.
+        let upto = self.writer.written;
+        let file = self.sync.zip(self.writer.current.clone());
+        let sync = SyncJob {
+            number: self.sync.map(|(number, _)| number),
+            file: file.map(|((_, lane), segment)| {
+                let file = self.writer.lane(lane, &segment);
+                (segment, file)
+            }),
+            upto,
+        };
+        let written = Written {
             writer: self.writer,
             batch: self.batch,
             result,
-        }
+        };
+        (written, sync)
     }
 
-    fn try_run(&mut self) -> Result<(), LogError> {
-        let written = self.write();
-        // A full disk is no reason to leave what was written before unsynced.
-        if self.sync {
-            self.writer.sync()?;
-        }
-        written
+    /// Both halves, one after the other.
+    pub fn run(self) -> (Written, Synced) {
+        let (written, sync) = self.write();
+        (written, sync.run())
     }
 
-    fn write(&mut self) -> Result<(), LogError> {
+    fn try_write(&mut self) -> Result<(), LogError> {
         // First, so that what is released makes room for the batch.
         self.writer.recycle()?;
         match &mut self.batch {
             Some(batch) => self.writer.write(batch),
             None => Ok(()),
+        }
+    }
+}
+
+impl SyncJob {
+    /// Syncs, if that is due; blocks for as long as the disk takes.
+    pub fn run(self) -> Synced {
+        let result = match &self.file {
+            Some((segment, file)) => sync_file(&**file, || segment.name()),
+            None => Ok(()),
+        };
+        Synced {
+            number: self.number,
+            upto: self.upto,
+            result,
         }
     }
 }
@@ -151,7 +207,22 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn sync(&mut self) -> Result<(), LogError> {
+    /// Opens a handle of the current segment for each further sync at a time. Where that fails
+    /// there are fewer of them.
+    pub(super) fn open_lanes(&mut self) {
+        self.lanes.clear();
+        if let Some(segment) = &self.current {
+            let handles = (1..LANES).map_while(|_| self.disk.open(&segment.name()).ok());
+            self.lanes.extend(handles);
+        }
+    }
+
+    fn lane(&self, lane: usize, segment: &Segment) -> Arc<dyn DiskFile> {
+        let further = lane.checked_sub(1).and_then(|at| self.lanes.get(at));
+        further.unwrap_or(&segment.file).clone()
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
         if let Some(segment) = &self.current
             && self.synced < self.written
         {
@@ -162,7 +233,7 @@ impl Writer {
     }
 
     fn start_segment(&mut self, batch_len: usize, cut: bool) -> Result<Arc<Segment>, LogError> {
-        // So that only the last segment can ever have a torn tail.
+        // So that only the last segment can ever have a torn tail. No other sync is under way.
         self.sync()?;
         let head_len = SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES;
         let header = SegmentHeader {
@@ -203,6 +274,7 @@ impl Writer {
         self.zeroed_to = zeroed_to;
         self.current = Some(Arc::clone(&segment));
         self.started.push(Arc::clone(&segment));
+        self.open_lanes();
         Ok(segment)
     }
 

@@ -1,11 +1,13 @@
 //! The shared log: the only write-ahead log of a node, shared by its shards.
 //!
 //! ```text
-//! append(stream, kind, body) ──► pending batches ──take_flush──► FlushJob::run   (sync thread)
-//!         │ Lsn                        ▲ no space: kept               │ write, fdatasync
-//!         ▼                            └──────────flush_done──────────┘
-//!   tip() ≥ written() ≥ durable()                    │ Lsn that may be acknowledged
-//!   read(from) ◄─ segments ◄─ open: replay           ▼
+//! append(stream, kind, body) ──► pending batches ──take_flush──► FlushJob::write   (a sync thread)
+//!         │ Lsn                        ▲ no space: kept               │ write
+//!         │                            └──────────written_to──────────┤
+//!         ▼                                                           ▼
+//!   tip() ≥ written() ≥ durable() ◄────────────synced────────── SyncJob::run       (the same)
+//!                            │ Lsn that may be acknowledged             fdatasync
+//!   read(from) ◄─ segments ◄─┴─ open: replay
 //!                     └─ release_below(lsn): recycled
 //! ```
 //!
@@ -23,9 +25,12 @@
 //!   what is at or below [`Log::durable`] survives a loss of power, or [`Log::open`] says that
 //!   it is damaged and where. It is never dropped in silence: a tail that had to be cut is
 //!   reported by [`Log::cut`], also by later openings.
-//! - At most one flush is under way; what is appended meanwhile goes into the next.
+//! - One batch is written at a time; what is appended meanwhile goes into the next. That may be
+//!   written and synced while earlier ones are synced, up to [`LANES`] at a time, once the latest has
+//!   taken [`OVERLAP_AFTER`]: on a fast disk a second sync only makes batches smaller.
+//! - A batch is durable when its sync and those of all before it have succeeded.
 //! - Only the last segment can have a torn tail: a segment is begun when the one before it is
-//!   synced. Every opening writes and syncs an empty batch, so that all it replayed is durable
+//!   synced and no sync is under way. Every opening writes and syncs an empty batch, so that all it replayed is durable
 //!   and known to be.
 //! - States: *running*; *full* ([`Log::is_full`]: the last flush found no room; it is repeated,
 //!   byte for byte at its place, until there is); *stopped* (a write or sync failed otherwise).
@@ -96,7 +101,7 @@ use bytes::Bytes;
 use model::Now;
 
 pub use error::{AppendError, LogError, OpenError};
-pub use flush::{FlushDone, FlushJob};
+pub use flush::{FlushJob, SyncJob, Synced, Written};
 
 use crate::disk::Disk;
 use flush::{Batch, Writer};
@@ -105,6 +110,12 @@ use segment::{BatchReader, Index, Segment, Step};
 
 /// Lengths in the format are 32 bits wide; far below, so that sums are safe too.
 const PENDING_BYTES_LIMIT: usize = 1 << 30;
+
+/// Syncs that may be under way at a time.
+pub const LANES: usize = 4;
+/// How long after the last flush began the next may, while its sync is under way. A disk of one's
+/// own syncs in less, one across a network in more.
+const OVERLAP_AFTER: Duration = Duration::from_micros(250);
 
 /// A position: the log's bytes before it, over its whole life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,6 +181,14 @@ struct LiveSegment {
     index: Index,
 }
 
+/// A sync that is under way, or has succeeded while one before it has not.
+struct Syncing {
+    number: u64,
+    lane: usize,
+    /// Up to where it has.
+    done: Option<Lsn>,
+}
+
 /// The log. One owner appends and reads; [`FlushJob`]s run elsewhere.
 pub struct Log {
     options: Options,
@@ -179,13 +198,19 @@ pub struct Log {
     segments: VecDeque<LiveSegment>,
     /// Released, for the next flush to recycle.
     released: VecDeque<Arc<Segment>>,
-    /// With the flush that is under way, if one is.
+    /// With the batch that is being written, if one is.
     writer: Option<Writer>,
+    /// In order.
+    syncing: VecDeque<Syncing>,
+    /// How many syncs there were.
+    syncs: u64,
+    /// [`Now::monotonic`] when the last flush was taken.
+    flushed_at: Duration,
     /// Oldest first; only the last may take more records.
     pending: VecDeque<Batch>,
     /// In `pending` and in the flush under way.
     pending_bytes: usize,
-    /// Empty buffers to use again: with one flush under way, two are all it takes.
+    /// Empty buffers to use again: with one batch being written, two are all it takes.
     buffers: Vec<Vec<u8>>,
     tip: Lsn,
     written: Lsn,
@@ -207,12 +232,13 @@ impl Log {
     ) -> Result<Log, OpenError<E>> {
         let found = recovery::recover(&*disk, options.segment_bytes, visit)?;
         let current = found.segments.back().map(|live| Arc::clone(&live.segment));
-        let writer = Writer {
+        let mut writer = Writer {
             disk,
             segment_bytes: options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64),
             incarnation: found.incarnation + 1,
             zeroed_to: (current.as_ref()).map_or(0, |segment| segment.offset_of(found.tip)),
             current,
+            lanes: Vec::new(),
             written: found.tip,
             synced: found.tip,
             chain: found.chain,
@@ -220,6 +246,7 @@ impl Log {
             started: Vec::new(),
             released: VecDeque::new(),
         };
+        writer.open_lanes();
         let mut log = Log {
             options: Options {
                 pending_bytes_max: options.pending_bytes_max.min(PENDING_BYTES_LIMIT),
@@ -230,6 +257,9 @@ impl Log {
             segments: found.segments,
             released: VecDeque::new(),
             writer: Some(writer),
+            syncing: VecDeque::new(),
+            syncs: 0,
+            flushed_at: Duration::ZERO,
             pending: VecDeque::new(),
             pending_bytes: 0,
             buffers: Vec::new(),
@@ -326,7 +356,7 @@ impl Log {
 
     /// Where this opening, or else the last earlier one that is still in the log, cut a torn
     /// tail. With [`SyncPolicy::Always`] that was most likely never acknowledged, but decay of
-    /// the very last batch looks the same: a replica that finds a cut it has not dealt with
+    /// the last batches looks the same: a replica that finds a cut it has not dealt with
     /// must be refilled before it is heard.
     pub fn cut(&self) -> Option<Lsn> {
         self.cut
@@ -372,7 +402,12 @@ impl Log {
         }
     }
 
-    /// The next flush, unless there is nothing to do or one is under way. After
+    /// Whether a flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.writer.is_none() || !self.syncing.is_empty()
+    }
+
+    /// The next flush, unless there is nothing to do, or something that must be over before. After
     /// [`LogError::NoSpace`] it is the same one again: let some time pass in between.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
         let due = match self.options.sync {
@@ -385,19 +420,22 @@ impl Log {
         let idle = self.pending.is_empty()
             && self.released.is_empty()
             && !(due && self.durable < self.written);
-        if idle {
+        let too_soon = !self.syncing.is_empty()
+            && now.monotonic.saturating_sub(self.flushed_at) < OVERLAP_AFTER;
+        if idle || too_soon {
             return None;
         }
         let job = self.take_job(due)?;
+        self.flushed_at = now.monotonic;
         if due {
             self.last_sync = Some(now.monotonic);
         }
         Some(job)
     }
 
-    /// Takes a flush's result; returns up to where records may now be acknowledged.
+    /// A batch was written, or was not; returns up to where records may now be acknowledged.
     /// [`LogError::NoSpace`] passes, any other error is final.
-    pub fn flush_done(&mut self, done: FlushDone) -> Result<Lsn, LogError> {
+    pub fn written_to(&mut self, done: Written) -> Result<Lsn, LogError> {
         let mut writer = done.writer;
         for segment in writer.started.drain(..) {
             let index = Index::default();
@@ -414,19 +452,43 @@ impl Log {
                 self.pending.push_front(batch);
             }
         }
-        self.stopped = !matches!(done.result, Ok(()) | Err(LogError::NoSpace { .. }));
+        self.stopped |= !matches!(done.result, Ok(()) | Err(LogError::NoSpace { .. }));
         self.full = matches!(done.result, Err(LogError::NoSpace { .. }));
         if !self.stopped {
             self.written = writer.written;
-            self.durable = writer.synced;
+            self.durable = self.durable.max(writer.synced);
         }
         self.writer = Some(writer);
         done.result.map(|()| self.acknowledgeable())
     }
 
+    /// A flush's second half has ended; returns up to where records may now be acknowledged.
+    /// Any error is final.
+    pub fn synced(&mut self, done: Synced) -> Result<Lsn, LogError> {
+        if let Err(error) = done.result {
+            self.stopped = true;
+            return Err(error);
+        }
+        if self.stopped {
+            return Err(LogError::Stopped);
+        }
+        let sync = self
+            .syncing
+            .iter_mut()
+            .find(|s| Some(s.number) == done.number);
+        if let Some(sync) = sync {
+            sync.done = Some(done.upto);
+        }
+        while let Some(upto) = self.syncing.front().and_then(|sync| sync.done) {
+            self.durable = self.durable.max(upto);
+            self.syncing.pop_front();
+        }
+        Ok(self.acknowledgeable())
+    }
+
     /// Hands out the records behind `from` (a record's position, or what an earlier call
     /// returned), until `visit` returns false, `max_bytes` of bodies are exceeded (one record
-    /// is always given), or what is written ends. Returns the position of the last one. Blocks
+    /// is always given), or what may be acknowledged ends. Returns the position of the last one. Blocks
     /// on the disk.
     pub fn read(
         &self,
@@ -439,14 +501,14 @@ impl Log {
             return Err(LogError::Released { from, oldest });
         }
         let after = (self.segments).partition_point(|live| live.segment.header.first <= from);
+        let end = self.acknowledgeable();
         let mut at = from;
         let mut bytes = 0;
         for i in after.saturating_sub(1)..self.segments.len() {
             let Some(LiveSegment { segment, index }) = self.segments.get(i) else {
                 break;
             };
-            let limit =
-                (self.segments.get(i + 1)).map_or(self.written, |next| next.segment.header.first);
+            let limit = (self.segments.get(i + 1)).map_or(end, |next| next.segment.header.first);
             let start = index.start_for(at).unwrap_or(segment.header.first);
             let mut reader = BatchReader::new(segment, start, limit.max(start), None);
             loop {
@@ -507,25 +569,57 @@ impl Log {
 
     /// One flush with a sync, on this thread.
     fn flush_here(&mut self) -> Result<Lsn, LogError> {
-        let done = self.take_job(true).ok_or(LogError::Busy)?.run();
-        self.flush_done(done)
+        let job = self.take_job(true).ok_or(LogError::Busy)?;
+        self.run_here(job)
+    }
+
+    fn run_here(&mut self, job: FlushJob) -> Result<Lsn, LogError> {
+        let (written, synced) = job.run();
+        let written = self.written_to(written);
+        if self.stopped {
+            return written;
+        }
+        let upto = self.synced(synced)?;
+        written.map(|_| upto)
     }
 
     fn take_job(&mut self, sync: bool) -> Option<FlushJob> {
         if self.stopped {
             return None;
         }
+        let lane = self.free_lane()?;
         let mut writer = self.writer.take()?;
+        writer.synced = writer.synced.max(self.durable);
         writer.released.append(&mut self.released);
         let mut batch = self.pending.pop_front();
         if let Some(batch) = &mut batch {
             batch.sealed = true;
         }
+        let sync = sync.then(|| {
+            self.syncs += 1;
+            let number = self.syncs;
+            let done = None;
+            self.syncing.push_back(Syncing { number, lane, done });
+            (number, lane)
+        });
         Some(FlushJob {
             writer,
             batch,
             sync,
         })
+    }
+
+    /// Which handle the next flush may sync by, if it may begin by now.
+    fn free_lane(&self) -> Option<usize> {
+        let writer = self.writer.as_ref()?;
+        if !self.syncing.is_empty() {
+            let batch = self.pending.front()?;
+            let segment = writer.current.as_ref()?;
+            if !segment.fits(writer.written, batch.bytes.len()) {
+                return None; // a segment is begun when nothing else is under way
+            }
+        }
+        (0..=writer.lanes.len()).find(|lane| self.syncing.iter().all(|s| s.lane != *lane))
     }
 
     /// An empty batch, which records how far the log is durable.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ::model::Now;
 
 use super::*;
-use crate::disk::SimDisk;
+use crate::disk::{Fault, SimDisk};
 
 /// Small enough that a few dozen records fill several segments and batches.
 fn options(sync: SyncPolicy) -> Options {
@@ -57,7 +57,14 @@ fn append(log: &mut Log, record: &Record) -> Result<Lsn, AppendError> {
 
 fn flush(log: &mut Log) -> Result<Lsn, LogError> {
     let job = log.take_flush(Now::at_ms(0)).ok_or(LogError::Stopped)?;
-    log.flush_done(job.run())
+    log.run_here(job)
+}
+
+/// The first half of the next flush.
+fn write(log: &mut Log, ms: u64) -> SyncJob {
+    let (written, sync) = log.take_flush(Now::at_ms(ms)).unwrap().write();
+    log.written_to(written).unwrap();
+    sync
 }
 
 fn flush_all(log: &mut Log) -> Result<(), LogError> {
@@ -101,9 +108,9 @@ fn what_is_appended_meanwhile_goes_into_the_next_flush() {
     let third = append(&mut log, &record(3)).unwrap();
     assert!(
         log.take_flush(Now::at_ms(0)).is_none(),
-        "one flush at a time"
+        "one batch is written at a time"
     );
-    assert_eq!(log.flush_done(job.run()).unwrap(), first);
+    assert_eq!(log.run_here(job).unwrap(), first);
     assert_eq!(
         read_all(&log, start),
         [(first, record(1))],
@@ -119,6 +126,98 @@ fn what_is_appended_meanwhile_goes_into_the_next_flush() {
         [(second, record(2)), (third, record(3))]
     );
     assert_eq!(log.pending_bytes(), 0);
+}
+
+#[test]
+fn syncs_overlap_and_count_in_order() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    let start = log.durable();
+    let lsns: Vec<Lsn> = (0..LANES as u64)
+        .map(|n| append(&mut log, &record(n)).map(|lsn| (lsn, log.begin_batch(false)).0))
+        .map(Result::unwrap)
+        .collect();
+    let first = write(&mut log, 10);
+    assert!(
+        log.take_flush(Now::at_ms(10)).is_none(),
+        "a disk may be fast"
+    );
+    let mut syncs: Vec<SyncJob> = (1..LANES as u64).map(|n| write(&mut log, 10 + n)).collect();
+    append(&mut log, &record(9)).unwrap();
+    assert!(
+        log.take_flush(Now::at_ms(99)).is_none(),
+        "all lanes are taken"
+    );
+    assert_eq!(log.written(), lsns[LANES - 1]);
+    assert!(read_all(&log, start).is_empty(), "nothing is durable");
+    // The last and the second: the first may still fail.
+    for sync in [syncs.pop().unwrap(), syncs.remove(0)] {
+        assert_eq!(log.synced(sync.run()).unwrap(), start);
+    }
+    assert_eq!(log.synced(first.run()).unwrap(), lsns[1]);
+    assert_eq!(read_all(&log, start).len(), 2);
+    let third = syncs.pop().unwrap();
+    assert_eq!(log.synced(third.run()).unwrap(), lsns[LANES - 1]);
+    flush_all(&mut log).unwrap();
+    disk.crash(7);
+    drop(log);
+    assert_eq!(open(&disk).1.len(), LANES + 1);
+}
+
+#[test]
+fn a_sync_that_fails_fails_all_that_overlap_it() {
+    for fails in 0..2 {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk);
+        let start = log.durable();
+        append(&mut log, &record(1)).unwrap();
+        let first = write(&mut log, 10);
+        append(&mut log, &record(2)).unwrap();
+        let second = write(&mut log, 20);
+        disk.inject(Fault::SyncFails);
+        let mut syncs = [Some(first), Some(second)];
+        for which in [fails, 1 - fails] {
+            // The error is there for both, whoever looks first.
+            let synced = syncs[which].take().unwrap().run();
+            assert!(synced.result.is_err());
+            assert!(log.synced(synced).is_err());
+        }
+        assert!(log.is_stopped());
+        assert_eq!(log.durable(), start);
+    }
+}
+
+#[test]
+fn a_segment_is_begun_when_no_sync_is_under_way() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    fill(&mut log, 2);
+    let mut ms = 0;
+    let mut overlapped = 0;
+    while log.segments() < 4 {
+        ms += 10;
+        append(&mut log, &record(ms)).unwrap();
+        let segments = log.segments();
+        let one = write(&mut log, ms);
+        append(&mut log, &record(ms + 1)).unwrap();
+        match log.take_flush(Now::at_ms(ms + 1)) {
+            Some(job) => {
+                let (written, other) = job.write();
+                assert!(written.writer.started.is_empty());
+                log.written_to(written).unwrap();
+                log.synced(other.run()).unwrap();
+                overlapped += 1;
+            }
+            None => assert_eq!(log.segments(), segments.max(log.segments())),
+        }
+        log.synced(one.run()).unwrap();
+        flush_all(&mut log).unwrap();
+    }
+    assert!(overlapped > 5);
+    disk.crash(3);
+    let durable = log.durable();
+    drop(log);
+    assert!(open(&disk).0.durable() >= durable);
 }
 
 #[test]
@@ -147,7 +246,7 @@ fn buffers_are_bounded_and_used_again() {
         append(&mut log, &record(n)).unwrap();
         let job = log.take_flush(Now::at_ms(0)).unwrap();
         seen.insert(job.batch.as_ref().map(|b| b.bytes.as_ptr() as usize));
-        log.flush_done(job.run()).unwrap();
+        log.run_here(job).unwrap();
     }
     assert!(seen.len() <= 3, "{}", seen.len());
 }
@@ -215,7 +314,7 @@ fn policies_differ_in_what_is_acknowledged_and_when_it_is_synced() {
         let at = |log: &mut Log, ms| {
             let lsn = append(log, &record(1)).unwrap();
             let job = log.take_flush(Now::at_ms(ms)).unwrap();
-            assert_eq!(log.flush_done(job.run()).unwrap(), lsn, "written is enough");
+            assert_eq!(log.run_here(job).unwrap(), lsn, "written is enough");
             log.durable() == lsn
         };
         let every = sync != SyncPolicy::Os;
@@ -229,7 +328,7 @@ fn policies_differ_in_what_is_acknowledged_and_when_it_is_synced() {
             "a sync is due though nothing was appended"
         );
         if let Some(job) = late {
-            log.flush_done(job.run()).unwrap();
+            log.run_here(job).unwrap();
             assert_eq!(log.durable(), log.written());
             assert_eq!(log.sync_due(), None);
         }

@@ -13,8 +13,12 @@ enum Act {
     },
     /// Takes a flush, if none is out.
     Take,
-    /// Runs the one that is out and hands it in.
-    Finish,
+    /// Writes the one that is out.
+    Write,
+    /// Syncs one of those that were written.
+    Sync {
+        which: usize,
+    },
     Release {
         percent: u64,
     },
@@ -35,7 +39,8 @@ fn act() -> impl Strategy<Value = Act> {
         12 => (0..4u64, any::<u8>(), prop_oneof![0..40usize, 200..900usize, 5000..9000usize])
             .prop_map(|(stream, kind, len)| Act::Append { stream, kind, len }),
         8 => Just(Act::Take),
-        8 => Just(Act::Finish),
+        8 => Just(Act::Write),
+        6 => any::<usize>().prop_map(|which| Act::Sync { which }),
         1 => (0..=100u64).prop_map(|percent| Act::Release { percent }),
         2 => (0..=100u64, 0..3000usize)
             .prop_map(|(percent, bytes_max)| Act::Read { percent, bytes_max }),
@@ -58,6 +63,7 @@ proptest! {
         let (mut log, _) = open_with(&disk, options(sync)).unwrap();
         let mut all: Replayed = Vec::new();
         let mut out: Option<FlushJob> = None;
+        let mut syncs: Vec<SyncJob> = Vec::new();
         let mut ms = 0;
         for act in acts {
             ms += 1;
@@ -78,9 +84,17 @@ proptest! {
                         prop_assert!(log.take_flush(Now::at_ms(ms)).is_none());
                     }
                 }
-                Act::Finish => {
+                Act::Write => {
                     if let Some(job) = out.take() {
-                        log.flush_done(job.run()).unwrap();
+                        let (written, sync) = job.write();
+                        log.written_to(written).unwrap();
+                        syncs.push(sync);
+                    }
+                }
+                Act::Sync { which } => {
+                    if !syncs.is_empty() {
+                        let sync = syncs.swap_remove(which % syncs.len());
+                        log.synced(sync.run()).unwrap();
                     }
                 }
                 Act::Release { percent } => {
@@ -100,14 +114,17 @@ proptest! {
                         true
                     }).unwrap();
                     prop_assert!(all[i..].starts_with(&got));
-                    let unread = all[i..].get(got.len()).filter(|(lsn, _)| *lsn <= log.written());
+                    let unread = all[i..].get(got.len()).filter(|(lsn, _)| *lsn <= log.acknowledgeable());
                     let bytes: usize = got.iter().map(|(_, r)| r.body.len()).sum();
                     prop_assert!(unread.is_none() || (!got.is_empty() && bytes >= bytes_max));
                     prop_assert!(got.last().is_none_or(|(lsn, _)| at >= *lsn));
                 }
                 Act::Close => {
                     if let Some(job) = out.take() {
-                        log.flush_done(job.run()).unwrap();
+                        log.run_here(job).unwrap();
+                    }
+                    for sync in syncs.drain(..).rev() {
+                        log.synced(sync.run()).unwrap();
                     }
                     keep = Some(log.tip());
                 }
@@ -124,6 +141,7 @@ proptest! {
                     _ => drop(log),
                 }
                 out = None;
+                syncs.clear();
                 let (reopened, mut replayed) = open_with(&disk, options(sync)).unwrap();
                 log = reopened;
                 // Releases that did not reach the disk are undone.
