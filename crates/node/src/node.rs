@@ -675,7 +675,10 @@ impl<S: Stores> Node<S> {
                 [strategy, slowed.then_some(shard.not_before)]
             })
             .flatten()
-            .chain(self.flush_at.filter(|_| !self.log.is_flushing()))
+            .chain(
+                self.flush_at
+                    .and_then(|at| Some(at.max(self.log.flush_from()?))),
+            )
             .chain(self.copies.wake_at())
             .min()
     }
@@ -702,13 +705,10 @@ impl<S: Stores> Node<S> {
     /// back as [`Node::doubt`] wants it.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
+            self.lease.said();
             self.settle();
         }
-        let effect = self.effects.pop_front();
-        if effect.is_none() {
-            self.lease.said();
-        }
-        effect
+        self.effects.pop_front()
     }
 
     // ---- sending ------------------------------------------------------------------------

@@ -241,7 +241,7 @@ impl<H: Host> Connection<H> {
             }
             if self.looked_ahead == 0 {
                 self.looked_ahead = look_ahead(&mut *host, id, rest);
-                self.core.start_prefetches(&mut *host, now);
+                self.core.start_prefetches(&mut *host);
                 if !host.client_accepts(id) {
                     self.more = true;
                     break;
@@ -388,11 +388,13 @@ impl Client {
 
     async fn write_rest<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
         while self.writer.writable().await.is_ok() && !self.gone.get() {
+            let mut host = core.host.borrow_mut();
+            core.judge(&mut *host);
             if core.is_in_doubt() {
                 core.write_later(self.id);
                 break;
             }
-            match self.write_some(core.host.borrow_mut().client_output(self.id)) {
+            match self.write_some(host.client_output(self.id)) {
                 Ok(false) => {}
                 Ok(true) => break,
                 Err(_) => {

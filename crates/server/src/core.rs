@@ -33,6 +33,9 @@ use tokio::sync::Notify;
 /// What one read of a socket takes at most, in bytes.
 const SCRATCH_LEN: usize = 64 << 10;
 
+/// Why a node stops whose log can't be synced any more.
+pub(crate) const SYNC_THREAD_ENDED: &str = "a log-sync thread has ended";
+
 /// What all tasks of a node share.
 pub(crate) struct Core<H: Host> {
     pub(crate) host: RefCell<H>,
@@ -108,15 +111,17 @@ impl<H: Host> Core<H> {
             && let Some(flush) = host.take_flush(now)
             && !self.sync.submit(flush)
         {
-            self.fail("a log-sync thread has ended".into());
+            self.fail(SYNC_THREAD_ENDED.into());
             return;
         }
+        // What was kept back may be said by now.
+        self.judge(&mut *host);
         while self.fatal.borrow().is_none() {
-            self.judge(&mut *host);
             let released = self.released.borrow_mut().pop_front();
             let Some(effect) = released.or_else(|| host.poll_effect()) else {
                 break;
             };
+            self.judge(&mut *host);
             let is_answer = matches!(
                 effect,
                 Effect::ClientOutput(_) | Effect::CloseClient(_) | Effect::Answer { .. }
@@ -146,17 +151,14 @@ impl<H: Host> Core<H> {
     }
 
     /// Hands over what is to be read for clients.
-    pub(crate) fn start_prefetches(&self, host: &mut H, now: Now) {
-        while let Some(job) = host.take_prefetch() {
-            let conn = job.0;
-            if !self.prefetch.submit(job) {
-                host.prefetched(conn, now);
-            }
+    pub(crate) fn start_prefetches(&self, host: &mut H) {
+        while let Some((conn, prefetch)) = host.take_prefetch() {
+            self.prefetch.submit(conn, prefetch);
         }
     }
 
     /// Keeps answers back while it is in doubt whether they may be said.
-    fn judge(&self, host: &mut H) {
+    pub(crate) fn judge(&self, host: &mut H) {
         let mut withheld = self.withheld.borrow_mut();
         match host.doubt(clock::now) {
             Doubt::Open => {
@@ -265,7 +267,7 @@ impl<H: Host> Core<H> {
         self.clients.borrow().get(&conn).cloned()
     }
 
-    fn fail(&self, reason: String) {
+    pub(crate) fn fail(&self, reason: String) {
         self.fatal.borrow_mut().get_or_insert(reason);
         self.stop.notify_one();
     }

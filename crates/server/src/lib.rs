@@ -41,7 +41,7 @@ pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};
 
-use crate::core::Core;
+use crate::core::{Core, SYNC_THREAD_ENDED};
 use prefetch::PrefetchThreads;
 use std::{
     future::Future,
@@ -55,7 +55,7 @@ use tokio::{
     net::TcpListener,
     runtime::Builder,
     signal::unix::{SignalKind, signal},
-    sync::mpsc::Receiver,
+    sync::mpsc::{Receiver, UnboundedReceiver},
     task::{LocalSet, spawn_local, yield_now},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -180,7 +180,7 @@ pub fn serve_until<H: Host>(
 async fn serve_on<H: Host>(
     core: Rc<Core<H>>,
     listeners: Listeners,
-    (results, prefetched): (Receiver<Ended<H>>, Receiver<ConnId>),
+    (results, prefetched): (Receiver<Option<Ended<H>>>, UnboundedReceiver<ConnId>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let accepting = [
@@ -226,8 +226,11 @@ async fn take_turns<H: Host>(core: Rc<Core<H>>) {
     }
 }
 
-async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<Ended<H>>) {
-    while let Some((thread, synced)) = results.recv().await {
+async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<Option<Ended<H>>>) {
+    while let Some(ended) = results.recv().await {
+        let Some((thread, synced)) = ended else {
+            return core.fail(SYNC_THREAD_ENDED.into());
+        };
         core.sync.finished(thread);
         let now = clock::now();
         let mut host = core.host.borrow_mut();
@@ -238,7 +241,7 @@ async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<Ended<H>
     }
 }
 
-async fn take_prefetched<H: Host>(core: Rc<Core<H>>, mut prefetched: Receiver<ConnId>) {
+async fn take_prefetched<H: Host>(core: Rc<Core<H>>, mut prefetched: UnboundedReceiver<ConnId>) {
     while let Some(conn) = prefetched.recv().await {
         let now = clock::now();
         core.host.borrow_mut().prefetched(conn, now);

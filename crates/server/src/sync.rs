@@ -13,10 +13,10 @@ use std::{
     cell::Cell,
     io,
     sync::mpsc::{Receiver, Sender, channel},
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 use storage::log::LANES;
-use tokio::sync::mpsc::{Receiver as DoneReceiver, channel as wake_channel};
+use tokio::sync::mpsc::{Receiver as DoneReceiver, Sender as DoneSender, channel as wake_channel};
 
 /// What a thread says when it is free again: its number, and what came of the flush.
 pub(crate) type Ended<H> = (usize, <H as Host>::Synced);
@@ -33,9 +33,22 @@ struct SyncThread<H: Host> {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Tells, if its thread panics, that there is one less.
+struct Watch<H: Host>(DoneSender<Option<Ended<H>>>);
+
+impl<H: Host> Drop for Watch<H> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Nobody waits any more if this fails.
+            let _ = self.0.blocking_send(None);
+        }
+    }
+}
+
 impl<H: Host> SyncThreads<H> {
-    /// Starts them. Results come out of the receiver, which wakes the runtime once for each.
-    pub(crate) fn start() -> io::Result<(Self, DoneReceiver<Ended<H>>)> {
+    /// Starts them. Results come out of the receiver, which wakes the runtime once for each; None
+    /// for a thread that is no more.
+    pub(crate) fn start() -> io::Result<(Self, DoneReceiver<Option<Ended<H>>>)> {
         let (done, results) = wake_channel(LANES);
         let (tell, written) = channel();
         let mut threads = Vec::new();
@@ -44,10 +57,11 @@ impl<H: Host> SyncThreads<H> {
             let (done, tell) = (done.clone(), tell.clone());
             let name = format!("log-sync-{number}");
             let thread = Builder::new().name(name).spawn(move || {
+                let done = Watch::<H>(done);
                 while let Ok(flush) = todo.recv() {
                     // If nobody listens any more the next send tells.
                     let synced = H::run_flush(flush, |written| drop(tell.send(written)));
-                    if done.blocking_send((number, synced)).is_err() {
+                    if done.0.blocking_send(Some((number, synced))).is_err() {
                         return;
                     }
                 }

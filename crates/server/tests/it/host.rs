@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) flushes_max: usize,
     /// How many keys were looked at ahead.
     pub(crate) ahead: usize,
+    /// Holds up syncs.
+    pub(crate) sync_gate: Arc<Mutex<()>>,
     /// Holds up what is to be read.
     pub(crate) gate: Arc<Mutex<()>>,
 }
@@ -104,7 +106,7 @@ impl TestHost {
 }
 
 impl Host for TestHost {
-    type Flush = u64;
+    type Flush = (u64, Arc<Mutex<()>>);
     type Written = u64;
     type Synced = u64;
 
@@ -229,14 +231,15 @@ impl Host for TestHost {
     fn link(&self, to: &NodeId) -> LinkState {
         *self.links.get(to).unwrap_or(&LinkState::Up(Duration::ZERO))
     }
-    fn take_flush(&mut self, _: Now) -> Option<u64> {
+    fn take_flush(&mut self, _: Now) -> Option<Self::Flush> {
         (self.appended > self.begun && !self.writing).then(|| {
             self.begun = self.appended;
             self.writing = true;
             self.syncing.insert(self.begun, false);
+            let under_way = self.syncing.values().filter(|synced| !**synced).count();
             let mut shared = self.shared.lock().unwrap();
-            shared.flushes_max = shared.flushes_max.max(self.syncing.len());
-            self.begun
+            shared.flushes_max = shared.flushes_max.max(under_way);
+            (self.begun, shared.sync_gate.clone())
         })
     }
     fn flush_written(&mut self, done: u64, _: Now) {
@@ -274,8 +277,9 @@ impl Host for TestHost {
     fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
-    fn run_flush(flush: u64, tell: impl FnOnce(u64)) -> u64 {
+    fn run_flush((flush, gate): Self::Flush, tell: impl FnOnce(u64)) -> u64 {
         tell(flush);
+        drop(gate.lock().unwrap());
         // Some overtake others.
         std::thread::sleep(Duration::from_millis(1 + 2 * (flush % 2)));
         flush

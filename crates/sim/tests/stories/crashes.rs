@@ -82,6 +82,7 @@ fn over(seeds: std::ops::Range<u64>) {
         all.before_flush += new.before_flush;
         all.in_flush += new.in_flush;
         all.before_sync += new.before_sync;
+        all.overlapping_syncs += new.overlapping_syncs;
         all.after_flush += new.after_flush;
         all.in_start += new.in_start;
         all.kills += new.kills;
@@ -107,7 +108,10 @@ fn over(seeds: std::ops::Range<u64>) {
         all.before_sync > 0 && all.after_flush > 0 && all.in_start > 0 && all.kills > 0,
         "{all:?}"
     );
-    assert!(all.messages_lost > 0, "{all:?}");
+    assert!(
+        all.messages_lost > 0 && all.overlapping_syncs > 0,
+        "{all:?}"
+    );
     assert!(acknowledged.get() > 1000 && reads.get() > 1000);
 }
 

@@ -212,8 +212,16 @@ impl Writer {
     pub(super) fn open_lanes(&mut self) {
         self.lanes.clear();
         if let Some(segment) = &self.current {
-            let handles = (1..LANES).map_while(|_| self.disk.open(&segment.name()).ok());
-            self.lanes.extend(handles);
+            for _ in 1..LANES {
+                match self.disk.open(&segment.name()) {
+                    Ok(file) => self.lanes.push(file),
+                    Err(error) => {
+                        let file = segment.name();
+                        tracing::warn!(%file, %error, "fewer syncs of the log at a time: it can't be opened again");
+                        return;
+                    }
+                }
+            }
         }
     }
 

@@ -407,6 +407,18 @@ impl Log {
         self.writer.is_none() || !self.syncing.is_empty()
     }
 
+    /// From when on, by [`Now::monotonic`], the next flush may begin; None if one that is under
+    /// way must end first.
+    pub fn flush_from(&self) -> Option<Duration> {
+        if !self.is_flushing() {
+            Some(Duration::ZERO)
+        } else if self.syncing.len() < LANES {
+            Some(self.flushed_at + OVERLAP_AFTER)
+        } else {
+            None
+        }
+    }
+
     /// The next flush, unless there is nothing to do, or something that must be over before. After
     /// [`LogError::NoSpace`] it is the same one again: let some time pass in between.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {

@@ -382,9 +382,13 @@ impl Rows for LsmRows {
 
     fn prefetch(&self, mut rows: Vec<Vec<u8>>) -> Option<Prefetch> {
         rows.retain(|row| self.memtables().all(|m| m.get(row).is_none()));
-        let tree = self.tree.clone();
+        // It may wait for long: a tree that is gone by then is not kept for it.
+        let tree = Arc::downgrade(&self.tree);
         (!rows.is_empty()).then(|| {
             Prefetch::new(move || {
+                let Some(tree) = tree.upgrade() else {
+                    return;
+                };
                 for row in rows {
                     // If it can't be read, who looks it up is told.
                     let _ = tree.look_up(&row);

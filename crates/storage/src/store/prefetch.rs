@@ -127,10 +127,11 @@ impl Waits {
     }
 }
 
-/// Whether this thread has read from a disk since this was asked last; if the system does not
-/// say, it may have.
+/// Whether this thread has read from a disk since this was asked last, and not for the first
+/// time; if the system does not say, it may have. What else it read since counts, too: that is
+/// seldom, and costs time alone.
 fn has_read_from_disk() -> bool {
-    thread_local!(static BEFORE: Cell<u64> = const { Cell::new(0) });
+    thread_local!(static BEFORE: Cell<u64> = const { Cell::new(u64::MAX) });
     let io = fs::read_to_string("/proc/thread-self/io").unwrap_or_default();
     let bytes = io
         .lines()

@@ -3,8 +3,8 @@
 //! lsm-tree syncs each of its files once, when it is whole. That is up to 64 MiB for the disk at
 //! once, and what else wants the disk then, the log's sync before all, waits behind them. Here
 //! the thread that writes a file says after each row what it has written, and every
-//! [`SYNC_EVERY`] it syncs what there is of it: no more than that is under way for one thread,
-//! and who is faster than the disk waits for it here.
+//! [`SYNC_EVERY`] it syncs what there is of it, and of what others have written since: for each
+//! thread that writes about so much is under way, and who is faster than the disk waits for it.
 //!
 //! ```text
 //! a flush's rows ─────────────┐
