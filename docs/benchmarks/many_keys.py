@@ -2,8 +2,9 @@
 """Many new keys through the front door of one node, and how long any of the writes waits.
 
 Writes `--keys` different keys of 16 bytes with values of `--bytes` random ones, each once, from
-`--clients` connections in a closed loop with `--pipeline` requests in flight each, while another
-connection reads random ones of those that are there, `--reads` a second by schedule. A request
+`--clients` connections in a closed loop with `--pipeline` requests in flight each, while
+`--readers` others read random ones of those that are there, `--reads` a second in all, by
+schedule. A request
 waits from the moment it is handed to the socket (a read: since it was due) until its reply is
 read. Prints the rate, and percentiles and the maximum of the waits, for every tenth of the load
 and in all; then what the node holds: memory, bytes on disk, and bytes written to it for each byte
@@ -25,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pair
@@ -114,8 +116,7 @@ def write(port, count, clients, pipeline, size, there, found):
     found.put(None)
 
 
-def read(port, rate, there, found):
-    """Reads keys that are there, by schedule, until `there` is negative."""
+def read_one(port, rate, there, found):
     connection, waits, due, missing = Client(port), Waits(), time.monotonic(), 0
     while there.value >= 0:
         due += 1 / rate
@@ -124,7 +125,23 @@ def read(port, rate, there, found):
             value = connection.call("GET", name(random.randrange(there.value)))
             missing += value is None
             waits.add(time.monotonic() - due, 1)
-    found.put((waits, missing))
+    found.append((waits, missing))
+
+
+def read(port, rate, readers, there, found):
+    """Reads keys that are there, by schedule, until `there` is negative."""
+    each = []
+    threads = [threading.Thread(target=read_one, args=(port, rate / readers, there, each))
+               for _ in range(readers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = Waits()
+    for waits, _ in each:
+        whole.merge(waits)
+    # A reader that failed has found nothing.
+    found.put((whole, sum(missing for _, missing in each), len(each) == readers))
 
 
 def written_bytes(pid):
@@ -166,6 +183,7 @@ def main():
     args.add_argument("--clients", type=int, default=16)
     args.add_argument("--pipeline", type=int, default=16)
     args.add_argument("--reads", type=int, default=1000, help="a second, meanwhile")
+    args.add_argument("--readers", type=int, default=8)
     args.add_argument("--quire", default="target/release/quire")
     args = args.parse_args()
     with contextlib.ExitStack() as stack:
@@ -191,7 +209,7 @@ def main():
         writer.start()
         reader_found = multiprocessing.Queue()
         reader = multiprocessing.Process(
-            target=read, daemon=True, args=(port, args.reads, there, reader_found))
+            target=read, daemon=True, args=(port, args.reads, args.readers, there, reader_found))
         reader.start()
         whole, number = Waits(), 0
         while (waits := found.get()) is not None:
@@ -205,7 +223,9 @@ def main():
                 whole.merge(waits)
         row("writes, all", whole, time.monotonic() - began)
         there.value = -1
-        reads, missing = reader_found.get()
+        reads, missing, all_read = reader_found.get()
+        if not all_read:
+            sys.exit("a reader failed")
         row("reads meanwhile", reads, time.monotonic() - began)
         if missing:
             sys.exit(f"{missing} keys that had been written were not there")

@@ -44,8 +44,9 @@ pub struct ShardStore<R: Rows> {
 const STEP_ROWS_MAX: u64 = 32;
 /// Expiry rows that one call of [`ShardStore::expired`] looks at, stale ones included.
 const EXPIRY_ROWS_MAX: usize = 4096;
-/// Rows that one [`Prefetch`] reads, one after the other.
-const PREFETCH_ROWS: usize = 1;
+/// Rows that one [`Prefetch`] reads, one after the other: handing a row over costs more than most
+/// look-ups, that of a write's new key before all.
+const PREFETCH_ROWS: usize = 16;
 /// Field rows that one call of [`ShardStore::to_purge`] looks at.
 const PURGE_ROWS_MAX: usize = 16_384;
 

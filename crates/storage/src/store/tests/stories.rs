@@ -294,7 +294,8 @@ fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
     // 0 is cached, and 3 not flushed; what is not there is asked for as well.
     let absent = [&all[..], &[b"absent"]].concat();
     let prefetches = store.prefetch(&absent);
-    assert_eq!(prefetches.len(), 3);
+    assert_eq!(prefetches.len(), 1);
+    assert!(store.prefetch(&[all[0], all[3]]).is_empty());
     assert!(store.prefetch(&[&[b'x'; KEY_BYTES_MAX + 1]]).is_empty());
     // They may outlive what they read for.
     let before = content(&store);
