@@ -36,20 +36,6 @@ def name(key):
     return b"key:%012d" % key
 
 
-@contextlib.contextmanager
-def node(quire, directory, port):
-    process = subprocess.Popen(
-        [quire, "demo", "--dir", directory, "--nodes", "us=1", "--wan", "none", "--base-port",
-         str(port), "--no-workload"],
-        text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    try:
-        if not any(line.strip() == "ready" for line in process.stdout):
-            sys.exit("the demo ended before it was ready")
-        yield
-    finally:
-        pair.stop(process)
-
-
 def load(port, keys, size):
     client = Client(port)
     for at in range(0, keys, 500):
@@ -114,7 +100,7 @@ def main():
     args = args.parse_args()
     with tempfile.TemporaryDirectory(prefix="quire-cold-reads-") as directory:
         port = pair.free_port()
-        with node(args.quire, directory, port):
+        with pair.one_node(args.quire, directory, port):
             load(port, args.keys, args.bytes)
             Client(port).call("SET", "hot", "x")
             time.sleep(10)  # compactions
@@ -123,7 +109,7 @@ def main():
         print("| in flight for each of 50 clients | cold reads a second | p50 ms | p99 ms "
               "| a cached key: p50 ms | p99 ms | longest ms |")
         print("|---|---|---|---|---|---|---|")
-        with node(args.quire, directory, port):
+        with pair.one_node(args.quire, directory, port):
             over = threading.Event()
             dropping = threading.Thread(target=forget, args=(pathlib.Path(directory), over))
             dropping.start()

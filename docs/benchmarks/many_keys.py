@@ -189,13 +189,7 @@ def main():
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="quire-many-keys-"))
         port = pair.free_port()
-        node = subprocess.Popen(
-            [args.quire, "demo", "--dir", directory, "--nodes", "us=1", "--wan", "none",
-             "--base-port", str(port), "--no-workload"],
-            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        stack.callback(pair.stop, node)
-        if not any(line.strip() == "ready" for line in node.stdout):
-            sys.exit("the demo ended before it was ready")
+        stack.enter_context(pair.one_node(args.quire, directory, port))
         pid = server_pid(port)
         before = written_bytes(pid)
         print(pair.machine(), end="\n\n")

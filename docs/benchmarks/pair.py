@@ -37,6 +37,21 @@ def wait_for(port: int) -> None:
 
 
 @contextlib.contextmanager
+def one_node(quire: str, directory: str, port: int, env: dict | None = None):
+    """A Quire of one node, as long as the context lasts; `env`: further variables."""
+    process = subprocess.Popen(
+        [quire, "demo", "--dir", directory, "--nodes", "us=1", "--wan", "none", "--base-port",
+         str(port), "--no-workload"],
+        text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=os.environ | (env or {}))
+    try:
+        if not any(line.strip() == "ready" for line in process.stdout):
+            sys.exit("the demo ended before it was ready")
+        yield
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
 def servers(quire: str, env: dict | None = None):
     """The client ports of a Quire of one node and of a redis-server; `env`: variables for both."""
     with contextlib.ExitStack() as stack:
@@ -45,17 +60,11 @@ def servers(quire: str, env: dict | None = None):
             for _ in range(2))
         quire_port, redis_port = free_port(), free_port()
 
-        def start(*words, **options):
-            process = subprocess.Popen(words, text=True, stdin=subprocess.DEVNULL,
-                                       env=os.environ | (env or {}), **options)
-            stack.callback(stop, process)
-            return process
-
-        demo = start(quire, "demo", "--dir", quire_dir, "--nodes", "us=1", "--wan", "none",
-                     "--base-port", str(quire_port), "--no-workload", stdout=subprocess.PIPE)
-        start(*REDIS, "--port", str(redis_port), "--dir", redis_dir, stdout=subprocess.DEVNULL)
-        if not any(line.strip() == "ready" for line in demo.stdout):
-            sys.exit("the demo ended before it was ready")
+        stack.enter_context(one_node(quire, quire_dir, quire_port, env))
+        redis = subprocess.Popen([*REDIS, "--port", str(redis_port), "--dir", redis_dir],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                 env=os.environ | (env or {}))
+        stack.callback(stop, redis)
         wait_for(redis_port)
         yield quire_port, redis_port
 

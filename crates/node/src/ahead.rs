@@ -37,7 +37,7 @@ impl<S: Stores> Node<S> {
             if keys.len() > 1 {
                 shard.store.warm(keys);
             }
-            for prefetch in shard.store.prefetch(keys) {
+            if let Some(prefetch) = shard.store.prefetch(keys) {
                 session.prefetching += 1;
                 self.prefetches.push_back((conn, prefetch));
             }
@@ -49,14 +49,20 @@ impl<S: Stores> Node<S> {
         for (of, key) in of.iter_mut().zip(keys) {
             *of = self.catalog.shard_of_slot(session.keyspace, slot::of(key));
         }
-        for shard in &facts.shards {
+        // However many shards there are, few keys are in few of them.
+        for first in 0..keys.len().min(AHEAD_MAX) {
+            let Some(shard) = of[first] else {
+                continue;
+            };
             let mut some = [&[][..]; AHEAD_MAX];
             let mut count = 0;
-            for (key, _) in keys.iter().zip(of).filter(|(_, of)| *of == Some(*shard)) {
-                some[count] = key;
-                count += 1;
+            for (key, of) in keys.iter().zip(&mut of) {
+                if of.take_if(|of| *of == shard).is_some() {
+                    some[count] = key;
+                    count += 1;
+                }
             }
-            fetch(*shard, &some[..count]);
+            fetch(shard, &some[..count]);
         }
     }
 

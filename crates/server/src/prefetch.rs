@@ -1,5 +1,5 @@
 //! The threads that read from files what clients are about to ask for, so that the node's thread
-//! finds it in memory. They wait for the disk most of the time, each for one block.
+//! finds it in memory. They wait for the disk most of the time.
 
 use crate::host::{ConnId, Prefetch};
 use std::{

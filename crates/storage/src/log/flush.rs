@@ -78,8 +78,8 @@ pub(super) struct Writer {
 pub struct FlushJob {
     pub(super) writer: Writer,
     pub(super) batch: Option<Batch>,
-    /// The number and the lane of the sync that follows, if one is due.
-    pub(super) sync: Option<(u64, usize)>,
+    /// The lane of the sync that follows, if one is due.
+    pub(super) sync: Option<usize>,
 }
 
 /// What became of it, for [`Log::written_to`](super::Log::written_to).
@@ -94,8 +94,8 @@ pub struct Written {
 /// that is dropped keeps everything that was written since from being durable.
 #[must_use]
 pub struct SyncJob {
-    /// Of the sync, if one is due.
-    number: Option<u64>,
+    /// Its lane, if a sync is due.
+    lane: Option<usize>,
     /// What is to be synced, and by which handle; none of a log that has no segment yet.
     file: Option<(Arc<Segment>, Arc<dyn DiskFile>)>,
     /// Up to where its batch and those before it were written.
@@ -105,7 +105,7 @@ pub struct SyncJob {
 /// What became of it, for [`Log::synced`](super::Log::synced).
 #[must_use]
 pub struct Synced {
-    pub(super) number: Option<u64>,
+    pub(super) lane: Option<usize>,
     pub(super) upto: Lsn,
     pub(super) result: Result<(), LogError>,
 }
@@ -124,8 +124,8 @@ impl FlushJob {
         let upto = self.writer.written;
         let file = self.sync.zip(self.writer.current.clone());
         let sync = SyncJob {
-            number: self.sync.map(|(number, _)| number),
-            file: file.map(|((_, lane), segment)| {
+            lane: self.sync,
+            file: file.map(|(lane, segment)| {
                 let file = self.writer.lane(lane, &segment);
                 (segment, file)
             }),
@@ -163,7 +163,7 @@ impl SyncJob {
             None => Ok(()),
         };
         Synced {
-            number: self.number,
+            lane: self.lane,
             upto: self.upto,
             result,
         }

@@ -26,12 +26,12 @@
 //!   it is damaged and where. It is never dropped in silence: a tail that had to be cut is
 //!   reported by [`Log::cut`], also by later openings.
 //! - One batch is written at a time; what is appended meanwhile goes into the next. That may be
-//!   written and synced while earlier ones are synced, up to [`LANES`] at a time, once the latest has
-//!   taken [`OVERLAP_AFTER`]: on a fast disk a second sync only makes batches smaller.
+//!   written and synced while earlier ones are synced, up to [`LANES`] at a time, once the latest
+//!   has taken [`OVERLAP_AFTER`]: on a fast disk a second sync only makes batches smaller.
 //! - A batch is durable when its sync and those of all before it have succeeded.
 //! - Only the last segment can have a torn tail: a segment is begun when the one before it is
-//!   synced and no sync is under way. Every opening writes and syncs an empty batch, so that all it replayed is durable
-//!   and known to be.
+//!   synced and no sync is under way. Every opening writes and syncs an empty batch, so that all
+//!   it replayed is durable and known to be.
 //! - States: *running*; *full* ([`Log::is_full`]: the last flush found no room; it is repeated,
 //!   byte for byte at its place, until there is); *stopped* (a write or sync failed otherwise).
 //!
@@ -181,9 +181,8 @@ struct LiveSegment {
     index: Index,
 }
 
-/// A sync that is under way, or has succeeded while one before it has not.
+/// A sync that is under way, or has succeeded while one before it has not. It keeps its lane.
 struct Syncing {
-    number: u64,
     lane: usize,
     /// Up to where it has.
     done: Option<Lsn>,
@@ -202,8 +201,6 @@ pub struct Log {
     writer: Option<Writer>,
     /// In order.
     syncing: VecDeque<Syncing>,
-    /// How many syncs there were.
-    syncs: u64,
     /// [`Now::monotonic`] when the last flush was taken.
     flushed_at: Duration,
     /// Oldest first; only the last may take more records.
@@ -258,7 +255,6 @@ impl Log {
             released: VecDeque::new(),
             writer: Some(writer),
             syncing: VecDeque::new(),
-            syncs: 0,
             flushed_at: Duration::ZERO,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -402,15 +398,10 @@ impl Log {
         }
     }
 
-    /// Whether a flush is under way.
-    pub fn is_flushing(&self) -> bool {
-        self.writer.is_none() || !self.syncing.is_empty()
-    }
-
     /// From when on, by [`Now::monotonic`], the next flush may begin; None if one that is under
     /// way must end first.
     pub fn flush_from(&self) -> Option<Duration> {
-        if !self.is_flushing() {
+        if self.writer.is_some() && self.syncing.is_empty() {
             Some(Duration::ZERO)
         } else if self.syncing.len() < LANES {
             Some(self.flushed_at + OVERLAP_AFTER)
@@ -432,9 +423,7 @@ impl Log {
         let idle = self.pending.is_empty()
             && self.released.is_empty()
             && !(due && self.durable < self.written);
-        let too_soon = !self.syncing.is_empty()
-            && now.monotonic.saturating_sub(self.flushed_at) < OVERLAP_AFTER;
-        if idle || too_soon {
+        if idle || self.flush_from().is_none_or(|from| now.monotonic < from) {
             return None;
         }
         let job = self.take_job(due)?;
@@ -484,10 +473,7 @@ impl Log {
         if self.stopped {
             return Err(LogError::Stopped);
         }
-        let sync = self
-            .syncing
-            .iter_mut()
-            .find(|s| Some(s.number) == done.number);
+        let sync = (self.syncing.iter_mut()).find(|sync| Some(sync.lane) == done.lane);
         if let Some(sync) = sync {
             sync.done = Some(done.upto);
         }
@@ -500,8 +486,8 @@ impl Log {
 
     /// Hands out the records behind `from` (a record's position, or what an earlier call
     /// returned), until `visit` returns false, `max_bytes` of bodies are exceeded (one record
-    /// is always given), or what may be acknowledged ends. Returns the position of the last one. Blocks
-    /// on the disk.
+    /// is always given), or what may be acknowledged ends. Returns the position of the last one.
+    /// Blocks on the disk.
     pub fn read(
         &self,
         from: Lsn,
@@ -608,11 +594,8 @@ impl Log {
             batch.sealed = true;
         }
         let sync = sync.then(|| {
-            self.syncs += 1;
-            let number = self.syncs;
-            let done = None;
-            self.syncing.push_back(Syncing { number, lane, done });
-            (number, lane)
+            self.syncing.push_back(Syncing { lane, done: None });
+            lane
         });
         Some(FlushJob {
             writer,

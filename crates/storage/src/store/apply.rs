@@ -465,7 +465,7 @@ impl<R: Rows> ShardStore<R> {
     /// Brings what is cached of a key to what a batch made of it.
     fn refresh(&self, key: &[u8], touched: &Touched) {
         if let Some(Some((header, Some((_, value))))) = &touched.head {
-            let whole = self.cache.takes_written(value.len()) || self.cache.holds_string(key);
+            let whole = self.cache.takes_written(value.len()) || self.cache.holds_value(key);
             let held = match whole {
                 true => Cached::String(*header, value.clone()),
                 false => Cached::Header(*header),

@@ -233,9 +233,9 @@ impl Cache {
         bytes <= SMALL_BYTES || bytes <= COPIED_BYTES && has_room()
     }
 
-    /// Whether the value of a string is held; not counted as a use.
-    pub(super) fn holds_string(&self, key: &[u8]) -> bool {
-        self.table.borrow().holds_string(key)
+    /// Whether a string or the fields of a hash are held; not counted as a use.
+    pub(super) fn holds_value(&self, key: &[u8]) -> bool {
+        self.table.borrow().holds_value(key)
     }
 
     /// Holds what a key has become. Copies the key and a string: they may share a large

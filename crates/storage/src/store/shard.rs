@@ -44,9 +44,6 @@ pub struct ShardStore<R: Rows> {
 const STEP_ROWS_MAX: u64 = 32;
 /// Expiry rows that one call of [`ShardStore::expired`] looks at, stale ones included.
 const EXPIRY_ROWS_MAX: usize = 4096;
-/// Rows that one [`Prefetch`] reads, one after the other: handing a row over costs more than most
-/// look-ups, that of a write's new key before all.
-const PREFETCH_ROWS: usize = 16;
 /// Field rows that one call of [`ShardStore::to_purge`] looks at.
 const PURGE_ROWS_MAX: usize = 16_384;
 
@@ -154,22 +151,15 @@ impl<R: Rows> ShardStore<R> {
     }
 
     /// Where looking up means to wait for a disk: what is to be read elsewhere before these keys
-    /// are looked up, in parts.
-    pub fn prefetch(&self, keys: &[&[u8]]) -> Vec<Prefetch> {
+    /// are looked up. All in one piece: handing a row over costs more than most look-ups, that of
+    /// a write's new key before all.
+    pub fn prefetch(&self, keys: &[&[u8]]) -> Option<Prefetch> {
         if !self.rows.is_cold() {
-            return Vec::new();
+            return None;
         }
-        let unknown = keys.iter().filter(|key| {
-            let held = self.cache.peek(key);
-            !matches!(held, Some(Cached::String(..) | Cached::Hash(..))) && check_key(key).is_ok()
-        });
-        let rows: Vec<_> = unknown
-            .map(|key| KeyRows::new(key).head().to_vec())
-            .collect();
-        let parts = rows.chunks(PREFETCH_ROWS);
-        parts
-            .filter_map(|rows| self.rows.prefetch(rows.to_vec()))
-            .collect()
+        let unknown = |key: &&&[u8]| !self.cache.holds_value(key) && check_key(key).is_ok();
+        let rows = (keys.iter().filter(unknown)).map(|key| KeyRows::new(key).head().to_vec());
+        self.rows.prefetch(rows.collect())
     }
 
     /// What is known of a key, for a caller that reads its value or its header alone; None if

@@ -198,12 +198,12 @@ impl Table {
         black_box(touched.fold(0, |all, byte| all ^ byte));
     }
 
-    /// Whether the value of a string is held.
-    pub(super) fn holds_string(&self, key: &[u8]) -> bool {
+    /// Whether a string or the fields of a hash are held.
+    pub(super) fn holds_value(&self, key: &[u8]) -> bool {
         let slot = self
             .find(self.tag(key), key)
             .and_then(|(_, number)| self.slot(number));
-        slot.is_some_and(|slot| matches!(slot.held, Held::String(_)))
+        slot.is_some_and(|slot| matches!(slot.held, Held::String(_) | Held::Hash(_)))
     }
 
     /// Holds this of a key, whose bytes and a string's are copied, and evicts others if all of
