@@ -229,6 +229,19 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// Whether a hash is there and has a field.
+    pub(crate) fn has_field(
+        &self,
+        key: &[u8],
+        hash: &Found,
+        field: &[u8],
+    ) -> Result<bool, Refusal> {
+        match &hash.live {
+            Some(header) => Ok(self.view.has_field(key, header, field)?),
+            None => Ok(false),
+        }
+    }
+
     /// Deletes the key if it is there; what follows in this command sees it gone.
     pub(crate) fn delete(&mut self, key: &'a [u8], found: &Found) -> bool {
         let Some(header) = &found.live else {

@@ -36,8 +36,8 @@ pub(crate) fn hmget(e: &mut Evaluation<'_>) -> Outcome {
 
 pub(crate) fn hexists(e: &mut Evaluation<'_>) -> Outcome {
     let hash = e.hash(e.args[1])?;
-    let value = e.field(e.args[1], &hash, e.args[2])?;
-    e.reply().integer(value.is_some().into());
+    let found = e.has_field(e.args[1], &hash, e.args[2])?;
+    e.reply().integer(found.into());
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn put_fields(e: &mut Evaluation<'_>, hash: &Found, pairs: &[Pair<'_>]) -> Resul
     e.check_fields(key, pairs.len())?;
     let mut new = 0;
     for (field, _) in pairs {
-        new += u64::from(e.field(key, hash, field)?.is_none());
+        new += u64::from(!e.has_field(key, hash, field)?);
     }
     let mut header = hash.live.unwrap_or(hash.fresh(KeyKind::Hash));
     header.fields += new;
@@ -152,7 +152,7 @@ pub(crate) fn hmset(e: &mut Evaluation<'_>) -> Outcome {
 pub(crate) fn hsetnx(e: &mut Evaluation<'_>) -> Outcome {
     let (key, field, value) = (e.args[1], e.args[2], e.args[3]);
     let hash = e.hash(key)?;
-    let absent = e.field(key, &hash, field)?.is_none();
+    let absent = !e.has_field(key, &hash, field)?;
     if absent {
         put_fields(e, &hash, &[(field, value)])?;
     }
@@ -202,7 +202,7 @@ pub(crate) fn hdel(e: &mut Evaluation<'_>) -> Outcome {
     let hash = e.hash(key)?;
     let mut fields: Vec<&[u8]> = Vec::new();
     for field in &e.args[2..] {
-        if e.field(key, &hash, field)?.is_some() {
+        if e.has_field(key, &hash, field)? {
             fields.push(field);
         }
     }

@@ -19,6 +19,11 @@ pub trait View {
     /// The value of a live field of a hash whose header is `header`.
     fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError>;
 
+    /// Whether a hash whose header is `header` has a live field of this name.
+    fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, ViewError> {
+        Ok(self.field(key, header, field)?.is_some())
+    }
+
     /// Every live field and its value, each once, of a hash whose header is `header`.
     fn fields(
         &self,
@@ -52,6 +57,10 @@ impl<V: View> View for &V {
 
     fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {
         (**self).field(key, header, field)
+    }
+
+    fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, ViewError> {
+        (**self).has_field(key, header, field)
     }
 
     fn fields(

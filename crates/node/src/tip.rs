@@ -245,6 +245,10 @@ impl<R: Rows> View for Committed<'_, R> {
         self.0.field(key, header, field).map_err(view_error)
     }
 
+    fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, ViewError> {
+        self.0.has_field(key, header, field).map_err(view_error)
+    }
+
     fn fields(
         &self,
         key: &[u8],
@@ -293,6 +297,23 @@ impl<V: View> Over<'_, V> {
     fn below(&self) -> Option<&V> {
         self.tip.cleared.is_none().then_some(&self.below)
     }
+
+    fn place(&self, key: &[u8], field: &[u8]) -> Place<'_, V> {
+        let pending = self.tip.keys.get(key);
+        if let Some(own) = pending.and_then(|pending| pending.fields.get(field)) {
+            return Place::Here(own.as_ref());
+        }
+        match self.below() {
+            Some(below) if pending.is_none_or(|p| !p.hides_store) => Place::Below(below),
+            _ => Place::Here(None),
+        }
+    }
+}
+
+/// Where what is known of a field stands.
+enum Place<'a, V> {
+    Here(Option<&'a Bytes>),
+    Below(&'a V),
 }
 
 impl<V: View> View for Over<'_, V> {
@@ -322,16 +343,17 @@ impl<V: View> View for Over<'_, V> {
     }
 
     fn field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<Option<Bytes>, ViewError> {
-        if let Some(pending) = self.tip.keys.get(key) {
-            if let Some(own) = pending.fields.get(field) {
-                return Ok(own.clone());
-            }
-            if pending.hides_store {
-                return Ok(None);
-            }
+        match self.place(key, field) {
+            Place::Here(value) => Ok(value.cloned()),
+            Place::Below(below) => below.field(key, header, field),
         }
-        self.below()
-            .map_or(Ok(None), |below| below.field(key, header, field))
+    }
+
+    fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, ViewError> {
+        match self.place(key, field) {
+            Place::Here(value) => Ok(value.is_some()),
+            Place::Below(below) => below.has_field(key, header, field),
+        }
     }
 
     fn fields(
@@ -542,6 +564,7 @@ mod tests {
             content.sort();
             for (field, value) in content.iter().filter(|(field, _)| !field.is_empty()) {
                 let found = view.field(&key, &header, field).unwrap();
+                assert!(view.has_field(&key, &header, field).unwrap());
                 assert_eq!(found.as_ref(), Some(value));
             }
             assert!(header.kind != KeyKind::Hash || header.fields == content.len() as u64);

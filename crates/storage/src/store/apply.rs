@@ -21,7 +21,7 @@
 #![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache
 
 use super::{
-    cache::{Cached, Fields, WARM_KEYS_MAX},
+    cache::{Cached, HashChange, WARM_KEYS_MAX},
     error::StoreError,
     layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_cell, encode_head},
     rewind::Rewinding,
@@ -182,8 +182,8 @@ impl<R: Rows> ShardStore<R> {
                 work.inherit(&key, &mut header);
                 work.applied.keys += u64::from(created);
                 self.move_expiry(work, &key, created, &header)?;
-                self.put_head(work, &key, header, Some((stamp, value)));
-                work.touch(&key).whole = true;
+                self.put_head(work, &key, header, Some((stamp, value)))
+                    .whole = true;
             }
             Op::SetFields {
                 key,
@@ -195,25 +195,24 @@ impl<R: Rows> ShardStore<R> {
                 for (field, _) in &fields {
                     check_field(field)?;
                 }
-                match header {
-                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
-                    None if created => return Ok(false),
-                    Some(mut header) => {
-                        work.inherit(&key, &mut header);
-                        work.applied.keys += u64::from(created);
-                        self.move_expiry(work, &key, created, &header)?;
-                        self.put_head(work, &key, header, None);
-                        work.touch(&key).whole |= created;
-                    }
-                    None => {}
-                }
                 let mut rows = KeyRows::new(&key);
                 for (field, value) in &fields {
                     work.batch.put_with(rows.field(field), |out| {
                         encode_cell(stamp, value, out);
                     });
                 }
-                let touched = work.touch(&key);
+                let touched = match header {
+                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
+                    None if created => return Ok(false),
+                    Some(mut header) => {
+                        work.inherit(&key, &mut header);
+                        work.applied.keys += u64::from(created);
+                        self.move_expiry(work, &key, created, &header)?;
+                        self.put_head(work, &key, header, None)
+                    }
+                    None => work.touch(&key),
+                };
+                touched.whole |= created;
                 for (field, value) in fields {
                     touched.fields.insert(field, Some((stamp, value)));
                 }
@@ -266,18 +265,20 @@ impl<R: Rows> ShardStore<R> {
         }
     }
 
-    fn put_head(
+    fn put_head<'w>(
         &self,
-        work: &mut Work,
+        work: &'w mut Work,
         key: &Bytes,
         header: Header,
         string: Option<(Stamp, Bytes)>,
-    ) {
+    ) -> &'w mut Touched {
         work.batch.put_with(KeyRows::new(key).head(), |out| {
             let string = string.as_ref().map(|(stamp, value)| (*stamp, &value[..]));
             encode_head(&header, string, out);
         });
-        work.touch(key).head = Some(Some((header, string)));
+        let touched = work.touch(key);
+        touched.head = Some(Some((header, string)));
+        touched
     }
 
     /// Puts the expiry row of a key's new header, and removes the one that it replaces. The
@@ -464,40 +465,28 @@ impl<R: Rows> ShardStore<R> {
 
     /// Brings what is cached of a key to what a batch made of it.
     fn refresh(&self, key: &[u8], touched: &Touched) {
-        if let Some(Some((header, Some((_, value))))) = &touched.head {
-            let whole = self.cache.takes_written(value.len()) || self.cache.holds_value(key);
-            let held = match whole {
-                true => Cached::String(*header, value.clone()),
-                false => Cached::Header(*header),
-            };
-            return self.cache.put(key, held);
+        match &touched.head {
+            Some(Some((header, Some((_, value))))) => {
+                let whole = self.cache.takes_written(value.len()) || self.cache.holds_value(key);
+                let held = match whole {
+                    true => Cached::String(*header, value.clone()),
+                    false => Cached::Header(*header),
+                };
+                self.cache.put(key, held);
+            }
+            Some(Some((header, None))) if header.kind != KeyKind::Hash => {
+                self.cache.put(key, Cached::Header(*header));
+            }
+            Some(None) => self.cache.remove(key),
+            head => {
+                let header = head.as_ref().and_then(|head| head.as_ref());
+                let change = HashChange {
+                    header: header.map(|(header, _)| *header),
+                    whole: touched.whole,
+                    fields: &touched.fields,
+                };
+                self.cache.change_hash(key, change);
+            }
         }
-        let cached = self.cache.peek(key);
-        let header = match (&touched.head, &cached) {
-            (Some(Some((header, _))), _) => *header,
-            (Some(None), Some(_)) => return self.cache.remove(key),
-            (None, Some(Cached::Hash(header, _))) => *header,
-            _ => return,
-        };
-        let changes = touched.fields.iter().map(|(field, put)| {
-            let alive = put.as_ref().filter(|(stamp, _)| *stamp > header.deleted);
-            (&field[..], alive.map(|(_, value)| &value[..]))
-        });
-        let fields = match cached {
-            _ if header.kind != KeyKind::Hash => None,
-            _ if touched.whole => Fields::NONE.changed(changes),
-            Some(Cached::Hash(_, fields)) => fields.changed(changes),
-            Some(Cached::Header(_)) => return self.cache.put(key, Cached::Header(header)),
-            Some(_) => None,
-            None => return,
-        };
-        self.cache.put(
-            key,
-            match fields {
-                Some(fields) => Cached::Hash(header, fields),
-                None if header.kind == KeyKind::Hash => Cached::Large(header),
-                None => Cached::Header(header),
-            },
-        );
     }
 }

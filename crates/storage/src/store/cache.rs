@@ -9,7 +9,7 @@
 mod table;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use model::mutation::Header;
+use model::{Stamp, few::FewMap, mutation::Header};
 use std::{
     any::Any,
     cell::{Cell, RefCell},
@@ -74,37 +74,61 @@ pub(super) enum Cached {
 pub(super) struct Fields(Bytes);
 
 impl Fields {
-    pub(super) const NONE: Fields = Fields(Bytes::from_static(&[0, 0]));
-
     /// From fields in order; None if they are too many or too large.
     pub(super) fn new<'a>(
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     ) -> Option<Self> {
-        let (mut count, mut len) = (0, 0);
-        for (field, value) in fields.clone() {
-            count += 1;
-            len += field.len() + value.len();
-            if count > HASH_FIELDS_MAX || len > HASH_BYTES_MAX {
-                return None;
-            }
-        }
-        let mut bytes = BytesMut::with_capacity(2 + 4 * count as usize + len);
-        bytes.put_u16_le(count as u16);
-        let mut end = 0;
-        for (field, value) in fields.clone() {
-            end += field.len();
-            bytes.put_u16_le(end as u16);
-            end += value.len();
-            bytes.put_u16_le(end as u16);
-        }
-        for (field, value) in fields {
-            bytes.put_slice(field);
-            bytes.put_slice(value);
-        }
-        Some(Fields(bytes.freeze()))
+        packed(&[], fields).map(|bytes| Fields(bytes.freeze()))
     }
 
-    fn number(&self, at: usize) -> usize {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        FieldSlice(&self.0).iter()
+    }
+
+    pub(super) fn get(&self, field: &[u8]) -> Option<Bytes> {
+        let value = FieldSlice(&self.0).get(field)?;
+        Some(taken(&self.0, value))
+    }
+}
+
+/// What [`Fields`] are, behind `head` in the same allocation.
+fn packed<'a>(
+    head: &[u8],
+    fields: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+) -> Option<BytesMut> {
+    let (mut count, mut len) = (0, 0);
+    for (field, value) in fields.clone() {
+        count += 1;
+        len += field.len() + value.len();
+        if count > HASH_FIELDS_MAX || len > HASH_BYTES_MAX {
+            return None;
+        }
+    }
+    let mut bytes = BytesMut::with_capacity(head.len() + 2 + 4 * count as usize + len);
+    bytes.put_slice(head);
+    bytes.put_u16_le(count as u16);
+    let mut end = 0;
+    for (field, value) in fields.clone() {
+        end += field.len();
+        bytes.put_u16_le(end as u16);
+        end += value.len();
+        bytes.put_u16_le(end as u16);
+    }
+    for (field, value) in fields {
+        bytes.put_slice(field);
+        bytes.put_slice(value);
+    }
+    Some(bytes)
+}
+
+/// [`Fields`] where they stand.
+#[derive(Clone, Copy)]
+struct FieldSlice<'a>(&'a [u8]);
+
+impl<'a> FieldSlice<'a> {
+    const NONE: FieldSlice<'static> = FieldSlice(&[0, 0]);
+
+    fn number(self, at: usize) -> usize {
         let two = self
             .0
             .get(2 * at..2 * at + 2)
@@ -112,12 +136,12 @@ impl Fields {
         two.map_or(0, u16::from_le_bytes).into()
     }
 
-    fn len(&self) -> usize {
+    fn len(self) -> usize {
         self.number(0)
     }
 
     /// The field and the value of a place below `len`.
-    fn at(&self, place: usize) -> (&[u8], &[u8]) {
+    fn at(self, place: usize) -> (&'a [u8], &'a [u8]) {
         let data = &self.0[2 + 4 * self.len()..];
         let start = match place {
             0 => 0,
@@ -127,11 +151,11 @@ impl Fields {
         (&data[start..middle], &data[middle..end])
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        (0..self.len()).map(|place| self.at(place))
+    fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
+        (0..self.len()).map(move |place| self.at(place))
     }
 
-    pub(super) fn get(&self, field: &[u8]) -> Option<Bytes> {
+    fn get(self, field: &[u8]) -> Option<&'a [u8]> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -139,19 +163,19 @@ impl Fields {
             match found.cmp(field) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Some(taken(&self.0, value)),
+                Ordering::Equal => return Some(value),
             }
         }
         None
     }
 
     /// The same with these changes, which are in order, one a field; None removes.
-    pub(super) fn changed<'a>(
-        &'a self,
+    fn changed(
+        self,
         changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
-    ) -> Option<Self> {
+    ) -> Vec<(&'a [u8], &'a [u8])> {
         let mut old = self.iter().peekable();
-        let mut merged: Vec<(&[u8], &[u8])> = Vec::with_capacity(self.len() + 4);
+        let mut merged = Vec::with_capacity(self.len() + 4);
         for (field, value) in changes {
             while let Some(kept) = old.next_if(|(f, _)| *f < field) {
                 merged.push(kept);
@@ -160,13 +184,23 @@ impl Fields {
             merged.extend(value.map(|v| (field, v)));
         }
         merged.extend(old);
-        Fields::new(merged.into_iter())
+        merged
     }
+}
+
+/// What a batch made of a hash.
+pub(super) struct HashChange<'a> {
+    /// Its header, if that was written.
+    pub(super) header: Option<Header>,
+    /// Whether all of its fields are in `fields`.
+    pub(super) whole: bool,
+    /// Fields put, with their stamps, and fields removed.
+    pub(super) fields: &'a FewMap<Option<(Stamp, Bytes)>>,
 }
 
 /// A part of what is cached. A short one is copied: to share it is to touch a counter, which
 /// lies far away.
-fn taken(of: &Bytes, part: &[u8]) -> Bytes {
+pub(super) fn taken(of: &Bytes, part: &[u8]) -> Bytes {
     match part.len() {
         ..=COPIED_BYTES => Bytes::copy_from_slice(part),
         _ => of.slice_ref(part),
@@ -206,7 +240,14 @@ impl Cache {
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Cached> {
-        let found = self.table.borrow().get(key, true);
+        self.counted(self.table.borrow().get(key))
+    }
+
+    pub(super) fn header(&self, key: &[u8]) -> Option<Header> {
+        self.counted(self.table.borrow().header(key))
+    }
+
+    fn counted<T>(&self, found: Option<T>) -> Option<T> {
         let count = if found.is_some() {
             &self.hits
         } else {
@@ -216,9 +257,15 @@ impl Cache {
         found
     }
 
-    /// What is held, without counting it as a use.
-    pub(super) fn peek(&self, key: &[u8]) -> Option<Cached> {
-        self.table.borrow().get(key, false)
+    /// Of a hash that is held with its fields: the header, and what `take` makes of the field's
+    /// value, if it has that. Not counted: who asks has asked for the header.
+    pub(super) fn field<T>(
+        &self,
+        key: &[u8],
+        field: &[u8],
+        take: impl FnOnce(&Bytes, &[u8]) -> T,
+    ) -> Option<(Header, Option<T>)> {
+        self.table.borrow().field(key, field, take)
     }
 
     /// Tells which keys are about to be looked up, [`WARM_KEYS_MAX`] at most.
@@ -249,6 +296,12 @@ impl Cache {
         };
         let mut table = self.table.borrow_mut();
         table.put(key, cached, self.budget.get().bytes);
+    }
+
+    /// Holds what a hash has become, if what was known of it is enough to tell.
+    pub(super) fn change_hash(&self, key: &[u8], change: HashChange<'_>) {
+        let budget = self.budget.get().bytes;
+        self.table.borrow_mut().change_hash(key, change, budget);
     }
 
     pub(super) fn remove(&self, key: &[u8]) {

@@ -10,7 +10,7 @@
 //! (`rewind`) applies, but is not serving before it has caught up.
 
 use super::{
-    cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
+    cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX, taken},
     error::StoreError,
     layout::{
         APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KEY, KeyRow, KeyRows,
@@ -162,13 +162,18 @@ impl<R: Rows> ShardStore<R> {
         self.rows.prefetch(rows.collect())
     }
 
-    /// What is known of a key, for a caller that reads its value or its header alone; None if
-    /// it has no key row.
-    fn look_up(&self, key: &[u8], reads_value: bool) -> Result<Option<Cached>, StoreError> {
+    /// What is known of a key; None if it has no key row.
+    fn look_up(&self, key: &[u8]) -> Result<Option<Cached>, StoreError> {
         self.check_serving()?;
-        if let Some(cached) = self.cache.get(key) {
-            return Ok(Some(cached));
+        match self.cache.get(key) {
+            None => self.bring_in(key, true),
+            cached => Ok(cached),
         }
+    }
+
+    /// The same of a key that is not cached, for a caller that reads its value or its header
+    /// alone.
+    fn bring_in(&self, key: &[u8], reads_value: bool) -> Result<Option<Cached>, StoreError> {
         check_key(key)?;
         let mut rows = KeyRows::new(key);
         let row = rows.head();
@@ -200,7 +205,11 @@ impl<R: Rows> ShardStore<R> {
     /// The header of a key: None if nothing is known of it. A deleted key whose cells wait to
     /// be purged has one of kind tombstone; an expired one is returned as it is.
     pub fn header(&self, key: &[u8]) -> Result<Option<Header>, StoreError> {
-        Ok(self.look_up(key, false)?.map(|cached| match cached {
+        self.check_serving()?;
+        if let Some(header) = self.cache.header(key) {
+            return Ok(Some(header));
+        }
+        Ok(self.bring_in(key, false)?.map(|cached| match cached {
             Cached::Header(header)
             | Cached::Large(header)
             | Cached::String(header, _)
@@ -210,7 +219,7 @@ impl<R: Rows> ShardStore<R> {
 
     /// The header of a key as [`ShardStore::header`] gives it, and the value if it is a string.
     pub fn string(&self, key: &[u8]) -> Result<Option<(Header, Option<Bytes>)>, StoreError> {
-        let known = self.look_up(key, true)?;
+        let known = self.look_up(key)?;
         Ok(match known {
             None => None,
             Some(Cached::String(header, value)) => Some((header, Some(value))),
@@ -232,7 +241,7 @@ impl<R: Rows> ShardStore<R> {
 
     /// The fields of a hash, if it is small; for a caller that sees `header`.
     fn small(&self, key: &[u8], header: &Header) -> Result<Option<Fields>, StoreError> {
-        match self.look_up(key, false)? {
+        match self.look_up(key)? {
             Some(Cached::Hash(own, fields)) if own.deleted == header.deleted => {
                 return Ok(Some(fields));
             }
@@ -265,6 +274,32 @@ impl<R: Rows> ShardStore<R> {
 
     /// The value of a live field of the hash whose header is `header`.
     pub fn field(
+        &self,
+        key: &[u8],
+        header: &Header,
+        field: &[u8],
+    ) -> Result<Option<Bytes>, StoreError> {
+        self.check_serving()?;
+        if let Some((own, value)) = self.cache.field(key, field, taken)
+            && own.deleted == header.deleted
+        {
+            return Ok(value);
+        }
+        self.read_field(key, header, field)
+    }
+
+    /// Whether the hash whose header is `header` has a field: what [`ShardStore::field`] gives
+    /// is not copied for it.
+    pub fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, StoreError> {
+        self.check_serving()?;
+        match self.cache.field(key, field, |_, _| ()) {
+            Some((own, found)) if own.deleted == header.deleted => Ok(found.is_some()),
+            _ => Ok(self.read_field(key, header, field)?.is_some()),
+        }
+    }
+
+    /// A field of a hash that is not cached with its fields. A small one is from now on.
+    fn read_field(
         &self,
         key: &[u8],
         header: &Header,

@@ -18,7 +18,7 @@
 //!   last. What comes in counts as not read, so that a scan pushes out little else.
 //! - A call evicts a bounded number, also after the budget was lowered.
 
-use super::{Cached, Fields, taken};
+use super::{Cached, FieldSlice, Fields, HashChange, packed, taken};
 use bytes::{BufMut, Bytes, BytesMut};
 use model::mutation::Header;
 use std::{cell::Cell, hash::BuildHasher, hash::RandomState, hint::black_box};
@@ -66,8 +66,9 @@ impl Slot {
         &self.bytes[..self.key_len as usize]
     }
 
-    fn value(&self) -> Bytes {
-        taken(&self.bytes, &self.bytes[self.key_len as usize..])
+    /// The value of a string, or the fields of a hash.
+    fn value(&self) -> &[u8] {
+        &self.bytes[self.key_len as usize..]
     }
 
     fn cost(&self) -> u64 {
@@ -75,13 +76,24 @@ impl Slot {
     }
 
     fn cached(&self) -> Option<Cached> {
+        let value = || taken(&self.bytes, self.value());
         Some(match &self.held {
             Held::None => return None,
             Held::Header(header) => Cached::Header(*header),
             Held::Large(header) => Cached::Large(*header),
-            Held::String(header) => Cached::String(*header, self.value()),
-            Held::Hash(header) => Cached::Hash(*header, Fields(self.value())),
+            Held::String(header) => Cached::String(*header, value()),
+            Held::Hash(header) => Cached::Hash(*header, Fields(value())),
         })
+    }
+
+    fn header(&self) -> Option<Header> {
+        match self.held {
+            Held::None => None,
+            Held::Header(header)
+            | Held::Large(header)
+            | Held::String(header)
+            | Held::Hash(header) => Some(header),
+        }
     }
 }
 
@@ -164,13 +176,35 @@ impl Table {
         self.probe(tag, is)
     }
 
-    /// What is held of a key. `used`: whether it is kept longer for that.
-    pub(super) fn get(&self, key: &[u8], used: bool) -> Option<Cached> {
+    /// The entry of a key, which is kept longer for being used.
+    fn used(&self, key: &[u8]) -> Option<&Slot> {
         let slot = self.slot(self.find(self.tag(key), key)?.1)?;
-        if used {
-            slot.used.set(true);
-        }
-        slot.cached()
+        slot.used.set(true);
+        Some(slot)
+    }
+
+    /// What is held of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Cached> {
+        self.used(key)?.cached()
+    }
+
+    pub(super) fn header(&self, key: &[u8]) -> Option<Header> {
+        self.used(key)?.header()
+    }
+
+    /// See [`super::Cache::field`].
+    pub(super) fn field<T>(
+        &self,
+        key: &[u8],
+        field: &[u8],
+        take: impl FnOnce(&Bytes, &[u8]) -> T,
+    ) -> Option<(Header, Option<T>)> {
+        let slot = self.used(key)?;
+        let Held::Hash(header) = slot.held else {
+            return None;
+        };
+        let value = FieldSlice(slot.value()).get(field);
+        Some((header, value.map(|value| take(&slot.bytes, value))))
     }
 
     /// Brings what is held of these keys near the processor; see the module.
@@ -219,6 +253,53 @@ impl Table {
         bytes.put_slice(key);
         bytes.put_slice(value);
         let tag = self.tag(key);
+        let found = self.find(tag, key).map(|(_, number)| number);
+        self.hold((tag, found), held, key, bytes, budget);
+    }
+
+    /// See [`super::Cache::change_hash`].
+    pub(super) fn change_hash(&mut self, key: &[u8], change: HashChange<'_>, budget: u64) {
+        let tag = self.tag(key);
+        let found = self.find(tag, key).map(|(_, number)| number);
+        let slot = found.and_then(|number| self.slot(number));
+        let held = slot.map_or(&Held::None, |slot| &slot.held);
+        let header = match (change.header, held) {
+            (Some(header), _) => header,
+            (None, Held::Hash(header)) => *header,
+            (None, _) => return,
+        };
+        let old = match (held, slot) {
+            _ if change.whole => Some(FieldSlice::NONE),
+            (Held::None, _) => return,
+            (Held::Hash(_), Some(slot)) => Some(FieldSlice(slot.value())),
+            _ => None,
+        };
+        let without_fields = match held {
+            Held::Header(_) if !change.whole => Held::Header(header),
+            _ => Held::Large(header),
+        };
+        let changes = change.fields.iter().map(|(field, put)| {
+            let alive = put.as_ref().filter(|(stamp, _)| *stamp > header.deleted);
+            (&field[..], alive.map(|(_, value)| &value[..]))
+        });
+        let fields = old.and_then(|old| packed(key, old.changed(changes).into_iter()));
+        let (held, bytes) = match fields {
+            Some(bytes) => (Held::Hash(header), bytes),
+            None => (without_fields, BytesMut::from(key)),
+        };
+        self.hold((tag, found), held, key, bytes, budget);
+    }
+
+    /// Holds this in the slot of a key that was found, or in a new one; `bytes` begin with the
+    /// key.
+    fn hold(
+        &mut self,
+        (tag, found): (u32, Option<usize>),
+        held: Held,
+        key: &[u8],
+        bytes: BytesMut,
+        budget: u64,
+    ) {
         let new = Slot {
             held,
             bytes: bytes.freeze(),
@@ -227,13 +308,11 @@ impl Table {
             used: Cell::new(false),
         };
         let cost = new.cost();
-        if let Some((_, number)) = self.find(tag, key) {
-            if let Some(slot) = self.slot_mut(number) {
-                let used = slot.used.get();
-                let old = std::mem::replace(slot, new);
-                slot.used.set(used);
-                self.bytes = self.bytes - old.cost() + cost;
-            }
+        if let Some(slot) = found.and_then(|number| self.slot_mut(number)) {
+            let used = slot.used.get();
+            let old = std::mem::replace(slot, new);
+            slot.used.set(used);
+            self.bytes = self.bytes - old.cost() + cost;
         } else {
             if self.entries >= ENTRIES_MAX {
                 self.evict(self.bytes.saturating_sub(1));
@@ -356,7 +435,7 @@ mod tests {
 
     /// What a string of a model is, as it comes out.
     fn string(table: &Table, key: &[u8]) -> Option<Bytes> {
-        table.get(key, true).map(|cached| match cached {
+        table.get(key).map(|cached| match cached {
             Cached::String(_, value) => value,
             other => panic!("{other:?} was never put"),
         })
