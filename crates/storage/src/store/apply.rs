@@ -41,6 +41,9 @@ use std::collections::HashMap;
 /// takes about a millisecond.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Keys for which the room of a batch is kept.
+const TOUCHED_KEPT_MAX: usize = 2048;
+
 /// What a batch has done to a key so far.
 #[derive(Default)]
 struct Touched {
@@ -51,6 +54,29 @@ struct Touched {
     /// Fields put, with their stamps, and fields removed. What was put may have died since,
     /// of a deletion: a field is alive as its row is, by its stamp.
     fields: FewMap<Option<(Stamp, Bytes)>>,
+}
+
+/// What a batch has gathered.
+#[derive(Default)]
+pub(super) struct Gathered {
+    batch: RowBatch,
+    touched: HashMap<Bytes, Touched>,
+}
+
+impl Gathered {
+    /// Emptied. Room is kept unless it was for something unusually large: each shard has it, and
+    /// a map is gone through by its room, however little is in it.
+    fn emptied(mut self) -> Self {
+        if self.batch.room() > 4 * BATCH_BYTES {
+            self.batch = RowBatch::new();
+        }
+        if self.touched.capacity() > TOUCHED_KEPT_MAX {
+            self.touched = HashMap::new();
+        }
+        self.batch.clear();
+        self.touched.clear();
+        self
+    }
 }
 
 /// A batch in the making.
@@ -67,6 +93,12 @@ struct Work {
 }
 
 impl Work {
+    /// Its room.
+    fn gathered(self) -> Gathered {
+        let Work { batch, touched, .. } = self;
+        Gathered { batch, touched }.emptied()
+    }
+
     fn touch(&mut self, key: &Bytes) -> &mut Touched {
         self.touched.entry(key.clone()).or_default()
     }
@@ -118,15 +150,18 @@ impl<R: Rows> ShardStore<R> {
         }
         if begun {
             self.commit(work)?;
+        } else {
+            self.spare = work.gathered();
         }
         Ok(())
     }
 
-    fn work(&self) -> Work {
+    fn work(&mut self) -> Work {
+        let Gathered { batch, touched } = std::mem::take(&mut self.spare);
         Work {
-            batch: RowBatch::new(),
+            batch,
             reset: false,
-            touched: HashMap::new(),
+            touched,
             applied: self.applied.clone(),
             tombstones: Vec::new(),
             caught_up: false,
@@ -451,7 +486,7 @@ impl<R: Rows> ShardStore<R> {
         if work.caught_up {
             self.rewinding = None;
         }
-        self.applied = work.applied;
+        std::mem::swap(&mut self.applied, &mut work.applied);
         let mut ahead = work.touched.keys();
         for (n, (key, touched)) in work.touched.iter().enumerate() {
             if n.is_multiple_of(WARM_KEYS_MAX) {
@@ -460,6 +495,7 @@ impl<R: Rows> ShardStore<R> {
             }
             self.refresh(key, touched);
         }
+        self.spare = work.gathered();
         Ok(())
     }
 

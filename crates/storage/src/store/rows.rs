@@ -70,6 +70,11 @@ impl RowBatch {
         self.data.len()
     }
 
+    /// Bytes of keys and values for which it has allocated.
+    pub(super) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Whether it does nothing.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()

@@ -10,6 +10,7 @@
 //! (`rewind`) applies, but is not serving before it has caught up.
 
 use super::{
+    apply::Gathered,
     cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX, taken},
     error::StoreError,
     layout::{
@@ -38,6 +39,8 @@ pub struct ShardStore<R: Rows> {
     pub(super) rewinding: Option<Rewinding>,
     /// Where the last look for dead cells ended: the key, and the first field not looked at.
     pub(super) purge_from: RefCell<Option<(Bytes, Vec<u8>)>>,
+    /// Room for the next batch.
+    pub(super) spare: Gathered,
 }
 
 /// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
@@ -74,6 +77,7 @@ impl<R: Rows> ShardStore<R> {
             rows,
             cache: Cache::new(cache),
             purge_from: RefCell::new(None),
+            spare: Gathered::default(),
         })
     }
 
