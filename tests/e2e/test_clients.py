@@ -277,3 +277,30 @@ def test_slow_commands_are_listed(shared, keyspaces):
     finally:
         r.config_set("slowlog-log-slower-than", 10_000)
         r.config_set("slowlog-max-len", 128)
+
+
+def test_what_takes_long_is_noted_by_the_latency_monitor(shared, keyspaces):
+    nodes = [shared.redis(name, db=keyspaces[1]) for name in ("us-1", "us-2", "us-3")]
+    first = nodes[0]
+    assert "monitoring is disabled" in first.execute_command("LATENCY DOCTOR")
+    for r in nodes:
+        r.config_set("latency-monitor-threshold", 1)
+    try:
+        # Work that grows with the product of the lengths; one of them has it at hand.
+        first.mset({"{lcs}a": "ab" * 2000, "{lcs}b": "ba" * 2000})
+        for r in nodes:
+            r.lcs("{lcs}a", "{lcs}b", len=True)
+        latest = {event: row for r in nodes for event, *row in r.latency_latest()}
+        at_s, last_ms, worst_ms = latest["command"]
+        assert abs(at_s - time.time()) < 60 and 1 <= last_ms <= worst_ms
+        # More than any disk takes in a millisecond.
+        first.set("large", b"x" * (32 << 20))
+        synced = [r for r in nodes if r.latency_history("log-sync")]
+        assert synced and "log-sync" in synced[0].execute_command("LATENCY DOCTOR")
+        assert synced[0].latency_reset("log-sync") == 1
+        with pytest.raises(redis.ResponseError, match="No samples available for event 'log-sync'"):
+            synced[0].execute_command("LATENCY GRAPH", "log-sync")
+    finally:
+        for r in nodes:
+            r.config_set("latency-monitor-threshold", 0)
+            r.latency_reset()

@@ -356,6 +356,11 @@ impl Spec {
         self
     }
 
+    /// Whether COMMAND flags it as fast.
+    pub fn is_fast(&self) -> bool {
+        self.flags.has(Flags::FAST)
+    }
+
     /// Whether it may change data, and so must go to a replica that accepts writes.
     pub fn is_write(&self) -> bool {
         self.flags.has(Flags::WRITE)

@@ -1,6 +1,4 @@
-//! CONFIG, LATENCY and DEBUG: a node as an operator's tools look at it.
-//!
-//! The latency monitor is off, as CONFIG says in Redis's words, and answers as Redis's does then.
+//! CONFIG and DEBUG: a node as an operator's tools look at it.
 
 use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, slowlog};
 
@@ -10,6 +8,7 @@ use storage::{log::SyncPolicy, store::Stores};
 /// What copies for other nodes may take together.
 const COPY_RATE: &str = "copy-bytes-per-second";
 
+const LATENCY_FROM: &str = "latency-monitor-threshold";
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const SLOW_MAX: &str = "slowlog-max-len";
 
@@ -20,6 +19,8 @@ enum Change {
     /// Microseconds, or less than 0.
     SlowFrom(i64),
     SlowMax(usize),
+    /// Milliseconds; 0: never.
+    LatencyFrom(u64),
 }
 
 impl Change {
@@ -44,6 +45,7 @@ impl Change {
             SLOW_MAX => {
                 number(0, slowlog::COMMANDS_MAX as i64).map(|n| Change::SlowMax(n as usize))
             }
+            LATENCY_FROM => number(0, i64::MAX).map(|ms| Change::LatencyFrom(ms as u64)),
             _ => return None,
         })
     }
@@ -51,8 +53,6 @@ impl Change {
 
 /// A DEBUG SLEEP ends by then.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
-
-const LATENCY_OFF: &str = "I'm sorry, Dave, I can't do that. Latency monitoring is disabled in this Redis instance. You may use \"CONFIG SET latency-monitor-threshold <milliseconds>.\" in order to enable it. If we weren't in a deep space mission I'd suggest to take a look at https://redis.io/topics/latency-monitor.\n";
 
 /// The name of an option as CONFIG GET replies it: a name is repeated as it was asked for.
 fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
@@ -85,7 +85,7 @@ impl<S: Stores> Node<S> {
             ("databases", databases),
             ("hash-max-listpack-entries", "512".into()),
             ("hash-max-listpack-value", "64".into()),
-            ("latency-monitor-threshold", "0".into()),
+            (LATENCY_FROM, self.latency.threshold_ms.to_string()),
             ("latency-tracking", "no".into()),
             ("maxmemory", "0".into()),
             ("maxmemory-policy", "noeviction".into()),
@@ -170,24 +170,10 @@ impl<S: Stores> Node<S> {
                 Change::CopyRate(rate) => self.config.copy_bytes_per_second = rate,
                 Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
                 Change::SlowMax(commands) => self.slow_log.set_max(commands),
+                Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
-        match subcommand {
-            "latest" | "history" => self.answer(conn, |out| out.array(0)),
-            "reset" => self.answer(conn, |out| out.integer(0)),
-            "histogram" => self.answer(conn, |out| out.map(0)),
-            "doctor" => self.answer(conn, |out| out.verbatim(b"txt", LATENCY_OFF)),
-            _ => {
-                let event = args.get(2).copied().unwrap_or_default();
-                let event = String::from_utf8_lossy(event);
-                let line = format!("ERR No samples available for event '{event}'");
-                self.answer_error(conn, &line);
-            }
-        }
     }
 
     /// SLEEP holds up the connection that asked for it and nothing else: its later commands

@@ -59,6 +59,7 @@ mod failover;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod latency;
 mod lease;
 mod leaving;
 mod message;

@@ -6,6 +6,7 @@ use crate::{
     copy::Copies,
     failover::Leading,
     forward::Forwards,
+    latency::LatencyMonitor,
     lease::{Doubt, Lease},
     message::{self, Incoming, Message},
     report::Peers,
@@ -229,6 +230,7 @@ pub struct Node<S: Stores> {
     /// Connections that DEBUG SLEEP holds up, and until when.
     pub(crate) sleepers: Vec<(Duration, u64)>,
     pub(crate) slow_log: SlowLog,
+    pub(crate) latency: LatencyMonitor,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     /// Requests that can't go anywhere for the moment.
@@ -318,6 +320,7 @@ impl<S: Stores> Node<S> {
             waiters: Vec::new(),
             sleepers: Vec::new(),
             slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
             stalled: VecDeque::new(),

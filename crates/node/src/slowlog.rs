@@ -5,7 +5,10 @@
 //! what counts is the work: looking up, scanning, making the reply. Not counted is the wait for
 //! disks, replicas and other nodes, and what other nodes do for it.
 
-use crate::node::{ConnId, Node};
+use crate::{
+    latency::Event,
+    node::{ConnId, Node},
+};
 use bytes::Bytes;
 use commands::numbers;
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
@@ -54,6 +57,11 @@ impl Default for SlowLog {
 }
 
 impl SlowLog {
+    fn from(&self) -> Option<Duration> {
+        let from = u64::try_from(self.from_us).ok()?;
+        Some(Duration::from_micros(from))
+    }
+
     /// Keeps so many from now on.
     pub(crate) fn set_max(&mut self, commands: usize) {
         self.commands_max = commands;
@@ -87,8 +95,10 @@ fn cut(args: &[&[u8]]) -> Vec<Bytes> {
 impl<S: Stores> Node<S> {
     /// How long a command takes that is to be reported to [`Node::client_took`]; None: none is.
     pub fn slow_from(&self) -> Option<Duration> {
-        let from = u64::try_from(self.slow_log.from_us).ok()?;
-        Some(Duration::from_micros(from))
+        [self.slow_log.from(), self.latency.from()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// A command that the client had just given took so long.
@@ -97,10 +107,21 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get(&conn.0) else {
             return;
         };
+        let at_s = self.now.wall_ms / 1000;
+        let is_fast = commands::find(args).is_ok_and(|spec| spec.is_fast());
+        let event = if is_fast {
+            Event::FastCommand
+        } else {
+            Event::Command
+        };
+        self.latency.note(event, at_s, took);
         let log = &mut self.slow_log;
+        if log.from().is_none_or(|from| took < from) {
+            return;
+        }
         log.commands.push_front(SlowCommand {
             number: log.next,
-            at_s: self.now.wall_ms / 1000,
+            at_s,
             took,
             args: cut(args),
             addr: session.addr,

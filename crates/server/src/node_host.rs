@@ -1,6 +1,9 @@
 //! A node as the server's host: nothing but names between the two.
 
-use crate::host::{ConnId, Doubt, Effect, Host, LinkState};
+use crate::{
+    clock,
+    host::{ConnId, Doubt, Effect, Host, LinkState},
+};
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
 use node::Node;
@@ -27,7 +30,8 @@ impl NodeHost {
 impl Host for NodeHost {
     type Flush = FlushJob;
     type Written = Written;
-    type Synced = Synced;
+    /// And how long both halves took.
+    type Synced = (Synced, Duration);
 
     fn client_connected(&mut self, id: ConnId, addr: SocketAddr, now: Now) {
         self.node.client_connected(id, addr, now);
@@ -92,8 +96,9 @@ impl Host for NodeHost {
     fn flush_written(&mut self, done: Written, now: Now) {
         self.node.flush_written(done, now);
     }
-    fn flush_synced(&mut self, done: Synced, now: Now) {
+    fn flush_synced(&mut self, (done, took): Self::Synced, now: Now) {
         self.node.flush_synced(done, now);
+        self.node.flush_took(took);
     }
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
@@ -110,9 +115,11 @@ impl Host for NodeHost {
     fn poll_effect(&mut self) -> Option<Effect> {
         self.node.poll_effect()
     }
-    fn run_flush(flush: FlushJob, tell: impl FnOnce(Written)) -> Synced {
+    fn run_flush(flush: FlushJob, tell: impl FnOnce(Written)) -> Self::Synced {
+        let began = clock::monotonic();
         let (written, sync) = flush.write();
         tell(written);
-        sync.run()
+        let synced = sync.run();
+        (synced, clock::monotonic().saturating_sub(began))
     }
 }
