@@ -137,7 +137,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
         let rest = args.get(2..).unwrap_or_default();
         let name = rest.first().copied().unwrap_or_default();
-        let monitor = std::mem::take(&mut self.latency);
+        let mut monitor = std::mem::take(&mut self.latency);
         match subcommand {
             "latest" => self.answer(conn, |out| {
                 out.array(monitor.events.len());
@@ -162,9 +162,8 @@ impl<S: Stores> Node<S> {
             "doctor" => self.answer(conn, |out| out.verbatim(b"txt", monitor.report())),
             "histogram" => self.answer(conn, |out| out.map(0)),
             "reset" => {
-                self.latency = monitor;
-                let gone = self.latency.reset(rest);
-                return self.answer(conn, |out| out.integer(gone as i64));
+                let gone = monitor.reset(rest);
+                self.answer(conn, |out| out.integer(gone as i64));
             }
             _ => {
                 let event = String::from_utf8_lossy(name);

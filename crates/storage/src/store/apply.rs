@@ -93,12 +93,6 @@ struct Work {
 }
 
 impl Work {
-    /// Its room.
-    fn gathered(self) -> Gathered {
-        let Work { batch, touched, .. } = self;
-        Gathered { batch, touched }.emptied()
-    }
-
     fn touch(&mut self, key: &Bytes) -> &mut Touched {
         self.touched.entry(key.clone()).or_default()
     }
@@ -151,7 +145,8 @@ impl<R: Rows> ShardStore<R> {
         if begun {
             self.commit(work)?;
         } else {
-            self.spare = work.gathered();
+            let Work { batch, touched, .. } = work;
+            self.spare = Gathered { batch, touched };
         }
         Ok(())
     }
@@ -486,16 +481,22 @@ impl<R: Rows> ShardStore<R> {
         if work.caught_up {
             self.rewinding = None;
         }
-        std::mem::swap(&mut self.applied, &mut work.applied);
-        let mut ahead = work.touched.keys();
-        for (n, (key, touched)) in work.touched.iter().enumerate() {
+        let Work {
+            batch,
+            touched,
+            applied,
+            ..
+        } = work;
+        self.applied = applied;
+        let mut ahead = touched.keys();
+        for (n, (key, of_key)) in touched.iter().enumerate() {
             if n.is_multiple_of(WARM_KEYS_MAX) {
                 let next: Vec<&[u8]> = ahead.by_ref().take(WARM_KEYS_MAX).map(|k| &k[..]).collect();
                 self.cache.warm(&next);
             }
-            self.refresh(key, touched);
+            self.refresh(key, of_key);
         }
-        self.spare = work.gathered();
+        self.spare = Gathered { batch, touched }.emptied();
         Ok(())
     }
 

@@ -200,7 +200,7 @@ pub(super) struct HashChange<'a> {
 
 /// A part of what is cached. A short one is copied: to share it is to touch a counter, which
 /// lies far away.
-pub(super) fn taken(of: &Bytes, part: &[u8]) -> Bytes {
+fn taken(of: &Bytes, part: &[u8]) -> Bytes {
     match part.len() {
         ..=COPIED_BYTES => Bytes::copy_from_slice(part),
         _ => of.slice_ref(part),
@@ -257,15 +257,16 @@ impl Cache {
         found
     }
 
-    /// Of a hash that is held with its fields: the header, and what `take` makes of the field's
-    /// value, if it has that. Not counted: who asks has asked for the header.
-    pub(super) fn field<T>(
-        &self,
-        key: &[u8],
-        field: &[u8],
-        take: impl FnOnce(&Bytes, &[u8]) -> T,
-    ) -> Option<(Header, Option<T>)> {
-        self.table.borrow().field(key, field, take)
+    /// Of a hash that is held with its fields: the header, and the field's value if it has that.
+    /// Not counted: who asks has asked for the header.
+    pub(super) fn field(&self, key: &[u8], field: &[u8]) -> Option<(Header, Option<Bytes>)> {
+        self.table.borrow().field(key, field, taken)
+    }
+
+    /// The same of whether it has the field, which copies nothing.
+    pub(super) fn has_field(&self, key: &[u8], field: &[u8]) -> Option<(Header, bool)> {
+        let found = self.table.borrow().field(key, field, |_, _| ());
+        found.map(|(header, found)| (header, found.is_some()))
     }
 
     /// Tells which keys are about to be looked up, [`WARM_KEYS_MAX`] at most.

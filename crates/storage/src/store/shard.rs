@@ -11,7 +11,7 @@
 
 use super::{
     apply::Gathered,
-    cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX, taken},
+    cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
     error::StoreError,
     layout::{
         APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KEY, KeyRow, KeyRows,
@@ -284,7 +284,7 @@ impl<R: Rows> ShardStore<R> {
         field: &[u8],
     ) -> Result<Option<Bytes>, StoreError> {
         self.check_serving()?;
-        if let Some((own, value)) = self.cache.field(key, field, taken)
+        if let Some((own, value)) = self.cache.field(key, field)
             && own.deleted == header.deleted
         {
             return Ok(value);
@@ -296,8 +296,8 @@ impl<R: Rows> ShardStore<R> {
     /// is not copied for it.
     pub fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, StoreError> {
         self.check_serving()?;
-        match self.cache.field(key, field, |_, _| ()) {
-            Some((own, found)) if own.deleted == header.deleted => Ok(found.is_some()),
+        match self.cache.has_field(key, field) {
+            Some((own, found)) if own.deleted == header.deleted => Ok(found),
             _ => Ok(self.read_field(key, header, field)?.is_some()),
         }
     }

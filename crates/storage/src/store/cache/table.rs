@@ -192,7 +192,8 @@ impl Table {
         self.used(key)?.header()
     }
 
-    /// See [`super::Cache::field`].
+    /// Of a hash that is held with its fields: the header, and what `take` makes of the field's
+    /// value and the allocation that it is part of.
     pub(super) fn field<T>(
         &self,
         key: &[u8],
