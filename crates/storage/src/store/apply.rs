@@ -412,6 +412,7 @@ impl<R: Rows> ShardStore<R> {
                     let batch = &mut work.batch;
                     self.rows.scan(&from, &to, &mut |row, _| {
                         batch.remove(row);
+                        self.cache.remove_cell(row);
                         true
                     })?;
                 }
@@ -458,6 +459,7 @@ impl<R: Rows> ShardStore<R> {
             };
             if dead {
                 work.batch.remove(row);
+                self.cache.remove_cell(row);
             }
         }
         Ok(())
@@ -502,6 +504,30 @@ impl<R: Rows> ShardStore<R> {
 
     /// Brings what is cached of a key to what a batch made of it.
     fn refresh(&self, key: &[u8], touched: &Touched) {
+        let brings_cells = self.refresh_key(key, touched);
+        let mut fields = touched.fields.iter().peekable();
+        if fields.peek().is_none() || !(brings_cells || self.cache.holds_cells()) {
+            return;
+        }
+        let mut rows = KeyRows::new(key);
+        while fields.peek().is_some() {
+            let next = fields.by_ref().take(WARM_KEYS_MAX);
+            let next: Vec<_> = next.map(|(f, put)| (rows.field(f).to_vec(), put)).collect();
+            self.cache
+                .warm(&next.iter().map(|(row, _)| &row[..]).collect::<Vec<_>>());
+            for (row, put) in &next {
+                match put {
+                    Some((stamp, value)) => {
+                        self.cache.change_cell(row, *stamp, value, brings_cells);
+                    }
+                    None => self.cache.remove_cell(row),
+                }
+            }
+        }
+    }
+
+    /// Whether fields that were put come in one by one.
+    fn refresh_key(&self, key: &[u8], touched: &Touched) -> bool {
         match &touched.head {
             Some(Some((header, Some((_, value))))) => {
                 let whole = self.cache.takes_written(value.len()) || self.cache.holds_value(key);
@@ -522,8 +548,9 @@ impl<R: Rows> ShardStore<R> {
                     whole: touched.whole,
                     fields: &touched.fields,
                 };
-                self.cache.change_hash(key, change);
+                return self.cache.change_hash(key, change);
             }
         }
+        false
     }
 }

@@ -1,7 +1,12 @@
 //! Small keys as they are read, within a budget of bytes, so that a look-up of a hot key is a
 //! look-up in a hash table. It holds what the rows hold: applying a batch updates it. Small hashes
 //! come in when they are made, strings when they are read, and when they are written while there
-//! is room; then their headers do, which the next write needs.
+//! is room; then their headers do, which the next write needs. Of a hash too large to be held
+//! whole each field is held as a string is: a write needs to know whether it is there.
+//!
+//! What is held of a field (its cell) is what its row holds, or nothing, whatever else is known of
+//! the key: whoever changes or removes a field's row tells it. So a cell may well be dead, of a
+//! deletion of its hash; who reads it compares its stamp, as with a row.
 //!
 //! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
 //! what is cached has no influence on any result.
@@ -15,7 +20,7 @@ use std::{
     cell::{Cell, RefCell},
     cmp::Ordering,
 };
-use table::Table;
+use table::{Of, Table};
 
 pub use table::WARM_KEYS_MAX;
 
@@ -49,6 +54,8 @@ pub struct CacheStats {
     pub misses: u64,
     /// Keys held.
     pub keys: u64,
+    /// Fields of large hashes held.
+    pub fields: u64,
     /// Bytes held.
     pub bytes: u64,
 }
@@ -269,9 +276,9 @@ impl Cache {
         found.map(|(header, found)| (header, found.is_some()))
     }
 
-    /// Tells which keys are about to be looked up, [`WARM_KEYS_MAX`] at most.
-    pub(super) fn warm(&self, keys: &[&[u8]]) {
-        self.table.borrow().warm(keys);
+    /// Tells which keys or rows are about to be looked up, [`WARM_KEYS_MAX`] at most.
+    pub(super) fn warm(&self, names: &[&[u8]]) {
+        self.table.borrow().warm(names);
     }
 
     /// Whether a string of so many bytes comes in when it is written: what costs little beside its
@@ -299,14 +306,50 @@ impl Cache {
         table.put(key, cached, self.budget.get().bytes);
     }
 
-    /// Holds what a hash has become, if what was known of it is enough to tell.
-    pub(super) fn change_hash(&self, key: &[u8], change: HashChange<'_>) {
+    /// Holds what a hash has become, if what was known of it is enough to tell. Returns whether
+    /// its fields are held one by one: their cells come in when they are written.
+    pub(super) fn change_hash(&self, key: &[u8], change: HashChange<'_>) -> bool {
         let budget = self.budget.get().bytes;
-        self.table.borrow_mut().change_hash(key, change, budget);
+        self.table.borrow_mut().change_hash(key, change, budget)
     }
 
     pub(super) fn remove(&self, key: &[u8]) {
-        self.table.borrow_mut().remove(key);
+        self.table.borrow_mut().remove(Of::Key(key));
+    }
+
+    /// The stamp of the field in a row, if it is known.
+    pub(super) fn cell_stamp(&self, row: &[u8]) -> Option<Stamp> {
+        self.counted(self.table.borrow().stamp(row))
+    }
+
+    /// Its value, too.
+    pub(super) fn cell(&self, row: &[u8]) -> Option<(Stamp, Bytes)> {
+        self.counted(self.table.borrow().cell(row))
+    }
+
+    /// Whether anything is held of any field: if not, none need be told of.
+    pub(super) fn holds_cells(&self) -> bool {
+        self.table.borrow().cells() > 0
+    }
+
+    /// Holds a field that was read.
+    pub(super) fn put_cell(&self, row: &[u8], stamp: Stamp, value: &[u8]) {
+        let mut table = self.table.borrow_mut();
+        let budget = self.budget.get().bytes;
+        table.put_cell(row, (stamp, value), (true, true), budget);
+    }
+
+    /// Brings what is held of a field to what was written; if nothing is, `brings` says whether
+    /// it comes in.
+    pub(super) fn change_cell(&self, row: &[u8], stamp: Stamp, value: &[u8], brings: bool) {
+        let whole = self.takes_written(value.len());
+        let mut table = self.table.borrow_mut();
+        let budget = self.budget.get().bytes;
+        table.put_cell(row, (stamp, value), (brings, whole), budget);
+    }
+
+    pub(super) fn remove_cell(&self, row: &[u8]) {
+        self.table.borrow_mut().remove(Of::Cell(row));
     }
 
     /// Empties it. Returns what was in it: millions of allocations, which take long to drop.
@@ -319,7 +362,8 @@ impl Cache {
         CacheStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
-            keys: table.len() as u64,
+            keys: table.keys() as u64,
+            fields: table.cells() as u64,
             bytes: table.bytes(),
         }
     }

@@ -14,9 +14,9 @@ use super::{
     cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
     error::StoreError,
     layout::{
-        APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KEY, KeyRow, KeyRows,
-        PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row, place, purge_row,
-        row_after_key, row_at_place,
+        APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING, KEY,
+        KeyRow, KeyRows, PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row,
+        place, purge_row, row_after_key, row_at_place,
     },
     prefetch::Prefetch,
     rewind::Rewinding,
@@ -297,8 +297,20 @@ impl<R: Rows> ShardStore<R> {
     pub fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, StoreError> {
         self.check_serving()?;
         match self.cache.has_field(key, field) {
-            Some((own, found)) if own.deleted == header.deleted => Ok(found),
-            _ => Ok(self.read_field(key, header, field)?.is_some()),
+            Some((own, found)) if own.deleted == header.deleted => return Ok(found),
+            _ => {}
+        }
+        if let Some(fields) = self.small(key, header)? {
+            return Ok(fields.get(field).is_some());
+        }
+        if field.len() > FIELD_BYTES_MAX {
+            return Ok(false);
+        }
+        let mut rows = KeyRows::new(key);
+        let row = rows.field(field);
+        match self.cache.cell_stamp(row) {
+            Some(stamp) => Ok(stamp > header.deleted),
+            None => Ok(self.read_cell(row, header)?.is_some()),
         }
     }
 
@@ -312,17 +324,28 @@ impl<R: Rows> ShardStore<R> {
         if let Some(fields) = self.small(key, header)? {
             return Ok(fields.get(field));
         }
-        if field.len() > super::layout::FIELD_BYTES_MAX {
+        if field.len() > FIELD_BYTES_MAX {
             return Ok(None);
         }
         let mut rows = KeyRows::new(key);
         let row = rows.field(field);
-        let Some(value) = self.rows.get(row)? else {
+        match self.cache.cell(row) {
+            Some((stamp, value)) => Ok((stamp > header.deleted).then_some(value)),
+            None => self.read_cell(row, header),
+        }
+    }
+
+    /// The field in a row, from the rows themselves. It is cached from now on, unless it is found
+    /// quickly.
+    fn read_cell(&self, row: &[u8], header: &Header) -> Result<Option<Bytes>, StoreError> {
+        let Some(found) = self.rows.find(row)? else {
             return Ok(None);
         };
-        let (stamp, _) = cell(row, &value)?;
-        let dead = stamp <= header.deleted;
-        Ok((!dead).then(|| value.slice(9..)))
+        let (stamp, value) = cell(row, &found.value)?;
+        if !found.recent {
+            self.cache.put_cell(row, stamp, value);
+        }
+        Ok((stamp > header.deleted).then(|| found.value.slice_ref(value)))
     }
 
     /// Visits the live fields of the hash whose header is `header`, in order of their names,
@@ -523,7 +546,7 @@ pub(super) fn check_key(key: &[u8]) -> Result<(), StoreError> {
 }
 
 pub(super) fn check_field(field: &[u8]) -> Result<(), StoreError> {
-    too_long("field", field, super::layout::FIELD_BYTES_MAX)
+    too_long("field", field, FIELD_BYTES_MAX)
 }
 
 fn too_long(what: &'static str, given: &[u8], max: usize) -> Result<(), StoreError> {

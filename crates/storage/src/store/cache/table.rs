@@ -1,8 +1,12 @@
-//! The table of a cache: what is known of keys, within a budget of bytes and of entries.
+//! The table of a cache: what is known of keys, and of fields of hashes too large to be held
+//! whole, within a budget of bytes and of entries.
 //!
 //! ```text
-//! hash of a key ──▶ bucket ──▶ slot ──▶ one allocation: the key, then the value
+//! hash of a name ──▶ bucket ──▶ slot ──▶ one allocation: the name, then the value
 //! ```
+//! A key's name is the key, a field's is its row. Either may be any bytes: which of the two an
+//! entry is of is part of the question ([`Of`]).
+//!
 //! A look-up that finds its key waits for memory three times, one after the other. The keys of
 //! several commands that came together are therefore looked up beforehand, step by step for all
 //! of them at once ([`Table::warm`]): their waits overlap, and the look-ups proper find all of it
@@ -18,9 +22,14 @@
 //!   last. What comes in counts as not read, so that a scan pushes out little else.
 //! - A call evicts a bounded number, also after the budget was lowered.
 
-use super::{Cached, FieldSlice, Fields, HashChange, packed, taken};
+use super::{
+    Cached, FieldSlice, Fields, HASH_FIELDS_MAX, HashChange, STRING_BYTES_MAX, packed, taken,
+};
 use bytes::{BufMut, Bytes, BytesMut};
-use model::mutation::Header;
+use model::{
+    Stamp,
+    mutation::{Header, KeyKind},
+};
 use std::{cell::Cell, hash::BuildHasher, hash::RandomState, hint::black_box};
 
 /// What an entry costs besides key and value: its place in slots and buckets, its allocations.
@@ -38,7 +47,23 @@ const LINE_BYTES: usize = 64;
 /// How many keys are looked up together.
 pub const WARM_KEYS_MAX: usize = 16;
 
-/// [`Cached`], without the bytes.
+/// What an entry is of.
+#[derive(Clone, Copy)]
+pub(super) enum Of<'a> {
+    Key(&'a [u8]),
+    /// The field whose row this is.
+    Cell(&'a [u8]),
+}
+
+impl<'a> Of<'a> {
+    fn name(self) -> &'a [u8] {
+        match self {
+            Of::Key(name) | Of::Cell(name) => name,
+        }
+    }
+}
+
+/// [`Cached`], without the bytes; or what is held of a field.
 #[derive(Debug, Default)]
 enum Held {
     /// A slot without an entry.
@@ -48,27 +73,50 @@ enum Held {
     Large(Header),
     String(Header),
     Hash(Header),
+    /// A field's stamp and value.
+    Cell(Stamp),
+    /// Its stamp alone.
+    CellStamp(Stamp),
+}
+
+impl Held {
+    fn is_cell(&self) -> bool {
+        matches!(self, Held::Cell(_) | Held::CellStamp(_))
+    }
+
+    /// Of a hash whose fields are held one by one.
+    fn is_large_hash(&self) -> bool {
+        match self {
+            Held::Large(header) => header.kind == KeyKind::Hash,
+            Held::Header(header) => header.kind == KeyKind::Hash && header.fields > HASH_FIELDS_MAX,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     held: Held,
-    /// The key, then the value of a string or the fields of a hash.
+    /// The name, then the value of a string or a field, or the fields of a hash.
     bytes: Bytes,
-    key_len: u32,
+    name_len: u32,
     tag: u32,
     /// Read since the hand came by.
     used: Cell<bool>,
 }
 
 impl Slot {
-    fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_len as usize]
+    fn name(&self) -> &[u8] {
+        &self.bytes[..self.name_len as usize]
     }
 
-    /// The value of a string, or the fields of a hash.
+    /// The value of a string or a field, or the fields of a hash.
     fn value(&self) -> &[u8] {
-        &self.bytes[self.key_len as usize..]
+        &self.bytes[self.name_len as usize..]
+    }
+
+    fn is(&self, of: Of<'_>) -> bool {
+        self.held.is_cell() == matches!(of, Of::Cell(_)) && self.name() == of.name()
     }
 
     fn cost(&self) -> u64 {
@@ -78,7 +126,7 @@ impl Slot {
     fn cached(&self) -> Option<Cached> {
         let value = || taken(&self.bytes, self.value());
         Some(match &self.held {
-            Held::None => return None,
+            Held::None | Held::Cell(_) | Held::CellStamp(_) => return None,
             Held::Header(header) => Cached::Header(*header),
             Held::Large(header) => Cached::Large(*header),
             Held::String(header) => Cached::String(*header, value()),
@@ -88,7 +136,7 @@ impl Slot {
 
     fn header(&self) -> Option<Header> {
         match self.held {
-            Held::None => None,
+            Held::None | Held::Cell(_) | Held::CellStamp(_) => None,
             Held::Header(header)
             | Held::Large(header)
             | Held::String(header)
@@ -106,6 +154,8 @@ pub(super) struct Table {
     /// Slots without an entry.
     free: Vec<u32>,
     entries: usize,
+    /// Those of fields.
+    cells: usize,
     bytes: u64,
     hand: usize,
 }
@@ -118,13 +168,18 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             entries: 0,
+            cells: 0,
             bytes: 0,
             hand: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries
+    pub(super) fn keys(&self) -> usize {
+        self.entries - self.cells
+    }
+
+    pub(super) fn cells(&self) -> usize {
+        self.cells
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -136,8 +191,8 @@ impl Table {
         self.bytes < budget / 8 * 7 && self.entries < ENTRIES_MAX / 8 * 7
     }
 
-    fn tag(&self, key: &[u8]) -> u32 {
-        (self.hasher.hash_one(key) >> 32) as u32
+    fn tag(&self, name: &[u8]) -> u32 {
+        (self.hasher.hash_one(name) >> 32) as u32
     }
 
     fn home(&self, tag: u32) -> usize {
@@ -171,25 +226,31 @@ impl Table {
         }
     }
 
-    fn find(&self, tag: u32, key: &[u8]) -> Option<(usize, usize)> {
-        let is = |number| self.slot(number).is_some_and(|slot| slot.key() == key);
+    fn find(&self, tag: u32, of: Of<'_>) -> Option<(usize, usize)> {
+        let is = |number| self.slot(number).is_some_and(|slot| slot.is(of));
         self.probe(tag, is)
     }
 
-    /// The entry of a key, which is kept longer for being used.
-    fn used(&self, key: &[u8]) -> Option<&Slot> {
-        let slot = self.slot(self.find(self.tag(key), key)?.1)?;
+    /// The tag, and the number of the slot if there is one.
+    fn place(&self, of: Of<'_>) -> (u32, Option<usize>) {
+        let tag = self.tag(of.name());
+        (tag, self.find(tag, of).map(|(_, number)| number))
+    }
+
+    /// An entry, which is kept longer for being used.
+    fn used(&self, of: Of<'_>) -> Option<&Slot> {
+        let slot = self.slot(self.place(of).1?)?;
         slot.used.set(true);
         Some(slot)
     }
 
     /// What is held of a key.
     pub(super) fn get(&self, key: &[u8]) -> Option<Cached> {
-        self.used(key)?.cached()
+        self.used(Of::Key(key))?.cached()
     }
 
     pub(super) fn header(&self, key: &[u8]) -> Option<Header> {
-        self.used(key)?.header()
+        self.used(Of::Key(key))?.header()
     }
 
     /// Of a hash that is held with its fields: the header, and what `take` makes of the field's
@@ -200,12 +261,29 @@ impl Table {
         field: &[u8],
         take: impl FnOnce(&Bytes, &[u8]) -> T,
     ) -> Option<(Header, Option<T>)> {
-        let slot = self.used(key)?;
+        let slot = self.used(Of::Key(key))?;
         let Held::Hash(header) = slot.held else {
             return None;
         };
         let value = FieldSlice(slot.value()).get(field);
         Some((header, value.map(|value| take(&slot.bytes, value))))
+    }
+
+    /// The stamp of a field that is held.
+    pub(super) fn stamp(&self, row: &[u8]) -> Option<Stamp> {
+        match self.used(Of::Cell(row))?.held {
+            Held::Cell(stamp) | Held::CellStamp(stamp) => Some(stamp),
+            _ => None,
+        }
+    }
+
+    /// The stamp and the value of a field that is held with its value.
+    pub(super) fn cell(&self, row: &[u8]) -> Option<(Stamp, Bytes)> {
+        let slot = self.used(Of::Cell(row))?;
+        match slot.held {
+            Held::Cell(stamp) => Some((stamp, taken(&slot.bytes, slot.value()))),
+            _ => None,
+        }
     }
 
     /// Brings what is held of these keys near the processor; see the module.
@@ -235,9 +313,7 @@ impl Table {
 
     /// Whether a string or the fields of a hash are held.
     pub(super) fn holds_value(&self, key: &[u8]) -> bool {
-        let slot = self
-            .find(self.tag(key), key)
-            .and_then(|(_, number)| self.slot(number));
+        let slot = self.place(Of::Key(key)).1.and_then(|n| self.slot(n));
         slot.is_some_and(|slot| matches!(slot.held, Held::String(_) | Held::Hash(_)))
     }
 
@@ -250,28 +326,46 @@ impl Table {
             Cached::String(header, value) => (Held::String(*header), &value[..]),
             Cached::Hash(header, fields) => (Held::Hash(*header), &fields.0[..]),
         };
-        let mut bytes = BytesMut::with_capacity(key.len() + value.len());
-        bytes.put_slice(key);
-        bytes.put_slice(value);
-        let tag = self.tag(key);
-        let found = self.find(tag, key).map(|(_, number)| number);
-        self.hold((tag, found), held, key, bytes, budget);
+        let place = self.place(Of::Key(key));
+        self.hold(place, held, key, bytes_of(key, value), budget);
+    }
+
+    /// Holds this of a field, the value if `whole`; if there is nothing held of it, `brings` says
+    /// whether it comes in. A value that is held stays so.
+    pub(super) fn put_cell(
+        &mut self,
+        row: &[u8],
+        (stamp, value): (Stamp, &[u8]),
+        (brings, whole): (bool, bool),
+        budget: u64,
+    ) {
+        let place = self.place(Of::Cell(row));
+        let slot = place.1.and_then(|number| self.slot(number));
+        let whole = match slot {
+            None if !brings => return,
+            Some(slot) if matches!(slot.held, Held::Cell(_)) => true,
+            _ => whole,
+        };
+        let (held, value) = match whole && value.len() <= STRING_BYTES_MAX {
+            true => (Held::Cell(stamp), value),
+            false => (Held::CellStamp(stamp), &[][..]),
+        };
+        self.hold(place, held, row, bytes_of(row, value), budget);
     }
 
     /// See [`super::Cache::change_hash`].
-    pub(super) fn change_hash(&mut self, key: &[u8], change: HashChange<'_>, budget: u64) {
-        let tag = self.tag(key);
-        let found = self.find(tag, key).map(|(_, number)| number);
+    pub(super) fn change_hash(&mut self, key: &[u8], change: HashChange<'_>, budget: u64) -> bool {
+        let (tag, found) = self.place(Of::Key(key));
         let slot = found.and_then(|number| self.slot(number));
         let held = slot.map_or(&Held::None, |slot| &slot.held);
         let header = match (change.header, held) {
             (Some(header), _) => header,
             (None, Held::Hash(header)) => *header,
-            (None, _) => return,
+            (None, held) => return held.is_large_hash(),
         };
         let old = match (held, slot) {
             _ if change.whole => Some(FieldSlice::NONE),
-            (Held::None, _) => return,
+            (Held::None, _) => return false,
             (Held::Hash(_), Some(slot)) => Some(FieldSlice(slot.value())),
             _ => None,
         };
@@ -288,23 +382,25 @@ impl Table {
             Some(bytes) => (Held::Hash(header), bytes),
             None => (without_fields, BytesMut::from(key)),
         };
+        let is_large = held.is_large_hash();
         self.hold((tag, found), held, key, bytes, budget);
+        is_large
     }
 
-    /// Holds this in the slot of a key that was found, or in a new one; `bytes` begin with the
-    /// key.
+    /// Holds this in the slot of a name that was found, or in a new one; `bytes` begin with the
+    /// name.
     fn hold(
         &mut self,
         (tag, found): (u32, Option<usize>),
         held: Held,
-        key: &[u8],
+        name: &[u8],
         bytes: BytesMut,
         budget: u64,
     ) {
         let new = Slot {
             held,
             bytes: bytes.freeze(),
-            key_len: key.len() as u32,
+            name_len: name.len() as u32,
             tag,
             used: Cell::new(false),
         };
@@ -330,9 +426,10 @@ impl Table {
         self.evict(budget);
     }
 
-    /// An entry whose key is not there; there is room for it.
+    /// An entry whose name is not there; there is room for it.
     fn insert(&mut self, new: Slot) {
         let tag = new.tag;
+        self.cells += usize::from(new.held.is_cell());
         let number = match self.free.pop() {
             Some(number) => {
                 if let Some(slot) = self.slot_mut(number as usize) {
@@ -370,16 +467,17 @@ impl Table {
             .for_each(|content| self.fill(content));
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) {
-        if let Some((bucket, number)) = self.find(self.tag(key), key) {
+    pub(super) fn remove(&mut self, of: Of<'_>) {
+        if let Some((bucket, number)) = self.find(self.tag(of.name()), of) {
             self.remove_at(bucket, number);
         }
     }
 
     fn remove_at(&mut self, bucket: usize, number: usize) {
         if let Some(slot) = self.slot_mut(number) {
-            let cost = std::mem::take(slot).cost();
-            self.bytes -= cost;
+            let old = std::mem::take(slot);
+            self.bytes -= old.cost();
+            self.cells -= usize::from(old.held.is_cell());
             self.free.push(number as u32);
             self.entries -= 1;
         }
@@ -421,6 +519,14 @@ impl Table {
     }
 }
 
+/// A name and a value in one allocation.
+fn bytes_of(name: &[u8], value: &[u8]) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(name.len() + value.len());
+    bytes.put_slice(name);
+    bytes.put_slice(value);
+    bytes
+}
+
 /// A bucket's tag, and its slot's number if it is not empty.
 fn parts(bucket: u64) -> (u32, Option<usize>) {
     let number = (bucket as u32).checked_sub(1);
@@ -458,8 +564,16 @@ mod tests {
         assert_eq!(held().count(), table.entries);
         assert_eq!(slots().count(), table.entries + table.free.len());
         assert_eq!(held().map(Slot::cost).sum::<u64>(), table.bytes);
+        assert_eq!(
+            held().filter(|slot| slot.held.is_cell()).count(),
+            table.cells
+        );
         for slot in held() {
-            let (_, number) = table.find(slot.tag, slot.key()).unwrap();
+            let of = match slot.held.is_cell() {
+                true => Of::Cell(slot.name()),
+                false => Of::Key(slot.name()),
+            };
+            let (_, number) = table.find(slot.tag, of).unwrap();
             assert!(std::ptr::eq(table.slot(number).unwrap(), slot));
         }
     }
@@ -469,6 +583,10 @@ mod tests {
         Put(u16, usize),
         Remove(u16),
         Get(u16),
+        /// A field whose row is the same bytes as that key; whether it comes in, and whole.
+        PutCell(u16, usize, (bool, bool)),
+        RemoveCell(u16),
+        GetCell(u16),
         Evict(u64),
     }
 
@@ -477,7 +595,11 @@ mod tests {
         prop_oneof![
             4 => (key.clone(), prop_oneof![0..40usize, 1000..1100usize]).prop_map(|(k, n)| Act::Put(k, n)),
             2 => key.clone().prop_map(Act::Remove),
-            1 => key.prop_map(Act::Get),
+            1 => key.clone().prop_map(Act::Get),
+            3 => (key.clone(), prop_oneof![0..40usize, 70_000..70_010usize], any::<(bool, bool)>())
+                .prop_map(|(k, n, how)| Act::PutCell(k, n, how)),
+            2 => key.clone().prop_map(Act::RemoveCell),
+            1 => key.prop_map(Act::GetCell),
             1 => (0u64..60_000).prop_map(Act::Evict),
         ]
     }
@@ -487,6 +609,7 @@ mod tests {
         #[test]
         fn it_never_holds_anything_else(acts in proptest::collection::vec(act(), 1..400)) {
             let (mut table, mut model) = (Table::new(), BTreeMap::new());
+            let mut cells = BTreeMap::new();
             let budget = 50_000;
             for (n, act) in acts.into_iter().enumerate() {
                 match act {
@@ -496,12 +619,25 @@ mod tests {
                         model.insert(key, value);
                     }
                     Act::Remove(key) => {
-                        table.remove(&key.to_be_bytes());
+                        table.remove(Of::Key(&key.to_be_bytes()));
                         model.remove(&key);
                         prop_assert_eq!(string(&table, &key.to_be_bytes()), None);
                     }
                     Act::Get(key) => {
                         string(&table, &key.to_be_bytes());
+                    }
+                    Act::PutCell(key, bytes, how) => {
+                        let (stamp, value) = (Stamp(n as u64), vec![n as u8; bytes]);
+                        table.put_cell(&key.to_be_bytes(), (stamp, &value), how, budget);
+                        cells.insert(key, (stamp, value));
+                    }
+                    Act::RemoveCell(key) => {
+                        table.remove(Of::Cell(&key.to_be_bytes()));
+                        cells.remove(&key);
+                        prop_assert_eq!(table.stamp(&key.to_be_bytes()), None);
+                    }
+                    Act::GetCell(key) => {
+                        table.stamp(&key.to_be_bytes());
                     }
                     Act::Evict(budget) => table.evict(budget),
                 }
@@ -514,6 +650,13 @@ mod tests {
             for key in 0..300u16 {
                 if let Some(found) = string(&table, &key.to_be_bytes()) {
                     prop_assert_eq!(Some(&found[..]), model.get(&key).map(|v| &v[..]));
+                }
+                let row = key.to_be_bytes();
+                if let Some(stamp) = table.stamp(&row) {
+                    prop_assert_eq!(Some(stamp), cells.get(&key).map(|(stamp, _)| *stamp));
+                }
+                if let Some((stamp, value)) = table.cell(&row) {
+                    prop_assert_eq!(Some(&(stamp, value.to_vec())), cells.get(&key));
                 }
             }
         }

@@ -14,6 +14,11 @@ fn budget() -> CacheBudget {
     CacheBudget { bytes: 6 << 10 }
 }
 
+fn roomy() -> CacheBudget {
+    // All that a test reads and writes is kept.
+    CacheBudget { bytes: 4 << 20 }
+}
+
 fn lsm(dir: &std::path::Path) -> LsmStores {
     let options = BackgroundOptions {
         compaction_threads: 2,

@@ -325,6 +325,8 @@ pub(super) fn content<R: Rows>(store: &ShardStore<R>) -> Model {
                 for n in 0..250 {
                     let f = field(n);
                     let value = store.field(&key, &header, &f).unwrap();
+                    let there = store.has_field(&key, &header, &f).unwrap();
+                    assert_eq!(there, value.is_some());
                     assert_eq!(value, fields.get(&f).map(|v| Bytes::copy_from_slice(v)));
                 }
                 Held::Hash(fields, header.expires_ms)

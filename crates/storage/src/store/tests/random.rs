@@ -8,7 +8,15 @@ use std::collections::BTreeMap;
 const SHARD: ShardId = ShardId(7);
 
 fn open<S: Stores>(stores: &S) -> ShardStore<S::Rows> {
-    ShardStore::open(stores.open(SHARD).unwrap(), budget()).unwrap()
+    open_with(stores, budget())
+}
+
+fn open_with<S: Stores>(stores: &S, cache: CacheBudget) -> ShardStore<S::Rows> {
+    ShardStore::open(stores.open(SHARD).unwrap(), cache).unwrap()
+}
+
+fn budgets() -> impl Strategy<Value = CacheBudget> {
+    prop_oneof![Just(budget()), Just(roomy())]
 }
 
 fn digest<S: RowsSnapshot>(snapshot: &ShardSnapshot<S>, rows: usize) -> BTreeMap<usize, u128> {
@@ -42,11 +50,12 @@ fn copy<A: Rows, B: Rows>(
 /// Applies `commands`, reopening at each cut with `crash`, and checks all along.
 fn replays<S: Stores>(
     stores: &S,
+    cache: CacheBudget,
     parts: &[Vec<Command>],
     mut crash: impl FnMut(),
 ) -> (Primary, ShardStore<S::Rows>) {
     let mut primary = Primary::default();
-    let mut store = open(stores);
+    let mut store = open_with(stores, cache);
     for part in parts {
         for command in part {
             primary.run(&mut store, command);
@@ -56,7 +65,7 @@ fn replays<S: Stores>(
         let before = digest(&store.snapshot().unwrap(), 1000);
         drop(store);
         crash();
-        store = open(stores);
+        store = open_with(stores, cache);
         assert!(
             store.applied().position >= flushed,
             "a flushed batch is lost"
@@ -77,11 +86,12 @@ proptest! {
     #[test]
     fn memory_is_the_model_through_crashes(
         parts in proptest::collection::vec(commands(60), 1..4),
+        cache in budgets(),
         seed in any::<u64>(),
     ) {
         let stores = MemoryStores::new();
         let mut seed = seed;
-        replays(&stores, &parts, || {
+        replays(&stores, cache, &parts, || {
             seed = seed.wrapping_add(1);
             stores.crash(seed);
         });
@@ -91,15 +101,16 @@ proptest! {
     fn any_cut_into_batches_gives_the_same(
         commands in commands(80),
         cuts in proptest::collection::vec(1..12usize, 80),
+        cache in budgets(),
     ) {
         let stores = MemoryStores::new();
         let mut primary = Primary::default();
-        let mut store = open(&stores);
+        let mut store = open_with(&stores, cache);
         for command in &commands {
             primary.run(&mut store, command);
         }
         let other = MemoryStores::new();
-        let mut replica = open(&other);
+        let mut replica = open_with(&other, cache);
         let mut at = 0;
         for cut in cuts {
             let end = (at + cut).min(primary.log.len());
@@ -163,10 +174,11 @@ proptest! {
     #[test]
     fn the_tree_is_the_model_through_restarts(
         parts in proptest::collection::vec(commands(120), 1..4),
+        cache in budgets(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         let stores = lsm(dir.path());
-        let (primary, store) = replays(&stores, &parts, || {});
+        let (primary, store) = replays(&stores, cache, &parts, || {});
         // Memory agrees with the tree, digest by digest.
         let memory = MemoryStores::new();
         let mut replica = open(&memory);

@@ -269,6 +269,64 @@ fn small_keys_are_served_from_the_cache() {
 }
 
 #[test]
+fn fields_of_a_large_hash_are_served_from_the_cache() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = ShardStore::open(stores.open(ShardId(1)).unwrap(), roomy()).unwrap();
+    let hset = |first, count| Command::HSet {
+        key: 1,
+        first,
+        count,
+        value: 1,
+    };
+    let hdel = |first, count| Command::HDel {
+        key: 1,
+        first,
+        count,
+    };
+    primary.run(&mut store, &hset(0, 200));
+    assert_eq!(
+        store.cache_stats().fields,
+        200,
+        "all came in as they were written"
+    );
+    let misses = |store: &ShardStore<MemoryRows>| {
+        let before = store.cache_stats().misses;
+        let header = store.header(&name(1)).unwrap().unwrap();
+        for n in 0..200 {
+            let field = format!("f{n}");
+            assert!(
+                store
+                    .has_field(&name(1), &header, field.as_bytes())
+                    .unwrap()
+            );
+            let value = store.field(&name(1), &header, field.as_bytes()).unwrap();
+            assert_eq!(value.as_deref(), Some(&[1; 7][..]));
+        }
+        store.cache_stats().misses - before
+    };
+    assert_eq!(misses(&store), 0);
+    primary.run(&mut store, &hdel(0, 60));
+    assert_eq!(store.cache_stats().fields, 140);
+    primary.run(&mut store, &hset(0, 60));
+    assert_eq!(misses(&store), 0);
+    assert_eq!(content(&store), primary.model);
+    // Read from files they come in, too.
+    store.clear_cache();
+    assert!(misses(&store) > 0);
+    assert!(store.cache_stats().fields > 50);
+    assert_eq!(content(&store), primary.model);
+    // It has become small, and goes without a tombstone: nothing is left of it in another.
+    primary.run(&mut store, &hdel(0, 190));
+    assert_eq!(content(&store), primary.model);
+    primary.run(&mut store, &Command::Del(1));
+    assert_eq!(store.header(&name(1)).unwrap(), None);
+    assert_eq!(store.cache_stats().fields, 0);
+    primary.run(&mut store, &hset(0, 150));
+    assert_eq!(content(&store), primary.model);
+}
+
+#[test]
 fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let background = Background::start(BackgroundOptions::default()).unwrap();
