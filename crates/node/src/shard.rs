@@ -77,8 +77,8 @@ pub(crate) struct LogIndex {
 /// The shortest time that writers are slowed down by: timers count milliseconds. Less is owed
 /// until it adds up.
 const DELAY_MIN: Duration = Duration::from_millis(1);
-/// The longest.
-const DELAY_MAX: Duration = Duration::from_millis(10);
+/// The longest. Only what follows large batches waits so long.
+const DELAY_MAX: Duration = Duration::from_millis(200);
 /// Bytes of log between two marks.
 const MARK_BYTES: u64 = 64 << 10;
 

@@ -171,7 +171,7 @@ pub trait RowsSnapshot: Send {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
     /// How long to wait before the next batch, in microseconds. Grows gradually with the
-    /// backlog and with the bytes written since it was last asked; at most 10 ms.
+    /// backlog and with the bytes written since it was last asked.
     pub delay_us: u32,
     /// Write nothing until this is lifted: memory or tables would pile up without bound.
     pub stop: bool,
