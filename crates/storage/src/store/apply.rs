@@ -511,11 +511,11 @@ impl<R: Rows> ShardStore<R> {
         }
         let mut rows = KeyRows::new(key);
         while fields.peek().is_some() {
-            let next = fields.by_ref().take(WARM_KEYS_MAX);
-            let next: Vec<_> = next.map(|(f, put)| (rows.field(f).to_vec(), put)).collect();
-            self.cache
-                .warm(&next.iter().map(|(row, _)| &row[..]).collect::<Vec<_>>());
-            for (row, put) in &next {
+            let some = fields.by_ref().take(WARM_KEYS_MAX);
+            let some: Vec<_> = some.map(|(f, put)| (rows.field(f).to_vec(), put)).collect();
+            let names: Vec<&[u8]> = some.iter().map(|(row, _)| &row[..]).collect();
+            self.cache.warm(&names);
+            for (row, put) in &some {
                 match put {
                     Some((stamp, value)) => {
                         self.cache.change_cell(row, *stamp, value, brings_cells);

@@ -296,9 +296,10 @@ impl<R: Rows> ShardStore<R> {
     /// is not copied for it.
     pub fn has_field(&self, key: &[u8], header: &Header, field: &[u8]) -> Result<bool, StoreError> {
         self.check_serving()?;
-        match self.cache.has_field(key, field) {
-            Some((own, found)) if own.deleted == header.deleted => return Ok(found),
-            _ => {}
+        if let Some((own, found)) = self.cache.has_field(key, field)
+            && own.deleted == header.deleted
+        {
+            return Ok(found);
         }
         if let Some(fields) = self.small(key, header)? {
             return Ok(fields.get(field).is_some());
