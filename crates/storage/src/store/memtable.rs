@@ -5,21 +5,26 @@
 //! thread that flushes and snapshots read it without a lock.
 //!
 //! ```text
-//! firsts of the blocks   │ 07… │ 3a… │ …      the first eight bytes of each block's first row
-//! blocks                    │     └▶ firsts of its rows, and the place of each
-//! pieces                    └▶ …keyvaluekeyvalue…     what a batch brought, as it came
+//! firsts of the branches │ 07… │ 3a… │ …
+//! branches                  │     └▶ firsts of its blocks, and the place of each one's least key
+//! blocks                    └▶ firsts of its rows, and the place of each
+//! pieces                       └▶ …keyvaluekeyvalue…     what a batch brought, as it came
 //! ```
-//! A look-up compares numbers that lie side by side, twice: for the rows of keys the first eight
-//! bytes are the slot and most of a hash. Only where they are equal, as among the fields of one
-//! hash, does it compare keys. The firsts of all blocks stay near the processor; what a look-up
-//! waits for is one block, and the bytes of the row if it is there. (A skip list follows a pointer and
-//! compares bytes at each step, which took a quarter of a writing node's time; an ordered map of
-//! the standard library is five or six nodes deep, and took a seventh.) What a batch brings is
-//! copied once, in few pieces, and lives until all of it was flushed: a memtable is therefore as
-//! large as what was written to it, rows that were replaced included.
+//! A look-up compares numbers that lie side by side, three times: eight bytes of each key, behind
+//! the bytes that all keys of a branch or a block share, which is what the keys share that it lies
+//! between. So fields of one hash are told apart as quickly as keys are, though their rows begin
+//! with the same bytes. Only where the numbers are equal does it compare keys. (This is prefix
+//! truncation between fence keys: G. Graefe, "Modern B-Tree Techniques", 2011, 3.5 and 4.2.) The
+//! branches stay near the processor; what a look-up waits for is one block, and the bytes of the
+//! row if it is there. (A skip list follows a pointer and compares bytes at each step, which took
+//! a quarter of a writing node's time; an ordered map of the standard library is five or six nodes
+//! deep, and took a seventh.) What a batch brings is copied once, in few pieces, and lives until
+//! all of it was flushed: a memtable is therefore as large as what was written to it, rows that
+//! were replaced included.
 
 use super::rows::{RowBatch, Span};
 use std::{
+    cmp::Ordering::{Equal, Greater, Less},
     iter::Peekable,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
@@ -33,6 +38,9 @@ const PIECES_BYTES: usize = 256 << 10;
 /// Rows of a block, at most; halved when it is full. More are more to be moved by each that comes
 /// in between, fewer make more blocks.
 const BLOCK_ROWS: usize = 32;
+
+/// Blocks of a branch, at most; halved likewise.
+const BRANCH_BLOCKS: usize = 64;
 
 /// Where a row's bytes are in its piece: the key, and behind it the value.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +56,7 @@ struct Place {
 const REMOVED: u32 = u32::MAX;
 
 impl Place {
-    /// Of no row.
+    /// Of no row; of the key that is below all others, as there is nothing in it.
     const NONE: Place = Place {
         piece: 0,
         start: 0,
@@ -57,30 +65,61 @@ impl Place {
     };
 }
 
-/// Rows in order; never empty. In one allocation: a look-up waits for it once.
-#[derive(Debug)]
-struct Block {
-    /// How many.
-    len: usize,
-    /// The first eight bytes of each row's key; behind them the greatest number.
-    firsts: [u64; BLOCK_ROWS],
-    places: [Place; BLOCK_ROWS],
+/// What the batches brought, in the order they came.
+#[derive(Debug, Default)]
+struct Pieces(Vec<Box<[u8]>>);
+
+impl Pieces {
+    fn key(&self, place: Place) -> &[u8] {
+        &self.0[place.piece as usize][place.start as usize..place.middle as usize]
+    }
+
+    fn row(&self, place: Place) -> Row<'_> {
+        let piece = &self.0[place.piece as usize];
+        let value = (place.end != REMOVED).then_some(place.middle as usize..place.end as usize);
+        (self.key(place), value.map(|value| &piece[value]))
+    }
 }
 
-impl Block {
-    fn with_room() -> Box<Self> {
-        Box::new(Block {
+/// Keys in order, fewer than `N`. In one allocation: a look-up waits for it once.
+#[derive(Debug)]
+struct Keys<const N: usize> {
+    /// How many.
+    len: usize,
+    /// Bytes that every key begins with that belongs here.
+    shared: usize,
+    /// The first eight bytes of each key behind those; behind the last key the greatest number.
+    firsts: [u64; N],
+    places: [Place; N],
+}
+
+impl<const N: usize> Keys<N> {
+    const HALF: usize = N / 2;
+
+    fn none() -> Self {
+        Keys {
             len: 0,
-            firsts: [u64::MAX; BLOCK_ROWS],
-            places: [Place::NONE; BLOCK_ROWS],
-        })
+            shared: 0,
+            firsts: [u64::MAX; N],
+            places: [Place::NONE; N],
+        }
     }
 
     fn places(&self) -> &[Place] {
         &self.places[..self.len]
     }
 
-    /// It is not full.
+    /// How many are below a key that belongs here, and whether the next is equal to it.
+    fn find(&self, pieces: &Pieces, key: &[u8]) -> (usize, bool) {
+        let number = first(key, self.shared);
+        // All of them are compared: so the processor fetches their lines at once.
+        let low = self.firsts.iter().filter(|f| **f < number).count();
+        below((number, key), low, &self.firsts[..self.len], |at| {
+            pieces.key(self.places[at])
+        })
+    }
+
+    /// There is room for it.
     fn insert(&mut self, at: usize, first: u64, place: Place) {
         self.firsts.copy_within(at..self.len, at + 1);
         self.places.copy_within(at..self.len, at + 1);
@@ -89,22 +128,55 @@ impl Block {
         self.len += 1;
     }
 
-    /// Gives up the second half; it is full.
-    fn split(&mut self) -> Box<Block> {
-        const HALF: usize = BLOCK_ROWS / 2;
-        let mut second = Block::with_room();
-        second.len = BLOCK_ROWS - HALF;
-        second.firsts[..second.len].copy_from_slice(&self.firsts[HALF..]);
-        second.places[..second.len].copy_from_slice(&self.places[HALF..]);
-        self.len = HALF;
-        self.firsts[HALF..].fill(u64::MAX);
+    /// Gives up the second half, once there are `N`. Now each of the halves lies between closer
+    /// keys than all of it, which lay between `fences`.
+    fn split(&mut self, pieces: &Pieces, (low, high): (Option<&[u8]>, Option<&[u8]>)) -> Self {
+        let mut second = Keys::none();
+        second.len = N - Self::HALF;
+        second.shared = self.shared;
+        second.firsts[..second.len].copy_from_slice(&self.firsts[Self::HALF..]);
+        second.places[..second.len].copy_from_slice(&self.places[Self::HALF..]);
+        self.len = Self::HALF;
+        self.firsts[Self::HALF..].fill(u64::MAX);
+        let between = Some(pieces.key(second.places[0]));
+        self.share(pieces, shared(low, between));
+        second.share(pieces, shared(between, high));
         second
+    }
+
+    fn share(&mut self, pieces: &Pieces, shared: usize) {
+        if self.shared != shared {
+            self.shared = shared;
+            for (number, place) in self.firsts.iter_mut().zip(&self.places[..self.len]) {
+                *number = first(pieces.key(*place), shared);
+            }
+        }
     }
 }
 
-/// The first eight bytes as a number that orders as they do. Shorter keys are filled up with
-/// zeros: where the numbers are equal the bytes decide.
-fn first(bytes: &[u8]) -> u64 {
+/// Rows; never empty.
+type Block = Keys<BLOCK_ROWS>;
+
+/// Some blocks that follow each other; never empty.
+#[derive(Debug)]
+struct Branch {
+    /// What belongs into a block is not below its key here. The first of all has the key that is
+    /// below all others.
+    keys: Keys<BRANCH_BLOCKS>,
+    #[allow(clippy::vec_box)] // one that comes in between moves a pointer for each behind it
+    blocks: Vec<Box<Block>>,
+}
+
+/// How many bytes all keys begin with that lie between two; without these, none.
+fn shared(low: Option<&[u8]>, high: Option<&[u8]>) -> usize {
+    let (low, high) = (low.unwrap_or_default(), high.unwrap_or_default());
+    low.iter().zip(high).take_while(|(a, b)| a == b).count()
+}
+
+/// The eight bytes behind the `shared` first ones, as a number that orders as they do. Shorter keys
+/// are filled up with zeros: where the numbers are equal the bytes decide.
+fn first(key: &[u8], shared: usize) -> u64 {
+    let bytes = key.get(shared..).unwrap_or_default();
     match bytes.first_chunk() {
         Some(first) => u64::from_be_bytes(*first),
         None => {
@@ -115,27 +187,59 @@ fn first(bytes: &[u8]) -> u64 {
     }
 }
 
-/// How many of some keys in order are below `key`, of which `low` begin below it and `firsts` are
-/// their beginnings; `at` gives one whole.
+/// How many of some keys in order are below `key`, and whether the next is equal to it. `low` of
+/// them begin below it, `firsts` are their beginnings, and `at` gives one whole.
 fn below<'a>(
     (first, key): (u64, &[u8]),
     mut low: usize,
     firsts: &[u64],
     at: impl Fn(usize) -> &'a [u8],
-) -> usize {
+) -> (usize, bool) {
     if firsts.get(low) != Some(&first) {
-        return low;
+        return (low, false);
     }
     let mut high = low + firsts[low..].partition_point(|f| *f == first);
     while low < high {
         let middle = low.midpoint(high);
-        if at(middle) < key {
-            low = middle + 1;
-        } else {
-            high = middle;
+        match at(middle).cmp(key) {
+            Less => low = middle + 1,
+            Equal => return (middle, true),
+            Greater => high = middle,
         }
     }
-    low
+    (low, false)
+}
+
+/// What a block, given by its branch and its number in that, begins with at the least. None behind
+/// the last.
+fn fence<'a>(
+    pieces: &'a Pieces,
+    branches: &[Box<Branch>],
+    (branch, block): (usize, usize),
+) -> Option<&'a [u8]> {
+    let place = match branches.get(branch)?.keys.places().get(block) {
+        Some(place) => place,
+        None => &branches.get(branch + 1)?.keys.places[0],
+    };
+    Some(pieces.key(*place))
+}
+
+/// Which of some blocks or branches a key is in, or belongs to, by what [`below`] says of their keys.
+fn holder((below, is_next): (usize, bool)) -> usize {
+    match is_next {
+        true => below,
+        false => below.saturating_sub(1),
+    }
+}
+
+/// Where a row is or belongs.
+#[derive(Clone, Copy)]
+struct Spot {
+    branch: usize,
+    block: usize,
+    at: usize,
+    /// Whether it is there.
+    found: bool,
 }
 
 /// A row: its key, and its value or None if it was removed.
@@ -144,10 +248,10 @@ pub(super) type Row<'a> = (&'a [u8], Option<&'a [u8]>);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
-    pieces: Vec<Box<[u8]>>,
-    #[allow(clippy::vec_box)] // one that comes in between moves a pointer for each behind it
-    blocks: Vec<Box<Block>>,
-    /// Of each block the first of its firsts.
+    pieces: Pieces,
+    #[allow(clippy::vec_box)] // as the blocks of a branch
+    branches: Vec<Box<Branch>>,
+    /// Of each branch the first of its first block's key.
     firsts: Vec<u64>,
     bytes: u64,
     /// Files hold all of it.
@@ -166,8 +270,8 @@ impl Memtable {
                 .take_while(|span| last(span) - begin <= PIECES_BYTES);
             let (some, rest) = left.split_at(fits.count().max(1));
             let end = some.last().map_or(begin, last);
-            let piece = self.pieces.len() as u32;
-            self.pieces.push(data[begin..end].into());
+            let piece = self.pieces.0.len() as u32;
+            self.pieces.0.push(data[begin..end].into());
             for &(start, middle, end) in some {
                 self.put(Place {
                     piece,
@@ -182,72 +286,99 @@ impl Memtable {
     }
 
     fn put(&mut self, place: Place) {
-        let key = self.key(place);
-        let number = first(key);
-        let (block, at, found) = self.find(key);
-        let Some(into) = self.blocks.get_mut(block) else {
-            let mut only = Block::with_room();
-            only.insert(0, number, place);
-            self.firsts.push(number);
-            self.blocks.push(only);
+        let key = self.pieces.key(place);
+        let spot = self.find(key);
+        let Some(branch) = self.branches.get_mut(spot.branch) else {
+            self.plant(place);
             return;
         };
-        if found {
-            into.places[at] = place;
+        let block = &mut branch.blocks[spot.block];
+        if spot.found {
+            block.places[spot.at] = place;
             return;
         }
-        into.insert(at, number, place);
-        self.firsts[block] = into.firsts[0];
-        if into.len == BLOCK_ROWS {
-            let second = into.split();
-            self.firsts.insert(block + 1, second.firsts[0]);
-            self.blocks.insert(block + 1, second);
+        block.insert(spot.at, first(key, block.shared), place);
+        if block.len == BLOCK_ROWS {
+            self.split(spot.branch, spot.block);
         }
     }
 
-    fn key(&self, place: Place) -> &[u8] {
-        &self.pieces[place.piece as usize][place.start as usize..place.middle as usize]
+    /// Puts the first row.
+    fn plant(&mut self, place: Place) {
+        let mut block = Box::new(Block::none());
+        block.insert(0, first(self.pieces.key(place), 0), place);
+        let mut keys = Keys::none();
+        keys.insert(0, 0, Place::NONE);
+        let mut blocks = Vec::with_capacity(BRANCH_BLOCKS);
+        blocks.push(block);
+        self.branches.push(Box::new(Branch { keys, blocks }));
+        self.firsts.push(0);
     }
 
-    fn row(&self, place: Place) -> Row<'_> {
-        let piece = &self.pieces[place.piece as usize];
-        let value = (place.end != REMOVED).then_some(place.middle as usize..place.end as usize);
-        (self.key(place), value.map(|value| &piece[value]))
-    }
+    /// Splits a full block, and its branch if that is full then.
+    fn split(&mut self, number: usize, block: usize) {
+        let pieces = &self.pieces;
+        let fences = |from, to| {
+            let fence = |spot| fence(pieces, &self.branches, spot);
+            (fence(from), fence(to))
+        };
+        let of_block = fences((number, block), (number, block + 1));
+        let of_branch = fences((number, 0), (number + 1, 0));
 
-    /// In which block a key is, or belongs; where in it; and whether it is there.
-    fn find(&self, key: &[u8]) -> (usize, usize, bool) {
-        let wanted = (first(key), key);
-        let whole = |block: usize| self.key(self.blocks[block].places[0]);
-        let low = self.firsts.partition_point(|f| *f < wanted.0);
-        let not_below = below(wanted, low, &self.firsts, whole);
-        // It may be the first of that one; else it is in the one before.
-        let is_first = self.firsts.get(not_below) == Some(&wanted.0) && whole(not_below) == key;
-        if is_first || self.blocks.is_empty() {
-            return (not_below, 0, is_first);
+        let Branch { keys, blocks } = &mut *self.branches[number];
+        let second = blocks[block].split(pieces, of_block);
+        let least = second.places[0];
+        keys.insert(block + 1, first(pieces.key(least), keys.shared), least);
+        blocks.insert(block + 1, Box::new(second));
+        if keys.len < BRANCH_BLOCKS {
+            return;
         }
-        let number = not_below.saturating_sub(1);
-        let block = &*self.blocks[number];
-        let whole = |at: usize| self.key(block.places[at]);
-        // All of them are compared: so the processor fetches their lines at once.
-        let low = block.firsts.iter().filter(|f| **f < wanted.0).count();
-        let at = below(wanted, low, &block.firsts[..block.len], whole);
-        let found = at < block.len && block.firsts[at] == wanted.0 && whole(at) == key;
-        (number, at, found)
+        let second = keys.split(pieces, of_branch);
+        let mut of_second = Vec::with_capacity(BRANCH_BLOCKS);
+        of_second.extend(blocks.drain(keys.len..));
+        let least = pieces.key(second.places[0]);
+        self.firsts.insert(number + 1, first(least, 0));
+        let second = Branch {
+            keys: second,
+            blocks: of_second,
+        };
+        self.branches.insert(number + 1, Box::new(second));
+    }
+
+    /// In which block a key is, or belongs, and where in it.
+    fn find(&self, key: &[u8]) -> Spot {
+        let number = first(key, 0);
+        let low = self.firsts.partition_point(|f| *f < number);
+        let whole = |branch: usize| self.pieces.key(self.branches[branch].keys.places[0]);
+        let branch = holder(below((number, key), low, &self.firsts, whole));
+        let (mut block, mut at, mut found) = (0, 0, false);
+        if let Some(branch) = self.branches.get(branch) {
+            block = holder(branch.keys.find(&self.pieces, key));
+            (at, found) = branch.blocks[block].find(&self.pieces, key);
+        }
+        Spot {
+            branch,
+            block,
+            at,
+            found,
+        }
     }
 
     /// What is known here of a row: Some(None) if it was removed, None if nothing is.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let (block, at, found) = self.find(key);
-        found.then(|| self.row(self.blocks[block].places[at]).1)
+        let spot = self.find(key);
+        let block = || &self.branches[spot.branch].blocks[spot.block];
+        spot.found
+            .then(|| self.pieces.row(block().places[spot.at]).1)
     }
 
     /// The rows from `from` up to, not including, `to`, in order.
     fn range<'a>(&'a self, from: &[u8], to: &'a [u8]) -> impl Iterator<Item = Row<'a>> {
-        let (block, at, _) = self.find(from);
-        let blocks = self.blocks.get(block..).unwrap_or(&[]);
-        let places = blocks.iter().flat_map(|block| block.places()).skip(at);
-        let rows = places.map(|place| self.row(*place));
+        let spot = self.find(from);
+        let branches = self.branches.get(spot.branch..).unwrap_or_default();
+        let blocks = branches.iter().flat_map(|branch| &branch.blocks);
+        let places = blocks.skip(spot.block).flat_map(|block| block.places());
+        let rows = places.skip(spot.at).map(|place| self.pieces.row(*place));
         rows.take_while(move |row| row.0 < to)
     }
 
@@ -257,7 +388,7 @@ impl Memtable {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
+        self.branches.is_empty()
     }
 
     pub(super) fn is_flushed(&self) -> bool {
@@ -309,32 +440,78 @@ mod tests {
     }
 
     fn check(memtable: &Memtable) {
-        let firsts = memtable.blocks.iter().map(|block| block.firsts[0]);
+        let pieces = &memtable.pieces;
+        let firsts = memtable.branches.iter().map(|branch| branch.keys.places[0]);
+        let firsts = firsts.map(|place| first(pieces.key(place), 0));
         assert!(firsts.eq(memtable.firsts.iter().copied()));
-        for block in &memtable.blocks {
-            assert!(block.len < BLOCK_ROWS);
-            let keys = block.places().iter().map(|place| memtable.key(*place));
-            let firsts = keys.map(first).chain([u64::MAX; BLOCK_ROWS]);
-            assert!(firsts.take(BLOCK_ROWS).eq(block.firsts));
+        for (number, branch) in memtable.branches.iter().enumerate() {
+            let fences = |from, to| {
+                let fence = |spot| fence(pieces, &memtable.branches, spot);
+                (fence(from), fence(to))
+            };
+            assert_eq!(branch.keys.len, branch.blocks.len());
+            check_keys(pieces, &branch.keys, fences((number, 0), (number + 1, 0)));
+            for (at, block) in branch.blocks.iter().enumerate() {
+                check_keys(pieces, block, fences((number, at), (number, at + 1)));
+            }
+        }
+    }
+
+    fn check_keys<const N: usize>(
+        pieces: &Pieces,
+        keys: &Keys<N>,
+        fences: (Option<&[u8]>, Option<&[u8]>),
+    ) {
+        assert!(keys.len > 0 && keys.len < N);
+        assert_eq!(keys.shared, shared(fences.0, fences.1));
+        let all = || keys.places().iter().map(|place| pieces.key(*place));
+        assert!(all().is_sorted_by(|a, b| a < b));
+        assert!(fences.0.is_none_or(|low| all().all(|key| low <= key)));
+        assert!(fences.1.is_none_or(|high| all().all(|key| key < high)));
+        let firsts = all().map(|key| first(key, keys.shared));
+        assert!(firsts.chain([u64::MAX; N]).take(N).eq(keys.firsts));
+    }
+
+    /// The first bytes of a key, and as many numbers as rows.
+    fn insert(prefix: &[u8], numbers: impl Iterator<Item = u64>) -> Memtable {
+        let mut memtable = Memtable::default();
+        let numbers: Vec<u64> = numbers.collect();
+        for some in numbers.chunks(100) {
+            let mut batch = RowBatch::new();
+            for number in some {
+                batch.put(&[prefix, &number.to_be_bytes()].concat(), b"value");
+            }
+            memtable.insert(&batch);
+        }
+        memtable
+    }
+
+    #[test]
+    fn blocks_and_branches_are_halved_when_they_are_full() {
+        const ROWS: usize = 20_000;
+        let scattered = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for prefix in [&b""[..], b"k, a slot, a hash and a long key"] {
+            let memtable = insert(prefix, (0..ROWS as u64).map(scattered));
+            check(&memtable);
+            let blocks = memtable.branches.iter().map(|branch| branch.blocks.len());
+            let expected = ROWS / BLOCK_ROWS..ROWS / (BLOCK_ROWS / 2) + 1;
+            assert!(expected.contains(&blocks.sum()));
+            assert!(memtable.branches.len() >= ROWS / BLOCK_ROWS / BRANCH_BLOCKS);
+            let end = [prefix, &[255; 9]].concat();
+            let rows: Vec<_> = memtable.range(&[0], &end).map(|row| row.0).collect();
+            assert!(rows.len() == ROWS && rows.is_sorted());
         }
     }
 
     #[test]
-    fn blocks_are_halved_when_they_are_full() {
-        let mut memtable = Memtable::default();
-        for seed in 0..100u64 {
-            let mut batch = RowBatch::new();
-            for n in 0..100u64 {
-                let number = (seed * 100 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                batch.put(&number.to_be_bytes(), &seed.to_le_bytes());
-            }
-            memtable.insert(&batch);
+    fn fields_of_one_hash_are_told_apart_by_numbers() {
+        let memtable = insert(b"k, a slot, a hash and a long key", 0..20_000);
+        let inner = &memtable.branches[1..memtable.branches.len() - 1];
+        assert!(inner.len() > 5);
+        for keys in inner.iter().flat_map(|branch| &branch.blocks) {
+            assert!(keys.shared > 30);
+            assert!(keys.firsts[..keys.len].is_sorted_by(|a, b| a < b));
         }
-        check(&memtable);
-        let blocks = 10_000 / BLOCK_ROWS..10_000 / (BLOCK_ROWS / 2) + 1;
-        assert!(blocks.contains(&memtable.blocks.len()));
-        let rows: Vec<_> = memtable.range(&[0], &[255; 9]).map(|row| row.0).collect();
-        assert!(rows.len() == 10_000 && rows.is_sorted());
     }
 
     proptest! {
