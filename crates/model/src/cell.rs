@@ -257,7 +257,7 @@ impl Cell {
 }
 
 /// Appends the short form: what [`Cell::sequenced`] would encode to, without making one.
-pub fn encode_sequenced(stamp: Stamp, value: &[u8], out: &mut BytesMut) {
+pub fn encode_sequenced(stamp: Stamp, value: &[u8], out: &mut impl BufMut) {
     out.put_u8(SHORT);
     out.put_u64_le(stamp.0);
     out.put_slice(value);

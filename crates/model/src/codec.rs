@@ -17,7 +17,7 @@ pub struct Malformed {
 pub const NUMBER_MAX: u64 = 1 << 62;
 
 /// Appends a LEB128 number.
-pub fn put_len(out: &mut BytesMut, mut n: u64) {
+pub fn put_len(out: &mut impl BufMut, mut n: u64) {
     while n >= 0x80 {
         out.put_u8(n as u8 | 0x80);
         n >>= 7;

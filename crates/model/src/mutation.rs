@@ -85,7 +85,7 @@ impl Header {
 
     /// Appends its bytes: kind, expiry, deletion context and field count (LEB128 each but the
     /// first).
-    pub fn encode(&self, out: &mut BytesMut) {
+    pub fn encode(&self, out: &mut impl BufMut) {
         out.put_u8(self.kind as u8);
         put_len(out, self.expires_ms);
         put_len(out, self.deleted.0);

@@ -18,7 +18,7 @@
 //!   until that position is reached: they are as it left them.
 //! - `Delete { tombstone: false }` of a tombstone, and a `SetHeader` with `deleted` zero, end
 //!   the purge. Only a key with no dead cells left may get them.
-#![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache
+#![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache, and rows that are sorted
 
 use super::{
     cache::{Cached, HashChange, WARM_KEYS_MAX},
@@ -81,7 +81,11 @@ impl Gathered {
 
 /// A batch in the making.
 struct Work {
+    /// All that it writes but the key rows: those are made of `touched` in the end, one for each
+    /// key, however often it was written.
     batch: RowBatch,
+    /// About how many bytes they will be.
+    heads_bytes: usize,
     /// Begin by removing everything.
     reset: bool,
     touched: HashMap<Bytes, Touched>,
@@ -93,6 +97,11 @@ struct Work {
 }
 
 impl Work {
+    /// About how many bytes it writes.
+    fn bytes(&self) -> usize {
+        self.batch.bytes() + self.heads_bytes
+    }
+
     fn touch(&mut self, key: &Bytes) -> &mut Touched {
         self.touched.entry(key.clone()).or_default()
     }
@@ -101,6 +110,33 @@ impl Work {
         for (of, stamp) in &self.tombstones {
             if of == key {
                 header.deleted = header.deleted.max(*stamp);
+            }
+        }
+    }
+
+    fn put_head(
+        &mut self,
+        key: &Bytes,
+        header: Header,
+        string: Option<(Stamp, Bytes)>,
+    ) -> &mut Touched {
+        self.heads_bytes += key.len() + string.as_ref().map_or(0, |(_, value)| value.len());
+        let touched = self.touch(key);
+        touched.head = Some(Some((header, string)));
+        touched
+    }
+
+    /// Puts and removes the key rows.
+    fn finish_heads(&mut self) {
+        for (key, touched) in &self.touched {
+            let mut rows = KeyRows::new(key);
+            match &touched.head {
+                None => {}
+                Some(None) => self.batch.remove(rows.head()),
+                Some(Some((header, string))) => self.batch.put_with(rows.head(), |out| {
+                    let string = string.as_ref().map(|(stamp, value)| (*stamp, &value[..]));
+                    encode_head(header, string, out);
+                }),
             }
         }
     }
@@ -136,7 +172,7 @@ impl<R: Rows> ShardStore<R> {
             }
             self.entry(&mut work, entry)?;
             begun = true;
-            if work.batch.bytes() >= BATCH_BYTES {
+            if work.bytes() >= BATCH_BYTES {
                 self.commit(work)?;
                 work = self.work();
                 begun = false;
@@ -155,6 +191,7 @@ impl<R: Rows> ShardStore<R> {
         let Gathered { batch, touched } = std::mem::take(&mut self.spare);
         Work {
             batch,
+            heads_bytes: 0,
             reset: false,
             touched,
             applied: self.applied.clone(),
@@ -212,8 +249,7 @@ impl<R: Rows> ShardStore<R> {
                 work.inherit(&key, &mut header);
                 work.applied.keys += u64::from(created);
                 self.move_expiry(work, &key, created, &header)?;
-                self.put_head(work, &key, header, Some((stamp, value)))
-                    .whole = true;
+                work.put_head(&key, header, Some((stamp, value))).whole = true;
             }
             Op::SetFields {
                 key,
@@ -238,7 +274,7 @@ impl<R: Rows> ShardStore<R> {
                         work.inherit(&key, &mut header);
                         work.applied.keys += u64::from(created);
                         self.move_expiry(work, &key, created, &header)?;
-                        self.put_head(work, &key, header, None)
+                        work.put_head(&key, header, None)
                     }
                     None => work.touch(&key),
                 };
@@ -258,7 +294,7 @@ impl<R: Rows> ShardStore<R> {
                     Some(mut header) => {
                         work.inherit(&key, &mut header);
                         self.move_expiry(work, &key, false, &header)?;
-                        self.put_head(work, &key, header, None);
+                        work.put_head(&key, header, None);
                         let mut rows = KeyRows::new(&key);
                         for field in fields {
                             check_field(&field)?;
@@ -274,6 +310,7 @@ impl<R: Rows> ShardStore<R> {
             Op::Clear => {
                 work.batch.clear();
                 work.touched.clear();
+                work.heads_bytes = 0;
                 work.tombstones.clear();
                 work.reset = true;
                 work.applied.keys = match self.fetched(work) {
@@ -293,22 +330,6 @@ impl<R: Rows> ShardStore<R> {
             None if work.reset => Ok(None),
             None => self.read_head(key),
         }
-    }
-
-    fn put_head<'w>(
-        &self,
-        work: &'w mut Work,
-        key: &Bytes,
-        header: Header,
-        string: Option<(Stamp, Bytes)>,
-    ) -> &'w mut Touched {
-        work.batch.put_with(KeyRows::new(key).head(), |out| {
-            let string = string.as_ref().map(|(stamp, value)| (*stamp, &value[..]));
-            encode_head(&header, string, out);
-        });
-        let touched = work.touch(key);
-        touched.head = Some(Some((header, string)));
-        touched
     }
 
     /// Puts the expiry row of a key's new header, and removes the one that it replaces. The
@@ -376,7 +397,7 @@ impl<R: Rows> ShardStore<R> {
             work.batch.put(&purge, &header.deleted.0.to_le_bytes());
         }
         self.replace_expiry(work, key, &was, header.expires_ms);
-        self.put_head(work, key, header, string);
+        work.put_head(key, header, string);
         Ok(true)
     }
 
@@ -404,7 +425,7 @@ impl<R: Rows> ShardStore<R> {
             header.deleted = stamp;
             work.batch.put(&rows.purge(), &stamp.0.to_le_bytes());
             work.tombstones.push((key.clone(), stamp));
-            self.put_head(work, key, header, None);
+            work.put_head(key, header, None);
         } else {
             if old.kind == KeyKind::Hash {
                 let (from, to) = rows.fields(&[]);
@@ -427,7 +448,6 @@ impl<R: Rows> ShardStore<R> {
             if old.deleted != Stamp::ZERO {
                 work.batch.remove(&rows.purge());
             }
-            work.batch.remove(rows.head());
             work.touch(key).head = Some(None);
         }
         work.touch(key).whole = true;
@@ -466,6 +486,7 @@ impl<R: Rows> ShardStore<R> {
     }
 
     fn commit(&mut self, mut work: Work) -> Result<(), StoreError> {
+        work.finish_heads();
         put_applied(&mut work.batch, &work.applied);
         if work.reset {
             work.batch.put(FORMAT, &[FORMAT_VERSION]);

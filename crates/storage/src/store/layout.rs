@@ -273,13 +273,11 @@ pub(super) fn bad_value(row: &[u8], error: &Malformed) -> StoreError {
 
 /// Appends the value of a key row.
 pub(super) fn encode_head(header: &Header, string: Option<(Stamp, &[u8])>, out: &mut Vec<u8>) {
-    let mut bytes = BytesMut::with_capacity(40 + string.map_or(0, |(_, v)| v.len()));
-    bytes.put_u8(KEY_ROW_VERSION);
-    header.encode(&mut bytes);
+    out.push(KEY_ROW_VERSION);
+    header.encode(out);
     if let Some((stamp, value)) = string {
-        encode_sequenced(stamp, value, &mut bytes);
+        encode_sequenced(stamp, value, out);
     }
-    out.extend_from_slice(&bytes);
 }
 
 /// Reads the value of a key row: its header, and a string's stamp and value.
@@ -311,9 +309,7 @@ pub(super) fn cell<'a>(row: &[u8], value: &'a [u8]) -> Result<(Stamp, &'a [u8]),
 
 /// Appends a field row's cell.
 pub(super) fn encode_cell(stamp: Stamp, value: &[u8], out: &mut Vec<u8>) {
-    out.push(1);
-    out.extend_from_slice(&stamp.0.to_le_bytes());
-    out.extend_from_slice(value);
+    encode_sequenced(stamp, value, out);
 }
 
 /// How far a shard has come. Its row is written in every batch, so it and the data agree.
