@@ -7,7 +7,7 @@ use crate::input::Dice;
 use bytes::{Buf, BytesMut};
 use resp::{
     Frame, FrameDecoder, FrameLimits, Limits, ProtocolError, RequestDecoder, Version,
-    ahead::{ARGS_MAX, second_argument},
+    ahead::{ARGS_MAX, Names, names},
     encode_command,
 };
 
@@ -37,12 +37,16 @@ pub fn check(data: &[u8]) {
 fn look_ahead(mut data: &[u8]) {
     let mut decoder = RequestDecoder::new(Limits::default());
     loop {
-        let ahead = second_argument(data);
+        let ahead = names(data);
         let Ok(Some(request)) = decoder.decode(data) else {
             return;
         };
-        let second = decoder.args(data).nth(1);
-        let expected = second.map(|second| (second, request.consumed));
+        let mut args = decoder.args(data).skip(1);
+        let expected = args.next().map(|key| Names {
+            key,
+            field: args.next(),
+            len: request.consumed,
+        });
         if data.starts_with(b"*") && request.arg_count <= ARGS_MAX {
             assert_eq!(ahead, expected);
         } else {

@@ -1,7 +1,8 @@
-//! Keys of commands that are about to come.
+//! What commands that are about to come look up.
 //!
-//! A client that pipelines sends many commands at once. What the stores hold of their keys lies
-//! far from the processor, and is fetched for all of them together before the first is evaluated.
+//! A client that pipelines sends many commands at once. What the stores hold of their keys, and of
+//! fields of large hashes, lies far from the processor, and is fetched for all of them together
+//! before the first is evaluated.
 //! Where looking up has meant to wait for a disk, what is in no memory is read on other threads,
 //! also for a single command, and the client's commands come when that is through: the node's
 //! thread goes on with those of others.
@@ -11,54 +12,55 @@
 //!                                        │
 //! commands ◀─ the client accepts ◀─ prefetched
 //! ```
-//! Nothing else depends on it: the keys are a guess.
+//! Nothing else depends on it: it is a guess.
 
 use crate::node::{ConnId, Node};
 use model::{Now, ShardId, slot};
-use storage::store::{Prefetch, Stores, WARM_KEYS_MAX};
+use storage::store::{Guess, Prefetch, Stores, WARM_KEYS_MAX};
 
-/// How many keys [`Node::client_ahead`] takes.
+/// How many guesses [`Node::client_ahead`] takes.
 pub const AHEAD_MAX: usize = WARM_KEYS_MAX;
 
 impl<S: Stores> Node<S> {
-    /// The next commands of a client will probably name these keys, [`AHEAD_MAX`] at most. It
-    /// may not accept them at once then.
-    pub fn client_ahead(&mut self, conn: ConnId, keys: &[&[u8]]) {
+    /// The next commands of a client will probably look these up, [`AHEAD_MAX`] at most. It may
+    /// not accept them at once then.
+    pub fn client_ahead(&mut self, conn: ConnId, guesses: &[Guess<'_>]) {
         let Some(session) = self.sessions.get_mut(&conn.0) else {
             return;
         };
         let Some(facts) = self.catalog.keyspaces.get(&session.keyspace) else {
             return;
         };
-        let mut fetch = |shard: ShardId, keys: &[&[u8]]| {
+        let mut fetch = |shard: ShardId, guesses: &[Guess<'_>]| {
             let Some(shard) = self.shards.get(&shard) else {
                 return;
             };
-            if keys.len() > 1 {
-                shard.store.warm(keys);
+            if guesses.len() > 1 {
+                shard.store.warm(guesses);
             }
-            if let Some(prefetch) = shard.store.prefetch(keys) {
+            if let Some(prefetch) = shard.store.prefetch(guesses) {
                 session.prefetching += 1;
                 self.prefetches.push_back((conn, prefetch));
             }
         };
         if let [only] = facts.shards[..] {
-            return fetch(only, keys);
+            return fetch(only, guesses);
         }
         let mut of = [None; AHEAD_MAX];
-        for (of, key) in of.iter_mut().zip(keys) {
-            *of = self.catalog.shard_of_slot(session.keyspace, slot::of(key));
+        for (of, guess) in of.iter_mut().zip(guesses) {
+            let slot = slot::of(guess.key);
+            *of = self.catalog.shard_of_slot(session.keyspace, slot);
         }
         // However many shards there are, few keys are in few of them.
-        for first in 0..keys.len().min(AHEAD_MAX) {
+        for first in 0..guesses.len().min(AHEAD_MAX) {
             let Some(shard) = of[first] else {
                 continue;
             };
-            let mut some = [&[][..]; AHEAD_MAX];
+            let mut some = [Guess::default(); AHEAD_MAX];
             let mut count = 0;
-            for (key, of) in keys.iter().zip(&mut of) {
+            for (guess, of) in guesses.iter().zip(&mut of) {
                 if of.take_if(|of| *of == shard).is_some() {
-                    some[count] = key;
+                    some[count] = *guess;
                     count += 1;
                 }
             }

@@ -9,10 +9,10 @@
 use crate::{
     clock,
     core::Core,
-    host::{AHEAD_MAX, ConnId, Host},
+    host::{AHEAD_MAX, ConnId, Guess, Host},
 };
 use bytes::{Buf, BytesMut};
-use resp::request::RequestDecoder;
+use resp::{ahead::Names, request::RequestDecoder};
 use rustix::net::{Shutdown, shutdown, sockopt};
 use std::{
     cell::{Cell, RefCell},
@@ -309,19 +309,19 @@ impl<H: Host> Connection<H> {
     }
 }
 
-/// Tells the host of the keys of the next commands in `input`; of how many commands.
+/// Tells the host what the next commands in `input` name; of how many commands.
 fn look_ahead<H: Host>(host: &mut H, id: ConnId, mut input: &[u8]) -> usize {
-    let mut keys = [&[][..]; AHEAD_MAX];
+    let mut guesses = [Guess::default(); AHEAD_MAX];
     let mut count = 0;
     while count < AHEAD_MAX
-        && let Some((key, len)) = resp::ahead::second_argument(input)
+        && let Some(Names { key, field, len }) = resp::ahead::names(input)
     {
-        keys[count] = key;
+        guesses[count] = Guess { key, field };
         count += 1;
         input = &input[len..];
     }
     if count > 0 {
-        host.client_ahead(id, &keys[..count]);
+        host.client_ahead(id, &guesses[..count]);
     }
     count
 }

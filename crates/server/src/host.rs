@@ -17,7 +17,7 @@ use model::{NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
 pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane};
-pub use storage::store::Prefetch;
+pub use storage::store::{Guess, Prefetch};
 pub use wan::Link as LinkState;
 
 /// A node, as the server sees it.
@@ -33,9 +33,9 @@ pub trait Host: 'static {
     fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
     /// A client is gone, whoever closed the connection.
     fn client_disconnected(&mut self, conn: ConnId, now: Now);
-    /// The next commands will probably name these keys, at most [`AHEAD_MAX`]. The client may
-    /// not go on at once then.
-    fn client_ahead(&mut self, _conn: ConnId, _keys: &[&[u8]]) {}
+    /// The next commands will probably look these up, at most [`AHEAD_MAX`]. The client may not
+    /// go on at once then.
+    fn client_ahead(&mut self, _conn: ConnId, _guesses: &[Guess<'_>]) {}
     /// The next of what is to be read on another thread, for a client.
     fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
         None

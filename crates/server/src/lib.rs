@@ -36,7 +36,7 @@ mod run;
 mod sync;
 
 pub use config::{Config, ConfigError};
-pub use host::{ConnId, Doubt, Effect, Host, Lane, LinkState, Prefetch};
+pub use host::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch};
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};

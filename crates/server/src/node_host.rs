@@ -10,7 +10,7 @@ use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
     log::{FlushJob, Synced, Written},
-    store::{LsmStores, Prefetch},
+    store::{Guess, LsmStores, Prefetch},
 };
 
 /// A node on real disks.
@@ -39,8 +39,8 @@ impl Host for NodeHost {
     fn client_disconnected(&mut self, id: ConnId, now: Now) {
         self.node.client_disconnected(id, now);
     }
-    fn client_ahead(&mut self, id: ConnId, keys: &[&[u8]]) {
-        self.node.client_ahead(id, keys);
+    fn client_ahead(&mut self, id: ConnId, guesses: &[Guess<'_>]) {
+        self.node.client_ahead(id, guesses);
     }
     fn take_prefetch(&mut self) -> Option<(ConnId, Prefetch)> {
         self.node.take_prefetch()

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use model::{NodeId, Now};
-use server::{ConnId, Doubt, Effect, Host, Lane, LinkState, Prefetch};
+use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) void: bool,
     /// The most flushes at a time.
     pub(crate) flushes_max: usize,
-    /// How many keys were looked at ahead.
+    /// How many commands were looked at ahead.
     pub(crate) ahead: usize,
     /// Holds up syncs.
     pub(crate) sync_gate: Arc<Mutex<()>>,
@@ -117,10 +117,13 @@ impl Host for TestHost {
         assert!(self.conns.remove(&conn).is_some());
         self.event("client gone".into());
     }
-    fn client_ahead(&mut self, id: ConnId, keys: &[&[u8]]) {
+    fn client_ahead(&mut self, id: ConnId, guesses: &[Guess<'_>]) {
         let mut shared = self.shared.lock().unwrap();
-        shared.ahead += keys.len();
-        for _ in keys.iter().filter(|key| key.starts_with(b"cold")) {
+        shared.ahead += guesses.len();
+        for _ in guesses
+            .iter()
+            .filter(|guess| guess.key.starts_with(b"cold"))
+        {
             let gate = shared.gate.clone();
             let read = Prefetch::new(move || drop(gate.lock().unwrap()));
             self.prefetches.push_back((id, read));

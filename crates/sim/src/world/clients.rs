@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use node::ConnId;
 use resp::{Frame, FrameDecoder, FrameLimits};
 use std::time::Duration;
+use storage::store::Guess;
 
 /// Answers that a client lets stand out before it sends more.
 const CLIENT_WAITS_MAX: usize = 8;
@@ -255,7 +256,8 @@ impl World {
         if let Some(node) = &mut self.machines[at].node {
             let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
             if let Some(key) = words.get(1) {
-                node.client_ahead(conn, &[key]);
+                let field = words.get(2).copied();
+                node.client_ahead(conn, &[Guess { key, field }]);
             }
             while let Some((conn, prefetch)) = node.take_prefetch() {
                 if node.client_accepts(conn) {

@@ -290,7 +290,17 @@ impl Cache {
 
     /// Whether a string or the fields of a hash are held; not counted as a use.
     pub(super) fn holds_value(&self, key: &[u8]) -> bool {
-        self.table.borrow().holds_value(key)
+        self.table.borrow().holds_value(Of::Key(key))
+    }
+
+    /// The same of the value of the field in a row.
+    pub(super) fn holds_cell(&self, row: &[u8]) -> bool {
+        self.table.borrow().holds_value(Of::Cell(row))
+    }
+
+    /// Whether it is known that a key is a hash whose fields are held one by one.
+    pub(super) fn holds_large_hash(&self, key: &[u8]) -> bool {
+        self.table.borrow().holds_large_hash(key)
     }
 
     /// Holds what a key has become. Copies the key and a string: they may share a large

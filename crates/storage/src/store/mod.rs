@@ -53,7 +53,7 @@ pub use error::StoreError;
 pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
-pub use prefetch::Prefetch;
+pub use prefetch::{Guess, Prefetch};
 pub use rewind::KeysChunk;
 pub use rows::{Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit};
 pub use shard::ShardStore;

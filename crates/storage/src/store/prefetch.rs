@@ -17,6 +17,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a command that is about to come probably looks up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guess<'a> {
+    /// A key.
+    pub key: &'a [u8],
+    /// A field, if the key is a hash.
+    pub field: Option<&'a [u8]>,
+}
+
 /// Reads rows, for nothing but that they are in memory then. Run it where blocking is allowed.
 #[must_use]
 pub struct Prefetch(Box<dyn FnOnce() + Send>);

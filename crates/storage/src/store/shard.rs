@@ -18,7 +18,7 @@ use super::{
         KeyRow, KeyRows, PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row,
         place, purge_row, row_after_key, row_at_place,
     },
-    prefetch::Prefetch,
+    prefetch::{Guess, Prefetch},
     rewind::Rewinding,
     rows::{Pressure, RowBatch, RowStats, Rows},
 };
@@ -148,22 +148,44 @@ impl<R: Rows> ShardStore<R> {
         self.check_serving().is_ok()
     }
 
-    /// Tells which keys are probably about to be looked up, [`WARM_KEYS_MAX`] at most: those that
-    /// are cached are found faster then.
-    pub fn warm(&self, keys: &[&[u8]]) {
-        self.cache.warm(keys);
+    /// Tells what is probably about to be looked up, [`WARM_KEYS_MAX`](super::WARM_KEYS_MAX) at
+    /// most: what is cached of it is found faster then.
+    pub fn warm(&self, guesses: &[Guess<'_>]) {
+        let keys: Vec<&[u8]> = guesses.iter().map(|guess| guess.key).collect();
+        self.cache.warm(&keys);
+        if self.cache.holds_cells() {
+            let rows: Vec<_> = guesses
+                .iter()
+                .filter_map(|g| self.guessed_cell(g))
+                .collect();
+            let rows: Vec<&[u8]> = rows.iter().map(AsRef::as_ref).collect();
+            self.cache.warm(&rows);
+        }
     }
 
-    /// Where looking up means to wait for a disk: what is to be read elsewhere before these keys
-    /// are looked up. All in one piece: handing a row over costs more than most look-ups, that of
-    /// a write's new key before all.
-    pub fn prefetch(&self, keys: &[&[u8]]) -> Option<Prefetch> {
+    /// The row of the field, if it is of a hash whose fields are held one by one.
+    fn guessed_cell(&self, guess: &Guess<'_>) -> Option<Vec<u8>> {
+        let field = guess.field.filter(|field| check_field(field).is_ok())?;
+        let is_large = self.cache.holds_large_hash(guess.key);
+        is_large.then(|| KeyRows::new(guess.key).field(field).to_vec())
+    }
+
+    /// Where looking up means to wait for a disk: what is to be read elsewhere before these are
+    /// looked up. All in one piece: handing a row over costs more than most look-ups, that of a
+    /// write's new key before all.
+    pub fn prefetch(&self, guesses: &[Guess<'_>]) -> Option<Prefetch> {
         if !self.rows.is_cold() {
             return None;
         }
-        let unknown = |key: &&&[u8]| !self.cache.holds_value(key) && check_key(key).is_ok();
-        let rows = (keys.iter().filter(unknown)).map(|key| KeyRows::new(key).head().to_vec());
-        self.rows.prefetch(rows.collect())
+        let row = |guess: &Guess<'_>| {
+            if self.cache.holds_large_hash(guess.key) {
+                let row = self.guessed_cell(guess)?;
+                return (!self.cache.holds_cell(&row)).then_some(row);
+            }
+            let unknown = !self.cache.holds_value(guess.key) && check_key(guess.key).is_ok();
+            unknown.then(|| KeyRows::new(guess.key).head().to_vec())
+        };
+        self.rows.prefetch(guesses.iter().filter_map(row).collect())
     }
 
     /// What is known of a key; None if it has no key row.

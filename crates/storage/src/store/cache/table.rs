@@ -311,10 +311,22 @@ impl Table {
         black_box(touched.fold(0, |all, byte| all ^ byte));
     }
 
-    /// Whether a string or the fields of a hash are held.
-    pub(super) fn holds_value(&self, key: &[u8]) -> bool {
-        let slot = self.place(Of::Key(key)).1.and_then(|n| self.slot(n));
-        slot.is_some_and(|slot| matches!(slot.held, Held::String(_) | Held::Hash(_)))
+    fn held(&self, of: Of<'_>) -> &Held {
+        let slot = self.place(of).1.and_then(|number| self.slot(number));
+        slot.map_or(&Held::None, |slot| &slot.held)
+    }
+
+    /// Whether a string, the fields of a hash or the value of a field are held.
+    pub(super) fn holds_value(&self, of: Of<'_>) -> bool {
+        matches!(
+            self.held(of),
+            Held::String(_) | Held::Hash(_) | Held::Cell(_)
+        )
+    }
+
+    /// Whether a key is known to be a hash whose fields are held one by one.
+    pub(super) fn holds_large_hash(&self, key: &[u8]) -> bool {
+        self.held(Of::Key(key)).is_large_hash()
     }
 
     /// Holds this of a key, whose bytes and a string's are copied, and evicts others if all of
@@ -327,7 +339,7 @@ impl Table {
             Cached::Hash(header, fields) => (Held::Hash(*header), &fields.0[..]),
         };
         let place = self.place(Of::Key(key));
-        self.hold(place, held, key, bytes_of(key, value), budget);
+        self.hold_value(place, held, (key, value), budget);
     }
 
     /// Holds this of a field, the value if `whole`; if there is nothing held of it, `brings` says
@@ -350,7 +362,7 @@ impl Table {
             true => (Held::Cell(stamp), value),
             false => (Held::CellStamp(stamp), &[][..]),
         };
-        self.hold(place, held, row, bytes_of(row, value), budget);
+        self.hold_value(place, held, (row, value), budget);
     }
 
     /// See [`super::Cache::change_hash`].
@@ -385,6 +397,31 @@ impl Table {
         let is_large = held.is_large_hash();
         self.hold((tag, found), held, key, bytes, budget);
         is_large
+    }
+
+    /// Holds this in the slot of a name that was found, or in a new one. A value of the same length
+    /// as before takes its place: to allocate is to wait for other memory.
+    fn hold_value(
+        &mut self,
+        place: (u32, Option<usize>),
+        held: Held,
+        (name, value): (&[u8], &[u8]),
+        budget: u64,
+    ) {
+        if let Some(slot) = place.1.and_then(|number| self.slot_mut(number))
+            && slot.bytes.len() == name.len() + value.len()
+        {
+            match std::mem::take(&mut slot.bytes).try_into_mut() {
+                Ok(mut bytes) => {
+                    bytes[name.len()..].copy_from_slice(value);
+                    slot.bytes = bytes.freeze();
+                    slot.held = held;
+                    return self.evict(budget);
+                }
+                Err(shared) => slot.bytes = shared,
+            }
+        }
+        self.hold(place, held, name, bytes_of(name, value), budget);
     }
 
     /// Holds this in the slot of a name that was found, or in a new one; `bytes` begin with the

@@ -341,19 +341,47 @@ fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
     for key in 0..3 {
         primary.run(&mut store, &set(key));
     }
+    let hset = |first, count| Command::HSet {
+        key: 4,
+        first,
+        count,
+        value: 1,
+    };
+    primary.run(&mut store, &hset(0, 150));
     store.flush().unwrap();
     store.clear_cache();
     store.string(&name(0)).unwrap();
+    let header = store.header(&name(4)).unwrap().unwrap();
+    store.field(&name(4), &header, b"f0").unwrap();
     primary.run(&mut store, &set(3));
-    let all: Vec<_> = (0..4).map(name).collect();
-    let all: Vec<&[u8]> = all.iter().map(AsRef::as_ref).collect();
-    assert!(store.prefetch(&all).is_none(), "it need not wait");
+    primary.run(&mut store, &hset(149, 1));
+    let names: Vec<_> = (0..5).map(name).collect();
+    let key = |key: usize| Guess {
+        key: &names[key],
+        field: None,
+    };
+    let field = |field| Guess {
+        field: Some(field),
+        ..key(4)
+    };
+    assert!(store.prefetch(&[key(1)]).is_none(), "it need not wait");
     background.waits.are_long();
-    // 0 is cached, and 3 not flushed; what is not there is asked for as well.
-    assert!(store.prefetch(&[all[0], all[3]]).is_none());
-    assert!(store.prefetch(&[&[b'x'; KEY_BYTES_MAX + 1]]).is_none());
-    let unknown = [all[1], all[2], b"absent"];
-    let prefetches = unknown.map(|key| store.prefetch(&[all[0], key, all[3]]).unwrap());
+    // Cached or not flushed; what is not there is asked for as well.
+    let known = [key(0), key(3), key(4), field(b"f0"), field(b"f149")];
+    assert!(store.prefetch(&known).is_none());
+    let too_long = [b'x'; KEY_BYTES_MAX + 1];
+    let of_none = Guess {
+        key: &too_long,
+        field: None,
+    };
+    assert!(store.prefetch(&[of_none, field(&too_long)]).is_none());
+    let absent = Guess {
+        key: b"absent",
+        field: None,
+    };
+    let unknown = [key(1), key(2), absent, field(b"f1"), field(b"absent")];
+    store.warm(&unknown);
+    let prefetches = unknown.map(|guess| store.prefetch(&[known[0], guess, known[1]]).unwrap());
     // They may outlive what they read for.
     let before = content(&store);
     store.flush().unwrap();
