@@ -25,6 +25,7 @@
 use super::rows::{RowBatch, Span};
 use std::{
     cmp::Ordering::{Equal, Greater, Less},
+    hint::black_box,
     iter::Peekable,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
 };
@@ -41,6 +42,10 @@ const BLOCK_ROWS: usize = 32;
 
 /// Blocks of a branch, at most; halved likewise.
 const BRANCH_BLOCKS: usize = 64;
+
+/// How many rows' blocks are fetched together, and in which pieces memory is.
+const WARM_ROWS: usize = 16;
+const LINE_BYTES: usize = 64;
 
 /// Where a row's bytes are in its piece: the key, and behind it the value.
 #[derive(Clone, Copy, Debug)]
@@ -232,16 +237,6 @@ fn holder((below, is_next): (usize, bool)) -> usize {
     }
 }
 
-/// Where a row is or belongs.
-#[derive(Clone, Copy)]
-struct Spot {
-    branch: usize,
-    block: usize,
-    at: usize,
-    /// Whether it is there.
-    found: bool,
-}
-
 /// A row: its key, and its value or None if it was removed.
 pub(super) type Row<'a> = (&'a [u8], Option<&'a [u8]>);
 
@@ -272,35 +267,62 @@ impl Memtable {
             let end = some.last().map_or(begin, last);
             let piece = self.pieces.0.len() as u32;
             self.pieces.0.push(data[begin..end].into());
-            for &(start, middle, end) in some {
-                self.put(Place {
-                    piece,
-                    start: (start - begin) as u32,
-                    middle: (middle - begin) as u32,
-                    end: end.map_or(REMOVED, |end| (end - begin) as u32),
-                });
+            let place = |&(start, middle, end): &Span| Place {
+                piece,
+                start: (start - begin) as u32,
+                middle: (middle - begin) as u32,
+                end: end.map_or(REMOVED, |end| (end - begin) as u32),
+            };
+            for some in some.chunks(WARM_ROWS) {
+                self.put_some(some.iter().map(place));
             }
             left = rest;
         }
         self.bytes += data.len() as u64 + spans.len() as u64 * ROW_BYTES;
     }
 
-    fn put(&mut self, place: Place) {
+    /// Puts [`WARM_ROWS`] at most. It waits for their blocks at once, as none hangs on another.
+    fn put_some(&mut self, places: impl Iterator<Item = Place> + Clone) {
+        let mut blocks = [(0, 0); WARM_ROWS];
+        for (block, place) in blocks.iter_mut().zip(places.clone()) {
+            *block = self.block_of(self.pieces.key(place));
+        }
+        let lines = blocks.iter().filter_map(|at| self.block(*at)).map(|block| {
+            let firsts = block.firsts.iter().step_by(LINE_BYTES / size_of::<u64>());
+            let places = block.places.iter().step_by(LINE_BYTES / size_of::<Place>());
+            let starts = places.map(|place| u64::from(place.start));
+            firsts.fold(0, |all, first| all ^ first) ^ starts.fold(0, |all, start| all ^ start)
+        });
+        black_box(lines.fold(0, |all, line| all ^ line));
+        let mut moved = false;
+        for (place, at) in places.zip(blocks) {
+            let at = match moved {
+                true => self.block_of(self.pieces.key(place)),
+                false => at,
+            };
+            moved |= self.put(place, at);
+        }
+    }
+
+    /// Puts a row into the block where it belongs. Whether other blocks moved.
+    fn put(&mut self, place: Place, (branch, number): (usize, usize)) -> bool {
         let key = self.pieces.key(place);
-        let spot = self.find(key);
-        let Some(branch) = self.branches.get_mut(spot.branch) else {
+        let of_branch = self.branches.get_mut(branch);
+        let Some(block) = of_branch.and_then(|of| of.blocks.get_mut(number)) else {
             self.plant(place);
-            return;
+            return true;
         };
-        let block = &mut branch.blocks[spot.block];
-        if spot.found {
-            block.places[spot.at] = place;
-            return;
+        let (at, found) = block.find(&self.pieces, key);
+        if found {
+            block.places[at] = place;
+            return false;
         }
-        block.insert(spot.at, first(key, block.shared), place);
-        if block.len == BLOCK_ROWS {
-            self.split(spot.branch, spot.block);
+        block.insert(at, first(key, block.shared), place);
+        let is_full = block.len == BLOCK_ROWS;
+        if is_full {
+            self.split(branch, number);
         }
+        is_full
     }
 
     /// Puts the first row.
@@ -345,40 +367,37 @@ impl Memtable {
         self.branches.insert(number + 1, Box::new(second));
     }
 
-    /// In which block a key is, or belongs, and where in it.
-    fn find(&self, key: &[u8]) -> Spot {
+    /// In which block a key is, or belongs: its branch, and its number in that.
+    fn block_of(&self, key: &[u8]) -> (usize, usize) {
         let number = first(key, 0);
         let low = self.firsts.partition_point(|f| *f < number);
-        let whole = |branch: usize| self.pieces.key(self.branches[branch].keys.places[0]);
-        let branch = holder(below((number, key), low, &self.firsts, whole));
-        let (mut block, mut at, mut found) = (0, 0, false);
-        if let Some(branch) = self.branches.get(branch) {
-            block = holder(branch.keys.find(&self.pieces, key));
-            (at, found) = branch.blocks[block].find(&self.pieces, key);
-        }
-        Spot {
-            branch,
-            block,
-            at,
-            found,
-        }
+        let least = |branch: usize| self.pieces.key(self.branches[branch].keys.places[0]);
+        let branch = holder(below((number, key), low, &self.firsts, least));
+        let of_branch = self.branches.get(branch);
+        let block = of_branch.map(|of| holder(of.keys.find(&self.pieces, key)));
+        (branch, block.unwrap_or_default())
+    }
+
+    fn block(&self, (branch, number): (usize, usize)) -> Option<&Block> {
+        Some(self.branches.get(branch)?.blocks.get(number)?)
     }
 
     /// What is known here of a row: Some(None) if it was removed, None if nothing is.
     pub(super) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let spot = self.find(key);
-        let block = || &self.branches[spot.branch].blocks[spot.block];
-        spot.found
-            .then(|| self.pieces.row(block().places[spot.at]).1)
+        let block = self.block(self.block_of(key))?;
+        let (at, found) = block.find(&self.pieces, key);
+        found.then(|| self.pieces.row(block.places[at]).1)
     }
 
     /// The rows from `from` up to, not including, `to`, in order.
     fn range<'a>(&'a self, from: &[u8], to: &'a [u8]) -> impl Iterator<Item = Row<'a>> {
-        let spot = self.find(from);
-        let branches = self.branches.get(spot.branch..).unwrap_or_default();
+        let (branch, number) = self.block_of(from);
+        let block = self.block((branch, number));
+        let before = block.map_or(0, |block| block.find(&self.pieces, from).0);
+        let branches = self.branches.get(branch..).unwrap_or_default();
         let blocks = branches.iter().flat_map(|branch| &branch.blocks);
-        let places = blocks.skip(spot.block).flat_map(|block| block.places());
-        let rows = places.skip(spot.at).map(|place| self.pieces.row(*place));
+        let places = blocks.skip(number).flat_map(|block| block.places());
+        let rows = places.skip(before).map(|place| self.pieces.row(*place));
         rows.take_while(move |row| row.0 < to)
     }
 
