@@ -11,6 +11,7 @@
 //! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
 //! what is cached has no influence on any result.
 
+mod buckets;
 mod table;
 
 use bytes::{BufMut, Bytes, BytesMut};

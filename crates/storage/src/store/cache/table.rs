@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! hash of a name ──▶ bucket ──▶ slot ──▶ one allocation: the name, then the value
+//!           ([`Buckets`])
 //! ```
 //! A key's name is the key, a field's is its row. Either may be any bytes: which of the two an
 //! entry is of is part of the question ([`Of`]).
@@ -14,16 +15,14 @@
 //! eviction is better, a look-up waits five times, and nothing can overlap that; what the whole is
 //! worth stands in docs/benchmarks.)
 //!
-//! - Buckets are filled at most by half, and probed one after the other. A bucket holds 32 bits
-//!   of the hash, of which the highest say where it belongs, and a slot's number plus one; zero
-//!   is an empty one. So their number is doubled in one pass from the first to the last, which
-//!   looks at no slot.
 //! - Eviction is CLOCK: a hand goes round the slots and evicts what was not read since it came by
 //!   last. What comes in counts as not read, so that a scan pushes out little else.
 //! - A call evicts a bounded number, also after the budget was lowered.
 
 use super::{
-    Cached, FieldSlice, Fields, HASH_FIELDS_MAX, HashChange, STRING_BYTES_MAX, packed, taken,
+    Cached, FieldSlice, Fields, HASH_FIELDS_MAX, HashChange, STRING_BYTES_MAX,
+    buckets::{Bucket, Buckets},
+    packed, taken,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use model::{
@@ -36,7 +35,6 @@ use std::{cell::Cell, hash::BuildHasher, hash::RandomState, hint::black_box};
 const ENTRY_BYTES: u64 = 144;
 /// Entries of one table, at most.
 const ENTRIES_MAX: usize = 4 << 20;
-const BUCKETS_MIN: usize = 64;
 /// Slots that are allocated together, so that growing never moves those that are there.
 const CHUNK: usize = 1024;
 /// Steps of the hand in one call.
@@ -148,8 +146,7 @@ impl Slot {
 /// See the module.
 pub(super) struct Table {
     hasher: RandomState,
-    /// A power of two of them.
-    buckets: Vec<u64>,
+    buckets: Buckets,
     slots: Vec<Vec<Slot>>,
     /// Slots without an entry.
     free: Vec<u32>,
@@ -164,7 +161,7 @@ impl Table {
     pub(super) fn new() -> Self {
         Table {
             hasher: RandomState::new(),
-            buckets: vec![0; BUCKETS_MIN],
+            buckets: Buckets::new(),
             slots: Vec::new(),
             free: Vec::new(),
             entries: 0,
@@ -195,15 +192,6 @@ impl Table {
         (self.hasher.hash_one(name) >> 32) as u32
     }
 
-    fn home(&self, tag: u32) -> usize {
-        // The highest bits: a power of two has as many zeros behind its one.
-        (tag >> (u32::BITS - self.buckets.len().trailing_zeros())) as usize
-    }
-
-    fn next(&self, bucket: usize) -> usize {
-        (bucket + 1) & (self.buckets.len() - 1)
-    }
-
     fn slot(&self, number: usize) -> Option<&Slot> {
         self.slots.get(number / CHUNK)?.get(number % CHUNK)
     }
@@ -212,23 +200,9 @@ impl Table {
         self.slots.get_mut(number / CHUNK)?.get_mut(number % CHUNK)
     }
 
-    /// The first bucket from a tag's own on, before an empty one, whose entry `is` what is
-    /// looked for: the bucket and the slot's number.
-    fn probe(&self, tag: u32, is: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
-        let mut bucket = self.home(tag);
-        loop {
-            let (found, number) = parts(*self.buckets.get(bucket)?);
-            let number = number?;
-            if found == tag && is(number) {
-                return Some((bucket, number));
-            }
-            bucket = self.next(bucket);
-        }
-    }
-
-    fn find(&self, tag: u32, of: Of<'_>) -> Option<(usize, usize)> {
+    fn find(&self, tag: u32, of: Of<'_>) -> Option<(Bucket, usize)> {
         let is = |number| self.slot(number).is_some_and(|slot| slot.is(of));
-        self.probe(tag, is)
+        self.buckets.probe(tag, is)
     }
 
     /// The tag, and the number of the slot if there is one.
@@ -297,11 +271,11 @@ impl Table {
         let tags = &tags[..count];
         // Without this the buckets are waited for one by one, as which to look at next hangs on
         // what is found.
-        let homes = tags.iter().map(|tag| self.buckets[self.home(*tag)]);
+        let homes = tags.iter().map(|tag| self.buckets.touch(*tag));
         black_box(homes.fold(0, |all, bucket| all ^ bucket));
         let mut found = [None; WARM_KEYS_MAX];
         for (found, tag) in found.iter_mut().zip(tags) {
-            *found = self.probe(*tag, |_| true).map(|(_, number)| number);
+            *found = self.buckets.probe(*tag, |_| true).map(|(_, number)| number);
         }
         let touched = found[..count].iter().flatten().map(|number| {
             let bytes = self.slot(*number).map_or(&[][..], |slot| &slot.bytes);
@@ -454,9 +428,6 @@ impl Table {
             if self.entries >= ENTRIES_MAX {
                 return; // All that the hand passed was read lately.
             }
-            if self.entries * 2 >= self.buckets.len() {
-                self.grow();
-            }
             self.insert(new);
             self.bytes += cost;
         }
@@ -472,7 +443,7 @@ impl Table {
                 if let Some(slot) = self.slot_mut(number as usize) {
                     *slot = new;
                 }
-                number
+                number as usize
             }
             None => {
                 let number = self.entries;
@@ -480,28 +451,11 @@ impl Table {
                     self.slots.push(Vec::with_capacity(CHUNK));
                 }
                 self.slots[number / CHUNK].push(new);
-                number as u32
+                number
             }
         };
-        self.fill(u64::from(tag) << 32 | u64::from(number + 1));
+        self.buckets.insert(tag, number);
         self.entries += 1;
-    }
-
-    /// Puts a bucket's content where it belongs, or behind that.
-    fn fill(&mut self, content: u64) {
-        let mut bucket = self.home(parts(content).0);
-        while self.buckets[bucket] != 0 {
-            bucket = self.next(bucket);
-        }
-        self.buckets[bucket] = content;
-    }
-
-    fn grow(&mut self) {
-        let twice = vec![0; self.buckets.len() * 2];
-        let old = std::mem::replace(&mut self.buckets, twice);
-        old.into_iter()
-            .filter(|content| *content != 0)
-            .for_each(|content| self.fill(content));
     }
 
     pub(super) fn remove(&mut self, of: Of<'_>) {
@@ -510,7 +464,7 @@ impl Table {
         }
     }
 
-    fn remove_at(&mut self, bucket: usize, number: usize) {
+    fn remove_at(&mut self, bucket: Bucket, number: usize) {
         if let Some(slot) = self.slot_mut(number) {
             let old = std::mem::take(slot);
             self.bytes -= old.cost();
@@ -518,22 +472,7 @@ impl Table {
             self.free.push(number as u32);
             self.entries -= 1;
         }
-        self.vacate(bucket);
-    }
-
-    /// Empties a bucket. Those behind it move up, unless that took them before their own.
-    fn vacate(&mut self, mut hole: usize) {
-        let mask = self.buckets.len() - 1;
-        let mut at = self.next(hole);
-        while let (tag, Some(_)) = parts(self.buckets[at]) {
-            let from_home = at.wrapping_sub(self.home(tag)) & mask;
-            if from_home >= at.wrapping_sub(hole) & mask {
-                self.buckets[hole] = self.buckets[at];
-                hole = at;
-            }
-            at = self.next(at);
-        }
-        self.buckets[hole] = 0;
+        self.buckets.remove(bucket);
     }
 
     /// Moves the hand on until all of it costs at most `budget`, or it has made its steps.
@@ -547,7 +486,7 @@ impl Table {
                 continue;
             };
             let stays = matches!(slot.held, Held::None) || slot.used.replace(false);
-            let found = self.probe(slot.tag, |other| other == number);
+            let found = self.buckets.probe(slot.tag, |other| other == number);
             self.hand += 1;
             if let (false, Some((bucket, _))) = (stays, found) {
                 self.remove_at(bucket, number);
@@ -562,12 +501,6 @@ fn bytes_of(name: &[u8], value: &[u8]) -> BytesMut {
     bytes.put_slice(name);
     bytes.put_slice(value);
     bytes
-}
-
-/// A bucket's tag, and its slot's number if it is not empty.
-fn parts(bucket: u64) -> (u32, Option<usize>) {
-    let number = (bucket as u32).checked_sub(1);
-    ((bucket >> 32) as u32, number.map(|number| number as usize))
 }
 
 #[cfg(test)]
@@ -593,9 +526,7 @@ mod tests {
 
     /// The buckets and the slots agree, and what is counted is there.
     fn check(table: &Table) {
-        let filled = table.buckets.iter().filter(|bucket| **bucket != 0);
-        assert_eq!(filled.count(), table.entries);
-        assert!(table.entries * 2 <= table.buckets.len());
+        assert_eq!(table.buckets.checked().len(), table.entries);
         let slots = || table.slots.iter().flatten();
         let held = || slots().filter(|slot| !matches!(slot.held, Held::None));
         assert_eq!(held().count(), table.entries);
