@@ -41,6 +41,9 @@ use std::collections::HashMap;
 /// takes about a millisecond.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// About what a key row has besides the key and the value.
+const HEAD_BYTES: usize = 32;
+
 /// Keys for which the room of a batch is kept.
 const TOUCHED_KEPT_MAX: usize = 2048;
 
@@ -120,9 +123,18 @@ impl Work {
         header: Header,
         string: Option<(Stamp, Bytes)>,
     ) -> &mut Touched {
-        self.heads_bytes += key.len() + string.as_ref().map_or(0, |(_, value)| value.len());
+        let value_bytes = string.as_ref().map_or(0, |(_, value)| value.len());
+        self.set_head(key, Some((header, string)), value_bytes)
+    }
+
+    fn remove_head(&mut self, key: &Bytes) -> &mut Touched {
+        self.set_head(key, None, 0)
+    }
+
+    fn set_head(&mut self, key: &Bytes, head: Option<Head>, value_bytes: usize) -> &mut Touched {
+        self.heads_bytes += HEAD_BYTES + key.len() + value_bytes;
         let touched = self.touch(key);
-        touched.head = Some(Some((header, string)));
+        touched.head = Some(head);
         touched
     }
 
@@ -172,7 +184,9 @@ impl<R: Rows> ShardStore<R> {
             }
             self.entry(&mut work, entry)?;
             begun = true;
-            if work.bytes() >= BATCH_BYTES {
+            // With the entry that what was fetched is of, a batch ends: a `Clear` in it put those
+            // rows, and ops that change them would not find them.
+            if work.bytes() >= BATCH_BYTES || work.caught_up {
                 self.commit(work)?;
                 work = self.work();
                 begun = false;
@@ -448,7 +462,7 @@ impl<R: Rows> ShardStore<R> {
             if old.deleted != Stamp::ZERO {
                 work.batch.remove(&rows.purge());
             }
-            work.touch(key).head = Some(None);
+            work.remove_head(key);
         }
         work.touch(key).whole = true;
         Ok(())
@@ -573,5 +587,44 @@ impl<R: Rows> ShardStore<R> {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{CacheBudget, MemoryStores, Stores};
+    use model::ShardId;
+
+    #[test]
+    fn no_more_is_written_than_was_counted() {
+        let rows = MemoryStores::new().open(ShardId(1)).unwrap();
+        let mut store = ShardStore::open(rows, CacheBudget { bytes: 1 << 20 }).unwrap();
+        let keys = || (0..100).map(|n| Bytes::from(format!("key-{n}")));
+        let put = |key| Op::PutString {
+            key,
+            created: true,
+            header: Header::new(KeyKind::String),
+            value: Bytes::from_static(b"v"),
+        };
+        let delete = |key| Op::Delete {
+            key,
+            cells: 0,
+            tombstone: false,
+        };
+        for ops in [
+            keys().map(put).collect::<Vec<_>>(),
+            keys().map(delete).collect(),
+        ] {
+            let mut work = store.work();
+            for op in ops {
+                assert!(store.op(&mut work, op, Stamp(1)).unwrap());
+            }
+            let counted = work.bytes();
+            work.finish_heads();
+            assert_eq!(work.batch.rows().count(), 100);
+            assert!(counted >= work.batch.bytes());
+            store.commit(work).unwrap();
+        }
     }
 }
