@@ -10,10 +10,11 @@
 //! blocks                    └▶ firsts of its rows, and the place of each
 //! pieces                       └▶ …keyvaluekeyvalue…     what a batch brought, as it came
 //! ```
-//! A look-up compares numbers that lie side by side, three times: eight bytes of each key, behind
-//! the bytes that all keys of a branch or a block share, which is what the keys share that it lies
-//! between. So fields of one hash are told apart as quickly as keys are, though their rows begin
-//! with the same bytes. Only where the numbers are equal does it compare keys. (This is prefix
+//! A look-up compares numbers that lie side by side, three times: eight bytes of each key; within a
+//! branch or a block those behind the bytes that all its keys share, which is what the keys share
+//! that it lies between. So fields of one hash are told apart as quickly as keys are, though their
+//! rows begin with the same bytes, but for the few hundred branches. Only where the numbers are
+//! equal does it compare keys. (This is prefix
 //! truncation between fence keys: G. Graefe, "Modern B-Tree Techniques", 2011, 3.5 and 4.2.) The
 //! branches stay near the processor; what a look-up waits for is one block, and the bytes of the
 //! row if it is there. (A skip list follows a pointer and compares bytes at each step, which took
@@ -519,6 +520,32 @@ mod tests {
             let end = [prefix, &[255; 9]].concat();
             let rows: Vec<_> = memtable.range(&[0], &end).map(|row| row.0).collect();
             assert!(rows.len() == ROWS && rows.is_sorted());
+            for (n, key) in rows.iter().enumerate().step_by(7) {
+                assert_eq!(memtable.get(key), Some(Some(&b"value"[..])));
+                let between = [key, &[0][..]].concat();
+                assert_eq!(memtable.get(&between), None);
+                let next = |from| memtable.range(from, &end).next().map(|row| row.0);
+                assert_eq!(next(key), Some(*key));
+                assert_eq!(next(&between), rows.get(n + 1).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_replaced_and_removed_in_any_branch() {
+        let mut memtable = insert(b"k", 0..5_000);
+        let key = |number: u64| [&b"k"[..], &number.to_be_bytes()].concat();
+        let mut batch = RowBatch::new();
+        for number in (0..5_000).step_by(3) {
+            batch.put(&key(number), b"new");
+            batch.remove(&key(number + 1));
+        }
+        memtable.insert(&batch);
+        check(&memtable);
+        assert!(memtable.branches.len() > 2);
+        for number in 0..5_000 {
+            let expected = [Some(&b"new"[..]), None, Some(b"value")][number as usize % 3];
+            assert_eq!(memtable.get(&key(number)), Some(expected));
         }
     }
 

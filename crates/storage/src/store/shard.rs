@@ -178,8 +178,7 @@ impl<R: Rows> ShardStore<R> {
             return None;
         }
         let row = |guess: &Guess<'_>| {
-            if self.cache.holds_large_hash(guess.key) {
-                let row = self.guessed_cell(guess)?;
+            if let Some(row) = self.guessed_cell(guess) {
                 return (!self.cache.holds_cell(&row)).then_some(row);
             }
             let unknown = !self.cache.holds_value(guess.key) && check_key(guess.key).is_ok();

@@ -631,6 +631,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_stays_as_it_was() {
+        let mut table = Table::new();
+        for bytes in [10, 2000] {
+            put(&mut table, b"key", &vec![1; bytes], u64::MAX);
+            let read = string(&table, b"key").unwrap();
+            put(&mut table, b"key", &vec![2; bytes], u64::MAX);
+            assert_eq!(read, vec![1; bytes]);
+            assert_eq!(string(&table, b"key").unwrap(), vec![2; bytes]);
+            check(&table);
+        }
+    }
+
+    #[test]
     fn all_of_it_is_held_that_fits() {
         let mut table = Table::new();
         for key in 0..20_000u32 {
