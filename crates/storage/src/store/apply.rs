@@ -23,7 +23,7 @@
 use super::{
     cache::{Cached, HashChange, WARM_KEYS_MAX},
     error::StoreError,
-    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_cell, encode_head},
+    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_head},
     rewind::Rewinding,
     rows::{RowBatch, Rows},
     shard::{Head, ShardStore, check_field, check_key, put_applied},
@@ -31,6 +31,7 @@ use super::{
 use bytes::Bytes;
 use model::{
     Entry, EntryKind, Op, Stamp,
+    cell::encode_sequenced,
     codec::Malformed,
     few::FewMap,
     mutation::{Header, KeyKind, Ops},
@@ -117,22 +118,10 @@ impl Work {
         }
     }
 
-    fn put_head(
-        &mut self,
-        key: &Bytes,
-        header: Header,
-        string: Option<(Stamp, Bytes)>,
-    ) -> &mut Touched {
-        let value_bytes = string.as_ref().map_or(0, |(_, value)| value.len());
-        self.set_head(key, Some((header, string)), value_bytes)
-    }
-
-    fn remove_head(&mut self, key: &Bytes) -> &mut Touched {
-        self.set_head(key, None, 0)
-    }
-
-    fn set_head(&mut self, key: &Bytes, head: Option<Head>, value_bytes: usize) -> &mut Touched {
-        self.heads_bytes += HEAD_BYTES + key.len() + value_bytes;
+    /// What the key row becomes; None: it goes.
+    fn set_head(&mut self, key: &Bytes, head: Option<Head>) -> &mut Touched {
+        let string = head.as_ref().and_then(|(_, string)| string.as_ref());
+        self.heads_bytes += HEAD_BYTES + key.len() + string.map_or(0, |(_, value)| value.len());
         let touched = self.touch(key);
         touched.head = Some(head);
         touched
@@ -263,7 +252,8 @@ impl<R: Rows> ShardStore<R> {
                 work.inherit(&key, &mut header);
                 work.applied.keys += u64::from(created);
                 self.move_expiry(work, &key, created, &header)?;
-                work.put_head(&key, header, Some((stamp, value))).whole = true;
+                work.set_head(&key, Some((header, Some((stamp, value)))))
+                    .whole = true;
             }
             Op::SetFields {
                 key,
@@ -278,7 +268,7 @@ impl<R: Rows> ShardStore<R> {
                 let mut rows = KeyRows::new(&key);
                 for (field, value) in &fields {
                     work.batch.put_with(rows.field(field), |out| {
-                        encode_cell(stamp, value, out);
+                        encode_sequenced(stamp, value, out);
                     });
                 }
                 let touched = match header {
@@ -288,7 +278,7 @@ impl<R: Rows> ShardStore<R> {
                         work.inherit(&key, &mut header);
                         work.applied.keys += u64::from(created);
                         self.move_expiry(work, &key, created, &header)?;
-                        work.put_head(&key, header, None)
+                        work.set_head(&key, Some((header, None)))
                     }
                     None => work.touch(&key),
                 };
@@ -308,7 +298,7 @@ impl<R: Rows> ShardStore<R> {
                     Some(mut header) => {
                         work.inherit(&key, &mut header);
                         self.move_expiry(work, &key, false, &header)?;
-                        work.put_head(&key, header, None);
+                        work.set_head(&key, Some((header, None)));
                         let mut rows = KeyRows::new(&key);
                         for field in fields {
                             check_field(&field)?;
@@ -411,7 +401,7 @@ impl<R: Rows> ShardStore<R> {
             work.batch.put(&purge, &header.deleted.0.to_le_bytes());
         }
         self.replace_expiry(work, key, &was, header.expires_ms);
-        work.put_head(key, header, string);
+        work.set_head(key, Some((header, string)));
         Ok(true)
     }
 
@@ -439,7 +429,7 @@ impl<R: Rows> ShardStore<R> {
             header.deleted = stamp;
             work.batch.put(&rows.purge(), &stamp.0.to_le_bytes());
             work.tombstones.push((key.clone(), stamp));
-            work.put_head(key, header, None);
+            work.set_head(key, Some((header, None)));
         } else {
             if old.kind == KeyKind::Hash {
                 let (from, to) = rows.fields(&[]);
@@ -462,7 +452,7 @@ impl<R: Rows> ShardStore<R> {
             if old.deleted != Stamp::ZERO {
                 work.batch.remove(&rows.purge());
             }
-            work.remove_head(key);
+            work.set_head(key, None);
         }
         work.touch(key).whole = true;
         Ok(())

@@ -307,11 +307,6 @@ pub(super) fn cell<'a>(row: &[u8], value: &'a [u8]) -> Result<(Stamp, &'a [u8]),
     }
 }
 
-/// Appends a field row's cell.
-pub(super) fn encode_cell(stamp: Stamp, value: &[u8], out: &mut Vec<u8>) {
-    encode_sequenced(stamp, value, out);
-}
-
 /// How far a shard has come. Its row is written in every batch, so it and the data agree.
 ///
 /// Bytes: 1, epoch u64 LE, index u64 LE, stamp u64 LE, then LEB128: keys, n, n × (epoch,
@@ -391,7 +386,7 @@ mod unit {
     #[test]
     fn the_cell_in_place_is_the_models_short_form() {
         let mut ours = Vec::new();
-        encode_cell(Stamp(77), b"v", &mut ours);
+        encode_sequenced(Stamp(77), b"v", &mut ours);
         let mut models = BytesMut::new();
         encode_sequenced(Stamp(77), b"v", &mut models);
         assert_eq!(ours, models);

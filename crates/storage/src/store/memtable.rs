@@ -14,9 +14,8 @@
 //! branch or a block those behind the bytes that all its keys share, which is what the keys share
 //! that it lies between. So fields of one hash are told apart as quickly as keys are, though their
 //! rows begin with the same bytes, but for the few hundred branches. Only where the numbers are
-//! equal does it compare keys. (This is prefix
-//! truncation between fence keys: G. Graefe, "Modern B-Tree Techniques", 2011, 3.5 and 4.2.) The
-//! branches stay near the processor; what a look-up waits for is one block, and the bytes of the
+//! equal does it compare keys. (This is prefix truncation between fence keys: G. Graefe, "Modern
+//! B-Tree Techniques", 2011, 3.5 and 4.2.) The branches stay near the processor; what a look-up waits for is one block, and the bytes of the
 //! row if it is there. (A skip list follows a pointer and compares bytes at each step, which took
 //! a quarter of a writing node's time; an ordered map of the standard library is five or six nodes
 //! deep, and took a seventh.) What a batch brings is copied once, in few pieces, and lives until
