@@ -6,7 +6,7 @@ use crate::{
     planner::{Inventory, Plan},
 };
 use model::{
-    Catalog, DiskId, Failover, KeyspaceId, NodeId, Position, Region, ShardId,
+    Catalog, DiskId, KeyspaceId, NodeId, Position, Region, ShardId,
     catalog::{Keyspace, Replica, Shard},
     slot::SLOTS,
     strategy::Strategy,
@@ -124,6 +124,8 @@ pub struct CheckedPromotion {
     pub last: Position,
     /// Why something that was acknowledged may be lost; None: nothing is.
     pub may_lose: Option<Why>,
+    /// Whether every member was heard whose disk is still there: what may be lost is nowhere.
+    pub is_everyone: bool,
 }
 
 /// Whether `plan` may be carried out on `shard`, of `keyspace`, in whose epoch it was made: by
@@ -133,6 +135,7 @@ pub fn promotion(
     plan: &Promotion,
     shard: &Shard,
     keyspace: &Keyspace,
+    nodes: &failover::Nodes,
 ) -> Result<CheckedPromotion, Unsound> {
     let unsound = |what| Unsound::Promotion {
         shard: plan.shard,
@@ -159,8 +162,9 @@ pub fn promotion(
     let rule = &keyspace.strategy.ack;
     let may_lose = failover::is_safe(plan.shard, shard, rule, &counted, named).err();
     match may_lose {
-        Some(why) if keyspace.strategy.failover == Failover::Safe => Err(why.into()),
+        Some(why) if failover::must_wait(shard, keyspace, &counted, nodes, &why) => Err(why.into()),
         may_lose => Ok(CheckedPromotion {
+            is_everyone: failover::is_everyone(shard, &counted, nodes),
             process: named.process,
             disk: named.disk,
             last: named.last,

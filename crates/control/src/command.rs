@@ -2,12 +2,12 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version   u8   2; 1 is still read (`v1`)
+//! 0  version   u8   2
 //! 1  proposal  postcard of [`Proposal`]
 //! ```
 //! The order of the fields and of the variants is part of the format: add at the end only.
 
-use crate::{failover::Promotion, v1};
+use crate::failover::Promotion;
 use model::{DiskId, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo, strategy::Strategy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -113,8 +113,8 @@ pub enum Command {
     },
     /// Something that an operator wants to know of.
     Note {
-        /// Which shard it is about.
-        shard: ShardId,
+        /// Which shard it is about, if any.
+        shard: Option<ShardId>,
         /// What kind of event.
         kind: String,
         /// What happened, and why.
@@ -170,7 +170,6 @@ impl Proposal {
     pub fn decode(bytes: &[u8]) -> Result<Self, UnknownCommand> {
         match bytes.split_first() {
             Some((&VERSION, rest)) => read_all(rest),
-            Some((&v1::VERSION, rest)) => read_all::<v1::Proposal>(rest).map(Into::into),
             Some((&version, _)) => Err(UnknownCommand::Version { version }),
             None => Err(UnknownCommand::Malformed {
                 why: "it is empty".to_owned(),

@@ -12,17 +12,23 @@
 //! | `sync` | one |
 //! | `async`, or a rule that is suspended | no number of them |
 //!
-//! A primary that was heard itself, on the disk it held the office with, is enough under any
-//! rule. Everybody counts here only as *sealed*: refusing durably what is of an older epoch
-//! than the one the plan begins.
+//! A primary that was heard itself, on the disk it held the office with and with nothing of its
+//! log missing since, is enough under any rule. Everybody counts here only as *sealed*: refusing
+//! durably what is of an older epoch than the one the plan begins; and as one of the number only
+//! if it is *whole*: what was cut from the end of its log, if anything was, it has again. Once
+//! every member was heard whose disk is still there, there is nobody to wait for.
 
 use crate::policy;
 use model::{
-    AckRule, DiskId, Epoch, Failover, NodeId, Position, Region, ShardId,
-    catalog::{Keyspace, Replica, Shard},
+    AckRule, Boot, DiskId, Epoch, Failover, NodeId, Position, Region, ShardId,
+    catalog::{Keyspace, NodeInfo, Replica, Shard},
+    planted::{self, Bug},
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
+
+/// The nodes of the catalog.
+pub type Nodes = BTreeMap<NodeId, NodeInfo>;
 
 /// What a replica answered when it was sealed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +43,11 @@ pub struct Heard {
     pub sealed: Epoch,
     /// The last entry of its log, which is durable.
     pub last: Position,
+    /// The first process of the disk from which on none has left its log unclosed.
+    pub intact_since: u64,
+    /// Whether it once held all that its primary had committed, after the last time that a torn
+    /// tail was cut from its log.
+    pub whole: bool,
 }
 
 /// A plan to name a primary, with its evidence. Judged by [`crate::check::promotion`].
@@ -201,10 +212,32 @@ pub fn needed(shard: &Shard, rule: &AckRule) -> Needed {
     }
 }
 
+/// Whether the primary may take up its office again, in another process, without anybody else
+/// being heard: nothing of its log can be missing, or the rule has nobody who would have it.
+pub fn may_resume(shard: &Shard, rule: &AckRule, boot: &Boot) -> bool {
+    shard.epoch == Epoch(0)
+        || boot.intact_since <= shard.process
+        || shard.members().count() == 1
+        || needed(shard, rule) == Needed::Primary
+        || planted::is(Bug::OfficeWithoutHearing)
+}
+
+/// Whether there is nobody left who could have what those that count lack: the primary is among
+/// them, and every other member is or has come back with another disk, as `nodes` says.
+pub fn is_everyone(shard: &Shard, counted: &[(&Heard, &Replica)], nodes: &Nodes) -> bool {
+    shard.members().all(|member| {
+        let is_counted = counted.iter().any(|(h, _)| h.node == member.node);
+        let disk = nodes.get(&member.node).map(|info| info.boot.disk);
+        let is_gone = member.node != shard.primary && disk.is_some() && disk != member.disk;
+        is_counted || is_gone
+    })
+}
+
 /// What was heard, as far as it counts: members, on the disk that the catalog has for them,
-/// sealed for the epoch after `shard`'s. The most advanced first.
+/// sealed for the epoch after `shard`'s. The most advanced first; among equals the primary, and
+/// its region.
 pub fn counted<'a>(shard: &'a Shard, heard: &'a [Heard]) -> Vec<(&'a Heard, &'a Replica)> {
-    let mut counted: Vec<(&Heard, &Replica, (bool, usize))> = Vec::new();
+    let mut counted: Vec<(&Heard, &Replica, (bool, bool, usize))> = Vec::new();
     let home = shard.replica(&shard.primary).map(|r| &r.region);
     for (order, member) in shard.members().enumerate() {
         let said = heard.iter().find(|h| h.node == member.node);
@@ -213,7 +246,8 @@ pub fn counted<'a>(shard: &'a Shard, heard: &'a [Heard]) -> Vec<(&'a Heard, &'a 
             && member.disk == Some(said.disk)
         {
             let abroad = Some(&member.region) != home;
-            counted.push((said, member, (abroad, order)));
+            let another = member.node != shard.primary;
+            counted.push((said, member, (another, abroad, order)));
         }
     }
     counted.sort_by(|a, b| b.0.last.cmp(&a.0.last).then(a.2.cmp(&b.2)));
@@ -233,7 +267,11 @@ pub fn is_safe(
     if shard.epoch == Epoch(0) {
         return Ok(()); // Nobody ever took a write.
     }
-    let of_office = |h: &Heard| h.node == shard.primary && h.disk == shard.disk;
+    let of_office = |h: &Heard| {
+        h.node == shard.primary
+            && h.disk == shard.disk
+            && (h.intact_since <= shard.process || planted::is(Bug::OfficeWithoutHearing))
+    };
     let mut known = counted.iter().filter(|(h, _)| of_office(h));
     if known.any(|(h, _)| h.last <= named.last) {
         return Ok(());
@@ -260,7 +298,7 @@ pub fn is_safe(
     let counts = |r: &Replica| {
         r.node != shard.primary && region.as_ref().is_none_or(|region| r.region == *region)
     };
-    let heard = counted.iter().filter(|(_, r)| counts(r)).count();
+    let heard = counted.iter().filter(|(h, r)| counts(r) && h.whole).count();
     if heard < count {
         return Err(Why::TooFewHeard {
             shard: id,
@@ -282,6 +320,18 @@ pub fn is_safe(
     }
 }
 
+/// Whether a plan that is not safe, for this reason, is not to be carried out.
+pub fn must_wait(
+    shard: &Shard,
+    keyspace: &Keyspace,
+    counted: &[(&Heard, &Replica)],
+    nodes: &Nodes,
+    why: &Why,
+) -> bool {
+    let by_choice = keyspace.strategy.failover == Failover::Safe;
+    by_choice && (matches!(why, Why::MoreElsewhere { .. }) || !is_everyone(shard, counted, nodes))
+}
+
 /// Those of `counted` that the rule promises something with as primary; the most advanced
 /// first.
 pub fn may_lead<'a, 'b>(
@@ -300,21 +350,22 @@ pub fn may_lead_from(keyspace: &Keyspace, region: &Region) -> bool {
 }
 
 /// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything. Among
-/// equals of one region the control group's `leader` comes last, so that the two don't go
-/// down together.
+/// equals the primary itself comes first, and of one region the control group's `leader` last, so
+/// that the two don't go down together.
 pub fn decide(
     id: ShardId,
     shard: &Shard,
     keyspace: &Keyspace,
     heard: &[Heard],
+    nodes: &Nodes,
     leader: &NodeId,
 ) -> Decision {
     let counted = counted(shard, heard);
     let best = may_lead(keyspace, &counted).next().map(|(h, _)| h.last);
     let mut equals = may_lead(keyspace, &counted).take_while(|(h, _)| Some(h.last) == best);
     let named = equals.next().map(|(first, place)| {
-        let other =
-            (equals.filter(|_| first.node == *leader)).find(|(_, r)| r.region == place.region);
+        let other = (equals.filter(|_| first.node == *leader && first.node != shard.primary))
+            .find(|(_, r)| r.region == place.region);
         other.map_or(first, |(other, _)| other)
     });
     let Some(named) = named else {
@@ -322,7 +373,7 @@ pub fn decide(
     };
     let safe = is_safe(id, shard, &keyspace.strategy.ack, &counted, named);
     match safe {
-        Err(why) if keyspace.strategy.failover == Failover::Safe => Decision::Wait(why),
+        Err(why) if must_wait(shard, keyspace, &counted, nodes, &why) => Decision::Wait(why),
         safe => Decision::Name {
             node: named.node.clone(),
             is_safe: safe.is_ok(),

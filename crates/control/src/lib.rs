@@ -37,4 +37,3 @@ pub mod planner;
 pub mod policy;
 pub mod refusal;
 pub mod snapshot;
-mod v1;

@@ -7,14 +7,14 @@
 use crate::{
     check,
     command::{Command, CreateKeyspace, Proposal, RequestId, UnknownCommand},
-    failover::Promotion,
+    failover::{self, Promotion},
     planner::{self, Inventory},
     policy,
     refusal::Refusal,
 };
 use model::{
     Catalog, DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, OnTimeout, ShardId,
-    catalog::{EVENTS_MAX, Event, Keyspace, NodeInfo, Replica, Shard},
+    catalog::{self, Boot, DISKS_MAX, EVENTS_MAX, Event, Keyspace, NodeInfo, Replica, Shard},
 };
 
 /// The most nodes of a cluster.
@@ -159,7 +159,7 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
             let text = format!(
                 "{newcomer} is to take the place of {gone} in shard {shard}: {cause}; it is being filled"
             );
-            note(catalog, at_ms, shard, "replacing", text);
+            note(catalog, at_ms, Some(shard), "replacing", text);
             Ok(outcome)
         }
         Command::Note {
@@ -168,7 +168,9 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
             text,
             at_ms,
         } => {
-            shard_mut(catalog, shard)?;
+            if let Some(shard) = shard {
+                shard_mut(catalog, shard)?;
+            }
             // Asked twice, it is written down once.
             let same = |e: &Event| e.at_ms == at_ms && e.kind == kind && e.text == text;
             if catalog.events.iter().any(same) {
@@ -183,14 +185,14 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
 /// The longest text of an event, in characters.
 const EVENT_MAX: usize = 1000;
 
-fn note(catalog: &mut Catalog, at_ms: u64, shard: ShardId, kind: &str, text: String) {
+fn note(catalog: &mut Catalog, at_ms: u64, shard: Option<ShardId>, kind: &str, text: String) {
     if catalog.events.len() >= EVENTS_MAX {
         catalog.events.pop_front();
     }
     catalog.events.push_back(Event {
         version: catalog.version,
         at_ms,
-        shard: Some(shard),
+        shard,
         kind: kind.chars().take(32).collect(),
         text: text.chars().take(EVENT_MAX).collect(),
     });
@@ -207,7 +209,7 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
     };
     let name = keyspace.name.clone();
     let rule = keyspace.strategy.ack.clone();
-    let checked = check::promotion(&plan, shard_ref(catalog, id)?, keyspace)?;
+    let checked = check::promotion(&plan, shard_ref(catalog, id)?, keyspace, &catalog.nodes)?;
     let shard = shard_mut(catalog, id)?;
     let former = std::mem::replace(&mut shard.primary, plan.node.clone());
     shard.epoch = shard.epoch.next();
@@ -222,8 +224,14 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
 
     let heard: Vec<String> = plan.heard.iter().map(ToString::to_string).collect();
     let heard = heard.join(", ");
-    let kept = match checked.may_lose {
+    let kept = match &checked.may_lose {
         None => format!("nothing acknowledged is lost (ACK {rule}; heard {heard})"),
+        Some(_) if checked.is_everyone => format!(
+            "every member was heard whose disk is still there ({heard}); what was cut from the ends of their logs, if it was acknowledged, is nowhere (ACK {rule})"
+        ),
+        Some(_) if plan.node == former => format!(
+            "what was acknowledged and only members have that were not heard may be lost (ACK {rule}; heard {heard}); they save it when they are back, see `quire rewound list`"
+        ),
         Some(_) => {
             let last = checked.last.index;
             let behind = plan.reported.map_or(0, |p| p.index.saturating_sub(last));
@@ -234,11 +242,21 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
         }
     };
     let cause = plan.cause;
-    let text = format!(
-        "{} takes over shard {id} of {name} from {former} in epoch {epoch}: {cause}; {kept}",
-        plan.node
-    );
-    note(catalog, plan.at_ms, id, "failover", text);
+    let (kind, what) = match plan.node == former {
+        true => (
+            "resumed",
+            format!("{former} is primary of shard {id} of {name} again"),
+        ),
+        false => (
+            "failover",
+            format!(
+                "{} takes over shard {id} of {name} from {former}",
+                plan.node
+            ),
+        ),
+    };
+    let text = format!("{what} in epoch {epoch}: {cause}; {kept}");
+    note(catalog, plan.at_ms, Some(id), kind, text);
     Ok(Outcome::Promoted {
         shard: id,
         node: plan.node,
@@ -254,7 +272,7 @@ fn confirm_replica(
     disk: DiskId,
     at_ms: u64,
 ) -> Result<Outcome, Refusal> {
-    let present = catalog.nodes.get(&node).map(|info| info.disk);
+    let present = catalog.nodes.get(&node).map(|info| info.boot.disk);
     let shard = shard_mut(catalog, id)?;
     in_epoch(id, shard, epoch)?;
     let Some(replica) = shard.replicas.iter_mut().find(|r| r.node == node) else {
@@ -287,7 +305,7 @@ fn confirm_replica(
         }
         (None, true) => return Ok(Outcome::ReplicaConfirmed { shard: id, node }),
     };
-    note(catalog, at_ms, id, "refilled", what);
+    note(catalog, at_ms, Some(id), "refilled", what);
     Ok(Outcome::ReplicaConfirmed { shard: id, node })
 }
 
@@ -358,7 +376,7 @@ fn register_node(catalog: &mut Catalog, id: NodeId, info: NodeInfo) -> Result<Ou
                 cure,
             })
         };
-        if known.disk == info.disk {
+        if known.boot.disk == info.boot.disk {
             return clashes(
                 "disk",
                 "start it with a data directory of its own, not a copy",
@@ -389,8 +407,37 @@ fn register_node(catalog: &mut Catalog, id: NodeId, info: NodeInfo) -> Result<Ou
         }
         _ => {}
     }
+    remember_disk(catalog, &id, info.boot)?;
     catalog.nodes.insert(id.clone(), info);
     Ok(Outcome::NodeRegistered { id })
+}
+
+/// The disk of `boot` is known to be as it is now, unless it was further already.
+fn remember_disk(catalog: &mut Catalog, id: &NodeId, boot: Boot) -> Result<(), Refusal> {
+    if let Some(known) = catalog.disks.get(&boot.disk)
+        && boot.is_stale_beside(&known.boot)
+    {
+        return Err(Refusal::StaleDisk {
+            node: id.clone(),
+            found: boot,
+            known: known.boot,
+        });
+    }
+    let disk = catalog::Disk {
+        node: id.clone(),
+        boot,
+        version: catalog.version,
+    };
+    catalog.disks.insert(boot.disk, disk);
+    let of_node = catalog.disks.iter().filter(|(_, d)| d.node == *id);
+    if of_node.clone().count() > DISKS_MAX
+        && let Some(oldest) = of_node
+            .min_by_key(|(_, d)| d.version)
+            .map(|(disk, _)| *disk)
+    {
+        catalog.disks.remove(&oldest);
+    }
+    Ok(())
 }
 
 fn create_keyspace(catalog: &mut Catalog, wanted: CreateKeyspace) -> Result<Outcome, Refusal> {
@@ -467,7 +514,7 @@ fn start_epoch(
     disk: DiskId,
     expected: Epoch,
 ) -> Result<Outcome, Refusal> {
-    let shard = shard_mut(catalog, id)?;
+    let shard = shard_ref(catalog, id)?;
     if shard.primary != node {
         return Err(Refusal::NotPrimary {
             shard: id,
@@ -485,6 +532,15 @@ fn start_epoch(
             expected: shard.disk,
         });
     }
+    let boot = catalog.nodes.get(&node).map(|info| info.boot);
+    let Some(boot) = boot.filter(|b| (b.disk, b.process) == (disk, process)) else {
+        return Err(Refusal::NotRegistered { node, process });
+    };
+    let keyspace = catalog.keyspaces.get(&shard.keyspace);
+    if keyspace.is_some_and(|k| !failover::may_resume(shard, &k.strategy.ack, &boot)) {
+        return Err(Refusal::MustBeHeard { shard: id, node });
+    }
+    let shard = shard_mut(catalog, id)?;
     shard.epoch = shard.epoch.next();
     shard.process = process;
     shard.disk = disk;

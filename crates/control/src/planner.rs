@@ -40,7 +40,7 @@ impl Inventory {
         for (id, info) in &catalog.nodes {
             let known = Known {
                 region: info.region.clone(),
-                disk: info.disk,
+                disk: info.boot.disk,
                 load: Load::default(),
                 avoided: false,
             };

@@ -1,7 +1,8 @@
 //! Why a command was refused. Each says what is wrong and what would be right.
 
 use model::{
-    AckRule, DiskId, Epoch, KeyspaceName, NodeId, OnTimeout, Region, ShardId, strategy::Placement,
+    AckRule, Boot, DiskId, Epoch, KeyspaceName, NodeId, OnTimeout, Region, ShardId,
+    strategy::Placement,
 };
 use std::fmt;
 
@@ -127,6 +128,37 @@ pub enum Refusal {
         found: DiskId,
         /// The disk it held the shard on.
         expected: DiskId,
+    },
+    /// A disk that was further already.
+    #[error(
+        "the disk of {node} is stale: it comes as {found} with a log of {} bytes, and was seen as {known} with {}: an older copy was put in its place; put the newest one back, or let it be filled anew as an empty disk",
+        found.log, known.log
+    )]
+    StaleDisk {
+        /// The node.
+        node: NodeId,
+        /// What it came with.
+        found: Boot,
+        /// The latest that the catalog knows.
+        known: Boot,
+    },
+    /// A process that the catalog does not know.
+    #[error("process {process} of {node} is not registered: another one is, or none")]
+    NotRegistered {
+        /// The node.
+        node: NodeId,
+        /// The process.
+        process: u64,
+    },
+    /// The end of the primary's log may be missing.
+    #[error(
+        "{node} did not leave its log closed: what of shard {shard} others have must be heard before it is primary again"
+    )]
+    MustBeHeard {
+        /// The shard.
+        shard: ShardId,
+        /// The primary.
+        node: NodeId,
     },
     /// The keyspace's rule doesn't allow it.
     #[error(

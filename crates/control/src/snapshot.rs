@@ -2,15 +2,12 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version  u8   2; 1 is still read (`v1`)
+//! 0  version  u8   2
 //! 1  catalog  postcard of model::Catalog
 //! ```
 //! A version that once was released stays readable (`testdata/catalog-v*.bin`).
 
-use crate::{
-    check::{self, Unsound},
-    v1,
-};
+use crate::check::{self, Unsound};
 use model::Catalog;
 use serde::Deserialize;
 
@@ -51,7 +48,6 @@ pub fn decode(bytes: &[u8]) -> Result<Catalog, UnreadableCatalog> {
     let (version, rest) = bytes.split_first().ok_or_else(|| why("it is empty"))?;
     let catalog = match *version {
         VERSION => read_all(rest)?,
-        v1::VERSION => read_all::<v1::Catalog>(rest)?.into(),
         version => return Err(UnreadableCatalog::Version { version }),
     };
     check::catalog(&catalog)?;

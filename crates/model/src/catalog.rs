@@ -3,6 +3,7 @@
 
 use crate::{
     id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId},
+    planted::{self, Bug},
     position::Position,
     slot,
     strategy::Strategy,
@@ -10,6 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     net::SocketAddr,
 };
 
@@ -34,6 +36,23 @@ pub struct Catalog {
     pub last_promotion: u64,
     /// What was decided and why, the oldest first; at most [`EVENTS_MAX`].
     pub events: VecDeque<Event>,
+    /// Every disk that a node has registered with, but for each node's oldest; at most
+    /// [`DISKS_MAX`] a node.
+    pub disks: BTreeMap<DiskId, Disk>,
+}
+
+/// Disks of one node that are remembered.
+pub const DISKS_MAX: usize = 8;
+
+/// The latest that is known of a disk: an older state of it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Whose it is.
+    pub node: NodeId,
+    /// The last boot that registered with it.
+    pub boot: Boot,
+    /// The version of the catalog in which it did.
+    pub version: u64,
 }
 
 /// Events that are kept.
@@ -67,8 +86,42 @@ pub struct NodeInfo {
     pub peer_addr: SocketAddr,
     /// Where people and monitoring reach it.
     pub http_addr: SocketAddr,
-    /// The disk it came with last.
+    /// Its last start.
+    pub boot: Boot,
+}
+
+/// One start of a node on one disk (docs/adr/0013-disks-and-boots).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The disk.
     pub disk: DiskId,
+    /// Which process of the disk: grows by one with each start.
+    pub process: u64,
+    /// Drawn at random at the start: tells two processes with one number apart, of which one
+    /// began with a copy of the disk.
+    pub nonce: u64,
+    /// Bytes of the log, over its whole life, that were durable at the start.
+    pub log: u64,
+    /// The first process of the disk from which on each left its log closed: nothing that was
+    /// durable since then can be missing.
+    pub intact_since: u64,
+}
+
+impl Boot {
+    /// Whether the disk of `self` is an older state of what `known` was started on, or another
+    /// copy of it.
+    pub fn is_stale_beside(&self, known: &Boot) -> bool {
+        self.disk == known.disk
+            && (self.process, self.nonce) != (known.process, known.nonce)
+            && (self.process <= known.process || self.log < known.log)
+            && !planted::is(Bug::ForgetGreatestProcess)
+    }
+}
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on disk {}", self.process, self.disk)
+    }
 }
 
 /// A keyspace and what it chose.

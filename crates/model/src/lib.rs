@@ -29,7 +29,7 @@ pub mod stamp;
 pub mod strategy;
 pub mod time;
 
-pub use catalog::Catalog;
+pub use catalog::{Boot, Catalog};
 pub use entry::{Entry, EntryKind};
 pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};
 pub use mutation::{Mutation, Op};

@@ -34,11 +34,15 @@ pub enum Bug {
     ReplayOneLate,
     /// A replica judges expiry by its own wall clock.
     ExpireOnReplicaClock,
+    /// A primary that may have lost the end of its log takes office without hearing others.
+    OfficeWithoutHearing,
+    /// A disk that was put back to an older state is taken for what it was.
+    ForgetGreatestProcess,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 16] = [
         Bug::AckBeforeSync,
         Bug::ResumeInOldEpoch,
         Bug::PromoteWithoutSealing,
@@ -53,6 +57,8 @@ impl Bug {
         Bug::RetryForwardedWrite,
         Bug::ReplayOneLate,
         Bug::ExpireOnReplicaClock,
+        Bug::OfficeWithoutHearing,
+        Bug::ForgetGreatestProcess,
     ];
 }
 

@@ -30,6 +30,10 @@ impl<S: Stores> Node<S> {
         }
         let me = self.config.id.clone();
         self.catalog = Arc::new(catalog);
+        self.follow_standing();
+        if self.stopped {
+            return; // Its disk is stale: it must take up nothing.
+        }
         if self.peers.follow(&self.catalog, self.now.monotonic) {
             self.effects.push_back(Effect::PeersChanged);
         }

@@ -23,8 +23,11 @@ use crate::{
 };
 pub(crate) use ask::Asker;
 use ask::{Asked, HINTS_MAX};
-use control::{command::RequestId, machine, snapshot};
-use model::{Catalog, NodeId};
+use control::{
+    command::{Command, Proposal, RequestId},
+    machine, snapshot,
+};
+use model::{Boot, Catalog, DiskId, NodeId};
 use refresh::Refresh;
 use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
 use std::{collections::BTreeMap, time::Duration};
@@ -59,7 +62,10 @@ pub(crate) struct Control {
     next_tick: Duration,
     /// When an office that was refused is asked for again, at the earliest.
     next_offices: Duration,
-    registered: bool,
+    /// The same of the registration.
+    next_registration: Duration,
+    /// Boots that this voter's part of the group's log names, whether it is agreed on or not.
+    boots: BTreeMap<DiskId, Boot>,
     leader_hint: Option<NodeId>,
     /// The highest term in which a node has said that it leads.
     leader_term: u64,
@@ -79,6 +85,7 @@ impl Control {
     ) -> Result<Self, String> {
         let voters = config.control_voters.clone();
         let mut group = None;
+        let boots = boots_named(&recovered);
         if voters.contains(&config.id) {
             let config = GroupConfig {
                 group: 0,
@@ -110,7 +117,8 @@ impl Control {
             reads: BTreeMap::new(),
             next_tick: Duration::ZERO,
             next_offices: Duration::ZERO,
-            registered: false,
+            next_registration: Duration::ZERO,
+            boots,
             leader_hint: None,
             leader_term: 0,
             said: BTreeMap::new(),
@@ -137,6 +145,11 @@ impl Control {
     pub(crate) fn log_needed_from(&self) -> Option<Lsn> {
         self.group.as_ref()?;
         Some(self.first_record.unwrap_or(Lsn(0)))
+    }
+
+    /// The latest boot of a disk that this voter's log had when it was opened.
+    pub(crate) fn boot_of(&self, disk: &DiskId) -> Option<Boot> {
+        self.boots.get(disk).copied()
     }
 
     fn voter(&self, number: u64) -> Option<&NodeId> {
@@ -208,6 +221,27 @@ impl Control {
     pub(crate) fn is_leader(&self) -> bool {
         self.group.as_ref().is_some_and(RaftGroup::is_leader)
     }
+}
+
+/// The latest boot of each disk that a voter's log names: what was not yet known to be agreed on
+/// when it ended is told apart from what is only after a leader was found.
+fn boots_named(recovered: &Recovered) -> BTreeMap<DiskId, Boot> {
+    let mut boots = BTreeMap::new();
+    if let Ok(catalog) = snapshot::decode(recovered.snapshot()) {
+        boots.extend(catalog.disks.into_iter().map(|(disk, d)| (disk, d.boot)));
+    }
+    for data in recovered.entries() {
+        if let Ok(proposal) = Proposal::decode(data)
+            && let Command::RegisterNode { info, .. } = proposal.command
+        {
+            let boot = info.boot;
+            let known = boots.entry(boot.disk).or_insert(boot);
+            if !boot.is_stale_beside(known) {
+                *known = boot;
+            }
+        }
+    }
+    boots
 }
 
 impl<S: Stores> Node<S> {

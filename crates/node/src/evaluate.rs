@@ -58,6 +58,9 @@ impl<S: Stores> Node<S> {
         let Some(strategy) = &mut shard.strategy else {
             return Evaluated::NotNow;
         };
+        if !self.standing.is_sound() {
+            return Evaluated::NotNow;
+        }
         let state = strategy.state(self.now);
         let primary = state.role == Role::Primary && leased;
         let elsewhere = spec.is_write() || read_from != ReadFrom::Any;

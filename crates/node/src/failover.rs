@@ -305,6 +305,11 @@ impl<S: Stores> Node<S> {
         if facts.epoch > Epoch(0) && self.disk_of(primary) != Some(facts.disk) {
             return Some(format!("{primary} came back with another disk"));
         }
+        if self.has_returned(facts) {
+            return Some(format!(
+                "{primary} is back after an unclean end, and may lack what others have"
+            ));
+        }
         if *primary == self.config.id {
             let reason = self.shards.get(&id)?.stopped.as_ref()?;
             return Some(format!("its replica on {primary} has stopped ({reason})"));
@@ -327,8 +332,18 @@ impl<S: Stores> Node<S> {
         })
     }
 
+    /// Whether the primary is back in another process, and has to be heard like any other member.
+    fn has_returned(&self, facts: &catalog::Shard) -> bool {
+        let boot = self.catalog.nodes.get(&facts.primary).map(|info| info.boot);
+        let keyspace = self.catalog.keyspaces.get(&facts.keyspace);
+        boot.zip(keyspace).is_some_and(|(boot, keyspace)| {
+            boot.process != facts.process
+                && !failover::may_resume(facts, &keyspace.strategy.ack, &boot)
+        })
+    }
+
     fn disk_of(&self, node: &NodeId) -> Option<model::DiskId> {
-        self.catalog.nodes.get(node).map(|info| info.disk)
+        self.catalog.nodes.get(node).map(|info| info.boot.disk)
     }
 
     /// One step for a shard whose primary is gone. Returns whether the replica on this node is
@@ -353,7 +368,8 @@ impl<S: Stores> Node<S> {
             case.sealed_at = Some(now);
             let epoch = facts.epoch.next();
             for member in facts.members() {
-                if member.node == facts.primary || case.heard.contains_key(&member.node) {
+                let is_gone = member.node == facts.primary && !self.has_returned(facts);
+                if is_gone || case.heard.contains_key(&member.node) {
                     continue;
                 }
                 if member.node == self.config.id {
@@ -365,7 +381,14 @@ impl<S: Stores> Node<S> {
             }
         }
         let heard: Vec<Heard> = case.heard.values().cloned().collect();
-        let decision = failover::decide(id, facts, &keyspace, &heard, &self.config.id);
+        let decision = failover::decide(
+            id,
+            facts,
+            &keyspace,
+            &heard,
+            &self.catalog.nodes,
+            &self.config.id,
+        );
         let (node, safe) = match decision {
             Decision::Name { node, is_safe } => (node, is_safe),
             Decision::Wait(why) => {
@@ -390,8 +413,8 @@ impl<S: Stores> Node<S> {
             return own;
         }
         let ready = *case.ready.get_or_insert(now);
-        let leased =
-            leading.may_be_leased_from_before(now) || leading.granted.may_hold(&facts.primary, now);
+        let leased = leading.may_be_leased_from_before(now)
+            || leading.granted.may_hold(&facts.primary, facts.process, now);
         if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
             return own;
         }
@@ -423,6 +446,14 @@ impl<S: Stores> Node<S> {
         facts: &catalog::Shard,
     ) -> bool {
         let now = self.now.monotonic;
+        let heard = |r: &catalog::Replica| case.heard.contains_key(&r.node);
+        let not_yet = |r: &catalog::Replica| {
+            !heard(r) && r.node != facts.primary && !self.peers.was_heard(&r.node)
+        };
+        let starts = now.saturating_sub(self.started) < STARTUP_GRACE;
+        if starts && self.has_returned(facts) && facts.members().any(not_yet) {
+            return false; // All begin at once: the others are about to come.
+        }
         if now.saturating_sub(case.since) >= PATIENCE {
             return true;
         }
@@ -432,7 +463,7 @@ impl<S: Stores> Node<S> {
             .filter(|r| Some(&r.region) == home && r.node != facts.primary)
             .filter(|r| !leading.silent.contains_key(&r.node))
             .peekable();
-        near.peek().is_some() && near.all(|r| case.heard.contains_key(&r.node))
+        near.peek().is_some() && near.all(heard)
     }
 
     /// A replica was sealed.
@@ -450,6 +481,8 @@ impl<S: Stores> Node<S> {
                 disk: sealed.disk,
                 sealed: sealed.epoch,
                 last: sealed.last,
+                intact_since: sealed.intact_since,
+                whole: sealed.whole,
             };
             case.heard.insert(from.clone(), heard);
             if let Some(facts) = self.catalog.clone().shards.get(&id)
@@ -478,7 +511,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// Writes something down for operators.
-    fn note(&mut self, shard: ShardId, kind: &str, text: String) {
+    pub(crate) fn note(&mut self, shard: ShardId, kind: &str, text: String) {
         let command = self.noted(shard, kind, text);
         self.ask(command, Asker::Note);
     }
@@ -489,7 +522,7 @@ impl<S: Stores> Node<S> {
             .and_then(|s| self.catalog.keyspaces.get(&s.keyspace))
             .map_or_else(|| "?".to_owned(), |k| k.name.to_string());
         Command::Note {
-            shard,
+            shard: Some(shard),
             kind: kind.to_owned(),
             text: format!("shard {shard} of {name}: {text}"),
             at_ms: self.now.wall_ms,

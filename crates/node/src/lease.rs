@@ -16,7 +16,7 @@
 //! it had heard a leader for.
 
 use crate::{
-    message::Message,
+    message::{LeaseAsk, Message},
     node::{Lane, Node},
 };
 use model::NodeId;
@@ -231,24 +231,24 @@ impl Lease {
 #[derive(Debug)]
 struct Waiting {
     node: NodeId,
-    number: u64,
+    ask: LeaseAsk,
     arrived: Duration,
-    length: Duration,
-    catalog_version: u64,
 }
 
 /// What a leader has granted. Thrown away when it stops leading.
 #[derive(Debug, Default)]
 pub(crate) struct Granted {
-    until: BTreeMap<NodeId, Duration>,
+    /// By node and process.
+    until: BTreeMap<(NodeId, u64), Duration>,
     /// By the number of the round.
     waiting: BTreeMap<u64, Waiting>,
 }
 
 impl Granted {
-    /// Whether `node` may still believe that it holds a lease.
-    pub(crate) fn may_hold(&self, node: &NodeId, now: Duration) -> bool {
-        self.until.get(node).is_some_and(|until| now < *until)
+    /// Whether this process of `node` may still believe that it holds a lease.
+    pub(crate) fn may_hold(&self, node: &NodeId, process: u64, now: Duration) -> bool {
+        let until = self.until.get(&(node.clone(), process));
+        until.is_some_and(|until| now < *until)
     }
 }
 
@@ -268,8 +268,9 @@ impl<S: Stores> Node<S> {
             return;
         }
         let (number, length) = self.lease.ask(now);
-        let ask = Message::LeaseAsk {
+        let ask = LeaseAsk {
             number,
+            nonce: self.boot.nonce,
             catalog_version: self.catalog.version,
             length_ms: length.as_millis() as u32,
         };
@@ -282,9 +283,9 @@ impl<S: Stores> Node<S> {
         for to in voters {
             if to == self.config.id {
                 let me = self.config.id.clone();
-                self.lease_asked(&me, number, self.catalog.version, length);
+                self.lease_asked(&me, ask);
             } else {
-                self.send(&to, Lane::Ordinary, &ask);
+                self.send(&to, Lane::Ordinary, &Message::LeaseAsk(ask));
             }
         }
     }
@@ -316,13 +317,8 @@ impl<S: Stores> Node<S> {
     // ---- the leader's end -----------------------------------------------------------------
 
     /// `node` wants a lease. Only a leader hears it, and answers after a round.
-    pub(crate) fn lease_asked(
-        &mut self,
-        node: &NodeId,
-        number: u64,
-        catalog_version: u64,
-        length: Duration,
-    ) {
+    pub(crate) fn lease_asked(&mut self, node: &NodeId, ask: LeaseAsk) {
+        let length = Duration::from_millis(ask.length_ms.into());
         let arrived = self.now.monotonic;
         let Some(leading) = &mut self.leading else {
             return;
@@ -333,10 +329,8 @@ impl<S: Stores> Node<S> {
         if let Some(round) = self.control.begin_round() {
             let waiting = Waiting {
                 node: node.clone(),
-                number,
+                ask,
                 arrived,
-                length,
-                catalog_version,
             };
             leading.granted.waiting.insert(round, waiting);
         }
@@ -351,22 +345,27 @@ impl<S: Stores> Node<S> {
         let Some(asked) = leading.granted.waiting.remove(&round) else {
             return false;
         };
-        let knows = asked.catalog_version >= self.control.catalog().last_promotion;
-        if !applied || !knows || leading.is_planned_against(&asked.node) {
+        let Waiting { node, ask, arrived } = asked;
+        let catalog = self.control.catalog();
+        let knows = ask.catalog_version >= catalog.last_promotion;
+        let boot = catalog.nodes.get(&node).map(|info| info.boot);
+        let Some(boot) = boot.filter(|boot| boot.nonce == ask.nonce) else {
+            return true; // Another process has registered as this node, or none yet.
+        };
+        if !applied || !knows || leading.is_planned_against(&node) {
             return true; // It asks again.
         }
-        let until = asked.arrived + with_drift(asked.length);
-        let known = leading.granted.until.entry(asked.node.clone()).or_default();
+        let now = self.now.monotonic;
+        let until = arrived + with_drift(Duration::from_millis(ask.length_ms.into()));
+        let granted = &mut leading.granted.until;
+        granted.retain(|_, until| now < *until);
+        let known = granted.entry((node.clone(), boot.process)).or_default();
         *known = until.max(*known);
-        if asked.node == self.config.id {
-            self.lease_granted(asked.number);
+        let number = ask.number;
+        if node == self.config.id {
+            self.lease_granted(number);
         } else {
-            let number = asked.number;
-            self.send(
-                &asked.node,
-                Lane::Ordinary,
-                &Message::LeaseGranted { number },
-            );
+            self.send(&node, Lane::Ordinary, &Message::LeaseGranted { number });
         }
         true
     }

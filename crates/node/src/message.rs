@@ -89,12 +89,8 @@ pub(crate) enum Message {
     RewindChunk(RewindChunk),
     /// That moment is no longer known here: begin again.
     RewindLost { shard: ShardId, rewind: u64 },
-    /// To a control leader: a lease for the sender, who knows of so much.
-    LeaseAsk {
-        number: u64,
-        catalog_version: u64,
-        length_ms: u32,
-    },
+    /// To a control leader: a lease for the sender.
+    LeaseAsk(LeaseAsk),
     /// It is yours, from when you asked.
     LeaseGranted { number: u64 },
     /// From a control leader: take in nothing more of an epoch before this one, durably, and
@@ -109,6 +105,17 @@ pub(crate) enum Message {
     History(History),
     /// How far each copy is that the sender takes. Goes with its report while there are any.
     CopyProgress(Vec<CopyProgress>),
+}
+
+/// A question for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaseAsk {
+    pub(crate) number: u64,
+    /// Which boot asks: its random number.
+    pub(crate) nonce: u64,
+    /// What it knows of the catalog.
+    pub(crate) catalog_version: u64,
+    pub(crate) length_ms: u32,
 }
 
 /// How far a copy is.
@@ -148,6 +155,10 @@ pub(crate) struct Sealed {
     pub(crate) process: u64,
     /// Its last entry, which is durable.
     pub(crate) last: Position,
+    /// The first process of the disk from which on each left its log closed.
+    pub(crate) intact_since: u64,
+    /// Whether it once held all that its primary had committed, after the last cut of its log.
+    pub(crate) whole: bool,
 }
 
 /// How a node stands.
@@ -160,6 +171,8 @@ pub(crate) struct Report {
     pub(crate) leads: Option<u64>,
     /// Whether it wants a lease and has none.
     pub(crate) unleased: bool,
+    /// Bytes of its log that a loss of power would leave.
+    pub(crate) log: u64,
     /// How it stands in the control group, if it is a voter.
     pub(crate) control: Option<ControlReport>,
     /// Whom the sender has heard lately: a link may be cut one way.
@@ -373,6 +386,7 @@ mod tests {
                 ready: true,
                 leads: Some(4),
                 unleased: true,
+                log: 4096,
                 control: Some(ControlReport {
                     term: 4,
                     commit: 8,
@@ -464,11 +478,12 @@ mod tests {
                 applied: "applied".into(),
             }),
             Message::RewindLost { shard, rewind: 3 },
-            Message::LeaseAsk {
+            Message::LeaseAsk(LeaseAsk {
                 number: 11,
+                nonce: 77,
                 catalog_version: 8,
                 length_ms: 500,
-            },
+            }),
             Message::LeaseGranted { number: 11 },
             Message::Seal {
                 shard,
@@ -480,6 +495,8 @@ mod tests {
                 disk: DiskId(12),
                 process: 5,
                 last: position,
+                intact_since: 4,
+                whole: true,
             }),
             Message::HistoryAsk { shard },
             Message::History(History {
@@ -530,7 +547,7 @@ mod tests {
                 | Message::RewindAsk(_)
                 | Message::RewindChunk(_)
                 | Message::RewindLost { .. }
-                | Message::LeaseAsk { .. }
+                | Message::LeaseAsk(_)
                 | Message::LeaseGranted { .. }
                 | Message::Seal { .. }
                 | Message::Sealed(_)

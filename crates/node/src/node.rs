@@ -18,10 +18,14 @@ use crate::{
     shard::Shard,
     slowlog::SlowLog,
     split::Splits,
+    standing::Standing,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use model::{Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId};
+use model::{
+    Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
+    planted::{self, Bug},
+};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -80,6 +84,9 @@ pub enum Effect {
     PeersChanged,
     /// The node can't go on, for this reason. Nothing more is flushed.
     Stop(String),
+    /// The node can't go on, and its disk must not be used again, for this reason: what it holds
+    /// is an older state of what it held. It is to begin anew on an empty one.
+    Discard(String),
 }
 
 /// What a node must know from the start.
@@ -113,11 +120,19 @@ pub struct NodeConfig {
     pub copy_bytes_per_second: u64,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
-    /// This process: greater than any before it on this disk, or drawn at random.
+    /// This process: greater than any before it on this disk.
     pub process: u64,
+    /// The first process of this disk from which on each left its log closed, as it was after
+    /// the last start.
+    pub intact_since: u64,
+    /// Bytes of the log that were durable after the last start: it can't have fewer now.
+    pub log_was: u64,
+    /// What is to be written down for operators once the node is registered: what kind of event,
+    /// and what.
+    pub notes: Vec<(&'static str, String)>,
     /// The process as the operating system numbers it, for people.
     pub pid: u32,
-    /// Where everything that looks random comes from.
+    /// Where everything that looks random comes from; another one for each start.
     pub seed: u64,
 }
 
@@ -164,6 +179,16 @@ pub enum OpenError {
     /// The control group.
     #[error("control group: {0}")]
     Control(String),
+    /// The end of the log is gone.
+    #[error(
+        "the log ends at position {end}, and went to {was} when this node started last: its last files are missing, damaged, or from an older copy; put the newest ones back, or move the data directory away and start the node again: it is filled from the other replicas"
+    )]
+    LogEndGone {
+        /// Where it ends.
+        end: u64,
+        /// Where it went to.
+        was: u64,
+    },
 }
 
 /// Replicas' messages of so many bytes keep the memory that they came in; smaller ones get
@@ -197,6 +222,8 @@ pub(crate) fn stream(id: ShardId) -> u64 {
 /// One node. See the crate's documentation.
 pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
+    pub(crate) boot: Boot,
+    pub(crate) standing: Standing,
     pub(crate) now: Now,
     pub(crate) started: Duration,
     pub(crate) stores: S,
@@ -284,7 +311,30 @@ impl<S: Stores> Node<S> {
             )
         })
         .map_err(|e| OpenError::Replay(e.to_string()))?;
+        let end = log.opened_at().0;
+        if end < config.log_was && !planted::is(Bug::ForgetGreatestProcess) {
+            let was = config.log_was;
+            return Err(OpenError::LogEndGone { end, was });
+        }
+        let mut notes = config.notes.clone();
+        if let Some(cut) = log
+            .cut()
+            .filter(|_| !log.was_closed() && log.cut() == Some(log.opened_at()))
+        {
+            notes.push(("cut", format!("the end of its log, behind {cut}, could not be read after an unclean end, and was cut: what was being written when the process ended, or damage")));
+        }
+        let boot = Boot {
+            disk: config.disk,
+            process: config.process,
+            nonce: config.seed,
+            log: log.durable().0,
+            intact_since: match log.was_closed() {
+                true => config.intact_since,
+                false => config.process,
+            },
+        };
         for shard in shards.values_mut() {
+            shard.note_cut(log.cut());
             // The log's checksums hold, so it is this shard's records that make no sense.
             if let Err(reason) = shard.finish_replay() {
                 tracing::error!(shard = shard.id.0, %reason, "a shard stops");
@@ -296,6 +346,8 @@ impl<S: Stores> Node<S> {
         let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
         let peers = Peers::new(&config, now.monotonic);
         let mut node = Node {
+            boot,
+            standing: Standing::new(notes),
             links: config.links.clone(),
             now,
             started: now.monotonic,
@@ -455,9 +507,11 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// `from` has made a new link to us; messages of its former one may be lost.
-    pub fn peer_inbound(&mut self, from: &NodeId, now: Now) {
+    /// `from`, which was admitted in this boot, has made a new link to us; messages of its former
+    /// one may be lost.
+    pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
         self.now = now;
+        self.peers.linked(from, boot);
         self.forwards_lost(from, REMADE);
         self.peers.remade(from);
     }
@@ -497,14 +551,7 @@ impl<S: Stores> Node<S> {
             | Message::ReadCatalog { .. }
             | Message::CatalogRead { .. }
             | Message::Catalog { .. } => self.control_message(from, message),
-            Message::LeaseAsk {
-                number,
-                catalog_version,
-                length_ms,
-            } => {
-                let length = Duration::from_millis(length_ms.into());
-                self.lease_asked(from, number, catalog_version, length);
-            }
+            Message::LeaseAsk(ask) => self.lease_asked(from, ask),
             Message::LeaseGranted { number } => self.lease_granted(number),
             Message::Seal { shard, epoch } => self.seal_asked(from, shard, epoch),
             Message::Sealed(sealed) => self.sealed(from, sealed),
@@ -654,6 +701,7 @@ impl<S: Stores> Node<S> {
         self.admin_tick();
         self.waiters_tick();
         self.failover_tick();
+        self.standing_tick();
         self.sleepers_tick();
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
@@ -752,6 +800,13 @@ impl<S: Stores> Node<S> {
     /// Forgets entries of a shard that were on their way to the disk.
     pub(crate) fn forget_appended(&mut self, id: ShardId) {
         self.appended.retain(|(_, shard, _)| *shard != id);
+    }
+
+    /// Closes the log, so that the next start knows that nothing of it is missing. No flush may be
+    /// under way. Nothing is taken any more.
+    pub fn close(&mut self) -> Result<(), LogError> {
+        self.stopped = true;
+        self.log.close().map(drop)
     }
 
     /// Whether writes are refused because the disk is full.

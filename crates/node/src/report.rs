@@ -6,7 +6,7 @@ use crate::{
     node::{Lane, Node, NodeConfig},
 };
 use control::detector::Detector;
-use model::{Catalog, NodeId, Region, ShardId};
+use model::{Boot, Catalog, DiskId, NodeId, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
 use std::{
@@ -35,6 +35,10 @@ struct Peer {
     region: Region,
     connected: bool,
     heard_at: Option<Duration>,
+    /// The boot that made the link to us.
+    boot: Option<Boot>,
+    /// Bytes of its log that were durable, as it said last.
+    log: u64,
     /// It has made a new link to us, over which nothing came yet.
     remade: bool,
     report: Option<Report>,
@@ -86,6 +90,8 @@ impl Peers {
                         region: region.clone(),
                         connected: false,
                         heard_at: None,
+                        boot: None,
+                        log: 0,
                         remade: false,
                         report: None,
                         stopped: BTreeSet::new(),
@@ -195,6 +201,40 @@ impl Peers {
         reports.map(|(id, r)| (id.clone(), r.unleased)).collect()
     }
 
+    /// In this boot it has made a link to us.
+    pub(crate) fn linked(&mut self, id: &NodeId, boot: Boot) {
+        if let Some(peer) = self.known.get_mut(id) {
+            let same = peer.boot.is_some_and(|before| before.disk == boot.disk);
+            peer.log = if same {
+                peer.log.max(boot.log)
+            } else {
+                boot.log
+            };
+            peer.boot = Some(boot);
+        }
+    }
+
+    /// The boot that made the last link to us.
+    pub(crate) fn boot(&self, id: &NodeId) -> Option<Boot> {
+        self.known.get(id)?.boot
+    }
+
+    /// The last boot on that disk that made a link to us, with what it said since of its log.
+    pub(crate) fn latest_of_disk(&self, id: &NodeId, disk: &DiskId) -> Option<Boot> {
+        let peer = self.known.get(id)?;
+        let boot = peer.boot.filter(|boot| boot.disk == *disk)?;
+        Some(Boot {
+            log: peer.log,
+            ..boot
+        })
+    }
+
+    /// Whether something came from there within this time.
+    pub(crate) fn was_heard_within(&self, id: &NodeId, now: Duration, time: Duration) -> bool {
+        let heard_at = self.known.get(id).and_then(|p| p.heard_at);
+        heard_at.is_some_and(|at| now.saturating_sub(at) < time)
+    }
+
     /// It has made a new link to us.
     pub(crate) fn remade(&mut self, id: &NodeId) {
         if let Some(peer) = self.known.get_mut(id) {
@@ -272,6 +312,7 @@ impl<S: Stores> Node<S> {
             hears: self.peers.heard_lately(self.now.monotonic),
             leads: self.control.leads(),
             unleased: self.is_any_primary() && !self.lease.holds(self.now.monotonic),
+            log: self.log.durable().0,
             control: self.control.own_report(),
             ready: self.catalog.nodes.contains_key(&self.config.id),
             replicas,
@@ -329,6 +370,7 @@ impl<S: Stores> Node<S> {
         let learns =
             |id| (report.replicas.iter()).any(|r| r.shard == id && r.role == ReportedRole::Learner);
         peer.copying.retain(|copy| learns(copy.shard));
+        peer.log = peer.log.max(report.log);
         peer.report = Some(report);
         if lags {
             self.send_catalog(from, &self.catalog.clone());

@@ -99,6 +99,8 @@ impl<S: Stores> Node<S> {
             disk: self.config.disk,
             process: self.config.process,
             last,
+            intact_since: self.boot.intact_since,
+            whole: self.shards.get(&id).is_some_and(|s| s.cut_at.is_none()),
         };
         if *to == self.config.id {
             let me = self.config.id.clone();

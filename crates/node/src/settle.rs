@@ -4,11 +4,11 @@
 use crate::{
     message,
     node::{Effect, Lane, Node, stream},
-    shard,
+    shard::{self, Shard},
 };
 use bytes::Bytes;
 use model::ShardId;
-use replication::strategy::Output;
+use replication::strategy::{Output, Role};
 use std::time::Duration;
 use storage::{
     log::{AppendError, Lsn, Record},
@@ -273,6 +273,29 @@ impl<S: Stores> Node<S> {
             self.compact_control();
             self.release_log();
         }
+        self.note_whole();
+    }
+
+    /// What the cut of the log's tail may have taken is there again, once a replica has held all
+    /// that its primary had committed; in whatever a primary lacked it was not named.
+    fn note_whole(&mut self) {
+        let now = self.now;
+        let is_whole = |shard: &Shard<S::Rows>| {
+            shard.state(now).is_some_and(|state| match state.role {
+                Role::Primary => true,
+                Role::Replica => state.fresh_at.is_some(),
+                Role::Starting | Role::Learner => false,
+            })
+        };
+        let cut = (self.shards.iter_mut()).filter(|(_, s)| s.cut_at.is_some() && is_whole(s));
+        let whole: Vec<(ShardId, Lsn)> = cut
+            .filter_map(|(id, shard)| Some((*id, shard.cut_at.take()?)))
+            .collect();
+        for (id, cut) in whole {
+            if let Err(error) = self.append_shard(id, shard::WHOLE, &cut.0.to_le_bytes()) {
+                return self.stop_for(error);
+            }
+        }
     }
 
     /// Gives up the part of the log that nobody needs any more.
@@ -307,6 +330,10 @@ impl<S: Stores> Node<S> {
                     }
                 }
                 None => keep = keep.min(kept_for_others),
+            }
+            // The log is all that knows of the cut.
+            if let Some(cut) = shard.cut_at {
+                keep = keep.min(cut.max(kept_for_others));
             }
             if let Some(pinned) = self.copies.pinned(*id)
                 && let Some(wanted) = shard.log_index.keep_from(pinned + 1)

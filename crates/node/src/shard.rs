@@ -16,6 +16,7 @@
 //! 5 rewind    u64 LE, u64 LE: entries above the first number are forgotten, though they may
 //!             have been committed and applied; the second is the epoch of the first of them
 //! 6 seal      u64 LE: nothing of an epoch below it is taken in
+//! 7 whole     u64 LE: what a cut of the log's tail at this position may have taken is there again
 //! ```
 //!
 //! Replayed, the log may begin within a tail that was forgotten later: entries that follow
@@ -44,6 +45,7 @@ pub(crate) const COMMIT: u8 = 3;
 pub(crate) const RESET: u8 = 4;
 pub(crate) const REWIND: u8 = 5;
 pub(crate) const SEAL: u8 = 6;
+pub(crate) const WHOLE: u8 = 7;
 
 /// The body of [`REWIND`]: what is kept, and the epoch of the first entry that is not.
 pub(crate) fn rewind_body(common: u64, lost: Epoch) -> [u8; 16] {
@@ -156,6 +158,11 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) readers: Vec<(Duration, Request)>,
     /// For which epoch it was sealed last, and where the log has that.
     pub(crate) sealed: Option<(Epoch, Lsn)>,
+    /// Where a torn tail was cut from the log: what this replica had acknowledged may be missing,
+    /// until it has once held all that its primary had committed.
+    pub(crate) cut_at: Option<Lsn>,
+    /// In replay: the last cut that was made good.
+    whole_since: Option<Lsn>,
     /// The committed index that the log was told last.
     pub(crate) commit_noted: u64,
     pub(crate) pressure: Pressure,
@@ -196,6 +203,8 @@ impl<R: Rows> Shard<R> {
             waiting: VecDeque::new(),
             readers: Vec::new(),
             sealed: None,
+            cut_at: None,
+            whole_since: None,
             commit_noted: applied.position.index,
             pressure: Pressure::default(),
             not_before: Duration::ZERO,
@@ -264,6 +273,7 @@ impl<R: Rows> Shard<R> {
                 self.recovered.sealed = self.recovered.sealed.max(epoch);
                 self.sealed = Some((self.recovered.sealed, before));
             }
+            WHOLE => self.whole_since = self.whole_since.max(Some(Lsn(number()?))),
             other => {
                 return Err(format!(
                     "log of shard {}: record of kind {other}; a newer version wrote it: upgrade this node",
@@ -333,6 +343,11 @@ impl<R: Rows> Shard<R> {
             self.unapplied.pop_back();
         }
         self.log_index.truncate_after(index);
+    }
+
+    /// The log's tail was cut there last, now or before.
+    pub(crate) fn note_cut(&mut self, cut: Option<Lsn>) {
+        self.cut_at = cut.filter(|cut| self.whole_since.is_none_or(|whole| whole < *cut));
     }
 
     /// What the log and the store hold together, once all records were replayed.

@@ -12,7 +12,7 @@
 )]
 
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now};
+use model::{Boot, NodeId, Now};
 use rustc_hash::{FxHashMap, FxHashSet};
 use server::{Config, ConnId, Effect, Host, LinkState};
 use std::{
@@ -91,7 +91,10 @@ impl Host for Kv {
     }
     fn peer_connected(&mut self, _: &NodeId, _: Now) {}
     fn peer_disconnected(&mut self, _: &NodeId, _: Now) {}
-    fn peer_inbound(&mut self, _: &NodeId, _: Now) {}
+    fn boot(&self) -> Boot {
+        Boot::default()
+    }
+    fn peer_inbound(&mut self, _: &NodeId, _: Boot, _: Now) {}
     fn peer_message(&mut self, _: &NodeId, _: Bytes, _: Now) {}
     fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
         Vec::new()

@@ -11,6 +11,7 @@
 //! across an await.
 
 use crate::{
+    ServeError,
     client::Client,
     clock,
     config::Limits,
@@ -63,7 +64,7 @@ pub(crate) struct Core<H: Host> {
     /// Set once: commands are no longer taken.
     pub(crate) draining: Cell<bool>,
     /// Why the node must stop.
-    pub(crate) fatal: RefCell<Option<String>>,
+    pub(crate) fatal: RefCell<Option<ServeError>>,
     /// `fatal` was set.
     pub(crate) stop: Notify,
 }
@@ -111,7 +112,7 @@ impl<H: Host> Core<H> {
             && let Some(flush) = host.take_flush(now)
             && !self.sync.submit(flush)
         {
-            self.fail(SYNC_THREAD_ENDED.into());
+            self.fail(ServeError::Stopped(SYNC_THREAD_ENDED.into()));
             return;
         }
         // What was kept back may be said by now.
@@ -211,7 +212,8 @@ impl<H: Host> Core<H> {
                 self.send(host, &to, Lane::Ordinary, message, now);
             }
             Effect::PeersChanged => self.reconcile_links(host),
-            Effect::Stop(reason) => self.fail(reason),
+            Effect::Stop(reason) => self.fail(ServeError::Stopped(reason)),
+            Effect::Discard(reason) => self.fail(ServeError::StaleDisk(reason)),
         }
     }
 
@@ -267,8 +269,8 @@ impl<H: Host> Core<H> {
         self.clients.borrow().get(&conn).cloned()
     }
 
-    pub(crate) fn fail(&self, reason: String) {
-        self.fatal.borrow_mut().get_or_insert(reason);
+    pub(crate) fn fail(&self, why: ServeError) {
+        self.fatal.borrow_mut().get_or_insert(why);
         self.stop.notify_one();
     }
 }

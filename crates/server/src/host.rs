@@ -13,10 +13,10 @@
 //! always on one thread; only [`Host::run_flush`] and [`Prefetch::run`] run on others.
 
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now};
+use model::{Boot, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
-pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane};
+pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane, NotAdmitted};
 pub use storage::store::{Guess, Prefetch};
 pub use wan::Link as LinkState;
 
@@ -66,8 +66,24 @@ pub trait Host: 'static {
     fn peer_connected(&mut self, peer: &NodeId, now: Now);
     /// The outgoing link broke; what was sent may be lost.
     fn peer_disconnected(&mut self, peer: &NodeId, now: Now);
-    /// `from` has made a new link to us; messages of its former one may be lost.
-    fn peer_inbound(&mut self, from: &NodeId, now: Now);
+    /// This start of the node: other nodes are told it when a link to them is made.
+    fn boot(&self) -> Boot;
+    /// Whether a link from this boot of `from` is taken. `is_linked`: one that came from its id
+    /// before is still open.
+    fn admit(
+        &self,
+        _from: &NodeId,
+        _boot: Boot,
+        _is_linked: bool,
+        _now: Now,
+    ) -> Result<(), NotAdmitted> {
+        Ok(())
+    }
+    /// `by` does not take a link from this node.
+    fn not_admitted(&mut self, _by: &NodeId, _why: NotAdmitted, _now: Now) {}
+    /// `from`, admitted in this boot, has made a new link to us; messages of its former one may
+    /// be lost.
+    fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now);
     /// A message from `from`, in order within its lane. It may share memory with others that
     /// came with it: copy what is kept for long.
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);
@@ -101,4 +117,9 @@ pub trait Host: 'static {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Makes a batch durable, and tells when it is written. Runs on a log-sync thread.
     fn run_flush(flush: Self::Flush, tell: impl FnOnce(Self::Written)) -> Self::Synced;
+    /// The node ends in good order: no flush is under way, and nothing else is asked of it any
+    /// more. Blocks on the disk. An error is for people.
+    fn close(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }

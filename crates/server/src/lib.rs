@@ -24,6 +24,7 @@ mod client;
 mod clock;
 pub mod config;
 mod core;
+mod data_dir;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod host;
@@ -36,7 +37,8 @@ mod run;
 mod sync;
 
 pub use config::{Config, ConfigError};
-pub use host::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch};
+pub use data_dir::DataDirError;
+pub use host::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, NotAdmitted, Prefetch};
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};
@@ -86,6 +88,12 @@ pub enum ServeError {
     /// The host gave up.
     #[error("the node stopped: {0}")]
     Stopped(String),
+    /// Its disk is an older state of what it was, and must not be used again.
+    #[error("{0}")]
+    StaleDisk(String),
+    /// The log could not be closed.
+    #[error("the log could not be closed: {0}; the next start is as after a crash")]
+    NotClosed(String),
     /// What was pending could not be made durable in time.
     #[error("the log was not durable {} s after the node was told to stop; unacknowledged writes may be lost", STOP_TIMEOUT.as_secs())]
     NotFlushed,
@@ -211,10 +219,12 @@ async fn serve_on<H: Host>(
     }
     core.draining.set(true);
     let flushed = timeout(STOP_TIMEOUT, drain(&core)).await;
-    if let Some(reason) = core.fatal.borrow_mut().take() {
-        return Err(ServeError::Stopped(reason));
+    if let Some(fatal) = core.fatal.borrow_mut().take() {
+        return Err(fatal);
     }
-    flushed.map_err(|_| ServeError::NotFlushed)
+    flushed.map_err(|_| ServeError::NotFlushed)?;
+    let closed = core.host.borrow_mut().close();
+    closed.map_err(ServeError::NotClosed)
 }
 
 /// Once after each batch of inputs: whoever asks is queued behind the tasks that are ready,
@@ -229,7 +239,7 @@ async fn take_turns<H: Host>(core: Rc<Core<H>>) {
 async fn take_results<H: Host>(core: Rc<Core<H>>, mut results: Receiver<Option<Ended<H>>>) {
     while let Some(ended) = results.recv().await {
         let Some((thread, synced)) = ended else {
-            return core.fail(SYNC_THREAD_ENDED.into());
+            return core.fail(ServeError::Stopped(SYNC_THREAD_ENDED.into()));
         };
         core.sync.finished(thread);
         let now = clock::now();

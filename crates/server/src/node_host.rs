@@ -2,10 +2,10 @@
 
 use crate::{
     clock,
-    host::{ConnId, Doubt, Effect, Host, LinkState},
+    host::{ConnId, Doubt, Effect, Host, LinkState, NotAdmitted},
 };
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now};
+use model::{Boot, NodeId, Now};
 use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
@@ -78,8 +78,23 @@ impl Host for NodeHost {
     fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
         self.node.peer_disconnected(peer, now);
     }
-    fn peer_inbound(&mut self, from: &NodeId, now: Now) {
-        self.node.peer_inbound(from, now);
+    fn boot(&self) -> Boot {
+        self.node.boot()
+    }
+    fn admit(
+        &self,
+        from: &NodeId,
+        boot: Boot,
+        is_linked: bool,
+        now: Now,
+    ) -> Result<(), NotAdmitted> {
+        self.node.admit(from, boot, is_linked, now)
+    }
+    fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted, now: Now) {
+        self.node.not_admitted(by, why, now);
+    }
+    fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
+        self.node.peer_inbound(from, boot, now);
     }
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
         self.node.peer_message(from, message, now);
@@ -121,5 +136,8 @@ impl Host for NodeHost {
         tell(written);
         let synced = sync.run();
         (synced, clock::monotonic().saturating_sub(began))
+    }
+    fn close(&mut self) -> Result<(), String> {
+        self.node.close().map_err(|e| e.to_string())
     }
 }

@@ -1,24 +1,26 @@
 //! One node from its configuration file: its data directory, and then [`crate::serve_until`].
 //!
 //! ```text
-//! data_dir/identity   disk <hex>, process <number>: which disk this is, and how often a node
-//!                     was started on it
+//! data_dir/           `data_dir`: which disk this is
 //! data_dir/log/       the shared log
 //! data_dir/rewound/   what failovers lost, for people to read and to write again
 //! data_dir/store/     the store of each shard
 //! ```
 
 use crate::{
-    Config, ConfigError, Listeners, ServeError, clock, default_cache_bytes, node_host::NodeHost,
+    Config, ConfigError, Listeners, ServeError, clock,
+    data_dir::{self, DataDirError, LastBoot},
+    default_cache_bytes,
+    node_host::NodeHost,
     serve_until,
 };
 use model::DiskId;
 use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
-    fs::{self, File},
+    fs,
     hash::{BuildHasher, RandomState},
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, Read},
+    path::Path,
     sync::Arc,
     thread,
 };
@@ -36,18 +38,8 @@ pub enum RunError {
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// Its data directory.
-    #[error("{path}: {source}")]
-    Data {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The identity file is not one.
-    #[error(
-        "{0}: not an identity file; restore it, or empty the data directory to start as a new disk"
-    )]
-    Identity(PathBuf),
+    #[error("{0}")]
+    Data(#[from] DataDirError),
     /// What its disk holds.
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -57,31 +49,54 @@ pub enum RunError {
 }
 
 /// Runs the node that `file` describes until SIGTERM, SIGINT, a fatal error or, if asked for,
-/// the end of standard input (so that a parent that dies takes its nodes along).
+/// the end of standard input (so that a parent that dies takes its nodes along). A disk that turns
+/// out to be an older copy is set aside, and the node begins anew on an empty one.
 pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
     let config = Config::load(file)?;
-    let listeners = Listeners::bind(&config)?;
     let base = file.parent().unwrap_or(Path::new("."));
     let data = base.join(&config.data_dir);
+    let mut stdin = stop_on_stdin_eof.then(stdin_ends);
+    loop {
+        match run_on(&config, &data, &mut stdin) {
+            Err(RunError::Serve(ServeError::StaleDisk(reason))) => {
+                data_dir::discard(&data, &reason)?;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Runs it on what its data directory holds now.
+fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(), RunError> {
+    let listeners = Listeners::bind(config)?;
     let at = |path: &Path| {
         let path = path.to_owned();
-        |source| RunError::Data { path, source }
+        move |source| DataDirError::Io { path, source }
     };
+    fs::create_dir_all(data).map_err(at(data))?;
+    let mut notes = Vec::new();
+    if let Some((aside, reason)) = data_dir::set_aside(data, clock::now().wall_ms)? {
+        let aside = aside.display();
+        let text = format!(
+            "{reason}; what it holds is set aside in {aside}, and it is filled anew as an empty disk"
+        );
+        tracing::error!("{text}");
+        notes.push(("stale-disk", text));
+    }
     let log_dir = data.join("log");
-    fs::create_dir_all(&log_dir).map_err(at(&log_dir))?;
     // Holds the directory's lock: two processes on one disk would be two primaries.
     let disk = RealDisk::open(&log_dir).map_err(at(&log_dir))?;
     let rewound_dir = data.join("rewound");
     let rewound = RealDisk::open(&rewound_dir).map_err(at(&rewound_dir))?;
-    let (disk_id, process) = identity(&data)?;
+    let last = data_dir::last_boot(data, DiskId(random()))?;
     let background = BackgroundOptions {
         block_cache_bytes: config.limits.block_cache_bytes,
         ..BackgroundOptions::default()
     };
-    let background = Background::start(background).map_err(at(&data))?;
+    let background = Background::start(background).map_err(at(data))?;
     let stores = LsmStores::new(data.join("store"), background);
     let node = Node::open(
-        node_config(&config, disk_id, process)?,
+        node_config(config, last, notes)?,
         Disks {
             log: Arc::new(disk),
             rewound: Arc::new(rewound),
@@ -89,9 +104,11 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
         stores,
         clock::now(),
     )?;
-    tracing::info!(id = %config.id, region = %config.region, process, "the node starts");
-    let stdin = stop_on_stdin_eof.then(stdin_ends);
-    serve_until(&config, listeners, NodeHost::new(node), async {
+    // The process's number is on the disk before it is used.
+    let boot = node.boot();
+    data_dir::write_boot(data, &boot)?;
+    tracing::info!(id = %config.id, region = %config.region, process = boot.process, "the node starts");
+    serve_until(config, listeners, NodeHost::new(node), async {
         let told = async {
             match (
                 signal(SignalKind::terminate()),
@@ -118,8 +135,11 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Ready once standard input has ended.
+type Ended = tokio::sync::oneshot::Receiver<()>;
+
 /// Resolves when standard input ends.
-fn stdin_ends() -> tokio::sync::oneshot::Receiver<()> {
+fn stdin_ends() -> Ended {
     let (tell, ended) = tokio::sync::oneshot::channel();
     thread::spawn(move || {
         let mut byte = [0];
@@ -130,7 +150,11 @@ fn stdin_ends() -> tokio::sync::oneshot::Receiver<()> {
     ended
 }
 
-fn node_config(config: &Config, disk: DiskId, process: u64) -> Result<NodeConfig, ConfigError> {
+fn node_config(
+    config: &Config,
+    last: LastBoot,
+    notes: Vec<(&'static str, String)>,
+) -> Result<NodeConfig, ConfigError> {
     let peers = config.cluster.peers.iter().map(|peer| PeerConfig {
         id: peer.id.clone(),
         region: peer.region.clone(),
@@ -160,8 +184,11 @@ fn node_config(config: &Config, disk: DiskId, process: u64) -> Result<NodeConfig
         },
         log_retention_bytes: config.limits.log_retention_bytes,
         copy_bytes_per_second: config.limits.copy_bytes_per_second,
-        disk,
-        process,
+        disk: last.disk,
+        process: last.process + 1,
+        intact_since: last.intact_since,
+        log_was: last.log,
+        notes,
         pid: std::process::id(),
         seed: random(),
     })
@@ -170,55 +197,4 @@ fn node_config(config: &Config, disk: DiskId, process: u64) -> Result<NodeConfig
 fn random() -> u64 {
     // The standard library's only source of randomness: a hasher's keys.
     RandomState::new().hash_one(std::process::id())
-}
-
-/// Which disk this is, and which process on it. Made when the directory is new; the process's
-/// number is on the disk before it is used.
-fn identity(data: &Path) -> Result<(DiskId, u64), RunError> {
-    let path = data.join("identity");
-    let failed = |source| RunError::Data {
-        path: path.clone(),
-        source,
-    };
-    let (disk, before) = match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or_else(|| RunError::Identity(path.clone()))?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => (DiskId(random()), 0),
-        Err(e) => return Err(failed(e)),
-    };
-    let process = before + 1;
-    let fresh = data.join("identity.new");
-    let write = || {
-        let mut file = File::create(&fresh)?;
-        writeln!(file, "disk {:016x}\nprocess {process}", disk.0)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        File::open(data)?.sync_all()
-    };
-    write().map_err(failed)?;
-    Ok((disk, process))
-}
-
-fn parse(text: &str) -> Option<(DiskId, u64)> {
-    let mut lines = text.lines();
-    let disk = lines.next()?.strip_prefix("disk ")?;
-    let process = lines.next()?.strip_prefix("process ")?;
-    Some((
-        DiskId(u64::from_str_radix(disk, 16).ok()?),
-        process.parse().ok()?,
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_start_is_another_process_on_the_same_disk() {
-        let dir = tempfile::tempdir().unwrap();
-        let (disk, first) = identity(dir.path()).unwrap();
-        let (again, second) = identity(dir.path()).unwrap();
-        assert_eq!((disk, first, second), (again, 1, 2));
-        fs::write(dir.path().join("identity"), "nonsense").unwrap();
-        assert!(matches!(identity(dir.path()), Err(RunError::Identity(_))));
-    }
 }

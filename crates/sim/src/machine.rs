@@ -34,6 +34,35 @@ pub(crate) enum Sync {
     Ran(Synced),
 }
 
+/// A copy of a machine's disks, as a person makes one.
+pub(crate) struct DiskCopy {
+    disk: SimDisk,
+    rewound: SimDisk,
+    stores: MemoryStores,
+    identity: Identity,
+}
+
+/// What a data directory's identity file says.
+#[derive(Clone, Copy)]
+struct Identity {
+    disk: DiskId,
+    /// Nodes started on it so far; each is another process.
+    processes: u64,
+    intact_since: u64,
+    log: u64,
+}
+
+impl Identity {
+    fn new(random: &mut Random) -> Self {
+        Identity {
+            disk: DiskId(random.draw()),
+            processes: 0,
+            intact_since: 1,
+            log: 0,
+        }
+    }
+}
+
 pub(crate) struct Machine {
     pub(crate) id: NodeId,
     pub(crate) region: Region,
@@ -41,9 +70,11 @@ pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
     pub(crate) rewound: SimDisk,
     pub(crate) stores: MemoryStores,
-    pub(crate) disk_id: DiskId,
-    /// Nodes started on it so far; each is another process.
-    processes: u64,
+    identity: Identity,
+    /// What a person has put by.
+    copy: Option<DiskCopy>,
+    /// The node may find that its disk is stale: a copy was put back.
+    pub(crate) may_be_stale: bool,
     /// Grows when the node starts or dies: what was scheduled for an earlier one is void.
     pub(crate) life: u64,
     pub(crate) node: Option<Node<MemoryStores>>,
@@ -77,8 +108,9 @@ impl Machine {
             disk: SimDisk::new(),
             rewound: SimDisk::new(),
             stores: MemoryStores::new(),
-            disk_id: DiskId(random.draw()),
-            processes: 0,
+            identity: Identity::new(random),
+            copy: None,
+            may_be_stale: false,
             life: 0,
             node: None,
             flush: None,
@@ -114,7 +146,12 @@ impl Machine {
         now: Duration,
         random: &mut Random,
     ) -> Result<(), OpenError> {
-        self.processes += 1;
+        let Identity {
+            disk,
+            processes,
+            intact_since,
+            log: log_was,
+        } = self.identity;
         self.life += 1;
         let config = NodeConfig {
             id: self.id.clone(),
@@ -134,10 +171,13 @@ impl Machine {
             cache: CacheBudget { bytes: 256 << 10 },
             log_retention_bytes: self.log_retention_bytes,
             // Some give copies so slowly that much happens meanwhile.
-            copy_bytes_per_second: [256 << 10, 64 << 20][(self.disk_id.0 & 1) as usize],
-            disk: self.disk_id,
-            process: self.processes,
-            pid: self.processes as u32,
+            copy_bytes_per_second: [256 << 10, 64 << 20][(disk.0 & 1) as usize],
+            disk,
+            process: processes + 1,
+            intact_since,
+            log_was,
+            notes: Vec::new(),
+            pid: processes as u32 + 1,
             seed: random.draw(),
         };
         let disks = Disks {
@@ -145,7 +185,15 @@ impl Machine {
             rewound: Arc::new(self.rewound.clone()),
         };
         let stores = self.stores.clone();
-        self.node = Some(Node::open(config, disks, stores, self.now(now))?);
+        let node = Node::open(config, disks, stores, self.now(now))?;
+        let boot = node.boot();
+        self.identity = Identity {
+            disk,
+            processes: boot.process,
+            intact_since: boot.intact_since,
+            log: boot.log,
+        };
+        self.node = Some(node);
         Ok(())
     }
 
@@ -206,8 +254,36 @@ impl Machine {
         self.disk = SimDisk::new();
         self.rewound = SimDisk::new();
         self.stores = MemoryStores::new();
-        self.disk_id = DiskId(random.draw());
-        self.processes = 0;
+        self.identity = Identity::new(random);
+        self.may_be_stale = false;
+    }
+
+    /// Which disk it has.
+    pub(crate) fn disk_id(&self) -> DiskId {
+        self.identity.disk
+    }
+
+    /// A copy of all that the disks show is put by.
+    pub(crate) fn copy_disks(&mut self) {
+        self.copy = Some(DiskCopy {
+            disk: self.disk.copy(),
+            rewound: self.rewound.copy(),
+            stores: self.stores.copy(),
+            identity: self.identity,
+        });
+    }
+
+    /// What was put by takes the place of the disks. False if nothing was.
+    pub(crate) fn put_back(&mut self) -> bool {
+        let Some(copy) = self.copy.take() else {
+            return false;
+        };
+        self.disk = copy.disk;
+        self.rewound = copy.rewound;
+        self.stores = copy.stores;
+        self.identity = copy.identity;
+        self.may_be_stale = true;
+        true
     }
 
     /// Hands the node what a peer sent.

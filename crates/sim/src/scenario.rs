@@ -67,6 +67,26 @@ pub enum Fault {
         /// For how long.
         away: Duration,
     },
+    /// A machine's disks are copied; later it gets back the copy in their place.
+    PutBack {
+        /// Which.
+        node: String,
+        /// Whether its process ends, and another begins, in between.
+        restarts: bool,
+        /// How much later.
+        after: Duration,
+        /// Whether all others lose power at that moment, too.
+        all: bool,
+        /// For how long it is away then.
+        away: Duration,
+    },
+    /// All machines lose power at one moment, and the last batch of one's log decays.
+    Decay {
+        /// Of which.
+        node: String,
+        /// For how long it is away.
+        away: Duration,
+    },
     /// The disk fails a write or a sync.
     Break {
         /// Which.
@@ -171,6 +191,16 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whether what one disk held may be gone by it.
+    fn takes_a_disk(&self) -> bool {
+        matches!(
+            self,
+            Fault::Empty { .. } | Fault::Rot { .. } | Fault::PutBack { .. } | Fault::Decay { .. }
+        )
+    }
+}
+
 /// What is drawn from.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -257,11 +287,7 @@ impl Scenario {
     /// Whether what was acknowledged may be lost without being in a file: a failover may lose
     /// a tail, and the disk that holds it may go.
     pub fn may_lose_silently(&self) -> bool {
-        self.mix.lossy
-            && self
-                .faults
-                .iter()
-                .any(|(_, f)| matches!(f, Fault::Empty { .. } | Fault::Rot { .. }))
+        self.mix.lossy && self.faults.iter().any(|(_, f)| f.takes_a_disk())
     }
 
     fn is_voter(&self, node: &str) -> bool {

@@ -25,7 +25,7 @@ use crate::{
 use bytes::Bytes;
 use clients::{Attached, Connection, Worker};
 use model::NodeId;
-use node::{ConnId, Effect, Lane};
+use node::{ConnId, Effect, Lane, NotAdmitted};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
@@ -68,6 +68,12 @@ enum Event {
         from: usize,
         to: usize,
         receiver: u64,
+    },
+    /// `from` hears that `to` does not let it in.
+    NotAdmitted {
+        from: usize,
+        to: usize,
+        why: NotAdmitted,
     },
     /// `from` notices that its link to `to` broke.
     Broken {
@@ -187,6 +193,7 @@ impl Event {
             Event::Deliver { to, .. } | Event::Again { to, .. } => *to,
             Event::Connect { from, .. }
             | Event::Connected { from, .. }
+            | Event::NotAdmitted { from, .. }
             | Event::Broken { from, .. } => *from,
         }
     }
@@ -471,6 +478,12 @@ impl World {
             Event::Connect { from, to } => self.connect(from, to),
             Event::Connected { from, to, receiver } => self.connected(from, to, receiver),
             Event::Broken { from, to, number } => self.broken(from, to, number),
+            Event::NotAdmitted { to, why, .. } => {
+                let by = self.machines[to].id.clone();
+                if let Some(node) = &mut self.machines[at].node {
+                    node.not_admitted(&by, why, now);
+                }
+            }
             Event::ClientActs(_) | Event::Resumes(_) => {}
         }
     }
@@ -559,6 +572,7 @@ impl World {
                 let wrong = self.wrong_at(at, &format!("stops: {reason}"));
                 self.wrong.push_back(wrong.0);
             }
+            Effect::Discard(reason) => self.discards(at, &reason),
             Effect::ClientResumed(_) | Effect::CloseClient(_) | Effect::PeersChanged => {}
         }
     }

@@ -58,12 +58,21 @@ fn heard(shard: &Shard, name: &str, epoch: u64, index: u64) -> Heard {
         disk: replica.disk.unwrap(),
         sealed: Epoch(5),
         last: Position::new(epoch, index),
+        intact_since: 1,
+        whole: true,
     }
 }
 
 /// Who is named, or why nobody is.
 fn decided(shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> String {
-    match decide(ShardId(0), shard, keyspace, heard, &node("us-9")) {
+    match decide(
+        ShardId(0),
+        shard,
+        keyspace,
+        heard,
+        &Nodes::new(),
+        &node("us-9"),
+    ) {
         Decision::Name { node, .. } => node.to_string(),
         Decision::Wait(why) => why.to_string(),
     }
@@ -79,7 +88,7 @@ fn the_most_advanced_is_named_and_home_comes_first_among_equals() {
     assert_eq!(say(&[eu1.clone(), us3.clone(), us2.clone()]), "us-2");
     let all = [eu1.clone(), us3.clone(), us2.clone()];
     for (leader, named) in [("us-2", "us-3"), ("us-3", "us-2"), ("eu-1", "us-2")] {
-        let decided = decide(ShardId(0), &s, &k, &all, &node(leader));
+        let decided = decide(ShardId(0), &s, &k, &all, &Nodes::new(), &node(leader));
         let (node, is_safe) = (node(named), true);
         assert_eq!(decided, Decision::Name { node, is_safe });
     }
@@ -176,7 +185,7 @@ fn an_unsound_plan_is_refused() {
             cause: String::new(),
             at_ms: 0,
         };
-        check::promotion(&plan, &s, &k).map(|checked| checked.may_lose)
+        check::promotion(&plan, &s, &k, &Nodes::new()).map(|checked| checked.may_lose)
     };
     assert_eq!(plan("us-3", &[us2.clone(), us3.clone()]), Ok(None));
     for (name, heard) in [
@@ -211,13 +220,14 @@ const RULES: [&str; 8] = [
 ];
 
 proptest! {
-    /// Whatever the members hold and whoever is heard: if it is called safe, the most advanced
-    /// of the heard holds all that the rule has ever acknowledged.
+    /// Whatever the members hold, have lost, and whoever is heard: if it is called safe, the most
+    /// advanced of the heard holds all that the rule has ever acknowledged.
     #[test]
     fn what_is_called_safe_loses_nothing(
         counts in (1usize..4, 0usize..4, 0usize..3),
         logs in proptest::collection::vec(0u64..6, 10),
         ears in proptest::collection::vec(any::<bool>(), 10),
+        cuts in proptest::collection::vec(0u64..4, 10),
         rule in prop::sample::select(RULES.to_vec()),
     ) {
         let s = shard([counts.0, counts.1, counts.2]);
@@ -230,9 +240,17 @@ proptest! {
         let acknowledged = acknowledgement::committed(&rule, &region("us"), own, &matched);
         let said: Vec<Heard> = others
             .iter()
-            .zip(&ears)
-            .filter(|(_, hears)| **hears)
-            .map(|((r, m), _)| heard(&s, r.node.as_str(), 4, *m))
+            .zip(ears.iter().zip(&cuts))
+            .filter(|(_, (hears, _))| **hears)
+            .map(|((r, m), (_, cut))| Heard {
+                // Some have lost the end of their logs since, and know it.
+                whole: *cut == 0,
+                ..heard(&s, r.node.as_str(), 4, m.saturating_sub(*cut))
+            })
+            .chain(ears[9].then(|| Heard {
+                intact_since: 1 + cuts[9],
+                ..heard(&s, "us-1", 4, own.saturating_sub(cuts[9]))
+            }))
             .collect();
         let counted = counted(&s, &said);
         for (named, _) in &counted {

@@ -206,7 +206,10 @@ fn a_node_comes_back_but_not_from_elsewhere_nor_as_a_copy() {
     let c = &mut cluster();
     apply(c, create("k PLACE us=2"));
     expect(c, register("us-1", 111), "NodeRegistered { id: us-1 }");
-    assert_eq!(c.nodes[&NodeId::new("us-1").unwrap()].disk, DiskId(111));
+    assert_eq!(
+        c.nodes[&NodeId::new("us-1").unwrap()].boot.disk,
+        DiskId(111)
+    );
     expect(
         c,
         register("us-4", 12),

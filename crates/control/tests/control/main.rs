@@ -18,7 +18,7 @@ use control::{
     snapshot,
 };
 use model::{
-    AckRule, Catalog, DiskId, Epoch, Failover, KeyspaceName, NodeId, OnTimeout, Placement,
+    AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceName, NodeId, OnTimeout, Placement,
     Position, Region, ShardId, Topology, catalog::NodeInfo,
 };
 use std::time::Duration;
@@ -46,9 +46,29 @@ fn register(name: &str, disk: u64) -> Command {
             client_addr: "127.0.0.1:6379".parse().unwrap(),
             peer_addr: "127.0.0.1:7379".parse().unwrap(),
             http_addr: "127.0.0.1:8379".parse().unwrap(),
-            disk: DiskId(disk),
+            boot: boot(disk, 1),
         },
     }
+}
+
+/// A process that began with a log that its disk had left closed.
+fn boot(disk: u64, process: u64) -> Boot {
+    Boot {
+        disk: DiskId(disk),
+        process,
+        nonce: process,
+        log: 64 * process,
+        intact_since: 1,
+    }
+}
+
+/// Another start of a node.
+fn reboot(catalog: &mut Catalog, name: &str, boot: Boot) -> String {
+    let Command::RegisterNode { id, mut info } = register(name, 0) else {
+        unreachable!()
+    };
+    info.boot = boot;
+    apply(catalog, Command::RegisterNode { id, info })
 }
 
 fn create(words: &str) -> Command {
@@ -92,6 +112,8 @@ fn promote(shard: u64, expected: u64, node: &str, heard: &[(&str, u64, u64)]) ->
                 disk: DiskId(*disk),
                 sealed: Epoch(expected + 1),
                 last: Position::new(expected, *index),
+                intact_since: 1,
+                whole: true,
             })
             .collect(),
         reported: Some(Position::new(expected, 20)),
@@ -121,8 +143,25 @@ fn replace(shard: u64, epoch: u64, gone: &str, newcomer: &str) -> Command {
     }
 }
 
-/// Applies as the next entry; the outcome, or the refusal in its own words.
+/// Applies as the next entry; the outcome, or the refusal in its own words. A process that takes
+/// up an office has registered before.
 fn apply(catalog: &mut Catalog, command: Command) -> String {
+    if let Command::StartEpoch {
+        node,
+        process,
+        disk,
+        ..
+    } = &command
+    {
+        let known = catalog.nodes.get(node).map(|info| info.boot);
+        if known.is_some_and(|b| b.disk == *disk && b.process < *process) {
+            reboot(catalog, node.as_str(), boot(disk.0, *process));
+        }
+    }
+    apply_alone(catalog, command)
+}
+
+fn apply_alone(catalog: &mut Catalog, command: Command) -> String {
     let index = catalog.version + 1;
     match machine::apply(catalog, index, command) {
         Ok(outcome) => format!("{outcome:?}"),

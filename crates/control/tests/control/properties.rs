@@ -48,6 +48,17 @@ fn any_command() -> impl proptest::strategy::Strategy<Value = Command> {
     let shards = prop_oneof![9 => 1..20u16, 1 => any::<u16>()];
     prop_oneof![
         2 => (node(), 0..3u64).prop_map(|((name, disk), more)| register(name, disk + more * 10)),
+        4 => (node(), 0..5u64, 0..5u64, 0..9u64).prop_map(|((name, disk), process, since, log)| {
+            let Command::RegisterNode { id, mut info } = register(name, disk) else {
+                unreachable!()
+            };
+            info.boot = Boot {
+                log,
+                intact_since: since,
+                ..boot(disk, process)
+            };
+            Command::RegisterNode { id, info }
+        }),
         3 => (name(), any_strategy(), shards).prop_map(|(name, strategy, shards)| {
             Command::CreateKeyspace(CreateKeyspace {
                 name: KeyspaceName::new(name).unwrap(),
@@ -83,12 +94,12 @@ proptest! {
     ) {
         let (mut one, mut other) = (Catalog::default(), Catalog::default());
         for (name, disk) in &NODES[..nodes.min(NODES.len())] {
-            apply(&mut one, register(name, *disk));
-            apply(&mut other, register(name, *disk));
+            apply_alone(&mut one, register(name, *disk));
+            apply_alone(&mut other, register(name, *disk));
         }
         for command in commands {
             let before = one.clone();
-            let outcome = apply(&mut one, command.clone());
+            let outcome = apply_alone(&mut one, command.clone());
             let planned = !matches!(command, Command::Promote(_));
             prop_assert!(!(planned && outcome.contains("not sound")), "{}", outcome);
             prop_assert_eq!(check::catalog(&one), Ok(()), "after {:?}", command);

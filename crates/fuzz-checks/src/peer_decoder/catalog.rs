@@ -65,7 +65,13 @@ fn cluster() -> Catalog {
             client_addr: "127.0.0.1:6379".parse().unwrap(),
             peer_addr: "127.0.0.1:7379".parse().unwrap(),
             http_addr: "127.0.0.1:8379".parse().unwrap(),
-            disk: DiskId(disk),
+            boot: Boot {
+                disk: DiskId(disk),
+                process: 1,
+                nonce: 1,
+                log: 0,
+                intact_since: 1,
+            },
         };
         let id = NodeId::new(name).unwrap();
         apply(&mut catalog, Command::RegisterNode { id, info });

@@ -8,10 +8,12 @@ use crate::{
     request::Target,
 };
 use bytes::Bytes;
-use control::command::{Command, Proposal, RequestId};
+use control::{
+    command::{Command, Proposal, RequestId},
+    failover,
+};
 use model::{
     Epoch, KeyspaceName, NodeId, ShardId,
-    catalog::NodeInfo,
     planted::{self, Bug},
 };
 use replication::consensus::NotTaken;
@@ -194,7 +196,7 @@ impl<S: Stores> Node<S> {
     }
 
     pub(super) fn proposed(&mut self, from: &NodeId, request: u64, command: Vec<u8>) {
-        let Some(group) = &mut self.control.group else {
+        if self.control.group.is_none() {
             let message = Message::NotLeader {
                 request,
                 leader: None,
@@ -204,6 +206,15 @@ impl<S: Stores> Node<S> {
         let Ok(proposal) = Proposal::decode(&command) else {
             return;
         };
+        let refused = self.registration_refused(&proposal.command);
+        let Some(group) = &mut self.control.group else {
+            return;
+        };
+        if let Some(line) = refused.filter(|_| group.is_leader()) {
+            tracing::warn!(%from, reason = %line, "a node may not register");
+            let result = Err(line);
+            return self.send(from, Lane::Ordinary, &Message::Outcome { request, result });
+        }
         match group.propose(command.into()) {
             Ok(()) => {
                 self.control
@@ -224,24 +235,16 @@ impl<S: Stores> Node<S> {
 
     pub(super) fn register(&mut self) {
         let config = &self.config;
-        let info = NodeInfo {
-            region: config.region.clone(),
-            zone: config.zone.clone(),
-            client_addr: config.client_addr,
-            peer_addr: config.peer_addr,
-            http_addr: config.http_addr,
-            disk: config.disk,
-        };
         let asked = self
             .control
             .asked
             .values()
             .any(|a| matches!(a.asker, Asker::Register));
-        if self.control.registered || asked {
+        if asked || self.now.monotonic < self.control.next_registration {
             return;
         }
-        if self.catalog.nodes.get(&config.id) == Some(&info) {
-            self.control.registered = true;
+        let info = self.own_info();
+        if self.is_registered() && self.catalog.nodes.get(&config.id) == Some(&info) {
             return;
         }
         let id = config.id.clone();
@@ -251,7 +254,7 @@ impl<S: Stores> Node<S> {
     /// Shards whose primary this node is, but not yet this process: every process takes a new
     /// epoch before it writes.
     pub(super) fn take_offices(&mut self) {
-        if self.now.monotonic < self.control.next_offices {
+        if self.now.monotonic < self.control.next_offices || !self.is_registered() {
             return;
         }
         let catalog = self.catalog.clone();
@@ -274,7 +277,11 @@ impl<S: Stores> Node<S> {
                 .asked
                 .values()
                 .any(|a| matches!(a.asker, Asker::Epoch(shard) if shard == *id));
-            if !in_office && ready && !asked {
+            let keyspace = catalog.keyspaces.get(&facts.keyspace);
+            // Else the control leader asks the others first.
+            let may =
+                keyspace.is_some_and(|k| failover::may_resume(facts, &k.strategy.ack, &self.boot));
+            if !in_office && ready && may && !asked {
                 let command = Command::StartEpoch {
                     shard: *id,
                     node: self.config.id.clone(),
@@ -299,7 +306,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         match (asked.asker, result) {
-            (Asker::Register, Ok(_)) => self.control.registered = true,
+            (Asker::Register, Ok(_)) => {}
             (Asker::Create { target, name }, Ok(version)) => {
                 self.created(target, name, version);
             }
@@ -347,7 +354,11 @@ impl<S: Stores> Node<S> {
                 }
             }
             (asker @ (Asker::Register | Asker::Epoch(_)), Err(line)) => {
-                self.control.next_offices = self.now.monotonic + ASK_AGAIN;
+                let again = self.now.monotonic + ASK_AGAIN;
+                match asker {
+                    Asker::Register => self.control.next_registration = again,
+                    _ => self.control.next_offices = again,
+                }
                 tracing::warn!(?asker, reason = %line, "the control group refused");
             }
         }

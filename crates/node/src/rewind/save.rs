@@ -49,7 +49,12 @@ impl<S: Stores> Node<S> {
     fn count_saved(&mut self, id: ShardId, saved: &Saved) {
         self.rewinds.counts.entries += saved.entries;
         if let Some(file) = &saved.file {
-            tracing::warn!(shard = id.0, %file, entries = saved.entries, "what was lost in a failover is saved: see quire rewound");
+            let me = &self.config.id;
+            let entries = saved.entries;
+            let text = format!(
+                "{me} takes back {entries} entries that its primary does not have; they are saved in {file} on {me}, see `quire rewound show`"
+            );
+            self.note(id, "rewound", text);
         }
     }
 

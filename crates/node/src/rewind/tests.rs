@@ -3,8 +3,8 @@
 use crate::{ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
 use bytes::Bytes;
 use model::{
-    AckRule, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now, OnTimeout,
-    Region, ShardId,
+    AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now,
+    OnTimeout, Region, ShardId,
     catalog::{Keyspace, NodeInfo, Replica, Shard},
     strategy::{Strategy, Topology},
 };
@@ -64,6 +64,16 @@ fn addr(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
+fn boot(n: usize) -> Boot {
+    Boot {
+        disk: DiskId(n as u64),
+        process: 1,
+        nonce: 0,
+        log: 0,
+        intact_since: 1,
+    }
+}
+
 fn catalog() -> Catalog {
     let mut catalog = Catalog {
         version: 1,
@@ -78,7 +88,7 @@ fn catalog() -> Catalog {
             client_addr: addr(1),
             peer_addr: addr(2),
             http_addr: addr(3),
-            disk: DiskId(n as u64),
+            boot: boot(n),
         };
         catalog.nodes.insert(id(n), info);
     }
@@ -180,6 +190,9 @@ impl World {
             disk: DiskId(n as u64),
             process: machine.process,
             pid: 1,
+            intact_since: 1,
+            log_was: 0,
+            notes: Vec::new(),
             seed: self.seed,
         };
         let disks = Disks {
@@ -196,7 +209,7 @@ impl World {
         node.adopt(self.catalog.clone());
         machine.node = Some(node);
         if let Some(node) = &mut self.machines[other].node {
-            node.peer_inbound(&id(n), now);
+            node.peer_inbound(&id(n), boot(n), now);
             node.peer_connected(&id(n), now);
         }
     }
@@ -250,7 +263,9 @@ impl World {
                             self.network.push_back((n, to, message));
                         }
                     }
-                    Effect::Stop(reason) => panic!("{} stops: {reason}", NAMES[n]),
+                    Effect::Stop(reason) | Effect::Discard(reason) => {
+                        panic!("{} stops: {reason}", NAMES[n])
+                    }
                     _ => {}
                 }
             }

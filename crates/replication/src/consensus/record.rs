@@ -240,6 +240,16 @@ impl Recovered {
         self.entries.push(e);
     }
 
+    /// The state of the last snapshot; empty if there is none.
+    pub fn snapshot(&self) -> &[u8] {
+        &self.snapshot.data
+    }
+
+    /// What the entries behind the snapshot hold, agreed on or not.
+    pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(|e| &*e.data)
+    }
+
     /// Whether there was anything.
     pub fn is_empty(&self) -> bool {
         *self == Recovered::default()

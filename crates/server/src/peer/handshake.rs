@@ -3,17 +3,20 @@
 //!
 //! ```text
 //! hello   magic "QUIREPER" │ version u16 │ lane u8 (0 ordinary, 1 bulk) │ session u64
-//!         │ cluster │ from: node id │ to: node id          each text: len u8 │ bytes
-//! answer  magic "QUIREPER" │ version u16 │ reason: text, empty if accepted
+//!         │ cluster │ from: node id │ to: node id          each text: len u16 │ bytes
+//!         │ boot of `from`: disk, process, nonce, log, intact since, each u64
+//! answer  magic "QUIREPER" │ version u16 │ kind u8 │ reason: text
+//!         kinds: 0 accepted, 1 refused, 2 the disk of `from` is stale, 3 its id is taken
 //! ```
 //!
 //! `magic` and `version` stand first in every version, so that two versions can tell each
 //! other what is wrong.
 
 use super::frame;
+use crate::host::NotAdmitted;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use model::NodeId;
-use std::{io, time::Duration};
+use model::{Boot, DiskId, NodeId};
+use std::{fmt, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -21,9 +24,11 @@ use tokio::{
 
 const MAGIC: &[u8; 8] = b"QUIREPER";
 /// Of the handshake and of everything that nodes send each other.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// Bytes of a hello or an answer, at most.
 const LEN_MAX: usize = 1024;
+/// Bytes of a text in them, at most.
+const TEXT_MAX: usize = 512;
 /// For the whole handshake.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,38 @@ pub(crate) struct Hello {
     pub(crate) cluster: String,
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
+    /// The start of `from` that connects.
+    pub(crate) boot: Boot,
+}
+
+/// Why a hello is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// What it says of itself does not fit this node.
+    Other(String),
+    /// The node does not let it in.
+    NotAdmitted(NotAdmitted),
+}
+
+impl Refusal {
+    pub(crate) fn other(line: &str) -> Self {
+        Refusal::Other(line.to_owned())
+    }
+
+    /// Its kind, and the reason.
+    fn parts(&self) -> (u8, &str) {
+        match self {
+            Refusal::Other(line) => (1, line),
+            Refusal::NotAdmitted(NotAdmitted::Stale(line)) => (2, line),
+            Refusal::NotAdmitted(NotAdmitted::Taken(line)) => (3, line),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.parts().1)
+    }
 }
 
 /// Why two nodes don't speak.
@@ -52,7 +89,7 @@ pub(crate) enum HandshakeError {
     )]
     Version { theirs: u16 },
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
 }
 
 impl Hello {
@@ -63,6 +100,16 @@ impl Hello {
         put_text(&mut out, &self.cluster);
         put_text(&mut out, self.from.as_str());
         put_text(&mut out, self.to.as_str());
+        let boot = &self.boot;
+        for number in [
+            boot.disk.0,
+            boot.process,
+            boot.nonce,
+            boot.log,
+            boot.intact_since,
+        ] {
+            out.put_u64_le(number);
+        }
         out
     }
 
@@ -77,6 +124,7 @@ impl Hello {
                 cluster: get_text(&mut rest)?,
                 from: NodeId::new(&get_text(&mut rest)?).ok()?,
                 to: NodeId::new(&get_text(&mut rest)?).ok()?,
+                boot: get_boot(&mut rest)?,
             })
         })();
         read.filter(|_| rest.is_empty())
@@ -84,19 +132,20 @@ impl Hello {
     }
 
     /// Why a node of `cluster` called `id` does not accept this.
-    pub(crate) fn refusal(&self, cluster: &str, id: &NodeId) -> Option<String> {
+    pub(crate) fn refusal(&self, cluster: &str, id: &NodeId) -> Option<Refusal> {
         if self.cluster != cluster {
-            Some(format!(
+            Some(Refusal::Other(format!(
                 "this is cluster '{cluster}', not '{}': check cluster.name and the peers' addresses",
                 self.cluster
-            ))
+            )))
         } else if self.to != *id {
-            Some(format!(
+            Some(Refusal::Other(format!(
                 "this is node '{id}', not '{}': check the peers' addresses",
                 self.to
-            ))
+            )))
         } else if self.from == *id {
-            Some(format!("two nodes are called '{id}': give each its own id"))
+            let line = format!("two nodes are called '{id}': give each its own id");
+            Some(Refusal::NotAdmitted(NotAdmitted::Taken(line)))
         } else {
             None
         }
@@ -107,11 +156,15 @@ impl Hello {
         let run = async {
             write(stream, &self.encode()).await?;
             let mut rest = check_start(read(stream).await?)?;
+            let kind = rest.try_get_u8().map_err(|_| HandshakeError::Garbage)?;
             let reason = get_text(&mut rest).ok_or(HandshakeError::Garbage)?;
-            match reason.is_empty() {
-                true => Ok(()),
-                false => Err(HandshakeError::Refused(reason)),
-            }
+            Err(HandshakeError::Refused(match kind {
+                0 => return Ok(()),
+                1 => Refusal::Other(reason),
+                2 => Refusal::NotAdmitted(NotAdmitted::Stale(reason)),
+                3 => Refusal::NotAdmitted(NotAdmitted::Taken(reason)),
+                _ => return Err(HandshakeError::Garbage),
+            }))
         };
         limited(run).await
     }
@@ -125,10 +178,12 @@ impl Hello {
 /// Accepts (`None`) or refuses a hello.
 pub(crate) async fn answer(
     stream: &mut TcpStream,
-    refusal: Option<&str>,
+    refusal: Option<&Refusal>,
 ) -> Result<(), HandshakeError> {
     let mut out = start();
-    put_text(&mut out, refusal.unwrap_or_default());
+    let (kind, reason) = refusal.map_or((0, ""), Refusal::parts);
+    out.put_u8(kind);
+    put_text(&mut out, reason);
     limited(write(stream, &out)).await
 }
 
@@ -185,14 +240,25 @@ fn check_start(mut payload: Bytes) -> Result<Bytes, HandshakeError> {
 /// Texts are names of at most 64 bytes, or reasons; a longer one is cut.
 fn put_text(out: &mut BytesMut, text: &str) {
     let fits = |cut: &usize| text.is_char_boundary(*cut);
-    let cut = (0..=text.len().min(255)).rev().find(fits).unwrap_or(0);
-    out.put_u8(cut as u8);
+    let cut = (0..=text.len().min(TEXT_MAX)).rev().find(fits).unwrap_or(0);
+    out.put_u16_le(cut as u16);
     out.put_slice(text.get(..cut).unwrap_or_default().as_bytes());
 }
 
+fn get_boot(rest: &mut Bytes) -> Option<Boot> {
+    let mut number = || rest.try_get_u64_le().ok();
+    Some(Boot {
+        disk: DiskId(number()?),
+        process: number()?,
+        nonce: number()?,
+        log: number()?,
+        intact_since: number()?,
+    })
+}
+
 fn get_text(rest: &mut Bytes) -> Option<String> {
-    let len = usize::from(rest.try_get_u8().ok()?);
-    if rest.len() < len {
+    let len = usize::from(rest.try_get_u16_le().ok()?);
+    if len > TEXT_MAX || rest.len() < len {
         return None;
     }
     String::from_utf8(rest.split_to(len).into()).ok()
@@ -209,13 +275,21 @@ mod tests {
             cluster: "demo".into(),
             from: NodeId::new("a").unwrap(),
             to: NodeId::new("b").unwrap(),
+            boot: Boot {
+                disk: DiskId(1),
+                process: 2,
+                nonce: 3,
+                log: 4,
+                intact_since: 5,
+            },
         }
     }
 
-    /// The bytes of version 1.
+    /// The bytes of version 2.
     #[test]
     fn a_hello_is_what_it_was() {
-        let bytes = b"QUIREPER\x01\0\x01\x07\0\0\0\0\0\0\0\x04demo\x01a\x01b";
+        let bytes = b"QUIREPER\x02\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
+            \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
         assert_eq!(hello().encode().as_ref(), bytes);
         assert_eq!(Hello::decode(Bytes::from_static(bytes)).unwrap(), hello());
     }
@@ -239,12 +313,29 @@ mod tests {
     fn refusals_name_what_differs() {
         let (a, b) = (NodeId::new("a").unwrap(), NodeId::new("b").unwrap());
         assert_eq!(hello().refusal("demo", &b), None);
-        assert!(hello().refusal("other", &b).unwrap().contains("other"));
-        assert!(hello().refusal("demo", &a).unwrap().contains("'b'"));
+        assert!(
+            hello()
+                .refusal("other", &b)
+                .unwrap()
+                .to_string()
+                .contains("other")
+        );
+        assert!(
+            hello()
+                .refusal("demo", &a)
+                .unwrap()
+                .to_string()
+                .contains("'b'")
+        );
         let twin = Hello {
             from: b.clone(),
             ..hello()
         };
-        assert!(twin.refusal("demo", &b).unwrap().contains("two nodes"));
+        assert!(
+            twin.refusal("demo", &b)
+                .unwrap()
+                .to_string()
+                .contains("two nodes")
+        );
     }
 }

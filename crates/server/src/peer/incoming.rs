@@ -2,7 +2,7 @@
 
 use super::{
     frame::{self, FrameError, MESSAGE_LEN_MAX},
-    handshake::{self, HandshakeError, Hello},
+    handshake::{self, HandshakeError, Hello, Refusal},
 };
 use crate::{clock, core::Core, host::Host};
 use bytes::BytesMut;
@@ -78,19 +78,27 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
     let hello = match Hello::receive(&mut stream).await {
         Err(error @ HandshakeError::Version { .. }) => {
             // It understands an answer of any version.
-            handshake::answer(&mut stream, Some(&error.to_string())).await?;
+            handshake::answer(&mut stream, Some(&Refusal::other(&error.to_string()))).await?;
             return Err(error.into());
         }
         received => received?,
     };
     let current = core.sessions.borrow().get(&hello.from).cloned();
     let refusal = hello.refusal(&core.cluster, &core.id).or_else(|| {
+        let is_linked = current.as_ref().is_some_and(|s| s.alive.get());
         let known = current.as_ref().is_some_and(|s| s.number == hello.session);
-        (hello.bulk && !known).then(|| "its link is not the current one".to_owned())
+        let host = core.host.borrow();
+        match host.admit(&hello.from, hello.boot, is_linked, clock::now()) {
+            Err(why) => Some(Refusal::NotAdmitted(why)),
+            Ok(()) if hello.bulk && !known => {
+                Some(Refusal::other("its link is not the current one"))
+            }
+            Ok(()) => None,
+        }
     });
-    handshake::answer(&mut stream, refusal.as_deref()).await?;
+    handshake::answer(&mut stream, refusal.as_ref()).await?;
     if let Some(refusal) = refusal {
-        return Err(IncomingError::Refused(refusal));
+        return Err(IncomingError::Refused(refusal.to_string()));
     }
     let session = match current {
         Some(session) if hello.bulk => session,
@@ -121,7 +129,7 @@ fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
     }
     core.host
         .borrow_mut()
-        .peer_inbound(&hello.from, clock::now());
+        .peer_inbound(&hello.from, hello.boot, clock::now());
     core.turn.notify_one();
     session
 }

@@ -2,7 +2,7 @@
 
 use super::{
     frame::MESSAGE_LEN_MAX,
-    handshake::{HandshakeError, Hello},
+    handshake::{HandshakeError, Hello, Refusal},
     queue::Queue,
 };
 use crate::{
@@ -174,6 +174,14 @@ impl Link {
                     error
                 }
                 Err(error) => {
+                    if let LinkError::Handshake(HandshakeError::Refused(Refusal::NotAdmitted(
+                        why,
+                    ))) = &error
+                    {
+                        let mut host = core.host.borrow_mut();
+                        host.not_admitted(&self.peer, why.clone(), clock::now());
+                        core.turn.notify_one();
+                    }
                     // Once for each reason: it is tried twice a second, for as long as it takes.
                     if told != error.to_string() {
                         told = error.to_string();
@@ -207,6 +215,7 @@ impl Link {
             cluster: core.cluster.clone(),
             from: core.id.clone(),
             to: self.peer.clone(),
+            boot: core.host.borrow().boot(),
         };
         hello.offer(&mut stream).await?;
         Ok(stream)

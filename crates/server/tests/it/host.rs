@@ -3,7 +3,7 @@
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now};
+use model::{Boot, NodeId, Now};
 use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -216,7 +216,10 @@ impl Host for TestHost {
     fn peer_disconnected(&mut self, peer: &NodeId, _: Now) {
         self.event(format!("disconnected {peer}"));
     }
-    fn peer_inbound(&mut self, from: &NodeId, _: Now) {
+    fn boot(&self) -> Boot {
+        Boot::default()
+    }
+    fn peer_inbound(&mut self, from: &NodeId, _: Boot, _: Now) {
         self.event(format!("inbound {from}"));
     }
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {

@@ -50,7 +50,7 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0x5ce4_a510);
         let trouble = limits.trouble.unwrap_or_else(|| Trouble::draw(seed));
         let places: &[Place] = match trouble {
-            Trouble::Any | Trouble::Power => &PLACES,
+            Trouble::Any | Trouble::Power | Trouble::Disks => &PLACES,
             Trouble::Flapping => &PLACES_NEAR,
             Trouble::Takeover => &PLACES_FAR,
             Trouble::Members => &PLACES_SPARE,
@@ -66,13 +66,13 @@ impl Scenario {
             // Rules of the primary's region promise nothing where that holds one copy.
             "semi-sync:1" | "local-quorum" if regions[0].1 == 1 => "quorum",
             // It does not cover the loss of a disk.
-            "async" if trouble == Trouble::Rare => "quorum",
+            "async" if matches!(trouble, Trouble::Rare | Trouble::Disks) => "quorum",
             // Nobody that is away is waited for.
             "sync" if matches!(trouble, Trouble::Takeover | Trouble::Flapping) => "quorum",
             rule => rule,
         };
         let on_timeout = match ON_TIMEOUT[random.below(3) as usize] {
-            "degrade" if trouble == Trouble::Rare => "block",
+            "degrade" if matches!(trouble, Trouble::Rare | Trouble::Disks) => "block",
             on_timeout => on_timeout,
         };
         let timeout = random.between(300, 4000);
@@ -87,7 +87,7 @@ impl Scenario {
             place.join(",")
         );
         let available = limits.failover
-            && trouble != Trouble::Rare
+            && !matches!(trouble, Trouble::Rare | Trouble::Disks)
             && match rule {
                 // Else nobody takes over.
                 "async" if matches!(trouble, Trouble::Members | Trouble::Flapping) => true,
@@ -165,6 +165,7 @@ impl Scenario {
             Trouble::Members => scenario.draw_members(&mut random),
             Trouble::Rare => scenario.draw_rare(&mut random),
             Trouble::Flapping => scenario.draw_flapping(&mut random),
+            Trouble::Disks => scenario.draw_disks(&mut random),
         }
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario

@@ -14,6 +14,12 @@ enum Undo {
     StartTwice(String),
     Refill(String),
     Rot(String),
+    PutBack {
+        node: String,
+        all: bool,
+        away: Duration,
+    },
+    Decayed(String),
     Mend(String),
     Heal(String, String, bool),
     Rejoin(String),
@@ -28,6 +34,8 @@ pub(super) struct Injector<'a> {
     scenario: &'a Scenario,
     began: Duration,
     undo: BTreeMap<(Duration, usize), Undo>,
+    /// How many there were.
+    undone: usize,
     /// A disk that was emptied, until all is whole again.
     filling: bool,
     /// Whether a voter's disk was emptied.
@@ -40,6 +48,7 @@ impl<'a> Injector<'a> {
             scenario,
             began,
             undo: BTreeMap::new(),
+            undone: 0,
             filling: false,
             voter_emptied: false,
         }
@@ -63,7 +72,7 @@ impl<'a> Injector<'a> {
                 None => None,
             };
             if let Some((time, undo)) = lasts {
-                self.undo.insert((world.now() + time, next), undo);
+                self.later(world, time, undo);
             }
             next += 1;
         }
@@ -80,6 +89,24 @@ impl<'a> Injector<'a> {
             }
         }
         world.run_for(Duration::from_millis(500))
+    }
+
+    fn later(&mut self, world: &World, time: Duration, undo: Undo) {
+        self.undone += 1;
+        self.undo.insert((world.now() + time, self.undone), undo);
+    }
+
+    /// All machines but this one lose power, to come back one by one.
+    fn all_lose_power(&mut self, world: &mut World, but: &str) -> Result<(), Wrong> {
+        let others: Vec<String> = world.nodes().into_iter().filter(|n| n != but).collect();
+        for node in others {
+            if self.is_at_hand(world, &node)? {
+                world.crash(&node, Moment::Now)?;
+                let away = Duration::from_millis(world.random().between(20, 2500));
+                self.later(world, away, Undo::Start(node));
+            }
+        }
+        Ok(())
     }
 
     fn undo_first(&mut self, world: &mut World) -> Result<(), Wrong> {
@@ -109,6 +136,24 @@ impl<'a> Injector<'a> {
                 }
                 start(world, &node)?;
             }
+            Undo::PutBack { node, all, away } => {
+                if !self.disk_may_go(world, &node)? {
+                    return Ok(());
+                }
+                world.crash(&node, Moment::Now)?;
+                if all {
+                    self.all_lose_power(world, &node)?;
+                }
+                world.put_back(&node)?;
+                self.later(world, away, Undo::Start(node));
+            }
+            Undo::Decayed(node) => {
+                world.limit_disk(&node, None)?;
+                if !world.decay_and_start(&node)? {
+                    world.replace_disk(&node)?;
+                    start(world, &node)?;
+                }
+            }
             Undo::Mend(node) => {
                 if world.is_running(&node)? {
                     world.crash(&node, Moment::Now)?;
@@ -137,6 +182,7 @@ impl<'a> Injector<'a> {
             | Undo::StartTwice(n)
             | Undo::Refill(n)
             | Undo::Rot(n)
+            | Undo::Decayed(n)
             | Undo::Mend(n) => n == node,
             _ => false,
         });
@@ -186,6 +232,36 @@ impl<'a> Injector<'a> {
                 }
                 world.crash(node, Moment::Now)?;
                 (*away, Undo::Rot(node.clone()))
+            }
+            Fault::PutBack {
+                node,
+                restarts,
+                after,
+                all,
+                away,
+            } => {
+                if !self.is_at_hand(world, node)? {
+                    return Ok(None);
+                }
+                world.copy_disks(node)?;
+                if *restarts {
+                    world.crash(node, Moment::Now)?;
+                    self.later(world, *after / 4, Undo::Start(node.clone()));
+                }
+                let put_back = Undo::PutBack {
+                    node: node.clone(),
+                    all: *all,
+                    away: *away,
+                };
+                (*after, put_back)
+            }
+            Fault::Decay { node, away } => {
+                if !self.disk_may_go(world, node)? {
+                    return Ok(None);
+                }
+                world.crash(node, Moment::Now)?;
+                self.all_lose_power(world, node)?;
+                (*away, Undo::Decayed(node.clone()))
             }
             Fault::Break { node, sync, away } => {
                 if !self.is_at_hand(world, node)? {

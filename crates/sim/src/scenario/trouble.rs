@@ -41,27 +41,31 @@ pub enum Trouble {
     Rare,
     /// Primaries go as fast as others are named.
     Flapping,
+    /// Disks come back as they once were, and the ends of logs decay.
+    Disks,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Trouble; 6] = [
+    pub const ALL: [Trouble; 7] = [
         Trouble::Any,
         Trouble::Power,
         Trouble::Takeover,
         Trouble::Members,
         Trouble::Rare,
         Trouble::Flapping,
+        Trouble::Disks,
     ];
 
     pub(super) fn draw(seed: u64) -> Self {
-        match Random::new(seed ^ 0x7a0b_1e55).below(10) {
+        match Random::new(seed ^ 0x7a0b_1e55).below(11) {
             0..=3 => Trouble::Any,
             4 | 5 => Trouble::Takeover,
             6 => Trouble::Power,
             7 => Trouble::Members,
             8 => Trouble::Rare,
-            _ => Trouble::Flapping,
+            9 => Trouble::Flapping,
+            _ => Trouble::Disks,
         }
     }
 }
@@ -105,6 +109,8 @@ impl Fault {
             Fault::Crash { node, .. }
             | Fault::Empty { node, .. }
             | Fault::Rot { node, .. }
+            | Fault::PutBack { node, .. }
+            | Fault::Decay { node, .. }
             | Fault::Break { node, .. }
             | Fault::Pause { node, .. }
             | Fault::Isolate { node, .. }
@@ -392,6 +398,47 @@ impl Scenario {
                 self.faults.push((after(at, random.below(500)), full));
             }
             at = after(at, random.between(700, 1600));
+        }
+    }
+
+    /// A disk comes back as it once was, alone or while all begin anew, or has lost the end of
+    /// its log; between two of these all copies become whole again.
+    pub(super) fn draw_disks(&mut self, random: &mut Random) {
+        let mut at = ms(random, 500, 3000);
+        while at < self.time {
+            let node = match random.below(4) {
+                0 | 1 => PRIMARY.to_owned(),
+                2 => replica(random.below(2) as usize),
+                _ => self.setup.nodes[random.below(self.setup.nodes.len() as u64) as usize]
+                    .0
+                    .clone(),
+            };
+            let away = ms(random, 20, 2500);
+            let later = random.between(300, 3000);
+            if random.once_in(2) {
+                self.faults.push((at, Fault::Decay { node, away }));
+                at = after(at, 3000 + random.below(3000));
+            } else {
+                let put_back = Fault::PutBack {
+                    node,
+                    restarts: !random.once_in(3),
+                    after: Duration::from_millis(later),
+                    all: random.once_in(2),
+                    away,
+                };
+                self.faults.push((at, put_back));
+                at = after(at, later + 4000 + random.below(4000));
+            }
+            if random.once_in(3) {
+                let crash = Fault::Crash {
+                    node: PRIMARY.into(),
+                    how: random.below(6),
+                    twice: random.once_in(6),
+                    away: ms(random, 50, 2000),
+                };
+                self.faults.push((after(at, random.below(1500)), crash));
+                at = after(at, 3000);
+            }
         }
     }
 

@@ -96,6 +96,12 @@ faults! {
     bit_rots,
     /// Nodes that stopped because a write or a sync failed.
     stops,
+    /// Disks in whose place an older copy of them was put.
+    put_back,
+    /// Such disks that were refused, and given up.
+    stale_disks,
+    /// Last batches of a log that decayed after a loss of power.
+    decayed_ends,
 }
 
 impl World {
@@ -209,6 +215,43 @@ impl World {
         Ok(())
     }
 
+    /// A copy is made of what a node's disks hold, running or not.
+    pub fn copy_disks(&mut self, node: &str) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        self.note(at, format_args!("has its disks copied"));
+        self.machines[at].copy_disks();
+        Ok(())
+    }
+
+    /// The copy that was made takes the place of a dead node's disks.
+    pub fn put_back(&mut self, node: &str) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        let rewound = &self.machines[at].rewound;
+        self.lost.read(rewound).map_err(|e| Wrong(e.to_string()))?;
+        if self.machines[at].put_back() {
+            self.faults.put_back += 1;
+            self.note(at, format_args!("gets back the disks that were copied"));
+        }
+        Ok(())
+    }
+
+    /// A node finds that its disk is stale, and begins anew on an empty one.
+    pub(super) fn discards(&mut self, at: usize, reason: &str) {
+        self.note(at, format_args!("gives up its disk: {reason}"));
+        if !self.machines[at].may_be_stale {
+            let wrong = self.wrong_at(at, &format!("gives up its disk: {reason}"));
+            return self.wrong.push_back(wrong.0);
+        }
+        self.faults.stale_disks += 1;
+        self.machines[at].kill();
+        self.is_gone(at);
+        self.machines[at].replace_disk(&mut self.random);
+        if let Err(error) = self.open(at) {
+            let wrong = self.wrong_at(at, &format!("does not start: {error}"));
+            self.wrong.push_back(wrong.0);
+        }
+    }
+
     /// Nothing passes between two nodes any more, and neither is told.
     pub fn cut(&mut self, a: &str, b: &str) -> Result<(), Wrong> {
         let (a, b) = (self.machine(a)?, self.machine(b)?);
@@ -314,12 +357,22 @@ impl World {
             let wait = Duration::from_millis(self.random.between(50, 300));
             return self.schedule(wait, from, Event::Connect { from, to });
         }
-        self.network.accept(from, to);
         let now = self.machines[to].now(self.now);
         let peer = self.machines[from].id.clone();
-        if let Some(node) = &mut self.machines[to].node {
-            node.peer_inbound(&peer, now);
+        let boot = self.machines[from].node.as_ref().map(|node| node.boot());
+        if let Some(node) = &mut self.machines[to].node
+            && let Some(boot) = boot
+        {
+            // A machine runs one process, so no link of another one is open.
+            if let Err(why) = node.admit(&peer, boot, false, now) {
+                let wait = self.latency(to, from);
+                self.schedule(wait, from, Event::NotAdmitted { from, to, why });
+                let wait = Duration::from_millis(self.random.between(50, 500));
+                return self.schedule(wait, from, Event::Connect { from, to });
+            }
+            node.peer_inbound(&peer, boot, now);
         }
+        self.network.accept(from, to);
         self.turn(to);
         let wait = self.latency(to, from);
         let receiver = self.machines[to].life;

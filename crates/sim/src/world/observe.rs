@@ -171,7 +171,7 @@ impl World {
     }
 
     fn keeps_its_seal(&mut self, at: usize, message: &[u8]) {
-        let disk = self.machines[at].disk_id;
+        let disk = self.machines[at].disk_id();
         if let Some((shard, epoch)) = sealed(message) {
             let known = self
                 .observed

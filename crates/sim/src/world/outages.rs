@@ -6,6 +6,8 @@ use storage::disk::{Disk, Fault};
 
 /// The header of a log segment has a page of its own; batches begin behind it.
 const SEGMENT_HEADER_BYTES: u64 = 4096;
+/// And each batch has a header of its own.
+const BATCH_HEADER_BYTES: u64 = 64;
 /// Where in it the segment's first position stands.
 const FIRST_LSN_AT: u64 = 24;
 
@@ -201,6 +203,54 @@ impl World {
                 self.faults.bit_rots += 1;
                 Ok(true)
             }
+        }
+    }
+
+    /// A bit of a dead node's last batch flips, and the node is started: the batch may have been
+    /// durable, but looks as if it had not been. Damage below what the node knows to have been
+    /// durable keeps it from starting: false.
+    pub fn decay_and_start(&mut self, node: &str) -> Result<bool, Wrong> {
+        let at = self.machine(node)?;
+        if let Some((name, from, to)) = self.last_batch(at).map_err(|e| Wrong(e.to_string()))? {
+            let offset = self.random.between(from, to - 1);
+            let bit = self.random.below(8) as u32;
+            self.note(
+                at,
+                format_args!("decays in bit {bit} at {offset} of {name}"),
+            );
+            let flipped = self.machines[at].disk.flip_bit(&name, offset, bit);
+            flipped.map_err(|e| Wrong(e.to_string()))?;
+            self.faults.decayed_ends += 1;
+        }
+        match self.open(at) {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                self.note(at, format_args!("does not start: {error}"));
+                Ok(false)
+            }
+        }
+    }
+
+    /// The last batch of a log: its file, where it begins, and where it ends.
+    fn last_batch(&self, at: usize) -> std::io::Result<Option<(String, u64, u64)>> {
+        let disk = &self.machines[at].disk;
+        let mut live: Vec<String> = disk.list()?;
+        live.retain(|name| name.ends_with(".log"));
+        let Some(name) = live.into_iter().max() else {
+            return Ok(None);
+        };
+        let file = disk.open(&name)?;
+        let mut last = None;
+        let mut from = SEGMENT_HEADER_BYTES;
+        loop {
+            let mut head = [0; BATCH_HEADER_BYTES as usize];
+            file.read_at(from, &mut head)?;
+            let &[b'Q', b'B', b'A', b'T', _, _, _, _, a, b, c, d, ..] = &head else {
+                return Ok(last);
+            };
+            let to = from + BATCH_HEADER_BYTES + u64::from(u32::from_le_bytes([a, b, c, d]));
+            last = Some((name.clone(), from, to));
+            from = to;
         }
     }
 

@@ -6,6 +6,7 @@
 mod copy;
 mod crashes;
 mod cuts;
+mod disks;
 mod failover;
 mod log;
 mod members;

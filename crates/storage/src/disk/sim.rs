@@ -88,6 +88,32 @@ impl SimDisk {
         SimDisk::default()
     }
 
+    /// Another disk that holds what this one shows now, all of it durable.
+    pub fn copy(&self) -> SimDisk {
+        let state = self.lock();
+        let inodes = state.inodes.iter().map(|(number, inode)| {
+            let copy = Inode {
+                len: inode.len,
+                durable_len: inode.len,
+                sectors: inode.sectors.clone(),
+                durable: inode.sectors.clone(),
+                ..Inode::default()
+            };
+            (*number, copy)
+        });
+        let copy = State {
+            inodes: inodes.collect(),
+            next_inode: state.next_inode,
+            names: state.names.clone(),
+            durable_names: state.names.clone(),
+            capacity_bytes: state.capacity_bytes,
+            ..State::default()
+        };
+        SimDisk {
+            state: Arc::new(Mutex::new(copy)),
+        }
+    }
+
     /// Power is lost and comes back: what was not synced survives as `seed` decides. Open
     /// handles die; `fail_after` and a fault that has not struck yet are forgotten.
     pub fn crash(&self, seed: u64) {

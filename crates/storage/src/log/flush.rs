@@ -39,6 +39,8 @@ pub(super) struct Batch {
     pub(super) records: u32,
     /// A torn tail was cut here.
     pub(super) cut: bool,
+    /// The log is closed by it.
+    pub(super) closed: bool,
     /// Takes no more records.
     pub(super) sealed: bool,
 }
@@ -188,6 +190,7 @@ impl Writer {
             chain: self.chain,
             payload_crc: crc32c::crc32c(payload),
             cut: batch.cut,
+            closed: batch.closed,
         };
         let crc = header.encode(head);
         // The end mark: where the next batch will be there are zeros, whatever the file held.

@@ -13,6 +13,7 @@ pub(super) const RECORD_HEADER_BYTES: usize = 13;
 /// Both headers end in the checksum of what comes before it.
 const HEADER_CRC_AT: usize = 60;
 const FLAG_CUT: u32 = 1;
+const FLAG_CLOSED: u32 = 2;
 
 /// What stands at the start of a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub(super) struct BatchHeader {
     pub(super) payload_crc: u32,
     /// A torn tail was cut where this batch begins.
     pub(super) cut: bool,
+    /// The last batch of a log that was closed.
+    pub(super) closed: bool,
 }
 
 /// Why a segment header can't be used.
@@ -60,7 +63,7 @@ impl SegmentHeader {
         let mut out = Writer(into);
         out.put(SEGMENT_MAGIC);
         out.put(&VERSION.to_le_bytes());
-        out.put(&flags(self.cut).to_le_bytes());
+        out.put(&flags(self.cut, false).to_le_bytes());
         out.put(&self.sequence.to_le_bytes());
         out.put(&self.first.0.to_le_bytes());
         out.put(&self.bytes.to_le_bytes());
@@ -107,7 +110,7 @@ impl BatchHeader {
     pub(super) fn encode(&self, into: &mut [u8]) -> u32 {
         let mut out = Writer(into);
         out.put(BATCH_MAGIC);
-        out.put(&flags(self.cut).to_le_bytes());
+        out.put(&flags(self.cut, self.closed).to_le_bytes());
         out.put(&self.payload_len.to_le_bytes());
         out.put(&self.records.to_le_bytes());
         out.put(&self.begin.0.to_le_bytes());
@@ -128,6 +131,7 @@ impl BatchHeader {
         let crc = checksum(from)?;
         let header = BatchHeader {
             cut: u32_at(from, 4)? & FLAG_CUT != 0,
+            closed: u32_at(from, 4)? & FLAG_CLOSED != 0,
             payload_len: u32_at(from, 8)?,
             records: u32_at(from, 12)?,
             begin: Lsn(u64_at(from, 16)?),
@@ -162,8 +166,8 @@ fn is_countable(number: u64) -> bool {
     number <= NUMBER_MAX
 }
 
-fn flags(cut: bool) -> u32 {
-    if cut { FLAG_CUT } else { 0 }
+fn flags(cut: bool, closed: bool) -> u32 {
+    u32::from(cut) * FLAG_CUT | u32::from(closed) * FLAG_CLOSED
 }
 
 fn seal(header: &mut [u8]) -> u32 {
@@ -237,6 +241,7 @@ mod tests {
                 chain: 0,
                 payload_crc: 0,
                 cut: false,
+                closed: false,
             };
             let mut bytes = [0; 64];
             header.encode(&mut bytes);

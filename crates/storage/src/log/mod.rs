@@ -55,7 +55,7 @@
 //! | batch: header of 64 bytes, then its records | |
 //! |---|---|
 //! | 0..4 | `QBAT` |
-//! | 4..8 | flags; 1: a torn tail was cut where this batch begins |
+//! | 4..8 | flags; 1: a torn tail was cut where this batch begins; 2: the log was closed by it |
 //! | 8..12 | length of the records in bytes |
 //! | 12..16 | number of records; 0 in an opening or closing mark |
 //! | 16..24 | position at which the batch begins |
@@ -193,6 +193,8 @@ pub struct Log {
     options: Options,
     incarnation: u64,
     cut: Option<Lsn>,
+    was_closed: bool,
+    opened_at: Lsn,
     /// Oldest first; the last one is written to. Empty until a new log's first flush.
     segments: VecDeque<LiveSegment>,
     /// Released, for the next flush to recycle.
@@ -251,6 +253,8 @@ impl Log {
             },
             incarnation: writer.incarnation,
             cut: found.cut,
+            was_closed: found.closed,
+            opened_at: found.tip,
             segments: found.segments,
             released: VecDeque::new(),
             writer: Some(writer),
@@ -266,7 +270,7 @@ impl Log {
             full: false,
             stopped: false,
         };
-        log.mark(found.cut_now);
+        log.mark(found.cut_now, false);
         match log.flush_here() {
             Ok(_) | Err(LogError::NoSpace { .. }) => Ok(log),
             Err(error) => Err(error.into()),
@@ -298,7 +302,7 @@ impl Log {
         let open = (self.pending.back())
             .is_some_and(|b| !b.sealed && b.bytes.len() + len <= batch_bytes_max);
         if !open {
-            self.begin_batch(false);
+            self.begin_batch();
         }
         if let Some(batch) = self.pending.back_mut() {
             put_record_header(&mut batch.bytes, body_len as u32, stream, kind);
@@ -356,6 +360,17 @@ impl Log {
     /// must be refilled before it is heard.
     pub fn cut(&self) -> Option<Lsn> {
         self.cut
+    }
+
+    /// Whether the log was closed before this opening, or is new: then nothing that was ever
+    /// durable in it is missing, while otherwise its last batches may have decayed and look torn.
+    pub fn was_closed(&self) -> bool {
+        self.was_closed
+    }
+
+    /// Where the log ended when it was opened, less what was cut.
+    pub fn opened_at(&self) -> Lsn {
+        self.opened_at
     }
 
     /// The last flush found no room: refuse writers.
@@ -550,9 +565,9 @@ impl Log {
     }
 
     /// Flushes and syncs all there is and marks it as durable, so that the next opening tells
-    /// decay of the last batch from a torn tail. Blocks on the disk. Dropping a log instead is
-    /// as a crash of the process.
-    pub fn close(mut self) -> Result<Lsn, LogError> {
+    /// decay of the last batch from a torn tail. Blocks on the disk; no flush may be under way.
+    /// Nothing is accepted any more. Dropping a log instead is as a crash of the process.
+    pub fn close(&mut self) -> Result<Lsn, LogError> {
         if self.stopped {
             return Err(LogError::Stopped);
         }
@@ -560,8 +575,9 @@ impl Log {
             self.flush_here()?;
         }
         let end = self.tip;
-        self.mark(false);
+        self.mark(false, true);
         self.flush_here()?;
+        self.stopped = true;
         Ok(end)
     }
 
@@ -618,21 +634,24 @@ impl Log {
     }
 
     /// An empty batch, which records how far the log is durable.
-    fn mark(&mut self, cut: bool) {
-        self.begin_batch(cut);
+    fn mark(&mut self, cut: bool, closed: bool) {
+        self.begin_batch();
         if let Some(batch) = self.pending.back_mut() {
+            batch.cut = cut;
+            batch.closed = closed;
             batch.sealed = true;
         }
     }
 
-    fn begin_batch(&mut self, cut: bool) {
+    fn begin_batch(&mut self) {
         let mut bytes = self.buffers.pop().unwrap_or_default();
         bytes.resize(BATCH_HEADER_BYTES, 0);
         self.pending.push_back(Batch {
             bytes,
             begin: self.tip,
             records: 0,
-            cut,
+            cut: false,
+            closed: false,
             sealed: false,
         });
         self.pending_bytes += BATCH_HEADER_BYTES;

@@ -46,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) cut: Option<Lsn>,
     /// That cut was made just now and is not recorded yet.
     pub(super) cut_now: bool,
+    /// Whether the last batch is that of a log that was closed.
+    pub(super) closed: bool,
 }
 
 pub(super) fn recover<E>(
@@ -53,7 +55,10 @@ pub(super) fn recover<E>(
     segment_bytes: u64,
     visit: &mut dyn FnMut(Lsn, Record) -> Result<(), E>,
 ) -> Result<Recovered, OpenError<E>> {
-    let mut recovered = Recovered::default();
+    let mut recovered = Recovered {
+        closed: true, // nothing was ever in it
+        ..Recovered::default()
+    };
     let segments = open_segments(disk, segment_bytes, &mut recovered)?;
     let mut expected: Option<(Lsn, u32)> = None;
     for (i, segment) in segments.iter().enumerate() {
@@ -102,6 +107,7 @@ fn replay<E>(
         };
         index.note(begin);
         chain = batch.crc;
+        recovered.closed = batch.header.closed;
         recovered.incarnation = recovered.incarnation.max(batch.header.incarnation);
         if batch.header.cut {
             recovered.cut = Some(begin);
@@ -148,6 +154,7 @@ fn settle_end(
         cut(segment, at)?;
         recovered.cut = Some(at);
         recovered.cut_now = true;
+        recovered.closed = false;
     }
     // What a crashed process wrote may still be in memory only; from here on it counts.
     sync_file(&*segment.file, || segment.name())

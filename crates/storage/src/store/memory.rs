@@ -189,6 +189,21 @@ impl MemoryStores {
         Self::default()
     }
 
+    /// Another disk that holds what of this one is flushed now.
+    pub fn copy(&self) -> Self {
+        let disks = lock(&self.disks);
+        let copies = disks.iter().map(|(shard, disk)| {
+            let copy = Disk {
+                flushed: lock(disk).flushed.clone(),
+                ..Disk::default()
+            };
+            (*shard, Arc::new(Mutex::new(copy)))
+        });
+        MemoryStores {
+            disks: Arc::new(Mutex::new(copies.collect())),
+        }
+    }
+
     /// The node dies: each shard is left at some batch boundary at or above its last flush,
     /// which one being drawn from `seed`. Handles opened before are refused from now on.
     /// Returns how many batches were lost.

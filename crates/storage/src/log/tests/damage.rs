@@ -87,6 +87,22 @@ fn a_closed_log_names_damage_of_its_last_batch_too() {
 }
 
 #[test]
+fn a_log_whose_end_decayed_was_not_closed() {
+    for bit in 0..BATCH_HEADER_BYTES * 8 {
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk);
+        let end = append(&mut log, &record(5)).unwrap();
+        log.close().unwrap();
+        let file = disk.list().unwrap().remove(0);
+        let offset = SEGMENT_HEADER_BYTES as u64 + end.0 + bit as u64 / 8;
+        disk.flip_bit(&file, offset, bit as u32 % 8).unwrap();
+        let (log, replayed) = open(&disk);
+        assert_eq!(replayed.len(), 1);
+        assert!(!log.was_closed() && log.cut() == Some(end), "bit {bit}");
+    }
+}
+
+#[test]
 fn a_file_that_is_missing_or_short_or_of_another_version_is_named() {
     let error = |spoil: &dyn Fn(&SimDisk, &[String])| {
         let (disk, ..) = three_segments();

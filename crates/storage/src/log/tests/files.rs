@@ -35,6 +35,7 @@ fn a_real_directory_keeps_recycles_and_is_locked() {
     all.retain(|(lsn, _)| *lsn > oldest);
     assert_eq!(read_all(&log, oldest), all);
     log.close().unwrap();
+    drop(log);
     let (log, replayed) = open_real(&path);
     assert_eq!(replayed, all);
     assert_eq!(log.cut(), None);
@@ -95,9 +96,11 @@ fn write_known_log(path: &Path) {
         }
     }
     log.close().unwrap();
+    drop(log);
     let (mut log, _) = open_real(path);
     append(&mut log, &record(30)).unwrap();
     log.close().unwrap();
+    drop(log);
 }
 
 #[test]
@@ -114,6 +117,7 @@ fn the_first_version_of_the_format_is_read_for_ever() {
         (first, replayed[0].0, log.incarnation(), log.cut()),
         FIXTURE
     );
+    assert!(log.was_closed());
 }
 
 const FIXTURE: (u64, Lsn, u64, Option<Lsn>) = (14, Lsn(5787), 3, None);
@@ -122,6 +126,11 @@ const FIXTURE: (u64, Lsn, u64, Option<Lsn>) = (14, Lsn(5787), 3, None);
 fn this_version_writes_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     write_known_log(directory.path());
+    if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
+        for name in names(directory.path()) {
+            fs::copy(directory.path().join(&name), fixture().join(&name)).unwrap();
+        }
+    }
     assert_eq!(names(directory.path()), names(&fixture()));
     for name in names(&fixture()) {
         let ours = fs::read(directory.path().join(&name)).unwrap();

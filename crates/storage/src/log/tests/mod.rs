@@ -134,7 +134,7 @@ fn syncs_overlap_and_count_in_order() {
     let (mut log, _) = open(&disk);
     let start = log.durable();
     let lsns: Vec<Lsn> = (0..LANES as u64)
-        .map(|n| append(&mut log, &record(n)).map(|lsn| (lsn, log.begin_batch(false)).0))
+        .map(|n| append(&mut log, &record(n)).map(|lsn| (lsn, log.begin_batch()).0))
         .map(Result::unwrap)
         .collect();
     let first = write(&mut log, 10);
@@ -343,8 +343,9 @@ fn policies_differ_in_what_is_acknowledged_and_when_it_is_synced() {
 fn every_opening_is_an_incarnation() {
     let disk = SimDisk::new();
     for n in 1..5 {
-        let (log, _) = open(&disk);
+        let (mut log, _) = open(&disk);
         assert_eq!(log.incarnation(), n);
+        assert_eq!(log.was_closed(), n % 2 == 0 || n == 1);
         if n % 2 == 0 {
             drop(log);
         } else {
