@@ -38,11 +38,15 @@ pub enum Bug {
     OfficeWithoutHearing,
     /// A disk that was put back to an older state is taken for what it was.
     ForgetGreatestProcess,
+    /// A node keeps the time that its machine's wall clock says.
+    FollowWallClock,
+    /// A primary deletes a key whose time is over in its store, whatever is in flight.
+    ExpireBelowTip,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 16] = [
+    pub const ALL: [Bug; 18] = [
         Bug::AckBeforeSync,
         Bug::ResumeInOldEpoch,
         Bug::PromoteWithoutSealing,
@@ -59,6 +63,8 @@ impl Bug {
         Bug::ExpireOnReplicaClock,
         Bug::OfficeWithoutHearing,
         Bug::ForgetGreatestProcess,
+        Bug::FollowWallClock,
+        Bug::ExpireBelowTip,
     ];
 }
 

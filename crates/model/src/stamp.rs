@@ -1,5 +1,6 @@
 //! Hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014): wall-clock time
-//! that never steps back, with a counter for what happens within one millisecond.
+//! that never steps back, with a counter for what happens within one millisecond. It orders
+//! writes and says nothing of the time that it is: one clock that was ahead is in it for good.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,32 +41,21 @@ pub struct HybridClock {
 }
 
 impl HybridClock {
-    /// max(now, greatest stamp + 1)
-    pub fn next(&mut self, wall_ms: u64) -> Stamp {
-        self.take(wall_ms, 1)
+    /// What is given next: max(now, greatest stamp + 1).
+    pub fn next(&self, wall_ms: u64) -> Stamp {
+        Stamp(self.last.0 + 1).max(Stamp::from_ms(wall_ms))
     }
 
     /// `count` stamps in a row (at least one); returns the first.
     pub fn take(&mut self, wall_ms: u64, count: u16) -> Stamp {
-        let first = Stamp(self.last.0 + 1).max(Stamp::from_ms(wall_ms));
+        let first = self.next(wall_ms);
         self.last = Stamp(first.0 + u64::from(count.max(1)) - 1);
         first
-    }
-
-    /// The greatest stamp given, seen or closed.
-    pub fn last(&self) -> Stamp {
-        self.last
     }
 
     /// Takes note of a stamp from elsewhere: what is given next is greater.
     pub fn observe(&mut self, seen: Stamp) {
         self.last = self.last.max(seen);
-    }
-
-    /// A promise that no later stamp will be at or below the returned one.
-    pub fn close(&mut self, wall_ms: u64) -> Stamp {
-        self.last = self.last.max(Stamp::from_ms(wall_ms));
-        self.last
     }
 }
 
@@ -76,14 +66,12 @@ mod tests {
     #[test]
     fn only_grows() {
         let mut clock = HybridClock::default();
-        let a = clock.next(1000);
-        let b = clock.next(1000);
-        let c = clock.next(10);
+        let a = clock.take(1000, 1);
+        let b = clock.take(1000, 1);
+        let c = clock.take(10, 1);
         assert!(a < b && b < c);
         assert_eq!(c.ms(), 1000);
         clock.observe(Stamp::from_ms(5000));
         assert!(clock.next(1001) > Stamp::from_ms(5000));
-        let closed = clock.close(9000);
-        assert!(clock.next(9000) > closed);
     }
 }

@@ -75,7 +75,7 @@ impl<S: Stores> Node<S> {
 
     /// What was taken for `conn` is in memory, or its client may go on without.
     pub fn prefetched(&mut self, conn: ConnId, now: Now) {
-        self.now = now;
+        self.arrives(now);
         if let Some(session) = self.sessions.get_mut(&conn.0) {
             session.prefetching = session.prefetching.saturating_sub(1);
         }

@@ -72,24 +72,19 @@ impl<S: Stores> Node<S> {
         }
         let applied = shard.store.applied().position;
         let mut cx = Context {
-            now_ms: state.closed.ms(),
+            now_ms: state.time_ms,
             random,
             keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
-        let mut closed = state.closed;
-        if primary {
-            closed = strategy.close(self.now);
-            cx.now_ms = closed.ms();
-        } else if planted::is(Bug::ExpireOnReplicaClock) {
+        if !primary && planted::is(Bug::ExpireOnReplicaClock) {
             cx.now_ms = self.now.wall_ms;
         }
-        // No entry has a stamp at or below what was closed; the next has the one above it.
         let asked = Asked {
             spec,
             args,
             cx,
-            first: Stamp(closed.0 + 1),
+            first: strategy.next_stamp(self.now),
         };
         let mut tip = spec.is_write();
         let sees = satisfied(seen, strategy.history(), applied.index);

@@ -22,6 +22,7 @@
 //! | `evaluate` | evaluating it at this node's replica |
 //! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
 //! | `reply` | replies, to whomever they belong |
+//! | `clock`, `timekeeping` | the time that the node keeps, out of its machine's clocks and its peers' |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `split` | commands over several shards |
 //! | `forward` | commands that travel to another node |
@@ -49,6 +50,7 @@ mod ahead;
 mod assign;
 mod carried;
 mod client_command;
+mod clock;
 mod config_command;
 mod connection;
 mod control;
@@ -77,6 +79,7 @@ mod shard;
 mod slowlog;
 mod split;
 mod standing;
+mod timekeeping;
 mod tip;
 mod transaction;
 mod verify;

@@ -105,6 +105,15 @@ pub(crate) enum Message {
     History(History),
     /// How far each copy is that the sender takes. Goes with its report while there are any.
     CopyProgress(Vec<CopyProgress>),
+    /// What does your machine's wall clock say?
+    ClockAsk { number: u64 },
+    /// This.
+    ClockTold {
+        number: u64,
+        wall_ms: u64,
+        /// The time that the sender keeps, once it has compared its clock.
+        kept_ms: Option<u64>,
+    },
 }
 
 /// A question for a lease.
@@ -513,6 +522,12 @@ mod tests {
                 bytes: 600,
                 elapsed_ms: 20,
             }]),
+            Message::ClockAsk { number: 77 },
+            Message::ClockTold {
+                number: 77,
+                wall_ms: 1_700_000_000_000,
+                kept_ms: Some(1_700_000_000_001),
+            },
         ]
     }
 
@@ -553,10 +568,12 @@ mod tests {
                 | Message::Sealed(_)
                 | Message::HistoryAsk { .. }
                 | Message::History(_)
-                | Message::CopyProgress(_) => {}
+                | Message::CopyProgress(_)
+                | Message::ClockAsk { .. }
+                | Message::ClockTold { .. } => {}
             }
         }
-        assert!(seen.into_iter().eq(0..29));
+        assert!(seen.into_iter().eq(0..31));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -2,6 +2,7 @@
 //! what the catalog asks of its shards is done in `assign`.
 
 use crate::{
+    clock::Clock,
     control::Control,
     copy::Copies,
     failover::Leading,
@@ -19,6 +20,7 @@ use crate::{
     slowlog::SlowLog,
     split::Splits,
     standing::Standing,
+    timekeeping::Timekeeping,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
@@ -224,7 +226,10 @@ pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
     pub(crate) boot: Boot,
     pub(crate) standing: Standing,
+    /// The time as this node keeps it (`clock`).
     pub(crate) now: Now,
+    pub(crate) clock: Clock,
+    pub(crate) timekeeping: Timekeeping,
     pub(crate) started: Duration,
     pub(crate) stores: S,
     pub(crate) log: Log,
@@ -273,6 +278,10 @@ pub struct Node<S: Stores> {
     pub(crate) flush_at: Option<Duration>,
     /// After a full disk: when to try again.
     pub(crate) flush_not_before: Duration,
+    /// When keys whose time is over are looked for again before the next tick, and of which
+    /// shard first.
+    pub(crate) expire_at: Option<Duration>,
+    pub(crate) expire_first: ShardId,
     /// The last tick: this node was away if it is long ago.
     ticked_at: Duration,
     pub(crate) next_upkeep: Duration,
@@ -350,6 +359,8 @@ impl<S: Stores> Node<S> {
             standing: Standing::new(notes),
             links: config.links.clone(),
             now,
+            clock: Clock::new(now),
+            timekeeping: Timekeeping::default(),
             started: now.monotonic,
             stores,
             log,
@@ -383,6 +394,8 @@ impl<S: Stores> Node<S> {
             log_room: config.log.pending_bytes_max / 2,
             flush_at: None,
             flush_not_before: Duration::ZERO,
+            expire_at: None,
+            expire_first: ShardId(0),
             ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
             next_release: Duration::ZERO,
@@ -432,7 +445,7 @@ impl<S: Stores> Node<S> {
 
     /// A client connected.
     pub fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         self.connections_received += 1;
         self.sessions
             .insert(conn.0, Session::new(conn.0, addr, now.monotonic));
@@ -440,19 +453,19 @@ impl<S: Stores> Node<S> {
 
     /// A client is gone.
     pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
-        self.now = now;
+        self.arrives(now);
         self.sessions.remove(&conn.0);
     }
 
     /// One command, its name first. Its reply appears in `client_output`, in order.
     pub fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now) {
-        self.now = now;
+        self.arrives(now);
         self.command(conn.0, args);
     }
 
     /// The client sent what isn't RESP: an error behind the earlier replies, then the end.
     pub fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now) {
-        self.now = now;
+        self.arrives(now);
         let Some(session) = self.sessions.get_mut(&conn.0) else {
             return;
         };
@@ -482,8 +495,9 @@ impl<S: Stores> Node<S> {
 
     /// The outgoing link to `peer` is newly made.
     pub fn peer_connected(&mut self, peer: &NodeId, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         self.peers.connected(peer);
+        self.timekeeping.connected(peer);
         let state = self.links.state().clone();
         self.send(peer, Lane::Bypass, &Message::Wan(state));
         self.tell_report(peer);
@@ -497,7 +511,7 @@ impl<S: Stores> Node<S> {
 
     /// The outgoing link broke; what was sent may be lost.
     pub fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         self.peers.disconnected(peer);
         self.forwards_lost(peer, "its connection broke");
         for shard in self.shards.values_mut() {
@@ -510,7 +524,7 @@ impl<S: Stores> Node<S> {
     /// `from`, which was admitted in this boot, has made a new link to us; messages of its former
     /// one may be lost.
     pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
-        self.now = now;
+        self.arrives(now);
         self.peers.linked(from, boot);
         self.forwards_lost(from, REMADE);
         self.peers.remade(from);
@@ -518,7 +532,7 @@ impl<S: Stores> Node<S> {
 
     /// A message from `from`.
     pub fn peer_message(&mut self, from: &NodeId, bytes: Bytes, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         if self.peers.heard(from, now.monotonic) {
             // Until it knew the new link itself it could answer nothing.
             self.forwards_lost(from, REMADE);
@@ -573,6 +587,12 @@ impl<S: Stores> Node<S> {
             Message::HistoryAsk { shard } => self.history_asked(from, shard),
             Message::History(history) => self.history_told(from, history),
             Message::CopyProgress(copies) => self.peers.copying(from, copies),
+            Message::ClockAsk { number } => self.clock_asked(from, number),
+            Message::ClockTold {
+                number,
+                wall_ms,
+                kept_ms,
+            } => self.clock_told(from, number, wall_ms, kept_ms),
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
@@ -585,6 +605,12 @@ impl<S: Stores> Node<S> {
                 keys,
             } => self.digest_keys(from, id, shard, bucket, keys),
         }
+    }
+
+    /// An input came at this time by the machine's clocks; returns it as this node keeps it.
+    pub(crate) fn arrives(&mut self, machine: Now) -> Now {
+        self.now = self.clock.read(machine);
+        self.now
     }
 
     /// To whom links are kept.
@@ -611,7 +637,7 @@ impl<S: Stores> Node<S> {
 
     /// What is to be made durable next, if it may begin by now.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
-        self.now = now;
+        let now = self.arrives(now);
         self.settle();
         let due = self.flush_at.is_some_and(|at| at <= now.monotonic)
             || self.log.sync_due().is_some_and(|at| at <= now.monotonic);
@@ -626,7 +652,7 @@ impl<S: Stores> Node<S> {
 
     /// The first half of a flush has ended.
     pub fn flush_written(&mut self, done: Written, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         match self.log.written_to(done) {
             Ok(durable) => self.durable(durable),
             Err(error @ LogError::NoSpace { .. }) => {
@@ -641,7 +667,7 @@ impl<S: Stores> Node<S> {
 
     /// The second half of a flush has ended.
     pub fn flush_synced(&mut self, done: Synced, now: Now) {
-        self.now = now;
+        self.arrives(now);
         match self.log.synced(done) {
             Ok(durable) => self.durable(durable),
             Err(error) => self.stop(error.to_string()),
@@ -675,7 +701,8 @@ impl<S: Stores> Node<S> {
         if pause > ABSENT {
             self.peers.absent(pause);
         }
-        self.now = now;
+        let now = self.arrives(now);
+        self.clock_tick();
         self.control_tick();
         self.lease_tick();
         for (id, shard) in &mut self.shards {
@@ -731,14 +758,18 @@ impl<S: Stores> Node<S> {
                     .and_then(|at| Some(at.max(self.log.flush_from()?))),
             )
             .chain(self.copies.wake_at())
+            .chain(self.expire_at)
             .min()
     }
 
     /// A moment that `wake_at` named has come: entries and acknowledgements that were gathered
     /// go out, and rows of copies.
     pub fn wake(&mut self, now: Now) {
-        self.now = now;
+        let now = self.arrives(now);
         self.give_rows();
+        if self.expire_at.is_some_and(|at| at <= now.monotonic) {
+            self.expire();
+        }
         if !self.stalled.is_empty() {
             self.retry_stalled();
         }

@@ -30,6 +30,9 @@ pub(crate) struct Sealing {
 impl<S: Stores> Node<S> {
     /// A control leader is about to name another primary in `epoch`.
     pub(crate) fn seal_asked(&mut self, from: &NodeId, id: ShardId, epoch: Epoch) {
+        if !self.clock.is_settled() {
+            return; // It is asked again; and heard once it knows what time it is.
+        }
         let now = self.now;
         let Some(shard) = self.shards.get_mut(&id) else {
             return;

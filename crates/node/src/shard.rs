@@ -23,6 +23,7 @@
 //! nothing are stepped over, and only at the end they must have been forgotten.
 
 use crate::{
+    expire::Expiry,
     request::{Request, Target},
     tip::Tip,
     watched::Watched,
@@ -150,6 +151,8 @@ pub(crate) struct Shard<R: Rows> {
     /// Entries in the log that are not in the store yet.
     pub(crate) unapplied: VecDeque<Entry>,
     pub(crate) tip: Tip,
+    /// Of a primary: how far it has looked for keys whose time is over.
+    pub(crate) expiry: Expiry,
     /// Of a primary: what somebody watches.
     pub(crate) watched: Watched,
     /// By position, ascending.
@@ -199,6 +202,7 @@ impl<R: Rows> Shard<R> {
             log_index: LogIndex::default(),
             unapplied: VecDeque::new(),
             tip: Tip::default(),
+            expiry: Expiry::default(),
             watched: Watched::default(),
             waiting: VecDeque::new(),
             readers: Vec::new(),

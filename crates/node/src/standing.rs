@@ -113,7 +113,7 @@ impl<S: Stores> Node<S> {
 
     /// A peer does not let this node in.
     pub fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted, now: model::Now) {
-        self.now = now;
+        self.arrives(now);
         match why {
             NotAdmitted::Stale(line) => self.discard(line),
             NotAdmitted::Taken(line) => {

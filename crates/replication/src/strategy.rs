@@ -223,8 +223,9 @@ pub struct State {
     pub tip: Position,
     /// The last committed index it knows of.
     pub commit: u64,
-    /// No entry that is not yet applied here has a stamp at or below it.
-    pub closed: Stamp,
+    /// Shard time, in ms since 1970: what expiry is judged by. At a primary its node's time; at a
+    /// replica the primary's when it said how far its log went, once that is applied here.
+    pub time_ms: u64,
     /// The moment, by this node's monotonic clock, as of which it has everything. For a
     /// primary: now. None before the first sign of its primary.
     pub fresh_at: Option<Duration>,
@@ -303,8 +304,8 @@ pub trait Strategy {
     /// The other members, if this is the primary.
     fn members(&self) -> Vec<MemberState>;
 
-    /// A stamp that no later entry will be at or below, at a primary: shard time.
-    fn close(&mut self, now: Now) -> Stamp;
+    /// The stamp of the first op of an entry that is proposed next, at this same `now`.
+    fn next_stamp(&self, now: Now) -> Stamp;
 }
 
 /// Who a replica is.

@@ -31,6 +31,10 @@ use storage::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+/// For the tests of clocks that step alone: a directory in which a file of a node's name says by
+/// how many milliseconds that node's wall clock is to look ahead.
+const TEST_CLOCKS: &str = "QUIRE_TEST_CLOCKS";
+
 /// Why a node did not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -95,6 +99,10 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     };
     let background = Background::start(background).map_err(at(data))?;
     let stores = LsmStores::new(data.join("store"), background);
+    if let Some(dir) = std::env::var_os(TEST_CLOCKS) {
+        let file = Path::new(&dir).join(config.id.as_str());
+        clock::follow_test_file(&file).map_err(at(&file))?;
+    }
     let node = Node::open(
         node_config(config, last, notes)?,
         Disks {

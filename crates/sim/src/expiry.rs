@@ -1,7 +1,7 @@
 //! Clients whose keys expire.
 //!
-//! Nobody knows from outside when a key's time is over: that is the shard's own time, and the
-//! clocks of machines are off, step and drift. But each client writes keys of its own and asks
+//! Nobody knows from outside exactly when a key's time is over: that is the shard's own time, and
+//! the clocks of machines are off, step and drift. But each client writes keys of its own and asks
 //! for them in one session, so whatever the clocks do:
 //!
 //! | once this was answered | this is wrong |
@@ -9,12 +9,20 @@
 //! | the key is gone: `GET` nil, `PEXPIRE` or `PERSIST` 0 | that it is there |
 //! | `PERSIST` 1 | that it is gone |
 //!
+//! And while most wall clocks are right, the key goes within [`OFF_MAX`] of its time, however far
+//! off the others are: nobody finds it gone before, and its primary not there afterwards.
+//!
 //! Reads are answered by any replica, `PEXPIRE` and `PERSIST` by the primary: a replica that
 //! judges by a clock of its own is found out by the primary.
 
 use crate::{client::is_refusal, random::Random};
 use bytes::Bytes;
 use resp::Frame;
+use std::time::Duration;
+
+/// By how much more or less a key may live than it was to. Clocks are off by some, and run
+/// faster or slower; what a node makes of all of them is off by more, on slow links.
+const OFF_MAX: Duration = Duration::from_secs(5);
 
 /// Answers about a key that is gone, or was made to stay, until another takes its place.
 const LOOKS: u64 = 4;
@@ -44,7 +52,9 @@ pub(crate) struct ExpiryClient {
     known: Known,
     /// Answers since that was known.
     looks: u64,
-    sent: Option<Ask>,
+    sent: Option<(Ask, Duration)>,
+    /// When the key is to go, at the earliest and at the latest, in the world's time.
+    goes: Option<(Duration, Duration)>,
 }
 
 impl ExpiryClient {
@@ -55,6 +65,7 @@ impl ExpiryClient {
             known: Known::Nothing,
             looks: 0,
             sent: None,
+            goes: None,
         }
     }
 
@@ -62,11 +73,14 @@ impl ExpiryClient {
         self.sent.iter().count()
     }
 
-    pub(crate) fn next_command(&mut self, random: &mut Random) -> Vec<Bytes> {
+    pub(crate) fn next_command(&mut self, random: &mut Random, now: Duration) -> Vec<Bytes> {
         if matches!(self.known, Known::Gone | Known::Stays) && self.looks >= LOOKS {
             self.known = Known::Nothing;
         }
-        let ms = random.between(100, 2500);
+        let ms = match random.below(5) {
+            0 => random.between(7000, 15_000),
+            _ => random.between(100, 2500),
+        };
         let ask = match (self.known, random.below(16)) {
             (Known::Nothing, _) => {
                 self.keys += 1;
@@ -78,7 +92,7 @@ impl ExpiryClient {
             (Known::Expires, 1) if random.once_in(3) => Ask::Persist,
             _ => Ask::Get,
         };
-        self.sent = Some(ask);
+        self.sent = Some((ask, now));
         self.words(ask)
     }
 
@@ -93,9 +107,14 @@ impl ExpiryClient {
         }
     }
 
-    /// The answer. Err: what is wrong with it.
-    pub(crate) fn answered(&mut self, reply: &Frame) -> Result<(), String> {
-        let Some(ask) = self.sent.take() else {
+    /// The answer. Err: what is wrong with it. `right`: most clocks have been right all along.
+    pub(crate) fn answered(
+        &mut self,
+        reply: &Frame,
+        now: Duration,
+        right: bool,
+    ) -> Result<(), String> {
+        let Some((ask, sent)) = self.sent.take() else {
             return Err(format!("{}: a reply that nobody waits for", self.name));
         };
         let wrong = |what: &str| {
@@ -115,6 +134,24 @@ impl ExpiryClient {
             return Ok(());
         }
         let there = !matches!(reply, Frame::Null | Frame::Integer(0));
+        if let Some((earliest, latest)) = self.goes
+            && self.known == Known::Expires
+            && right
+        {
+            if !there && now + OFF_MAX < earliest {
+                return wrong("its time is not over yet");
+            }
+            // What a replica shows may be old.
+            if there && matches!(ask, Ask::Extend(_) | Ask::Persist) && sent > latest + OFF_MAX {
+                return wrong("its time is over");
+            }
+        }
+        if let Ask::Set(ms) | Ask::Extend(ms) = ask
+            && there
+        {
+            let life = Duration::from_millis(ms);
+            self.goes = Some((sent + life, now + life));
+        }
         let known = match (self.known, ask, there) {
             (Known::Gone, _, true) => return wrong("it was gone"),
             // It was persisted, so PERSIST changes nothing.
@@ -145,8 +182,8 @@ mod tests {
     use super::*;
 
     fn answer(client: &mut ExpiryClient, ask: Ask, reply: Frame) -> Result<(), String> {
-        client.sent = Some(ask);
-        client.answered(&reply)
+        client.sent = Some((ask, Duration::ZERO));
+        client.answered(&reply, Duration::ZERO, true)
     }
 
     #[test]
@@ -171,5 +208,24 @@ mod tests {
         answer(&mut c, Ask::Persist, Frame::Integer(1)).unwrap();
         answer(&mut c, Ask::Get, Frame::Bulk("there".into())).unwrap();
         answer(&mut c, Ask::Get, Frame::Null).unwrap_err();
+    }
+
+    #[test]
+    fn a_key_goes_in_time_unless_the_clocks_are_wrong() {
+        let s = Duration::from_secs;
+        let ok = || Frame::Simple("OK".into());
+        let at = |ask, sent, now, reply, right| {
+            let mut c = ExpiryClient::new("c".into());
+            answer(&mut c, Ask::Set(10_000), ok()).unwrap();
+            c.sent = Some((ask, s(sent)));
+            c.answered(&reply, s(now), right)
+        };
+        at(Ask::Get, 1, 2, Frame::Null, true).unwrap_err();
+        at(Ask::Get, 1, 2, Frame::Null, false).unwrap();
+        at(Ask::Get, 1, 6, Frame::Null, true).unwrap();
+        at(Ask::Get, 20, 20, ok(), true).unwrap();
+        at(Ask::Extend(1), 14, 20, Frame::Integer(1), true).unwrap();
+        at(Ask::Extend(1), 16, 20, Frame::Integer(1), true).unwrap_err();
+        at(Ask::Persist, 16, 20, Frame::Integer(1), true).unwrap_err();
     }
 }

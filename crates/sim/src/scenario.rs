@@ -10,7 +10,7 @@
 //! |---|---|
 //! | one process writes to a shard in an epoch; none while another's lease runs; who is sealed stays so | `world::observe`, at each message |
 //! | a session never goes back in time | [`crate::session`], at each answer |
-//! | a key that is gone stays gone, one that was to stay stays | [`crate::expiry`], at each answer |
+//! | a key that is gone stays gone, one that was to stay stays; a key goes when its time is over, while most clocks are right | [`crate::expiry`], at each answer |
 //! | a client's own keys hold what it wrote | [`crate::client`], at each answer, unless a failover may lose it |
 //! | no node stops unless its disk was broken; none serves a log that rotted | `World` |
 //! | everything comes to rest, and each shard takes writes again | at the end |
@@ -21,6 +21,7 @@
 //! A loss that the rule allows without a report (the disk that held the tail is gone) takes the
 //! last two with it: see [`Scenario::may_lose_silently`].
 
+mod clocks;
 mod draw;
 mod inject;
 mod trouble;
@@ -170,6 +171,15 @@ pub enum Fault {
         node: String,
         /// By how much.
         ms: i64,
+    },
+    /// A wall clock is set far off, and back after a while.
+    Jump {
+        /// Which.
+        node: String,
+        /// By how much.
+        ms: i64,
+        /// For how long.
+        time: Duration,
     },
     /// Clocks run faster or slower from now on.
     Rate {

@@ -28,7 +28,7 @@ use model::NodeId;
 use node::{ConnId, Effect, Lane, NotAdmitted};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     fmt,
     time::Duration,
 };
@@ -161,6 +161,8 @@ pub struct World {
     /// What clients did so far, as numbers that only grow.
     moments: u64,
     machines: Vec<Machine>,
+    /// Machines whose wall clocks were ever set.
+    clocks_off: BTreeSet<usize>,
     network: Network,
     clients: Vec<Attached>,
     clients_act: bool,
@@ -244,6 +246,7 @@ impl World {
             moments: 0,
             network: Network::new(machines.len()),
             machines,
+            clocks_off: BTreeSet::new(),
             clients: Vec::new(),
             clients_act: false,
             pause_max: Duration::from_millis(30),

@@ -4,7 +4,9 @@ use super::{comes_back, written};
 use crate::input::parts;
 use bytes::Bytes;
 use model::ShardId;
-use storage::store::{Applied, CacheBudget, DigestState, MemoryStores, ShardStore, Stores};
+use storage::store::{
+    Applied, CacheBudget, DeadPlace, DigestState, ExpiryPlace, MemoryStores, ShardStore, Stores,
+};
 
 pub(super) fn applied(bytes: &[u8]) {
     let encode = |applied: &Applied| written(|out| applied.encode(out));
@@ -38,8 +40,8 @@ fn use_all(store: &mut ShardStore<storage::store::MemoryRows>) {
         let _ = store.field(&key, &header, b"f");
         let _ = store.fields(&key, &header, &mut |_, _| true);
     }
-    let _ = store.expired(u64::MAX, 100);
-    let _ = store.to_purge(100);
+    let _ = store.expired(u64::MAX, &ExpiryPlace::at(0), 100);
+    let _ = store.to_purge(&DeadPlace::default(), 100);
     let snapshot = store.snapshot().unwrap();
     let mut from: Option<Vec<u8>> = None;
     while let Ok(chunk) = snapshot.next_chunk(from.as_deref(), 64) {

@@ -254,7 +254,10 @@ impl<S: Stores> Node<S> {
     /// Shards whose primary this node is, but not yet this process: every process takes a new
     /// epoch before it writes.
     pub(super) fn take_offices(&mut self) {
-        if self.now.monotonic < self.control.next_offices || !self.is_registered() {
+        if self.now.monotonic < self.control.next_offices
+            || !self.is_registered()
+            || !self.clock.is_settled()
+        {
             return;
         }
         let catalog = self.catalog.clone();

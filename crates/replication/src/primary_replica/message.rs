@@ -3,7 +3,7 @@
 //! # Bytes (little-endian)
 //! ```text
 //! version u8 = 3, tag u8, epoch u64, then
-//! 1 append  prev epoch u64, prev index u64, commit u64, last u64, closed u64, echo u64,
+//! 1 append  prev epoch u64, prev index u64, commit u64, last u64, time_ms u64, echo u64,
 //!           floor u64, urgent u8, entries (see model::entry) to the end
 //! 2 ack     matched u64, received u64, probe u64, counts u8, disk u64
 //! 3 report  last epoch u64, last index u64, probe u64, history
@@ -18,7 +18,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use model::{
-    DiskId, Entry, Epoch, EpochHistory, Position, Stamp,
+    DiskId, Entry, Epoch, EpochHistory, Position,
     codec::{Malformed, Reader},
 };
 
@@ -79,8 +79,8 @@ pub(super) struct Append {
     pub(super) commit: u64,
     /// The primary's last index when this was sent …
     pub(super) last: u64,
-    /// … and a stamp that no later entry is at or below.
-    pub(super) closed: Stamp,
+    /// … and shard time then, in ms since 1970.
+    pub(super) time_ms: u64,
     /// The latest `probe` the primary had received; 0 for none.
     pub(super) echo: u64,
     /// Up to where every member is known to hold the primary's log durably.
@@ -112,7 +112,7 @@ impl Message {
                 out.put_u64_le(a.prev.index);
                 out.put_u64_le(a.commit);
                 out.put_u64_le(a.last);
-                out.put_u64_le(a.closed.0);
+                out.put_u64_le(a.time_ms);
                 out.put_u64_le(a.echo);
                 out.put_u64_le(a.floor);
                 out.put_u8(a.urgent.into());
@@ -167,7 +167,7 @@ impl Message {
         let body = match tag {
             1 => {
                 let prev = Position::new(r.number()?, r.number()?);
-                let (commit, last, closed) = (r.number()?, r.number()?, Stamp(r.number()?));
+                let (commit, last, time_ms) = (r.number()?, r.number()?, r.number()?);
                 let (echo, floor) = (r.number()?, r.number()?);
                 let urgent = r.u8()? != 0;
                 let mut entries = Vec::new();
@@ -184,7 +184,7 @@ impl Message {
                     prev,
                     commit,
                     last,
-                    closed,
+                    time_ms,
                     echo,
                     floor,
                     urgent,
@@ -244,7 +244,7 @@ fn read_history(r: &mut Reader) -> Result<EpochHistory, Malformed> {
 mod tests {
     use super::*;
     use bytes::Buf;
-    use model::EntryKind;
+    use model::{EntryKind, Stamp};
     use proptest::prelude::*;
 
     pub(crate) fn one_of_each() -> Vec<Message> {
@@ -265,7 +265,7 @@ mod tests {
                 prev: Position::new(4, 80),
                 commit: 79,
                 last: 82,
-                closed: Stamp(2000),
+                time_ms: 2000,
                 echo: 5,
                 floor: 60,
                 urgent: true,

@@ -498,14 +498,14 @@ impl Strategy for PrimaryReplica {
     }
 
     fn state(&self, now: Now) -> State {
-        let (role, closed, fresh_at) = match &self.half {
+        let (role, time_ms, fresh_at) = match &self.half {
             Half::Primary(primary) => {
                 let role = if primary.is_active(&self.core) {
                     Role::Primary
                 } else {
                     Role::Starting
                 };
-                (role, self.core.clock.last(), Some(now.monotonic))
+                (role, now.wall_ms, Some(now.monotonic))
             }
             Half::Follower(follower) => {
                 let core = &self.core;
@@ -514,7 +514,7 @@ impl Strategy for PrimaryReplica {
                 } else {
                     Role::Replica
                 };
-                (role, follower.closed(), follower.fresh_at())
+                (role, follower.time_ms(), follower.fresh_at())
             }
         };
         State {
@@ -522,7 +522,7 @@ impl Strategy for PrimaryReplica {
             epoch: self.core.epoch,
             tip: self.core.last,
             commit: self.core.commit,
-            closed,
+            time_ms,
             fresh_at,
         }
     }
@@ -538,11 +538,8 @@ impl Strategy for PrimaryReplica {
         }
     }
 
-    fn close(&mut self, now: Now) -> Stamp {
-        match &self.half {
-            Half::Primary(_) => self.core.clock.close(now.wall_ms),
-            Half::Follower(follower) => follower.closed(),
-        }
+    fn next_stamp(&self, now: Now) -> Stamp {
+        self.core.clock.next(now.wall_ms)
     }
 }
 

@@ -471,7 +471,7 @@ impl Primary {
                 prev: core.position_at(progress.next - 1),
                 commit: core.commit,
                 last: core.last.index,
-                closed: core.clock.close(now.wall_ms),
+                time_ms: now.wall_ms,
                 echo: progress.echo,
                 floor,
                 urgent: self.is_waited_for(core, &progress),

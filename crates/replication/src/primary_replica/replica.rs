@@ -5,15 +5,15 @@ use super::{
     message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{EpochHistory, NodeId, Now, Stamp};
+use model::{EpochHistory, NodeId, Now};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
 #[derive(Clone, Copy, Debug)]
 struct News {
-    /// Its last index: entries above it have stamps above `closed`.
+    /// Its last index, and shard time then: entries above it were made later.
     last: u64,
-    closed: Stamp,
+    time_ms: u64,
     /// Its committed index, and the moment of our clock as of which that was all.
     commit: u64,
     fresh_at: Option<Duration>,
@@ -35,7 +35,7 @@ pub(super) struct Follower {
     /// When an acknowledgement is due.
     ack_at: Option<Duration>,
     news: VecDeque<News>,
-    closed: Stamp,
+    time_ms: u64,
     fresh_at: Option<Duration>,
     applied: u64,
 }
@@ -51,7 +51,7 @@ impl Follower {
             acknowledged: 0,
             ack_at: None,
             news: VecDeque::new(),
-            closed: Stamp::ZERO,
+            time_ms: 0,
             fresh_at: None,
             applied: core.applied,
         }
@@ -60,11 +60,11 @@ impl Follower {
     /// Sealed, it can be read as before until a primary speaks: it only gets older.
     pub(super) fn shows_as_before(&mut self, before: &Follower) {
         self.fresh_at = before.fresh_at;
-        self.closed = before.closed;
+        self.time_ms = before.time_ms;
     }
 
-    pub(super) fn closed(&self) -> Stamp {
-        self.closed
+    pub(super) fn time_ms(&self) -> u64 {
+        self.time_ms
     }
 
     pub(super) fn fresh_at(&self) -> Option<Duration> {
@@ -116,9 +116,8 @@ impl Follower {
             core.append(entry, append.urgent);
         }
         self.verified = self.verified.max(upto);
-        core.clock.observe(append.closed);
         self.primary_commit = self.primary_commit.max(append.commit);
-        self.note_news(&append.commit, append.last, append.closed, append.echo);
+        self.note_news(&append.commit, append.last, append.time_ms, append.echo);
         self.commit(core);
 
         let wait = if append.urgent {
@@ -134,13 +133,13 @@ impl Follower {
         }
     }
 
-    fn note_news(&mut self, commit: &u64, last: u64, closed: Stamp, echo: u64) {
+    fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, echo: u64) {
         if self.news.len() == NEWS_MAX {
             self.news.remove(NEWS_MAX / 2);
         }
         self.news.push_back(News {
             last,
-            closed,
+            time_ms,
             commit: *commit,
             fresh_at: (echo > 0).then(|| Duration::from_millis(echo)),
         });
@@ -159,7 +158,8 @@ impl Follower {
                 self.fresh_at = self.fresh_at.max(news.fresh_at.take());
             }
             if news.last <= applied {
-                self.closed = self.closed.max(news.closed);
+                // The latest counts, not the greatest: a clock that was ahead has been set right.
+                self.time_ms = news.time_ms;
             }
         }
         while self.news.front().is_some_and(|n| n.last <= applied) {

@@ -167,6 +167,7 @@ impl Scenario {
             Trouble::Flapping => scenario.draw_flapping(&mut random),
             Trouble::Disks => scenario.draw_disks(&mut random),
         }
+        scenario.draw_clocks();
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario
     }

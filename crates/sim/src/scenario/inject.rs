@@ -26,6 +26,7 @@ enum Undo {
     HealRegion(String),
     Undelay(String, String),
     Room(String),
+    SetBack(String, i64),
     LetBe,
     Nothing,
 }
@@ -169,6 +170,7 @@ impl<'a> Injector<'a> {
             Undo::HealRegion(region) => world.heal_region(&region)?,
             Undo::Undelay(from, to) => world.delay(&from, &to, Duration::ZERO)?,
             Undo::Room(node) => world.limit_disk(&node, None)?,
+            Undo::SetBack(node, ms) => world.set_clock_back(&node, ms)?,
             Undo::LetBe => world.meddle(0, 0, Duration::ZERO),
             Undo::Nothing => {}
         }
@@ -327,6 +329,10 @@ impl<'a> Injector<'a> {
             Fault::Step { node, ms } => {
                 world.step_clock(node, *ms)?;
                 return Ok(None);
+            }
+            Fault::Jump { node, ms, time } => {
+                world.jump_clock(node, *ms)?;
+                (*time, Undo::SetBack(node.clone(), *ms))
             }
             Fault::Rate { node, ppm } => {
                 world.set_clock_rate(node, *ppm)?;

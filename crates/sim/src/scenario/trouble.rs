@@ -117,6 +117,7 @@ impl Fault {
             | Fault::SlowDisk { node, .. }
             | Fault::FullDisk { node, .. }
             | Fault::Step { node, .. }
+            | Fault::Jump { node, .. }
             | Fault::Rate { node, .. } => vec![node],
             Fault::Cut { from, to, .. }
             | Fault::BreakLink { from, to }

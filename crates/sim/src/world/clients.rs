@@ -213,7 +213,7 @@ impl World {
                 client.next_commands(&mut self.random, &mut self.registers, &place, most)
             }
             Worker::Session(client) => client.next_commands(&mut self.random, self.now, most),
-            Worker::Expiry(client) => vec![client.next_command(&mut self.random)],
+            Worker::Expiry(client) => vec![client.next_command(&mut self.random, self.now)],
         };
         for command in commands {
             self.command(home, conn, command);
@@ -361,6 +361,7 @@ impl World {
         else {
             return;
         };
+        let right = self.clocks_are_right();
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
@@ -410,7 +411,7 @@ impl World {
                                 Worker::Session(client) => {
                                     client.answered(&frame, &mut self.sessions)
                                 }
-                                Worker::Expiry(client) => client.answered(&frame),
+                                Worker::Expiry(client) => client.answered(&frame, self.now, right),
                             }
                         }
                     };

@@ -84,6 +84,10 @@ faults! {
     paused_ms,
     /// Steps of a wall clock.
     clock_steps,
+    /// Wall clocks that were set far off …
+    clock_jumps,
+    /// … and back.
+    clock_returns,
     /// Changes of a clock's rate.
     clock_rates,
     /// Flushes that took a slow disk's time.

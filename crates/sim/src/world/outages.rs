@@ -167,7 +167,32 @@ impl World {
         self.faults.clock_steps += 1;
         self.note(at, format_args!("has its wall clock set by {ms} ms"));
         self.machines[at].clock.step_wall(ms);
+        self.clocks_off.insert(at);
         Ok(())
+    }
+
+    /// The wall clock of a machine is set far off, for a while.
+    pub fn jump_clock(&mut self, node: &str, ms: i64) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        self.faults.clock_jumps += 1;
+        self.note(at, format_args!("has a wall clock that jumps by {ms} ms"));
+        self.machines[at].clock.step_wall(ms);
+        self.clocks_off.insert(at);
+        Ok(())
+    }
+
+    /// It is set back by as much.
+    pub fn set_clock_back(&mut self, node: &str, ms: i64) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        self.faults.clock_returns += 1;
+        self.note(at, format_args!("has its wall clock set back by {ms} ms"));
+        self.machines[at].clock.step_wall(-ms);
+        Ok(())
+    }
+
+    /// Whether most wall clocks have been right all along.
+    pub(super) fn clocks_are_right(&self) -> bool {
+        2 * self.clocks_off.len() < self.machines.len()
     }
 
     /// The clocks of a machine run faster from now on, by so many millionths.

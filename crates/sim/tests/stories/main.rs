@@ -3,6 +3,7 @@
 //! `SIM_SEED=7 cargo test -p sim <story> -- --nocapture` tells one of them line by line,
 //! `SIM_SEED=0..1000` many.
 
+mod clocks;
 mod copy;
 mod crashes;
 mod cuts;

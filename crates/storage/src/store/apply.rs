@@ -22,6 +22,7 @@
 
 use super::{
     cache::{Cached, HashChange, WARM_KEYS_MAX},
+    due::News,
     error::StoreError,
     layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_head},
     rewind::Rewinding,
@@ -98,6 +99,7 @@ struct Work {
     tombstones: Vec<(Bytes, Stamp)>,
     /// It has caught up with what a rewind fetched.
     caught_up: bool,
+    news: News,
 }
 
 impl Work {
@@ -116,6 +118,16 @@ impl Work {
                 header.deleted = header.deleted.max(*stamp);
             }
         }
+    }
+
+    fn put_expiry(&mut self, rows: &KeyRows, expires_ms: u64) {
+        self.batch.put(&rows.expiry(expires_ms), &[]);
+        self.news.expires_ms = self.news.expires_ms.min(expires_ms);
+    }
+
+    fn put_purge(&mut self, row: &[u8], deleted: Stamp) {
+        self.batch.put(row, &deleted.0.to_le_bytes());
+        self.news.dead = true;
     }
 
     /// What the key row becomes; None: it goes.
@@ -200,6 +212,7 @@ impl<R: Rows> ShardStore<R> {
             applied: self.applied.clone(),
             tombstones: Vec::new(),
             caught_up: false,
+            news: News::NONE,
         }
     }
 
@@ -318,7 +331,10 @@ impl<R: Rows> ShardStore<R> {
                 work.tombstones.clear();
                 work.reset = true;
                 work.applied.keys = match self.fetched(work) {
-                    Some(fetched) => self.put_fetched(fetched, &mut work.batch)?,
+                    Some(fetched) => {
+                        work.news = News::ANYTHING;
+                        self.put_fetched(fetched, &mut work.batch)?
+                    }
                     None => 0,
                 };
             }
@@ -351,8 +367,7 @@ impl<R: Rows> ShardStore<R> {
         if !created && let Some((old, _)) = self.head(work, key)? {
             self.replace_expiry(work, key, &old, new.expires_ms);
         } else {
-            let row = KeyRows::new(key).expiry(new.expires_ms);
-            work.batch.put(&row, &[]);
+            work.put_expiry(&KeyRows::new(key), new.expires_ms);
         }
         Ok(())
     }
@@ -366,7 +381,7 @@ impl<R: Rows> ShardStore<R> {
             work.batch.remove(&rows.expiry(old.expires_ms));
         }
         if expires_ms != 0 {
-            work.batch.put(&rows.expiry(expires_ms), &[]);
+            work.put_expiry(&rows, expires_ms);
         }
     }
 
@@ -398,7 +413,7 @@ impl<R: Rows> ShardStore<R> {
                 work.batch.remove(&purge);
             }
         } else if was.deleted != header.deleted {
-            work.batch.put(&purge, &header.deleted.0.to_le_bytes());
+            work.put_purge(&purge, header.deleted);
         }
         self.replace_expiry(work, key, &was, header.expires_ms);
         work.set_head(key, Some((header, string)));
@@ -427,7 +442,7 @@ impl<R: Rows> ShardStore<R> {
         if tombstone || (live && old.deleted != Stamp::ZERO) {
             let mut header = Header::new(KeyKind::Tombstone);
             header.deleted = stamp;
-            work.batch.put(&rows.purge(), &stamp.0.to_le_bytes());
+            work.put_purge(&rows.purge(), stamp);
             work.tombstones.push((key.clone(), stamp));
             work.set_head(key, Some((header, None)));
         } else {
@@ -512,9 +527,11 @@ impl<R: Rows> ShardStore<R> {
             batch,
             touched,
             applied,
+            news,
             ..
         } = work;
         self.applied = applied;
+        self.news.add(news);
         let mut ahead = touched.keys();
         for (n, (key, of_key)) in touched.iter().enumerate() {
             if n.is_multiple_of(WARM_KEYS_MAX) {

@@ -2,6 +2,7 @@
 //! into an emptied store by the receiver while the sender goes on writing.
 
 use super::{
+    due::News,
     error::StoreError,
     layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied},
     rows::{RowBatch, Rows, RowsSnapshot},
@@ -104,6 +105,7 @@ impl<R: Rows> ShardStore<R> {
         self.rows.flush()?;
         self.applied = applied;
         self.installing = false;
+        self.news = News::ANYTHING;
         Ok(())
     }
 

@@ -25,6 +25,7 @@
 
 use super::{
     copy::ShardSnapshot,
+    due::News,
     error::StoreError,
     layout::{
         KEY, KeyRow, KeyRows, REWINDING, bad_row, bad_value, check_copied, decode_head, key_row,
@@ -273,7 +274,7 @@ impl<R: Rows> ShardStore<R> {
         self.applied = applied;
         self.rewinding = ahead.then_some(rewinding);
         self.clear_cache();
-        self.purge_from.take();
+        self.news = News::ANYTHING;
         self.rows.flush()
     }
 

@@ -12,11 +12,12 @@
 use super::{
     apply::Gathered,
     cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
+    due::News,
     error::StoreError,
     layout::{
         APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING, KEY,
-        KeyRow, KeyRows, PURGE, REWINDING, bad_value, cell, decode_head, expiry_row, key_row,
-        place, purge_row, row_after_key, row_at_place,
+        KeyRow, KeyRows, REWINDING, bad_value, cell, decode_head, key_row, place, row_after_key,
+        row_at_place,
     },
     prefetch::{Guess, Prefetch},
     rewind::Rewinding,
@@ -27,7 +28,6 @@ use model::{
     Position, Stamp,
     mutation::{Header, KeyKind},
 };
-use std::cell::RefCell;
 
 /// The current values of one shard.
 pub struct ShardStore<R: Rows> {
@@ -37,18 +37,14 @@ pub struct ShardStore<R: Rows> {
     pub(super) installing: bool,
     /// What was fetched in a rewind, until it has caught up with that.
     pub(super) rewinding: Option<Rewinding>,
-    /// Where the last look for dead cells ended: the key, and the first field not looked at.
-    pub(super) purge_from: RefCell<Option<(Bytes, Vec<u8>)>>,
+    /// What may have come due since it was looked at.
+    pub(super) news: News,
     /// Room for the next batch.
     pub(super) spare: Gathered,
 }
 
 /// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
 const STEP_ROWS_MAX: u64 = 32;
-/// Expiry rows that one call of [`ShardStore::expired`] looks at, stale ones included.
-const EXPIRY_ROWS_MAX: usize = 4096;
-/// Field rows that one call of [`ShardStore::to_purge`] looks at.
-const PURGE_ROWS_MAX: usize = 16_384;
 
 impl<R: Rows> ShardStore<R> {
     /// Opens what `rows` hold.
@@ -76,7 +72,7 @@ impl<R: Rows> ShardStore<R> {
             installing,
             rows,
             cache: Cache::new(cache),
-            purge_from: RefCell::new(None),
+            news: News::ANYTHING,
             spare: Gathered::default(),
         })
     }
@@ -462,95 +458,6 @@ impl<R: Rows> ShardStore<R> {
                 (None, None) => return Ok(done.unwrap_or(0)),
             }
         }
-    }
-
-    /// Up to `limit` keys whose time is over at shard time `now_ms`, the earliest first; they
-    /// are there until their deletion is applied. Drops stale rows of the index on the way.
-    /// An empty answer may come while stale rows remain: ask again later.
-    pub fn expired(&mut self, now_ms: u64, limit: usize) -> Result<Vec<Bytes>, StoreError> {
-        self.check_serving()?;
-        let mut rows: Vec<Vec<u8>> = Vec::new();
-        let rows_max = EXPIRY_ROWS_MAX.max(limit);
-        let to = match now_ms.checked_add(1) {
-            Some(after) => [&[EXPIRY][..], &after.to_be_bytes()].concat(),
-            None => vec![EXPIRY + 1],
-        };
-        self.rows.scan(&[EXPIRY], &to, &mut |row, _| {
-            rows.push(row.to_vec());
-            rows.len() < rows_max
-        })?;
-        let mut stale = RowBatch::new();
-        let mut expired = Vec::new();
-        for row in rows {
-            if expired.len() >= limit {
-                break;
-            }
-            let (at, key) = expiry_row(&row)?;
-            match self.header(key)? {
-                Some(h) if h.kind != KeyKind::Tombstone && h.expires_ms == at => {
-                    expired.push(Bytes::copy_from_slice(key));
-                }
-                _ => stale.remove(&row),
-            }
-        }
-        if !stale.is_empty() {
-            self.rows.write(&stale)?;
-        }
-        Ok(expired)
-    }
-
-    /// The next key with dead cells, and up to `limit` of its dead fields; none of them if
-    /// purging the key is done. None if there is nothing to purge, or nothing was found within
-    /// the work that one call may do: ask again later.
-    ///
-    /// The caller turns it into ops, evaluated at the tip: dead fields into a `RemoveFields`
-    /// without a header, the end into `Delete { tombstone: false }` for a tombstone or into
-    /// `SetHeader` with `deleted` zero for a key that lives again.
-    pub fn to_purge(&self, limit: usize) -> Result<Option<(Bytes, Vec<Bytes>)>, StoreError> {
-        self.check_serving()?;
-        let mut first = None;
-        self.rows.scan(&[PURGE], &[PURGE + 1], &mut |row, _| {
-            first = Some(row.to_vec());
-            false
-        })?;
-        let Some(row) = first else { return Ok(None) };
-        let key = Bytes::copy_from_slice(purge_row(&row)?);
-        let Some(header) = self.header(&key)? else {
-            return Err(StoreError::damaged("a purge row without its key"));
-        };
-        let rows = KeyRows::new(&key);
-        let begin = match self.purge_from.take() {
-            Some((of, from)) if of == key => from,
-            _ => Vec::new(),
-        };
-        let (from, to) = rows.fields(&begin);
-        let mut dead = Vec::new();
-        let mut seen = 0;
-        let mut next = None;
-        let mut failed = None;
-        self.rows.scan(&from, &to, &mut |row, value| {
-            if dead.len() >= limit.max(1) || seen >= PURGE_ROWS_MAX {
-                next = Some(rows.field_of(row).to_vec());
-                return false;
-            }
-            seen += 1;
-            match cell(row, value) {
-                Ok((stamp, _)) if stamp <= header.deleted => {
-                    dead.push(Bytes::copy_from_slice(rows.field_of(row)));
-                }
-                Ok(_) => {}
-                Err(e) => failed = Some(e),
-            }
-            failed.is_none()
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        // Only a look at all of it says that it is done: what was found before may not have
-        // been removed.
-        let all = begin.is_empty() && next.is_none();
-        *self.purge_from.borrow_mut() = next.map(|next| (key.clone(), next));
-        Ok((all || !dead.is_empty()).then_some((key, dead)))
     }
 }
 

@@ -63,11 +63,13 @@ fn a_store_of_version_1_is_read() {
     assert_eq!(store.applied().history.starts().len(), 2);
     let (_, value) = store.string(&name(0)).unwrap().unwrap();
     assert_eq!(value.as_deref(), Some(&b"hello"[..]));
-    assert_eq!(store.expired(40, 9).unwrap(), vec![name(1)]);
+    let found = store.expired(40, &ExpiryPlace::at(0), 9).unwrap();
+    assert_eq!(found.keys, vec![name(1)]);
     let header = store.header(&name(2)).unwrap().unwrap();
     let field = store.field(&name(2), &header, b"f2").unwrap().unwrap();
     assert_eq!(field, vec![7; 7]);
-    assert!(store.to_purge(10).unwrap().is_some());
+    let (dead, _) = store.to_purge(&DeadPlace::default(), 10).unwrap();
+    assert_eq!(dead.len(), 1);
     // All of it, and what it becomes from here on.
     let memory = MemoryStores::new().open(ShardId(1)).unwrap();
     let mut other = ShardStore::open(memory, budget()).unwrap();

@@ -257,21 +257,20 @@ impl Primary {
                 return self.append(store, EntryKind::Barrier, &m);
             }
             Command::Purge(limit) => {
-                let Some((key, dead)) = store.to_purge(*limit).unwrap() else {
-                    return;
-                };
-                let mut header = store.header(&key).unwrap().unwrap();
-                if !dead.is_empty() {
-                    m.remove_fields(&key, None, dead.iter().map(|f| &f[..]));
-                } else if header.kind == KeyKind::Tombstone {
-                    m.delete(&key, &Header::new(KeyKind::Tombstone));
-                } else {
-                    header.deleted = Stamp::ZERO;
-                    m.set_header(&key, &header);
+                for dead in dead(store, *limit) {
+                    if !dead.fields.is_empty() {
+                        let fields = dead.fields.iter().map(|f| &f[..]);
+                        m.remove_fields(&dead.key, None, fields);
+                    }
+                    if dead.all {
+                        let header = store.header(&dead.key).unwrap().unwrap();
+                        m.finish_purge(&dead.key, &header);
+                    }
                 }
             }
             Command::Expired(now_ms) => {
-                for key in store.expired(*now_ms, 100).unwrap() {
+                let found = store.expired(*now_ms, &ExpiryPlace::at(0), 100).unwrap();
+                for key in found.keys {
                     let mut m = Mutation::new();
                     self.delete(store, &mut m, &key);
                     self.submit(store, &m);
@@ -295,6 +294,11 @@ impl Primary {
             m.delete(key, &store.header(key).unwrap().unwrap());
         }
     }
+}
+
+/// The first keys with dead cells.
+pub(super) fn dead<R: Rows>(store: &ShardStore<R>, limit: usize) -> Vec<Dead> {
+    store.to_purge(&DeadPlace::default(), limit).unwrap().0
 }
 
 /// All that a store holds, read in every way there is.

@@ -38,16 +38,12 @@ fn a_large_hash_deleted_and_made_again_is_purged_and_never_comes_back() {
     assert_ne!(header.deleted, Stamp::ZERO);
     assert_eq!(content(&store), primary.model);
     let mut steps = 0;
-    while store.to_purge(50).unwrap().is_some() {
+    while !dead(&store, 50).is_empty() {
         primary.run(&mut store, &Command::Purge(50));
         assert_eq!(content(&store), primary.model);
         steps += 1;
     }
-    assert_eq!(
-        steps,
-        4 + 1,
-        "198 dead fields by 50, and a look at all of it"
-    );
+    assert_eq!(steps, 4, "198 dead fields by 50, the end with the last");
     let header = store.header(&key).unwrap().unwrap();
     assert_eq!((header.deleted, header.fields), (Stamp::ZERO, 2));
     let rows = store
@@ -66,8 +62,8 @@ fn purging_spares_a_field_written_since_it_was_found_dead() {
     for command in [big_hash(1, 1), Command::Del(1)] {
         primary.run(&mut store, &command);
     }
-    let (key, dead) = store.to_purge(1000).unwrap().unwrap();
-    assert_eq!(dead.len(), 200);
+    let found = dead(&store, 1000).remove(0);
+    assert_eq!(found.fields.len(), 200);
     primary.run(
         &mut store,
         &Command::HSet {
@@ -78,7 +74,7 @@ fn purging_spares_a_field_written_since_it_was_found_dead() {
         },
     );
     let mut m = model::Mutation::new();
-    m.remove_fields(&key, None, dead.iter().map(|f| &f[..]));
+    m.remove_fields(&found.key, None, found.fields.iter().map(|f| &f[..]));
     primary.submit(&mut store, &m);
     assert_eq!(content(&store), primary.model);
 }
@@ -204,8 +200,96 @@ fn renewing_an_expiry_leaves_one_row_of_the_index() {
         .unwrap()
         .rows;
     assert_eq!(rows.iter().filter(|(k, _)| k[0] == b'x').count(), 1);
-    assert!(store.expired(18, 10).unwrap().is_empty());
-    assert_eq!(store.expired(19, 10).unwrap(), vec![name(1)]);
+    let begin = ExpiryPlace::at(0);
+    let found = store.expired(18, &begin, 10).unwrap();
+    assert!(found.keys.is_empty() && found.more.is_none());
+    assert_eq!(found.next_ms, 19);
+    let found = store.expired(19, &begin, 10).unwrap();
+    assert_eq!(found.keys, vec![name(1)]);
+    assert_eq!(found.next_ms, u64::MAX);
+}
+
+#[test]
+fn a_look_for_expired_keys_goes_on_where_the_last_one_ended_and_news_tell_what_came_behind() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    assert_eq!(store.take_news().expires_ms, 0, "what is there is unknown");
+    let mut set = |store: &mut ShardStore<MemoryRows>, key: u8, expires_ms| {
+        let value = b"v".to_vec();
+        primary.run(
+            store,
+            &Command::Set {
+                key,
+                value,
+                expires_ms,
+            },
+        );
+    };
+    for key in 0..10 {
+        set(&mut store, key, 100 + u64::from(key) / 4);
+    }
+    set(&mut store, 10, 0);
+    assert_eq!(store.take_news().expires_ms, 100);
+    let mut place = ExpiryPlace::at(0);
+    let mut all = Vec::new();
+    loop {
+        let found = store.expired(101, &place, 3).unwrap();
+        assert!(found.keys.len() <= 3);
+        all.extend(found.keys);
+        let Some((next, ms)) = found.more else {
+            assert_eq!(found.next_ms, 102);
+            break;
+        };
+        assert!((100..=101).contains(&ms));
+        place = next;
+    }
+    all.sort();
+    assert_eq!(all, (0..8).map(name).collect::<Vec<_>>());
+    assert_eq!(store.take_news().expires_ms, u64::MAX);
+    set(&mut store, 11, 101);
+    assert_eq!(store.take_news().expires_ms, 101);
+}
+
+#[test]
+fn keys_with_dead_cells_are_found_one_after_the_other() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    for key in 0..3 {
+        primary.run(&mut store, &big_hash(key, 1));
+    }
+    store.take_news();
+    for key in 0..3 {
+        primary.run(&mut store, &Command::Del(key));
+        assert!(store.take_news().dead);
+    }
+    let (mut place, mut seen) = (DeadPlace::default(), Vec::new());
+    loop {
+        let (found, next) = store.to_purge(&place, 150).unwrap();
+        let fields: usize = found.iter().map(|dead| dead.fields.len()).sum();
+        assert!(fields <= 150);
+        seen.extend(
+            found
+                .iter()
+                .map(|dead| (dead.key.clone(), dead.fields.len(), dead.all)),
+        );
+        let Some(next) = next else { break };
+        place = next;
+    }
+    let cells = |key| {
+        seen.iter()
+            .filter(|s| s.0 == name(key))
+            .map(|s| s.1)
+            .sum::<usize>()
+    };
+    assert!((0..3).all(|key| cells(key) == 200));
+    assert!(
+        seen.iter().all(|(_, _, all)| !all),
+        "none of them was seen whole"
+    );
+    let (found, next) = store.to_purge(&DeadPlace::default(), 1000).unwrap();
+    assert!(next.is_none() && found.len() == 3 && found.iter().all(|dead| dead.all));
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! Asking peers for their wall clocks, and saying when this machine's is off (`clock` decides).
+
+use crate::{
+    clock::OFFSET_MAX,
+    control::Asker,
+    message::Message,
+    node::{Lane, Node},
+};
+use control::command::Command;
+use model::NodeId;
+use std::{collections::BTreeMap, time::Duration};
+use storage::store::Stores;
+
+/// How often a peer is asked that answers, and one that doesn't.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// A clock that comes and goes is written down this often at most.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+/// What was asked and said.
+#[derive(Debug, Default)]
+pub(crate) struct Timekeeping {
+    /// The last question to each peer.
+    asked: BTreeMap<NodeId, Asked>,
+    /// Whether the machine's clock was off when it was last written down, and when that was.
+    noted: (bool, Option<Duration>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    number: u64,
+    /// By the monotonic clock.
+    at: Duration,
+    answered: bool,
+}
+
+impl Timekeeping {
+    /// There is a new link to this peer: what was asked over the last one may be lost.
+    pub(crate) fn connected(&mut self, peer: &NodeId) {
+        self.asked.remove(peer);
+    }
+}
+
+impl<S: Stores> Node<S> {
+    pub(crate) fn clock_tick(&mut self) {
+        let now = self.now.monotonic;
+        for peer in self.peers.connected_nodes() {
+            let rests = self.timekeeping.asked.get(&peer).is_some_and(|asked| {
+                let wait = if asked.answered { ASK_EVERY } else { ASK_AGAIN };
+                now.saturating_sub(asked.at) < wait
+            });
+            if !rests {
+                let number = self.draw();
+                let asked = Asked {
+                    number,
+                    at: now,
+                    answered: false,
+                };
+                self.timekeeping.asked.insert(peer.clone(), asked);
+                self.send(&peer, Lane::Ordinary, &Message::ClockAsk { number });
+            }
+        }
+        let nodes = self.peers.regions().count() + 1;
+        let set = self.clock.tick(nodes);
+        let me = self.config.id.clone();
+        if let Some(by_ms) = set {
+            self.note_clock(format!(
+                "{me} has set the time that it keeps {}: that is what most of the clocks of the nodes say",
+                offset(by_ms, "forward", "back"),
+            ));
+        }
+        let ahead_ms = self.clock.machine_ahead_ms();
+        let is_off = ahead_ms.unsigned_abs() > OFFSET_MAX.as_millis() as u64;
+        let (noted, at) = self.timekeeping.noted;
+        let rests = at.is_some_and(|at| now.saturating_sub(at) < NOTE_EVERY);
+        if is_off == noted || rests || !self.clock.is_settled() {
+            return;
+        }
+        self.timekeeping.noted = (is_off, Some(now));
+        self.note_clock(if is_off {
+            format!(
+                "the wall clock of {me} is {} of the time that it keeps, and is not followed: keys expire as if it were right; see to its time synchronisation",
+                offset(ahead_ms, "ahead", "behind"),
+            )
+        } else {
+            format!("the wall clock of {me} agrees again with the time that it keeps")
+        });
+    }
+
+    pub(crate) fn clock_asked(&mut self, from: &NodeId, number: u64) {
+        let told = Message::ClockTold {
+            number,
+            wall_ms: self.clock.machine_ms(),
+            kept_ms: self.clock.kept_ms(),
+        };
+        self.send(from, Lane::Ordinary, &told);
+    }
+
+    pub(crate) fn clock_told(
+        &mut self,
+        from: &NodeId,
+        number: u64,
+        wall_ms: u64,
+        kept_ms: Option<u64>,
+    ) {
+        if let Some(asked) = self.timekeeping.asked.get_mut(from)
+            && asked.number == number
+            && !asked.answered
+        {
+            asked.answered = true;
+            self.clock.told(from, asked.at, wall_ms, kept_ms);
+        }
+    }
+
+    /// Writes down something about this node's clocks.
+    fn note_clock(&mut self, text: String) {
+        tracing::warn!("{text}");
+        let command = Command::Note {
+            shard: None,
+            kind: "clock".to_owned(),
+            text,
+            at_ms: self.now.wall_ms,
+        };
+        self.ask(command, Asker::Note);
+    }
+}
+
+fn offset(ms: i64, ahead: &str, behind: &str) -> String {
+    let seconds = ms.unsigned_abs() as f64 / 1000.0;
+    let which = if ms < 0 { behind } else { ahead };
+    format!("{seconds:.1} s {which}")
+}
