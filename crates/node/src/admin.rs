@@ -56,7 +56,7 @@ impl<S: Stores> Node<S> {
         match (what.as_slice(), args.len()) {
             (b"CREATE", 3..) => match create::parse(&args[2..]) {
                 Ok(mut wanted) => {
-                    wanted.avoid = self.peers.silent(self.now.monotonic).into_keys().collect();
+                    wanted.avoid = self.unfit();
                     let Some(target) = self.hold(conn) else {
                         return;
                     };
@@ -109,7 +109,7 @@ impl<S: Stores> Node<S> {
 
     /// A place for a reply that comes later.
     pub(crate) fn hold(&mut self, conn: u64) -> Option<Target> {
-        let slot = self.sessions.get_mut(&conn)?.reserve();
+        let slot = self.sessions.get_mut(&conn)?.reserve(0);
         Some(Target::Client { conn, slot })
     }
 

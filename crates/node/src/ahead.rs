@@ -25,6 +25,9 @@ impl<S: Stores> Node<S> {
     /// The next commands of a client will probably look these up, [`AHEAD_MAX`] at most. It may
     /// not accept them at once then.
     pub fn client_ahead(&mut self, conn: ConnId, guesses: &[Guess<'_>]) {
+        if self.disk_watch.is_stalled() {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&conn.0) else {
             return;
         };

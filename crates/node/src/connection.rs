@@ -116,7 +116,7 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        let slot = session.reserve();
+        let slot = session.reserve(0);
         session.fill(slot, reply);
         self.announce(conn);
     }
@@ -297,12 +297,21 @@ impl<S: Stores> Node<S> {
             self.config.zone,
         );
         let clients = format!("connected_clients:{}\r\n", self.sessions.len());
+        let stalled = self.disk_watch.is_stalled();
+        let outstanding = (self.log.outstanding_since())
+            .map_or(Duration::ZERO, |at| self.now.monotonic.saturating_sub(at));
         let persistence = format!(
-            "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\n",
-            if self.disk_is_full() { "err" } else { "ok" },
+            "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\nlog_outstanding_ms:{}\r\nlog_stalled:{}\r\n",
+            if self.disk_is_full() || stalled {
+                "err"
+            } else {
+                "ok"
+            },
             self.log.bytes(),
             self.log.segments(),
             self.log.pending_bytes(),
+            outstanding.as_millis(),
+            u8::from(stalled),
         );
         let stats = format!(
             "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
@@ -448,7 +457,7 @@ impl<S: Stores> Node<S> {
         };
         // Its own writes that are away must be answered first: then their positions are known.
         if session.writes_away > 0 {
-            session.backlog.push_front((self.now.monotonic, own(args)));
+            session.wait_first(self.now.monotonic, own(args));
             return;
         }
         let copies = numbers::parse(args[1]).and_then(|n| usize::try_from(n).ok());
@@ -470,7 +479,7 @@ impl<S: Stores> Node<S> {
             return self.answer(conn, |out| out.integer(up));
         };
         let (version, keyspace) = (session.version, session.keyspace);
-        let slot = session.reserve();
+        let slot = session.reserve(0);
         let target = Target::Client { conn, slot };
         if self
             .shards

@@ -340,7 +340,7 @@ impl<S: Stores> Node<S> {
         }
         for (to, message) in work.send {
             if let Some(to) = self.control.voter(to).cloned() {
-                self.send(&to, Lane::Ordinary, &Message::Raft(message));
+                self.send(&to, Lane::Control, &Message::Raft(message));
             }
         }
         for (from, why) in work.refused {

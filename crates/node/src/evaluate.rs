@@ -63,7 +63,9 @@ impl<S: Stores> Node<S> {
         }
         let state = strategy.state(self.now);
         let primary = state.role == Role::Primary && leased;
-        let elsewhere = spec.is_write() || read_from != ReadFrom::Any;
+        // What is not in memory could only be waited for.
+        let elsewhere =
+            spec.is_write() || read_from != ReadFrom::Any || self.disk_watch.is_stalled();
         if !primary && (elsewhere || state.role != Role::Replica) {
             return Evaluated::NotNow;
         }
@@ -144,7 +146,13 @@ impl<S: Stores> Node<S> {
             let line = format!("MISCONF writes are refused: {error}");
             return self.refuse(version, &line);
         }
-        if writes && (shard.pressure.stop || self.now.monotonic < shard.not_before) {
+        let room = self
+            .config
+            .log
+            .pending_bytes_max
+            .saturating_sub(LOG_HEADROOM);
+        let no_room = self.log.pending_bytes() >= room;
+        if writes && (no_room || shard.pressure.stop || self.now.monotonic < shard.not_before) {
             return Evaluated::NotNow;
         }
         if transaction::is_watch(spec) {
@@ -169,20 +177,21 @@ impl<S: Stores> Node<S> {
                 }
             };
         }
-        if self.log.pending_bytes() + self.mutation.bytes().len() + LOG_HEADROOM
-            > self.config.log.pending_bytes_max
-        {
-            let line = "BUSY writes arrive faster than this node's disk takes them; this one was not taken, try again";
-            return self.refuse(version, line);
+        let bytes = self.mutation.bytes().len();
+        if bytes > room {
+            let line = format!(
+                "ERR this command writes {bytes} bytes, and one command may write at most {room}: write less at a time"
+            );
+            return self.refuse(version, &line);
+        }
+        if self.log.pending_bytes() + bytes > room {
+            return Evaluated::NotNow; // The disk is about to make some.
         }
         let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
         let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
             Ok(entry) => entry,
-            Err(Refused::NotPrimary { .. }) => return Evaluated::NotNow,
-            Err(busy @ Refused::Busy { .. }) => {
-                let line = format!("BUSY {busy}; this write was not taken, try again");
-                return self.refuse(version, &line);
-            }
+            // Replicas are about to acknowledge what was proposed before.
+            Err(Refused::NotPrimary { .. } | Refused::Busy { .. }) => return Evaluated::NotNow,
         };
         self.dirty.insert(id);
         // Tombstones within a transaction carry the stamps that were expected.

@@ -37,6 +37,8 @@ use storage::store::Stores;
 const SEAL_AGAIN: Duration = Duration::from_millis(200);
 /// How long a loss is put off for a replica that could reduce it.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How much later than a replica's disk the primary's may move without its losing the office.
+const MOVES_WITHIN: Duration = Duration::from_millis(300);
 /// A wait that is longer is written down.
 const NOTE_AFTER: Duration = Duration::from_millis(1500);
 /// How long the last primary has to come back after this node's own start.
@@ -59,6 +61,8 @@ pub(crate) struct Leading {
     cases: BTreeMap<ShardId, Case>,
     /// Who is silent, and for how long, as of the last tick.
     silent: BTreeMap<NodeId, Duration>,
+    /// Whose disk does not answer, and for how long.
+    pub(crate) stalled: BTreeMap<NodeId, Duration>,
     /// The version of the catalog that was looked through last.
     looked_at: u64,
     /// Since when a node says that it is primary and has no lease.
@@ -133,6 +137,7 @@ impl Leading {
             granted: Granted::default(),
             cases: BTreeMap::new(),
             silent: BTreeMap::new(),
+            stalled: BTreeMap::new(),
             looked_at: 0,
             unleased: BTreeMap::new(),
             next_replacements: now,
@@ -148,6 +153,12 @@ impl Leading {
     pub(crate) fn is_planned_against(&self, node: &NodeId) -> bool {
         let mut planned = self.cases.values().filter(|c| c.is_planned());
         planned.any(|c| c.primary == *node)
+    }
+
+    /// For how long `node` could do nothing for its replicas, if that is out of the ordinary.
+    fn away(&self, node: &NodeId) -> Option<Duration> {
+        let time = self.silent.get(node).max(self.stalled.get(node));
+        time.copied()
     }
 
     /// Whether a lease that an earlier leader granted may still run.
@@ -176,6 +187,7 @@ impl<S: Stores> Node<S> {
         };
         leading.silent = self.peers.silent(self.now.monotonic);
         self.note_unleased(&mut leading);
+        self.note_stalled(&mut leading);
         let catalog = self.catalog.clone();
         let mut own_seals = Vec::new();
         if !self.is_calm(&leading) {
@@ -202,6 +214,7 @@ impl<S: Stores> Node<S> {
         leading.looked_at == self.catalog.version
             && leading.cases.is_empty()
             && leading.silent.is_empty()
+            && leading.stalled.is_empty()
             && leading.unleased.is_empty()
             && !self.peers.any_stopped()
             && self.shards.values().all(|s| s.stopped.is_none())
@@ -256,10 +269,11 @@ impl<S: Stores> Node<S> {
 
     /// Leadership goes to the voter that does best: in the region of most primaries, so that
     /// leases are near, and of those on the one with the fewest itself, so that one node's end
-    /// is not the end of both.
+    /// is not the end of both. A leader whose disk does not answer lets any other lead that can.
     fn place_leadership(&mut self, leading: &mut Leading) {
         let now = self.now.monotonic;
-        if now < leading.next_placement || !leading.cases.is_empty() {
+        let stalled = self.disk_watch.is_stalled();
+        if now < leading.next_placement || !leading.cases.is_empty() && !stalled {
             return;
         }
         leading.next_placement = now + PLACE_EVERY;
@@ -277,10 +291,13 @@ impl<S: Stores> Node<S> {
             let own = busy.get(node).copied().unwrap_or(0);
             (near.unwrap_or(0), Reverse(own))
         };
-        let there = |node: &&NodeId| self.peers.is_up(node, now) && !self.control.is_muted(node);
+        let there = |node: &&NodeId| {
+            let can = !self.control.is_muted(node) && !self.peers.is_stalled(node);
+            can && self.peers.is_up(node, now)
+        };
         let voters = self.control.voters().iter();
         let best = voters.filter(there).max_by_key(|node| worth(node));
-        if let Some(best) = best.filter(|best| worth(best) > worth(&self.config.id)) {
+        if let Some(best) = best.filter(|best| stalled || worth(best) > worth(&self.config.id)) {
             let best = best.clone();
             tracing::info!(to = %best, "the control group gets another leader");
             self.control.hand_over(&best);
@@ -320,6 +337,12 @@ impl<S: Stores> Node<S> {
         if let Some(silence) = leading.silent.get(primary) {
             let seconds = silence.as_secs_f64();
             return Some(format!("{primary} has been silent for {seconds:.1} s"));
+        }
+        if let Some(stall) = leading.stalled.get(primary) {
+            let seconds = stall.as_secs_f64();
+            return Some(format!(
+                "the disk of {primary} has not answered for {seconds:.1} s"
+            ));
         }
         if self.peers.has_stopped(primary, id) {
             return Some(format!("its replica on {primary} has stopped"));
@@ -376,7 +399,7 @@ impl<S: Stores> Node<S> {
                     own = true;
                 } else {
                     let message = Message::Seal { shard: id, epoch };
-                    self.send(&member.node, Lane::Ordinary, &message);
+                    self.send(&member.node, Lane::Control, &message);
                 }
             }
         }
@@ -415,7 +438,10 @@ impl<S: Stores> Node<S> {
         let ready = *case.ready.get_or_insert(now);
         let leased = leading.may_be_leased_from_before(now)
             || leading.granted.may_hold(&facts.primary, facts.process, now);
-        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
+        // Where a disk is shared it moves again for all at once, and the primary says so next.
+        let on_disk = leading.stalled.contains_key(&facts.primary);
+        let settles = on_disk && now.saturating_sub(ready) < MOVES_WITHIN;
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed || settles {
             return own;
         }
         let named = now.saturating_sub(case.since).as_millis();
@@ -461,7 +487,7 @@ impl<S: Stores> Node<S> {
         let mut near = facts
             .members()
             .filter(|r| Some(&r.region) == home && r.node != facts.primary)
-            .filter(|r| !leading.silent.contains_key(&r.node))
+            .filter(|r| leading.away(&r.node).is_none())
             .peekable();
         near.peek().is_some() && near.all(heard)
     }
@@ -543,17 +569,17 @@ impl<S: Stores> Node<S> {
             };
             let replace_after = keyspace.strategy.replace_after;
             for member in facts.members() {
-                let silence = leading.silent.get(&member.node);
+                let silence = leading.away(&member.node);
                 // What nobody has heard since this node began may not have been silent long.
-                let silence = silence.map(|s| (*s).min(now.saturating_sub(leading.since)));
+                let silence = silence.map(|s| s.min(now.saturating_sub(leading.since)));
                 let Some(silence) = silence.filter(|s| *s >= replace_after) else {
                     continue;
                 };
-                if member.node == facts.primary || leading.silent.contains_key(&facts.primary) {
+                if member.node == facts.primary || leading.away(&facts.primary).is_some() {
                     continue;
                 }
-                let silent = |node: &NodeId| leading.silent.contains_key(node);
-                let newcomer = control::planner::newcomer(&catalog, *id, &member.region, silent);
+                let away = |node: &NodeId| leading.away(node).is_some();
+                let newcomer = control::planner::newcomer(&catalog, *id, &member.region, away);
                 let taken =
                     (facts.replicas.iter()).any(|r| r.replaces.as_ref() == Some(&member.node));
                 if let Some(newcomer) = newcomer.filter(|_| !taken) {
@@ -563,7 +589,13 @@ impl<S: Stores> Node<S> {
                         epoch: facts.epoch,
                         gone: member.node.clone(),
                         newcomer,
-                        cause: format!("{} has been silent for {seconds} s", member.node),
+                        cause: match leading.silent.get(&member.node) {
+                            Some(_) => format!("{} has been silent for {seconds} s", member.node),
+                            None => format!(
+                                "the disk of {} has not answered for {seconds} s",
+                                member.node
+                            ),
+                        },
                         at_ms: self.now.wall_ms,
                     };
                     self.ask(command, Asker::Note);

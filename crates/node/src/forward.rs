@@ -8,7 +8,7 @@ use crate::{
     carried,
     message::{Answer, Forward, Message},
     node::{Effect, Lane, Node},
-    request::{ReadFrom, Request, Target},
+    request::{ReadFrom, Request, Target, bytes_of},
 };
 use bytes::Bytes;
 use model::{
@@ -29,6 +29,8 @@ struct Away {
 #[derive(Debug)]
 pub(crate) struct Forwards {
     away: BTreeMap<u64, Away>,
+    /// Of the commands of clients among them.
+    bytes: usize,
     next: u64,
 }
 
@@ -37,8 +39,14 @@ impl Forwards {
     pub(crate) fn new(first: u64) -> Self {
         Forwards {
             away: BTreeMap::new(),
+            bytes: 0,
             next: first,
         }
+    }
+
+    /// Bytes of clients' commands that are away.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -99,9 +107,14 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Keeps count of what a session has away, and lets it go on. To be called before a reply
+    /// Keeps count of what is away, of a session and in all, and lets it go on. To be called before a reply
     /// is delivered: the last part's reply is the end of a split command.
     fn count_away(&mut self, request: &Request, by: i32) {
+        let bytes = bytes_of(&request.args);
+        self.forwards.bytes = match by {
+            1 => self.forwards.bytes + bytes,
+            _ => self.forwards.bytes - bytes,
+        };
         let Some(conn) = self.client_of(&request.target) else {
             return;
         };

@@ -263,7 +263,7 @@ impl<S: Stores> Node<S> {
                 "the lease has ended: primaries here wait for another"
             );
         }
-        let due = now >= self.lease.next_ask;
+        let due = now >= self.lease.next_ask && !self.disk_watch.is_stalled();
         if !due || now >= self.lease.wanted_until && !self.is_any_primary() {
             return;
         }
@@ -285,7 +285,7 @@ impl<S: Stores> Node<S> {
                 let me = self.config.id.clone();
                 self.lease_asked(&me, ask);
             } else {
-                self.send(&to, Lane::Ordinary, &Message::LeaseAsk(ask));
+                self.send(&to, Lane::Control, &Message::LeaseAsk(ask));
             }
         }
     }
@@ -365,7 +365,7 @@ impl<S: Stores> Node<S> {
         if node == self.config.id {
             self.lease_granted(number);
         } else {
-            self.send(&node, Lane::Ordinary, &Message::LeaseGranted { number });
+            self.send(&node, Lane::Control, &Message::LeaseGranted { number });
         }
         true
     }

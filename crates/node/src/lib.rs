@@ -78,6 +78,7 @@ mod settle;
 mod shard;
 mod slowlog;
 mod split;
+mod stall;
 mod standing;
 mod timekeeping;
 mod tip;

@@ -187,6 +187,8 @@ pub(crate) struct Report {
     /// Whom the sender has heard lately: a link may be cut one way.
     pub(crate) hears: Vec<NodeId>,
     pub(crate) replicas: Vec<ReplicaReport>,
+    /// For how long its disk has not answered, if that is too long.
+    pub(crate) stalled_ms: Option<u64>,
 }
 
 /// How a voter of the control group stands.
@@ -309,6 +311,21 @@ pub(crate) struct DigestRequest {
 }
 
 impl Message {
+    /// Whether its receiver writes or reads files for it, on its own thread. Such a message is sent
+    /// again if it is lost.
+    pub(crate) fn needs_disk(&self) -> bool {
+        matches!(
+            self,
+            Message::CopyAsk { .. }
+                | Message::CopyChunk(_)
+                | Message::RewindAsk(_)
+                | Message::RewindChunk(_)
+                | Message::HistoryAsk { .. }
+                | Message::History(_)
+                | Message::DigestKeysAsk { .. }
+        )
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![VERSION, 2];
         // Serialising plain data into memory fails only for types that postcard can't express,
@@ -410,6 +427,7 @@ mod tests {
                     lag_ms: Some(120),
                     stopped: false,
                 }],
+                stalled_ms: Some(3200),
             }),
             Message::Forwarded {
                 id: 7,

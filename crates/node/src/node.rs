@@ -19,6 +19,7 @@ use crate::{
     shard::Shard,
     slowlog::SlowLog,
     split::Splits,
+    stall::DiskWatch,
     standing::Standing,
     timekeeping::Timekeeping,
     verify::Verifications,
@@ -55,6 +56,9 @@ pub enum Lane {
     Bulk,
     /// At once, also over a cut link, ahead of ordinary messages.
     Bypass,
+    /// Like `Ordinary`, on a connection of its own: what leases, failovers and the control group
+    /// need must not wait behind entries.
+    Control,
 }
 
 /// What the host is to do.
@@ -120,6 +124,8 @@ pub struct NodeConfig {
     pub log_retention_bytes: u64,
     /// What copies for other nodes may take together, in bytes a second.
     pub copy_bytes_per_second: u64,
+    /// How long a write or sync of the log may be outstanding before the disk counts as stalled.
+    pub disk_stall_after: Duration,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
     /// This process: greater than any before it on this disk.
@@ -197,6 +203,9 @@ pub enum OpenError {
 /// their own. The host reads 64 KiB at a time, and a replica keeps recent entries: each of a
 /// hundred bytes would hold 64 KiB.
 const SHARED_FROM: usize = 32 << 10;
+/// From so many bytes on that wait for the disk, or for other nodes, clients wait that have
+/// commands among them: well below what the log's buffer takes.
+const BEHIND_BYTES: usize = 8 << 20;
 /// How long a full disk is left alone before the log tries again.
 const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 /// How often the node looks after what is not urgent.
@@ -276,6 +285,7 @@ pub struct Node<S: Stores> {
     pub(crate) log_room: usize,
     /// When what is in the log's buffer is to be on its way to the disk.
     pub(crate) flush_at: Option<Duration>,
+    pub(crate) disk_watch: DiskWatch,
     /// After a full disk: when to try again.
     pub(crate) flush_not_before: Duration,
     /// When keys whose time is over are looked for again before the next tick, and of which
@@ -393,6 +403,7 @@ impl<S: Stores> Node<S> {
             scratch: BytesMut::new(),
             log_room: config.log.pending_bytes_max / 2,
             flush_at: None,
+            disk_watch: DiskWatch::new(config.disk_stall_after),
             flush_not_before: Duration::ZERO,
             expire_at: None,
             expire_first: ShardId(0),
@@ -475,11 +486,13 @@ impl<S: Stores> Node<S> {
         self.close_if_done(conn.0);
     }
 
-    /// Whether the client may go on.
+    /// Whether the client may go on. While much waits for the disk, or for other nodes, only those
+    /// may that wait for nothing themselves.
     pub fn client_accepts(&mut self, conn: ConnId) -> bool {
+        let behind = self.log.pending_bytes().max(self.forwards.bytes()) >= BEHIND_BYTES;
         match self.sessions.get_mut(&conn.0) {
             Some(session) => {
-                session.paused = !session.accepts();
+                session.paused = !session.accepts() || behind && session.in_flight() > 0;
                 !session.paused
             }
             None => false,
@@ -540,6 +553,9 @@ impl<S: Stores> Node<S> {
         match message::decode(bytes) {
             // With no room to log more, what comes is as good as lost: it is sent again.
             Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
+            Ok(Incoming::Replica(..)) if self.disk_watch.is_stalled() => {}
+            Ok(Incoming::Message(message))
+                if self.disk_watch.is_stalled() && message.needs_disk() => {}
             Ok(Incoming::Replica(id, bytes)) => {
                 let bytes = if bytes.len() < SHARED_FROM {
                     Bytes::copy_from_slice(&bytes)
@@ -700,9 +716,11 @@ impl<S: Stores> Node<S> {
         self.ticked_at = now.monotonic;
         if pause > ABSENT {
             self.peers.absent(pause);
+            self.disk_watch.absent(now.monotonic);
         }
         let now = self.arrives(now);
         self.clock_tick();
+        self.stall_tick();
         self.control_tick();
         self.lease_tick();
         for (id, shard) in &mut self.shards {
@@ -722,8 +740,10 @@ impl<S: Stores> Node<S> {
         self.waiting_tick();
         self.report_tick();
         self.copies_tick();
-        self.rewinds_tick();
-        self.leaving_tick();
+        if !self.disk_watch.is_stalled() {
+            self.rewinds_tick();
+            self.leaving_tick();
+        }
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();

@@ -90,7 +90,7 @@ impl<S: Stores> Node<S> {
         } else {
             let mut reply = bytes::BytesMut::new();
             write(&mut Encoder::new(session.version, &mut reply));
-            let slot = session.reserve();
+            let slot = session.reserve(0);
             session.fill(slot, reply.freeze());
         }
         self.announce(conn);

@@ -185,6 +185,21 @@ impl Peers {
             .is_some_and(|p| p.stopped.contains(&shard))
     }
 
+    /// Whose disk does not answer, as they said last, and for how long it had not then.
+    pub(crate) fn stalled(&self) -> BTreeMap<NodeId, Duration> {
+        let stalled = self.known.iter().filter_map(|(id, peer)| {
+            let ms = peer.report.as_ref()?.stalled_ms?;
+            Some((id.clone(), Duration::from_millis(ms)))
+        });
+        stalled.collect()
+    }
+
+    /// Whether the disk of `id` does not answer.
+    pub(crate) fn is_stalled(&self, id: &NodeId) -> bool {
+        let report = self.report(id);
+        report.is_some_and(|report| report.stalled_ms.is_some())
+    }
+
     /// Whether any replica has.
     pub(crate) fn any_stopped(&self) -> bool {
         self.known.values().any(|p| !p.stopped.is_empty())
@@ -316,12 +331,14 @@ impl<S: Stores> Node<S> {
             control: self.control.own_report(),
             ready: self.catalog.nodes.contains_key(&self.config.id),
             replicas,
+            stalled_ms: (self.disk_watch.stalled_for(self.now.monotonic))
+                .map(|time| time.as_millis() as u64),
         }
     }
 
     pub(crate) fn tell_report(&mut self, to: &NodeId) {
         let report = self.own_report();
-        self.send(to, Lane::Ordinary, &Message::Report(report));
+        self.send(to, Lane::Control, &Message::Report(report));
     }
 
     /// Something that others wait for has changed.
@@ -339,9 +356,9 @@ impl<S: Stores> Node<S> {
         let copying = self.copies.progress(now);
         let copying = (!copying.is_empty()).then_some(Message::CopyProgress(copying));
         for (to, _) in self.peers.addresses() {
-            self.send(&to, Lane::Ordinary, &report);
+            self.send(&to, Lane::Control, &report);
             if let Some(copying) = &copying {
-                self.send(&to, Lane::Ordinary, copying);
+                self.send(&to, Lane::Control, copying);
             }
         }
     }
@@ -397,8 +414,8 @@ impl<S: Stores> Node<S> {
     }
 
     /// Whether the replica on `node` is too far behind to be read if another is not, and how old
-    /// what it shows is, as it said last; None if it is not to be read: silent, stopped, or
-    /// being filled.
+    /// what it shows is, as it said last; None if it is not to be read: silent, stopped, on a disk
+    /// that hangs, or being filled.
     pub(crate) fn readable_lag(&self, node: &NodeId, shard: ShardId) -> Option<(bool, Duration)> {
         if !self.peers.is_up(node, self.now.monotonic) {
             return None;
@@ -406,7 +423,7 @@ impl<S: Stores> Node<S> {
         let report = self.peers.report(node)?;
         let report = report.replicas.iter().find(|r| r.shard == shard)?;
         let lag = match report.role {
-            _ if report.stopped => None,
+            _ if report.stopped || self.peers.is_stalled(node) => None,
             ReportedRole::Primary => Some(Duration::ZERO),
             ReportedRole::Replica => report.lag_ms.map(Duration::from_millis),
             ReportedRole::Starting | ReportedRole::Learner => None,
@@ -451,7 +468,12 @@ impl<S: Stores> Node<S> {
                 let own = *id == self.config.id;
                 let up = own || self.peers.is_up(id, now);
                 let report = self.peers.report(id);
+                let stalled = match own {
+                    true => self.disk_watch.is_stalled(),
+                    false => self.peers.is_stalled(id),
+                };
                 let state = match (up, own || report.is_some_and(|r| r.ready)) {
+                    (true, _) if stalled => "stalled",
                     (true, true) => "up",
                     (true, false) => "starting",
                     (false, _) => "down",

@@ -61,6 +61,11 @@ pub(crate) enum ReadFrom {
     PrimaryTip,
 }
 
+/// How many bytes the arguments hold.
+pub(crate) fn bytes_of(args: &[impl AsRef<[u8]>]) -> usize {
+    args.iter().map(|arg| arg.as_ref().len()).sum()
+}
+
 /// Borrows the arguments.
 pub(crate) fn borrow(args: &[Bytes]) -> Vec<&[u8]> {
     args.iter().map(AsRef::as_ref).collect()

@@ -3,12 +3,14 @@
 //! A write goes to the shard's primary. A read is answered by the replica on this node if it
 //! has all that the session has seen; else after a short wait, or by another replica. A
 //! command that can't go anywhere for the moment waits in `stalled`, for at most
-//! [`STALL_MAX`]; then the client is told that it was not taken.
+//! [`STALL_MAX`], or [`ROOM_MAX`] if all it lacks is room; then the client is told that it was
+//! not taken. A client that is ahead of the disk is not read meanwhile
+//! ([`Node::client_accepts`]), so few come to that.
 
 use crate::{
     evaluate::Evaluated,
     node::Node,
-    request::{ReadFrom, Request, Target, borrow, own},
+    request::{ReadFrom, Request, Target, borrow, bytes_of, own},
 };
 use commands::{Family, Fanout, Spec, transaction};
 use model::{KeyspaceId, NodeId, ShardId, slot};
@@ -17,6 +19,8 @@ use storage::store::Stores;
 
 /// How long a command waits for somewhere to go before it is refused.
 pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
+/// How long a write waits for room behind those that came before it.
+const ROOM_MAX: Duration = Duration::from_secs(10);
 /// Commands that may wait for somewhere to go.
 const STALLED_MAX: usize = 100_000;
 
@@ -49,8 +53,8 @@ impl<S: Stores> Node<S> {
         if session.closing {
             return;
         }
-        if session.must_wait() || !session.backlog.is_empty() {
-            session.backlog.push_back((self.now.monotonic, own(args)));
+        if session.must_wait() || session.has_backlog() {
+            session.wait_last(self.now.monotonic, own(args));
             return;
         }
         self.dispatch(conn, args, self.now.monotonic);
@@ -60,17 +64,15 @@ impl<S: Stores> Node<S> {
     pub(crate) fn resume(&mut self, conn: u64) {
         while let Some(session) = self.sessions.get_mut(&conn)
             && !session.must_wait()
-            && let Some((since, args)) = session.backlog.pop_front()
+            && let Some((since, args)) = session.next_waiting()
         {
             // It may have to wait again: then it stays first in line.
-            let behind = std::mem::take(&mut session.backlog);
+            let behind = session.take_waiting();
             self.dispatch(conn, &borrow(&args), since);
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                let again = !session.backlog.is_empty();
-                session.backlog.extend(behind);
-                if again {
-                    break;
-                }
+            if let Some(session) = self.sessions.get_mut(&conn)
+                && session.wait_behind(behind)
+            {
+                break;
             }
         }
         self.say_last_words(conn);
@@ -81,10 +83,10 @@ impl<S: Stores> Node<S> {
     pub(crate) fn say_last_words(&mut self, conn: u64) {
         if let Some(session) = self.sessions.get_mut(&conn)
             && !session.must_wait()
-            && session.backlog.is_empty()
+            && !session.has_backlog()
             && let Some(line) = session.last_words.take()
         {
-            let slot = session.reserve();
+            let slot = session.reserve(0);
             self.reply_error(&Target::Client { conn, slot }, &line);
         }
     }
@@ -133,7 +135,7 @@ impl<S: Stores> Node<S> {
             None => self.place_split(conn, spec, args, keyspace),
         };
         if !placed && let Some(session) = self.sessions.get_mut(&conn) {
-            session.backlog.push_front((since, own(args)));
+            session.wait_first(since, own(args));
         }
     }
 
@@ -226,7 +228,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn take_in(&mut self, coming: &Coming<'_>, read_from: ReadFrom) -> Option<Request> {
         let conn = coming.conn;
         let session = self.sessions.get_mut(&conn)?;
-        let slot = session.reserve();
+        let slot = session.reserve(bytes_of(coming.args));
         Some(Request {
             target: Target::Client { conn, slot },
             spec: coming.spec,
@@ -322,7 +324,7 @@ impl<S: Stores> Node<S> {
                 }
             }
             evaluated => {
-                let slot = session.reserve();
+                let slot = session.reserve(bytes_of(args));
                 self.finish(Target::Client { conn, slot }, shard, evaluated);
             }
         }
@@ -420,7 +422,7 @@ impl<S: Stores> Node<S> {
             }
             if lost {
                 self.tell_lost(&request.target, request.shard);
-            } else if self.now.monotonic.saturating_sub(request.since) > STALL_MAX {
+            } else if self.now.monotonic.saturating_sub(request.since) > self.patience(&request) {
                 self.refuse_stalled(&request);
             } else {
                 self.route(request);
@@ -431,12 +433,25 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// How long a stalled command waits: for room as long as there is hope, else for a primary.
+    fn patience(&self, request: &Request) -> Duration {
+        match self.may_act(request.shard) {
+            true => ROOM_MAX,
+            false => STALL_MAX,
+        }
+    }
+
     pub(crate) fn refuse_stalled(&mut self, request: &Request) {
+        let facts = self.catalog.shards.get(&request.shard);
         if self.may_act(request.shard) {
-            let line = "BUSY the store of this node can't keep up with writes: this one was not taken, try again";
+            let line = "BUSY more writes wait at this node than its disk, its store or its replicas take: this one was not taken, try again";
             return self.reply_error(&request.target, line);
         }
-        let facts = self.catalog.shards.get(&request.shard);
+        let there = facts.is_some_and(|s| self.peers.is_up(&s.primary, self.now.monotonic));
+        if request.spec.is_write() && there && self.is_writable(request.shard) {
+            let line = "BUSY more writes wait at the shard's primary than it takes: this one was not taken, try again";
+            return self.reply_error(&request.target, line);
+        }
         let primary = facts.map_or("?", |s| s.primary.as_str());
         let line = if request.spec.is_write() {
             format!(

@@ -109,7 +109,7 @@ impl<S: Stores> Node<S> {
             let me = self.config.id.clone();
             self.sealed(&me, sealed);
         } else {
-            self.send(to, Lane::Ordinary, &Message::Sealed(sealed));
+            self.send(to, Lane::Control, &Message::Sealed(sealed));
         }
     }
 

@@ -2,7 +2,7 @@
 //! replies in order.
 
 use crate::{
-    request::ReadFrom,
+    request::{self, ReadFrom},
     transaction::{Gathering, Watch},
 };
 use bytes::{Bytes, BytesMut};
@@ -20,8 +20,22 @@ use std::{
 const SLOTS_MAX: usize = 8192;
 /// Commands that may wait behind one that must come first.
 const BACKLOG_MAX: usize = 1024;
+/// Bytes of commands that may be outstanding, or wait behind one that must come first, before the
+/// client's input is left unread.
+const IN_FLIGHT_MAX: usize = 8 << 20;
 /// Output that the client may leave unread before its input is left unread too, in bytes.
 const OUTPUT_MAX: usize = 16 << 20;
+
+/// Commands that wait, while one of them is dispatched.
+pub(crate) struct Waiting(VecDeque<(Duration, Vec<Bytes>)>);
+
+/// A reply's place.
+#[derive(Debug)]
+struct Slot {
+    reply: Option<Bytes>,
+    /// Of its command, until the reply is ready.
+    bytes: usize,
+}
 
 /// One connection.
 #[derive(Debug)]
@@ -65,13 +79,17 @@ pub(crate) struct Session {
     /// Whether a command runs that must be over before the next begins.
     pub(crate) held: bool,
     /// Commands that wait, in order, and when each came.
-    pub(crate) backlog: VecDeque<(Duration, Vec<Bytes>)>,
+    backlog: VecDeque<(Duration, Vec<Bytes>)>,
     /// Bytes that are ready to go out.
     pub(crate) out: BytesMut,
-    /// Replies that are not ready (None), or ready behind one that is not.
-    slots: VecDeque<Option<Bytes>>,
+    /// Replies that are not ready, or ready behind one that is not.
+    slots: VecDeque<Slot>,
     /// The number of the first slot.
     first_slot: u64,
+    /// Bytes of the commands whose replies are not ready.
+    in_flight: usize,
+    /// Bytes of the commands in `backlog`.
+    backlog_bytes: usize,
     /// To be closed once everything was answered.
     pub(crate) closing: bool,
     /// What wasn't RESP: the error that comes behind all replies.
@@ -111,6 +129,8 @@ impl Session {
             out: BytesMut::new(),
             slots: VecDeque::new(),
             first_slot: 0,
+            in_flight: 0,
+            backlog_bytes: 0,
             closing: false,
             last_words: None,
             announced: false,
@@ -132,9 +152,10 @@ impl Session {
         self.slots.is_empty()
     }
 
-    /// A place for a reply that comes later.
-    pub(crate) fn reserve(&mut self) -> u64 {
-        self.slots.push_back(None);
+    /// A place for a reply that comes later, to a command of so many bytes.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> u64 {
+        self.in_flight += bytes;
+        self.slots.push_back(Slot { reply: None, bytes });
         self.first_slot + self.slots.len() as u64 - 1
     }
 
@@ -145,16 +166,17 @@ impl Session {
         };
         if at == 0 && self.slots.len() == 1 {
             self.slots.clear();
+            self.in_flight = 0;
             self.first_slot += 1;
             self.out.extend_from_slice(&reply);
             return;
         }
         if let Some(place) = self.slots.get_mut(at as usize) {
-            *place = Some(reply);
+            place.reply = Some(reply);
+            self.in_flight -= std::mem::take(&mut place.bytes);
         }
-        while let Some(Some(_)) = self.slots.front()
-            && let Some(Some(reply)) = self.slots.pop_front()
-        {
+        while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
+            self.slots.pop_front();
             self.first_slot += 1;
             self.out.extend_from_slice(&reply);
         }
@@ -202,7 +224,50 @@ impl Session {
             && self.prefetching == 0
             && self.slots.len() < SLOTS_MAX
             && self.backlog.len() < BACKLOG_MAX
+            && self.in_flight + self.backlog_bytes < IN_FLIGHT_MAX
             && self.out.len() < OUTPUT_MAX
+    }
+
+    /// Bytes of its commands that are not answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether commands wait behind one that must come first.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Puts a command that came at `since` behind those that wait.
+    pub(crate) fn wait_last(&mut self, since: Duration, args: Vec<Bytes>) {
+        self.backlog_bytes += request::bytes_of(&args);
+        self.backlog.push_back((since, args));
+    }
+
+    /// Puts one before those that wait.
+    pub(crate) fn wait_first(&mut self, since: Duration, args: Vec<Bytes>) {
+        self.backlog_bytes += request::bytes_of(&args);
+        self.backlog.push_front((since, args));
+    }
+
+    /// The first that waits.
+    pub(crate) fn next_waiting(&mut self) -> Option<(Duration, Vec<Bytes>)> {
+        let (since, args) = self.backlog.pop_front()?;
+        self.backlog_bytes -= request::bytes_of(&args);
+        Some((since, args))
+    }
+
+    /// All that wait, to be put back by [`Session::wait_behind`]: what is dispatched meanwhile and
+    /// has to wait again comes before them.
+    pub(crate) fn take_waiting(&mut self) -> Waiting {
+        Waiting(std::mem::take(&mut self.backlog))
+    }
+
+    /// Puts them back. Whether any came before them.
+    pub(crate) fn wait_behind(&mut self, behind: Waiting) -> bool {
+        let any = self.has_backlog();
+        self.backlog.extend(behind.0);
+        any
     }
 
     /// Whether everything was answered.
@@ -219,15 +284,16 @@ mod tests {
     fn replies_go_out_in_the_order_of_their_commands() {
         let addr = "127.0.0.1:1".parse().unwrap();
         let mut s = Session::new(1, addr, Duration::ZERO);
-        let (a, b, c) = (s.reserve(), s.reserve(), s.reserve());
+        let (a, b, c) = (s.reserve(1), s.reserve(IN_FLIGHT_MAX), s.reserve(1));
+        assert!(!s.accepts(), "so much is outstanding");
         s.fill(b, "b".into());
-        assert!(s.out.is_empty());
+        assert!(s.out.is_empty() && s.accepts() && s.in_flight() == 2);
         s.fill(a, "a".into());
         assert_eq!(s.out.as_ref(), b"ab");
         assert!(!s.is_in_turn());
         s.fill(c, "c".into());
         assert_eq!(s.out.as_ref(), b"abc");
-        assert!(s.is_in_turn() && s.is_idle());
+        assert!(s.is_in_turn() && s.is_idle() && s.in_flight() == 0);
         // A reply for a slot that is gone (the client was told already) changes nothing.
         s.fill(a, "x".into());
         assert_eq!(s.out.as_ref(), b"abc");

@@ -3,7 +3,7 @@
 
 use crate::{
     node::Node,
-    request::{Request, Target, own},
+    request::{Request, Target, bytes_of, own},
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Fanout, Spec};
@@ -127,7 +127,7 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        let slot = session.reserve();
+        let slot = session.reserve(bytes_of(args));
         let version = session.version;
         let read_from = session.read_from(spec);
         let seen: Vec<Position> = parts.iter().map(|(id, _)| session.seen.get(*id)).collect();

@@ -287,6 +287,7 @@ mod tests {
             log: Options::default(),
             cache: CacheBudget { bytes: 1 << 20 },
             log_retention_bytes: 1 << 20,
+            disk_stall_after: Duration::from_secs(3),
             copy_bytes_per_second: 1 << 20,
             disk: DiskId(9),
             process: 1,

@@ -239,7 +239,7 @@ impl<S: Stores> Node<S> {
         } else {
             gathering.commands = carried.commands;
             session.gathering = Some(gathering);
-            session.backlog.push_front((since, vec!["EXEC".into()]));
+            session.wait_first(since, vec!["EXEC".into()]);
         }
     }
 

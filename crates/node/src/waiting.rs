@@ -18,6 +18,8 @@ const READ_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Why a write is given up that a primary without a lease has taken.
 const LAPSED: &str =
     "this node can't reach most of the control group's voters, and another may be primary by now";
+/// The same where it asks for none.
+const STALLED: &str = "this node's disk does not answer, and another may be primary by now";
 
 impl<S: Stores> Node<S> {
     /// Sees to it that the reply in the scratch buffer goes out when it may.
@@ -135,6 +137,10 @@ impl<S: Stores> Node<S> {
     pub(crate) fn waiting_tick(&mut self) {
         let now = self.now.monotonic;
         let lapsed = now.saturating_sub(self.lease.until()) > STALL_MAX;
+        let lapse = match self.disk_watch.is_stalled() {
+            true => STALLED,
+            false => LAPSED,
+        };
         let mut late_reads = Vec::new();
         let mut late_replies = Vec::new();
         for (id, shard) in &mut self.shards {
@@ -151,7 +157,7 @@ impl<S: Stores> Node<S> {
             }
             // In doubt whether anybody else is primary by now; for how long, nobody knows.
             if shard.is_primary(self.now) && lapsed {
-                late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, LAPSED)));
+                late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, lapse)));
             }
             let strategy = shard
                 .keyspace

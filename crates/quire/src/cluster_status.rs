@@ -16,7 +16,7 @@ pub(crate) struct NodeStatus {
     pub(crate) region: String,
     pub(crate) client_addr: String,
     pub(crate) pid: Option<u32>,
-    /// `up`, `down` or `starting`.
+    /// `up`, `stalled` (its disk does not answer), `starting` or `down`.
     pub(crate) state: String,
 }
 

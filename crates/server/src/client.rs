@@ -37,6 +37,8 @@ use tokio::{
 
 /// Commands that one client may run before the others have a turn.
 const COMMANDS_PER_TURN_MAX: usize = 1024;
+/// After so many it is looked whether clients have had their time.
+const COMMANDS_PER_LOOK: usize = 16;
 /// Up to so many arguments a command needs no memory of its own.
 const ARGS_INLINE: usize = 16;
 /// How long a connection that is being closed may take its last bytes.
@@ -176,21 +178,28 @@ impl<H: Host> Connection<H> {
                 if !input.is_empty() {
                     self.pending = input;
                 }
-                if self.more {
+                if self.more && !self.core.is_round_over() {
                     // The others' turn.
                     yield_now().await;
                 }
-            } else if poll_fn(|cx| self.poll_read(cx)).await? == 0 {
+            } else if poll_fn(|cx| self.poll_read(cx)).await? == Some(0) {
                 return Ok(());
+            }
+            if self.core.is_round_over() {
+                self.core.await_next_round().await;
             }
         }
     }
 
     /// Reads into the shared buffer and handles what came, all in one poll, so that no other
-    /// task can use the buffer in between. What isn't consumed moves to `pending`.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// task can use the buffer in between. What isn't consumed moves to `pending`. None: the round
+    /// is over, and nothing was read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
         if self.client.closing.get() {
-            return Poll::Ready(Ok(0));
+            return Poll::Ready(Ok(Some(0)));
+        }
+        if self.core.is_round_over() {
+            return Poll::Ready(Ok(None));
         }
         let core = self.core.clone();
         let mut scratch = core.scratch.borrow_mut();
@@ -211,7 +220,7 @@ impl<H: Host> Connection<H> {
             self.pending.extend_from_slice(input);
             self.more = !input.is_empty();
         }
-        Poll::Ready(Ok(input.len()))
+        Poll::Ready(Ok(Some(input.len())))
     }
 
     fn accepts(&self) -> bool {
@@ -223,6 +232,7 @@ impl<H: Host> Connection<H> {
     fn handle(&mut self, input: &[u8]) -> usize {
         let id = self.client.id;
         let now = clock::now();
+        self.core.enter_round(now.monotonic);
         let mut host = self.core.host.borrow_mut();
         let mut at = 0;
         let mut since = now.monotonic;
@@ -238,6 +248,13 @@ impl<H: Host> Connection<H> {
             {
                 self.more = true;
                 break;
+            }
+            if count > 0 && count.is_multiple_of(COMMANDS_PER_LOOK) {
+                self.core.enter_round(clock::monotonic());
+                if self.core.is_round_over() {
+                    self.more = true;
+                    break;
+                }
             }
             if self.looked_ahead == 0 {
                 self.looked_ahead = look_ahead(&mut *host, id, rest);

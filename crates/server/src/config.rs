@@ -39,6 +39,9 @@ use std::{
 use storage::store::BackgroundOptions;
 use wan::{Base, Links};
 
+/// Below this every disk would count as stalled now and then.
+const DISK_STALL_MS_MIN: u64 = 100;
+
 /// A node's configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +164,9 @@ pub struct Limits {
     pub log_retention_bytes: u64,
     /// What copies for other nodes may take together, in bytes a second.
     pub copy_bytes_per_second: u64,
+    /// How long, in milliseconds, a write or sync of the log may take before the disk counts as
+    /// stalled, and other nodes take over.
+    pub disk_stall_ms: u64,
 }
 
 impl Default for Limits {
@@ -175,6 +181,7 @@ impl Default for Limits {
             peer_queue_bytes_max: 256 << 20,
             log_retention_bytes: 1 << 30,
             copy_bytes_per_second: 64 << 20,
+            disk_stall_ms: 3000,
         }
     }
 }
@@ -331,6 +338,12 @@ impl Config {
                 format!("use {COPY_BYTES_PER_SECOND_MIN} or more"),
             );
         }
+        if self.limits.disk_stall_ms < DISK_STALL_MS_MIN {
+            return wrong(
+                "limits.disk_stall_ms",
+                format!("use {DISK_STALL_MS_MIN} or more"),
+            );
+        }
         self.links().map(drop)
     }
 }
@@ -409,6 +422,11 @@ links = "reference"
                 "max_clients = 5",
                 "copy_bytes_per_second = 9",
                 "limits.copy_bytes_per_second",
+            ),
+            (
+                "max_clients = 5",
+                "disk_stall_ms = 99",
+                "limits.disk_stall_ms",
             ),
             ("\"reference\"", "\"/no/such/file\"", "/no/such/file"),
         ] {

@@ -29,13 +29,26 @@ use std::{
     rc::Rc,
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 /// What one read of a socket takes at most, in bytes.
 const SCRATCH_LEN: usize = 64 << 10;
 
+/// How long clients, and what they cause, may keep the node's thread before the runtime looks at
+/// sockets and timers again: by itself it does so only after 61 tasks, or when none is ready.
+const ROUND: Duration = Duration::from_millis(10);
+
 /// Why a node stops whose log can't be synced any more.
 pub(crate) const SYNC_THREAD_ENDED: &str = "a log-sync thread has ended";
+
+/// Clients' time with the node's thread, all of them together.
+#[derive(Default)]
+struct Round {
+    /// When the first command came, by the monotonic clock.
+    began: Cell<Option<Duration>>,
+    is_over: Cell<bool>,
+    number: Cell<u64>,
+}
 
 /// What all tasks of a node share.
 pub(crate) struct Core<H: Host> {
@@ -59,6 +72,7 @@ pub(crate) struct Core<H: Host> {
     withheld: RefCell<Option<Vec<Effect>>>,
     /// Such answers, once it isn't any more; carried out before anything else.
     released: RefCell<VecDeque<Effect>>,
+    round: Round,
     /// Someone asks for a turn.
     pub(crate) turn: Notify,
     /// Set once: commands are no longer taken.
@@ -93,6 +107,7 @@ impl<H: Host> Core<H> {
             rearm: Notify::new(),
             withheld: RefCell::default(),
             released: RefCell::default(),
+            round: Round::default(),
             turn: Notify::new(),
             draining: Cell::new(false),
             fatal: RefCell::new(None),
@@ -141,6 +156,33 @@ impl<H: Host> Core<H> {
             .is_some_and(|at| at < self.sleeps_until.get())
         {
             self.rearm.notify_one();
+        }
+    }
+
+    /// A client's commands are about to be handed over, or are being. `now` is monotonic.
+    pub(crate) fn enter_round(&self, now: Duration) {
+        match self.round.began.get() {
+            None => self.round.began.set(Some(now)),
+            Some(began) => {
+                let took = now.saturating_sub(began);
+                self.round.is_over.set(took >= ROUND);
+            }
+        }
+    }
+
+    /// Whether clients have had their time.
+    pub(crate) fn is_round_over(&self) -> bool {
+        self.round.is_over.get()
+    }
+
+    /// Returns once sockets and timers have been looked at, and whoever they woke comes first.
+    pub(crate) async fn await_next_round(&self) {
+        let number = self.round.number.get();
+        yield_now().await;
+        if self.round.number.get() == number {
+            self.round.number.set(number.wrapping_add(1));
+            self.round.is_over.set(false);
+            self.round.began.set(None);
         }
     }
 

@@ -267,6 +267,8 @@ async fn tick<H: Host>(core: Rc<Core<H>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        // What peers have sent by now is heard before anybody is judged silent.
+        yield_now().await;
         core.host.borrow_mut().tick(clock::now());
         core.observe_links();
         core.take_turn();

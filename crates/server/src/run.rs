@@ -23,6 +23,7 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
+    time::Duration,
 };
 use storage::{
     disk::RealDisk,
@@ -191,6 +192,7 @@ fn node_config(
             bytes: (config.limits.cache_bytes).unwrap_or_else(|| default_cache_bytes(1)),
         },
         log_retention_bytes: config.limits.log_retention_bytes,
+        disk_stall_after: Duration::from_millis(config.limits.disk_stall_ms),
         copy_bytes_per_second: config.limits.copy_bytes_per_second,
         disk: last.disk,
         process: last.process + 1,

@@ -6,9 +6,9 @@ use crate::random::Random;
 use bytes::Bytes;
 use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
-use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
+use node::{Disks, Effect, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -88,6 +88,14 @@ pub(crate) struct Machine {
     pub(crate) paused_until: Option<Duration>,
     /// Until when every flush takes up to this long.
     pub(crate) slow_disk: Option<(Duration, Duration)>,
+    /// Until when its disk answers nothing.
+    pub(crate) disk_hangs_until: Option<Duration>,
+    /// How long the node stands still in its next turn.
+    pub(crate) next_turn_takes: Option<Duration>,
+    /// Answers that its host keeps back while it is in doubt whether they may be said.
+    pub(crate) withheld: Option<Vec<Effect>>,
+    /// Such answers, once it isn't any more.
+    pub(crate) released: VecDeque<Effect>,
     /// The node has been made to stop by itself: its disk was made to fail.
     pub(crate) may_stop: bool,
     log_retention_bytes: u64,
@@ -119,6 +127,10 @@ impl Machine {
             clock: Clock::new(random),
             paused_until: None,
             slow_disk: None,
+            disk_hangs_until: None,
+            next_turn_takes: None,
+            withheld: None,
+            released: VecDeque::new(),
             may_stop: false,
             log_retention_bytes,
         })
@@ -170,6 +182,7 @@ impl Machine {
             },
             cache: CacheBudget { bytes: 256 << 10 },
             log_retention_bytes: self.log_retention_bytes,
+            disk_stall_after: Duration::from_secs(3),
             // Some give copies so slowly that much happens meanwhile.
             copy_bytes_per_second: [256 << 10, 64 << 20][(disk.0 & 1) as usize],
             disk,
@@ -223,6 +236,9 @@ impl Machine {
         self.syncs.clear();
         self.wakes_at = None;
         self.paused_until = None;
+        self.next_turn_takes = None;
+        self.withheld = None;
+        self.released.clear();
         self.may_stop = false;
         self.life += 1;
     }

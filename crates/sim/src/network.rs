@@ -31,7 +31,7 @@ struct Link {
     /// What every message takes longer.
     delay: Duration,
     /// When the last message of each lane arrives.
-    last: [Duration; 3],
+    last: [Duration; 4],
 }
 
 /// All links; machines by their numbers.
@@ -84,7 +84,7 @@ impl Network {
         self.lose(from, to);
         let link = self.link_mut(from, to);
         link.dead = false;
-        link.last = [Duration::ZERO; 3];
+        link.last = [Duration::ZERO; 4];
     }
 
     /// The sender knows it too.
@@ -145,6 +145,7 @@ impl Network {
             Lane::Ordinary => 0,
             Lane::Bulk => 1,
             Lane::Bypass => 2,
+            Lane::Control => 3,
         };
         let at = (now + latency + link.delay).max(link.last[lane]);
         link.last[lane] = at;

@@ -24,6 +24,7 @@
 mod clocks;
 mod draw;
 mod inject;
+mod stall;
 mod trouble;
 
 pub use trouble::{Roles, Trouble};
@@ -154,6 +155,20 @@ pub enum Fault {
         /// How long at most.
         longest: Duration,
         /// For how long.
+        time: Duration,
+    },
+    /// The disk answers nothing.
+    HangDisk {
+        /// Which.
+        node: String,
+        /// For how long.
+        time: Duration,
+    },
+    /// A turn takes long: what came was dealt with, and nothing is said yet.
+    Busy {
+        /// Which.
+        node: String,
+        /// How long.
         time: Duration,
     },
     /// The log's disk has hardly any room.

@@ -9,6 +9,7 @@ mod clients;
 mod faults;
 mod observe;
 mod outages;
+mod stalls;
 
 pub use clients::Mix;
 pub use faults::{Faults, Moment};
@@ -401,6 +402,9 @@ impl World {
     }
 
     fn happen(&mut self, at: usize, event: Event) {
+        if self.hangs(at, &event) {
+            return;
+        }
         let now = self.machines[at].now(self.now);
         let machine = &mut self.machines[at];
         let Some(node) = &mut machine.node else {
@@ -516,9 +520,7 @@ impl World {
             let wait = Duration::from_micros(self.random.between(5, 100));
             self.schedule(wait, at, Event::FlushRuns(at));
         }
-        while let Some(effect) = (self.machines[at].node.as_mut()).and_then(|n| n.poll_effect()) {
-            self.carry_out(at, effect);
-        }
+        self.carry_out_all(at);
         let machine = &mut self.machines[at];
         if let Some(wake_at) = machine.node.as_ref().and_then(|n| n.wake_at()) {
             let wake_at = machine.clock.world_time(wake_at).max(self.now + TIMER);

@@ -254,9 +254,11 @@ impl<S: Stores> Node<S> {
     /// Shards whose primary this node is, but not yet this process: every process takes a new
     /// epoch before it writes.
     pub(super) fn take_offices(&mut self) {
+        // On a disk that hangs no office can be taken up, and asking would keep others from it.
         if self.now.monotonic < self.control.next_offices
             || !self.is_registered()
             || !self.clock.is_settled()
+            || self.disk_watch.is_stalled()
         {
             return;
         }

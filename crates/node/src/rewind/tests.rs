@@ -186,6 +186,7 @@ impl World {
             },
             cache: CacheBudget { bytes: 64 << 10 },
             log_retention_bytes: 1 << 20,
+            disk_stall_after: Duration::from_secs(3),
             copy_bytes_per_second: 64 << 20,
             disk: DiskId(n as u64),
             process: machine.process,

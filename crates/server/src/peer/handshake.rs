@@ -2,7 +2,7 @@
 //! the side that accepts. Both are frames (see [`super::frame`]); the payloads, little endian:
 //!
 //! ```text
-//! hello   magic "QUIREPER" │ version u16 │ lane u8 (0 ordinary, 1 bulk) │ session u64
+//! hello   magic "QUIREPER" │ version u16 │ lane u8 (0 ordinary, 1 bulk, 2 control) │ session u64
 //!         │ cluster │ from: node id │ to: node id          each text: len u16 │ bytes
 //!         │ boot of `from`: disk, process, nonce, log, intact since, each u64
 //! answer  magic "QUIREPER" │ version u16 │ kind u8 │ reason: text
@@ -13,7 +13,7 @@
 //! other what is wrong.
 
 use super::frame;
-use crate::host::NotAdmitted;
+use crate::host::{Lane, NotAdmitted};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use model::{Boot, DiskId, NodeId};
 use std::{fmt, io, time::Duration};
@@ -35,7 +35,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 /// Who connects to whom, and what for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
-    pub(crate) bulk: bool,
+    /// Which of the link's connections it is; bypass messages go over the ordinary one.
+    pub(crate) lane: Lane,
     /// Tells the links of one node apart; the connections of one link share it.
     pub(crate) session: u64,
     pub(crate) cluster: String,
@@ -95,7 +96,11 @@ pub(crate) enum HandshakeError {
 impl Hello {
     pub(crate) fn encode(&self) -> BytesMut {
         let mut out = start();
-        out.put_u8(self.bulk.into());
+        out.put_u8(match self.lane {
+            Lane::Ordinary | Lane::Bypass => 0,
+            Lane::Bulk => 1,
+            Lane::Control => 2,
+        });
         out.put_u64_le(self.session);
         put_text(&mut out, &self.cluster);
         put_text(&mut out, self.from.as_str());
@@ -116,10 +121,15 @@ impl Hello {
     pub(crate) fn decode(payload: Bytes) -> Result<Self, HandshakeError> {
         let mut rest = check_start(payload)?;
         let read = (|| {
-            let lane = rest.try_get_u8().ok().filter(|lane| *lane < 2)?;
+            let lane = match rest.try_get_u8().ok()? {
+                0 => Lane::Ordinary,
+                1 => Lane::Bulk,
+                2 => Lane::Control,
+                _ => return None,
+            };
             let session = rest.try_get_u64_le().ok()?;
             Some(Hello {
-                bulk: lane == 1,
+                lane,
                 session,
                 cluster: get_text(&mut rest)?,
                 from: NodeId::new(&get_text(&mut rest)?).ok()?,
@@ -270,7 +280,7 @@ mod tests {
 
     fn hello() -> Hello {
         Hello {
-            bulk: true,
+            lane: Lane::Bulk,
             session: 7,
             cluster: "demo".into(),
             from: NodeId::new("a").unwrap(),

@@ -4,20 +4,26 @@ use super::{
     frame::{self, FrameError, MESSAGE_LEN_MAX},
     handshake::{self, HandshakeError, Hello, Refusal},
 };
-use crate::{clock, core::Core, host::Host};
+use crate::{
+    clock,
+    core::Core,
+    host::{Host, Lane},
+};
 use bytes::BytesMut;
 use std::{cell::Cell, io, rc::Rc, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
     sync::Notify,
-    task::spawn_local,
+    task::{spawn_local, yield_now},
 };
 
 /// Connections that may be open on the peer port at once, accepted or not.
 const CONNECTIONS_MAX: usize = 1024;
 /// Room for one read, in bytes.
 const READ_LEN: usize = 256 << 10;
+/// After a read of so many bytes others are served before the next one.
+const LONG_READ: usize = 64 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A peer's link to us, as long as no newer one has replaced it.
@@ -90,7 +96,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
         let host = core.host.borrow();
         match host.admit(&hello.from, hello.boot, is_linked, clock::now()) {
             Err(why) => Some(Refusal::NotAdmitted(why)),
-            Ok(()) if hello.bulk && !known => {
+            Ok(()) if hello.lane != Lane::Ordinary && !known => {
                 Some(Refusal::other("its link is not the current one"))
             }
             Ok(()) => None,
@@ -101,7 +107,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
         return Err(IncomingError::Refused(refusal.to_string()));
     }
     let session = match current {
-        Some(session) if hello.bulk => session,
+        Some(session) if hello.lane != Lane::Ordinary => session,
         _ => begin(&core, &hello),
     };
     let result = tokio::select! {
@@ -147,11 +153,17 @@ async fn receive<H: Host>(
         if read == 0 || !session.alive.get() {
             return Ok(());
         }
-        let mut host = core.host.borrow_mut();
-        let now = clock::now();
-        while let Some(message) = frame::decode(&mut input, MESSAGE_LEN_MAX)? {
-            host.peer_message(&hello.from, message, now);
+        {
+            let mut host = core.host.borrow_mut();
+            let now = clock::now();
+            while let Some(message) = frame::decode(&mut input, MESSAGE_LEN_MAX)? {
+                host.peer_message(&hello.from, message, now);
+            }
         }
         core.turn.notify_one();
+        if read >= LONG_READ {
+            // More is there: the turn of the others, this node's other peers above all.
+            yield_now().await;
+        }
     }
 }

@@ -44,12 +44,13 @@ pub(crate) struct Link {
     ended: Cell<bool>,
     ordinary: Channel,
     bulk: Channel,
+    control: Channel,
     /// The link is to be given up and made anew.
     reset: Notify,
     queue_bytes_max: usize,
 }
 
-/// One of a link's two connections.
+/// One of a link's connections.
 #[derive(Default)]
 struct Channel {
     queue: RefCell<Queue>,
@@ -82,6 +83,7 @@ impl Link {
             ended: Cell::new(false),
             ordinary: Channel::default(),
             bulk: Channel::default(),
+            control: Channel::default(),
             reset: Notify::new(),
             queue_bytes_max: core.limits.peer_queue_bytes_max,
         });
@@ -108,6 +110,7 @@ impl Link {
         if cut && !self.cut.get() {
             self.ordinary.queue.borrow_mut().cut();
             self.bulk.queue.borrow_mut().cut();
+            self.control.queue.borrow_mut().cut();
         } else if !cut && self.cut.get() {
             self.give_up();
         }
@@ -127,6 +130,7 @@ impl Link {
         let channel = match lane {
             Lane::Ordinary | Lane::Bypass => &self.ordinary,
             Lane::Bulk => &self.bulk,
+            Lane::Control => &self.control,
         };
         match (lane, state) {
             (Lane::Bypass, _) => channel.queue.borrow_mut().push_bypass(message),
@@ -146,7 +150,8 @@ impl Link {
     }
 
     fn queued_bytes(&self) -> usize {
-        self.ordinary.queue.borrow().bytes() + self.bulk.queue.borrow().bytes()
+        let channels = [&self.ordinary, &self.bulk, &self.control];
+        channels.map(|c| c.queue.borrow().bytes()).iter().sum()
     }
 
     fn give_up(&self) {
@@ -164,7 +169,7 @@ impl Link {
             let session = (session.tv_sec as u64)
                 .wrapping_mul(1_000_000_000)
                 .wrapping_add(session.tv_nsec as u64);
-            let error = match self.connect(&core, session, false).await {
+            let error = match self.connect(&core, session, Lane::Ordinary).await {
                 Ok(stream) => {
                     tracing::info!(peer = %self.peer, addr = %self.addr, "link made");
                     backoff = BACKOFF_MIN;
@@ -201,7 +206,7 @@ impl Link {
         &self,
         core: &Core<H>,
         session: u64,
-        bulk: bool,
+        lane: Lane,
     ) -> Result<TcpStream, LinkError> {
         let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.addr))
             .await
@@ -210,7 +215,7 @@ impl Link {
         sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)
             .map_err(std::io::Error::from)?;
         let hello = Hello {
-            bulk,
+            lane,
             session,
             cluster: core.cluster.clone(),
             from: core.id.clone(),
@@ -230,6 +235,7 @@ impl Link {
     ) -> Result<Infallible, LinkError> {
         self.ordinary.queue.take();
         self.bulk.queue.take();
+        self.control.queue.take();
         // A reset that was asked for before this link existed isn't meant for it, but the
         // end of it is.
         let _ = timeout(Duration::ZERO, self.reset.notified()).await;
@@ -245,7 +251,8 @@ impl Link {
         core.turn.notify_one();
         let result = tokio::select! {
             result = self.ordinary.drive(stream) => result,
-            result = self.drive_bulk(core, session) => result,
+            result = self.drive_further(core, session, Lane::Control, &self.control) => result,
+            result = self.drive_further(core, session, Lane::Bulk, &self.bulk) => result,
             () = self.reset.notified() => Err(LinkError::Reset),
         };
         self.up.set(false);
@@ -256,17 +263,19 @@ impl Link {
         result
     }
 
-    /// Connects for bulk once there is something to send.
-    async fn drive_bulk<H: Host>(
+    /// Connects for a further lane once there is something to send.
+    async fn drive_further<H: Host>(
         &self,
         core: &Core<H>,
         session: u64,
+        lane: Lane,
+        channel: &Channel,
     ) -> Result<Infallible, LinkError> {
-        while self.bulk.queue.borrow().due().is_none() {
-            self.bulk.grown.notified().await;
+        while channel.queue.borrow().due().is_none() {
+            channel.grown.notified().await;
         }
-        let stream = self.connect(core, session, true).await?;
-        self.bulk.drive(stream).await
+        let stream = self.connect(core, session, lane).await?;
+        channel.drive(stream).await
     }
 }
 

@@ -30,6 +30,26 @@ fn pipelined_commands_are_answered_in_order_behind_their_flush() {
     }
 }
 
+/// Two seconds of work come at once: a tick is due every 20 ms, and clients leave time for it.
+#[test]
+fn busy_clients_let_the_clock_and_peers_come_in_between() {
+    let server = start_alone(Limits::default());
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("SPIN\r\n".repeat(250));
+    }
+    for client in &mut clients {
+        for _ in 0..250 {
+            assert_eq!(client.line(), "+OK");
+        }
+    }
+    let most = server.shared.lock().unwrap().between_ticks_max;
+    assert!(
+        (1..120).contains(&most),
+        "{most} commands between two ticks"
+    );
+}
+
 #[test]
 fn appends_of_many_clients_share_flushes() {
     let server = start_alone(Limits::default());

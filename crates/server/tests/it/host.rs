@@ -1,5 +1,5 @@
 //! A host whose clients can make it do everything a node does:
-//! `ECHO x` (of an `x` that begins with `cold` it looks ahead, and waits until it may read), `APPEND` (replies once flushed), `BIG n` (n bytes), `QUIT`, `STOP`, and
+//! `SPIN` (a millisecond's work), `ECHO x` (of an `x` that begins with `cold` it looks ahead, and waits until it may read), `APPEND` (replies once flushed), `BIG n` (n bytes), `QUIT`, `STOP`, and
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
@@ -20,6 +20,9 @@ pub(crate) const OUTPUT_MAX: usize = 1 << 20;
 pub(crate) struct Shared {
     pub(crate) events: Vec<String>,
     pub(crate) commands: usize,
+    /// The most commands between two ticks, and how many there are since the last.
+    pub(crate) between_ticks_max: usize,
+    since_tick: usize,
     pub(crate) output_len_max: usize,
     /// When each message was handed to the server, or came from it.
     pub(crate) times: BTreeMap<String, Duration>,
@@ -144,13 +147,23 @@ impl Host for TestHost {
         assert!(self.client_accepts(id), "a command came uninvited");
         let words: Vec<_> = args.iter().map(|a| String::from_utf8_lossy(a)).collect();
         let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-        self.shared.lock().unwrap().commands += 1;
+        {
+            let mut shared = self.shared.lock().unwrap();
+            shared.commands += 1;
+            shared.since_tick += 1;
+            shared.between_ticks_max = shared.between_ticks_max.max(shared.since_tick);
+        }
         let now_flushed = self.flushed;
         match words.as_slice() {
             ["ECHO", text] => self.reply(id, now_flushed, format!("+{text}\r\n").into()),
             ["COUNT", ..] => {
                 let count = format!(":{}\r\n", args.len());
                 self.reply(id, now_flushed, count.into());
+            }
+            ["SPIN"] => {
+                let began = std::time::Instant::now();
+                while began.elapsed() < Duration::from_millis(1) {}
+                self.reply(id, now_flushed, "+OK\r\n".into());
             }
             ["APPEND"] => {
                 self.appended += 1;
@@ -169,6 +182,7 @@ impl Host for TestHost {
                 let lane = match *lane {
                     "bulk" => Lane::Bulk,
                     "bypass" => Lane::Bypass,
+                    "control" => Lane::Control,
                     _ => Lane::Ordinary,
                 };
                 self.shared
@@ -267,7 +281,9 @@ impl Host for TestHost {
             self.release(id);
         }
     }
-    fn tick(&mut self, _: Now) {}
+    fn tick(&mut self, _: Now) {
+        self.shared.lock().unwrap().since_tick = 0;
+    }
     fn doubt(&mut self, _: fn() -> Now) -> Doubt {
         let shared = self.shared.lock().unwrap();
         match shared.certain {

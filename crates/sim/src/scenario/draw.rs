@@ -168,6 +168,7 @@ impl Scenario {
             Trouble::Disks => scenario.draw_disks(&mut random),
         }
         scenario.draw_clocks();
+        scenario.draw_stalls();
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario
     }

@@ -322,6 +322,17 @@ impl<'a> Injector<'a> {
                 world.slow_disk(node, *time, *longest)?;
                 (*time, Undo::Nothing)
             }
+            Fault::HangDisk { node, time } => {
+                world.hang_disk(node, *time)?;
+                (*time, Undo::Nothing)
+            }
+            Fault::Busy { node, time } => {
+                if !self.is_at_hand(world, node)? {
+                    return Ok(None);
+                }
+                world.busy(node, *time)?;
+                (*time, Undo::Nothing)
+            }
             Fault::FullDisk { node, room, time } => {
                 world.limit_disk(node, Some(*room))?;
                 (*time, Undo::Room(node.clone()))

@@ -116,6 +116,8 @@ impl Fault {
             | Fault::Isolate { node, .. }
             | Fault::SlowDisk { node, .. }
             | Fault::FullDisk { node, .. }
+            | Fault::HangDisk { node, .. }
+            | Fault::Busy { node, .. }
             | Fault::Step { node, .. }
             | Fault::Jump { node, .. }
             | Fault::Rate { node, .. } => vec![node],

@@ -162,6 +162,21 @@ impl World {
         }
     }
 
+    /// A node that goes on closes its clients' connections.
+    pub(super) fn clients_end(&mut self, at: usize) {
+        let ended: Vec<ConnId> = (self.clients.iter())
+            .filter(|a| a.home == at)
+            .filter_map(|a| a.conn)
+            .collect();
+        self.clients_lose(at);
+        let now = self.machines[at].now(self.now);
+        if let Some(node) = &mut self.machines[at].node {
+            for conn in ended {
+                node.client_disconnected(conn, now);
+            }
+        }
+    }
+
     pub(super) fn client_acts(&mut self, at: usize) {
         if !self.clients_act {
             return;

@@ -106,6 +106,12 @@ faults! {
     stale_disks,
     /// Last batches of a log that decayed after a loss of power.
     decayed_ends,
+    /// Writes and syncs that a disk which hung kept waiting.
+    hung_flushes,
+    /// Turns in which a node stood still before it said an answer.
+    long_turns,
+    /// Answers that were kept back, as the lease had ended in such a turn.
+    answers_withheld,
 }
 
 impl World {

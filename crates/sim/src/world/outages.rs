@@ -41,6 +41,7 @@ impl World {
     pub(super) fn resumes(&mut self, at: usize) {
         self.machines[at].paused_until = None;
         self.note(at, format_args!("goes on"));
+        self.turn(at);
         while let Some((life, event)) = self.waiting[at].pop_front() {
             self.comes(at, life, event);
         }

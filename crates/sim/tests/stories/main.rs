@@ -13,6 +13,7 @@ mod log;
 mod members;
 mod random;
 mod sessions;
+mod stalls;
 mod trace;
 mod transactions;
 

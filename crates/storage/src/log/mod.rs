@@ -184,6 +184,8 @@ struct LiveSegment {
 /// A sync that is under way, or has succeeded while one before it has not. It keeps its lane.
 struct Syncing {
     lane: usize,
+    /// [`Now::monotonic`] when its flush was taken; zero for one that runs where it is taken.
+    since: Duration,
     /// Up to where it has.
     done: Option<Lsn>,
 }
@@ -425,6 +427,13 @@ impl Log {
         }
     }
 
+    /// When, by [`Now::monotonic`], the oldest flush was taken that is under way, if one is: what
+    /// has been asked of the disk and not answered.
+    pub fn outstanding_since(&self) -> Option<Duration> {
+        let syncing = self.syncing.front().map(|sync| sync.since);
+        syncing.or_else(|| self.writer.is_none().then_some(self.flushed_at))
+    }
+
     /// The next flush, unless there is nothing to do, or something that must be over before. After
     /// [`LogError::NoSpace`] it is the same one again: let some time pass in between.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
@@ -441,7 +450,7 @@ impl Log {
         if idle || self.flush_from().is_none_or(|from| now.monotonic < from) {
             return None;
         }
-        let job = self.take_job(due)?;
+        let job = self.take_job(due, now.monotonic)?;
         self.flushed_at = now.monotonic;
         if due {
             self.last_sync = Some(now.monotonic);
@@ -583,7 +592,7 @@ impl Log {
 
     /// One flush with a sync, on this thread.
     fn flush_here(&mut self) -> Result<Lsn, LogError> {
-        let job = self.take_job(true).ok_or(LogError::Busy)?;
+        let job = self.take_job(true, Duration::ZERO).ok_or(LogError::Busy)?;
         self.run_here(job)
     }
 
@@ -597,7 +606,7 @@ impl Log {
         written.map(|_| upto)
     }
 
-    fn take_job(&mut self, sync: bool) -> Option<FlushJob> {
+    fn take_job(&mut self, sync: bool, since: Duration) -> Option<FlushJob> {
         if self.stopped {
             return None;
         }
@@ -610,7 +619,8 @@ impl Log {
             batch.sealed = true;
         }
         let sync = sync.then(|| {
-            self.syncing.push_back(Syncing { lane, done: None });
+            let done = None;
+            self.syncing.push_back(Syncing { lane, since, done });
             lane
         });
         Some(FlushJob {

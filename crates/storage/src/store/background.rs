@@ -224,6 +224,8 @@ enum Job {
 }
 
 fn flush_thread(shared: &Shared) {
+    // Leases and replies come first; if it is held up for long, writers are slowed.
+    let _ = rustix::process::setpriority_process(None, 5);
     while let Some(Job::Work(tree)) = shared.next(|q| q.flush.pop_front().map(Job::Work)) {
         tree.debt.flush_queued.store(false, SeqCst);
         let done = flush(&tree);
