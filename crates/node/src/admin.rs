@@ -189,9 +189,13 @@ impl<S: Stores> Node<S> {
                     }
                 }
             }
+            (b"VERIFICATIONS", 2) => {
+                let text = self.verifications().to_string();
+                self.answer(conn, |out| out.bulk(&text));
+            }
             _ => self.answer_error(
                 conn,
-                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
             ),
         }
     }

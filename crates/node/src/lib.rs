@@ -34,6 +34,7 @@
 //! | `admin`, `connection` | commands that the node itself answers |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
 //! | `rewind`, `rewound` | taking back a tail that a failover lost; the files that keep it |
+//! | `aside` | work for another thread |
 //! | `message` | what nodes tell each other |
 //!
 //! Invariants:
@@ -47,6 +48,7 @@
 
 mod admin;
 mod ahead;
+mod aside;
 mod assign;
 mod carried;
 mod client_command;
@@ -88,6 +90,7 @@ mod waiting;
 mod watched;
 
 pub use ahead::AHEAD_MAX;
+pub use aside::{Aside, AsideDone};
 pub use copy::COPY_BYTES_PER_SECOND_MIN;
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};

@@ -75,12 +75,7 @@ pub(crate) enum Message {
         bucket: u32,
     },
     /// These.
-    DigestKeys {
-        id: u64,
-        shard: ShardId,
-        bucket: u32,
-        keys: Vec<(Vec<u8>, u128)>,
-    },
+    DigestKeys(DigestKeys),
     /// The links here are as of this order, or a later one.
     WanSeen { counter: u64 },
     /// To a shard's primary: keys as they are at one moment, for a replica that rewinds.
@@ -114,6 +109,12 @@ pub(crate) enum Message {
         /// The time that the sender keeps, once it has compared its clock.
         kept_ms: Option<u64>,
     },
+    /// How far a replica's digest is, or why there is none.
+    DigestProgress(DigestProgress),
+    /// The digest is still wanted.
+    VerifyHeld { id: u64, shard: ShardId },
+    /// It is not wanted any more: what is kept for it can be let go.
+    VerifyOver { id: u64, shard: ShardId },
 }
 
 /// A question for a lease.
@@ -302,6 +303,28 @@ pub(crate) struct DigestReport {
     pub(crate) buckets: Vec<u128>,
 }
 
+/// How far a replica's digest is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DigestProgress {
+    pub(crate) id: u64,
+    pub(crate) shard: ShardId,
+    pub(crate) keys: u64,
+    pub(crate) keys_total: u64,
+    /// Why there will be none.
+    pub(crate) failed: Option<String>,
+}
+
+/// The keys of a bucket and their digests, in the order of `storage::store::key_order`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DigestKeys {
+    pub(crate) id: u64,
+    pub(crate) shard: ShardId,
+    pub(crate) bucket: u32,
+    pub(crate) keys: Vec<(Vec<u8>, u128)>,
+    /// Whether that is all of them.
+    pub(crate) complete: bool,
+}
+
 /// Names a verification in a digest entry's payload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct DigestRequest {
@@ -480,12 +503,13 @@ mod tests {
                 shard,
                 bucket: 3,
             },
-            Message::DigestKeys {
+            Message::DigestKeys(DigestKeys {
                 id: 6,
                 shard,
                 bucket: 3,
                 keys: vec![(b"key".to_vec(), 5)],
-            },
+                complete: true,
+            }),
             Message::WanSeen { counter: 2 },
             Message::RewindAsk(RewindAsk {
                 shard,
@@ -546,6 +570,15 @@ mod tests {
                 wall_ms: 1_700_000_000_000,
                 kept_ms: Some(1_700_000_000_001),
             },
+            Message::DigestProgress(DigestProgress {
+                id: 6,
+                shard,
+                keys: 1,
+                keys_total: 2,
+                failed: Some("why".into()),
+            }),
+            Message::VerifyHeld { id: 6, shard },
+            Message::VerifyOver { id: 6, shard },
         ]
     }
 
@@ -575,7 +608,7 @@ mod tests {
                 | Message::VerifyAsk { .. }
                 | Message::Digest(_)
                 | Message::DigestKeysAsk { .. }
-                | Message::DigestKeys { .. }
+                | Message::DigestKeys(_)
                 | Message::WanSeen { .. }
                 | Message::RewindAsk(_)
                 | Message::RewindChunk(_)
@@ -588,10 +621,13 @@ mod tests {
                 | Message::History(_)
                 | Message::CopyProgress(_)
                 | Message::ClockAsk { .. }
-                | Message::ClockTold { .. } => {}
+                | Message::ClockTold { .. }
+                | Message::DigestProgress(_)
+                | Message::VerifyHeld { .. }
+                | Message::VerifyOver { .. } => {}
             }
         }
-        assert!(seen.into_iter().eq(0..31));
+        assert!(seen.into_iter().eq(0..34));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

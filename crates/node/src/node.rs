@@ -2,6 +2,7 @@
 //! what the catalog asks of its shards is done in `assign`.
 
 use crate::{
+    aside::Asides,
     clock::Clock,
     control::Control,
     copy::Copies,
@@ -274,6 +275,7 @@ pub struct Node<S: Stores> {
     pub(crate) latency: LatencyMonitor,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
+    pub(crate) asides: Asides,
     /// Requests that can't go anywhere for the moment.
     pub(crate) stalled: VecDeque<Request>,
     pub(crate) effects: VecDeque<Effect>,
@@ -396,6 +398,7 @@ impl<S: Stores> Node<S> {
             latency: LatencyMonitor::default(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
+            asides: Asides::default(),
             stalled: VecDeque::new(),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),
@@ -466,6 +469,7 @@ impl<S: Stores> Node<S> {
     pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
         self.arrives(now);
         self.sessions.remove(&conn.0);
+        self.verifications_left_by(conn.0);
     }
 
     /// One command, its name first. Its reply appears in `client_output`, in order.
@@ -612,14 +616,12 @@ impl<S: Stores> Node<S> {
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
-                self.digest_keys_asked(from, id, shard, bucket);
+                self.digest_keys_asked(id, shard, bucket);
             }
-            Message::DigestKeys {
-                id,
-                shard,
-                bucket,
-                keys,
-            } => self.digest_keys(from, id, shard, bucket, keys),
+            Message::DigestKeys(keys) => self.digest_keys(from, keys),
+            Message::DigestProgress(progress) => self.digest_progressed(from, progress),
+            Message::VerifyHeld { id, shard } => self.verify_held(id, shard),
+            Message::VerifyOver { id, shard } => self.verify_over(id, shard),
         }
     }
 

@@ -1,78 +1,138 @@
-//! Comparing replicas at one position: the primary appends a digest entry, and every replica
-//! that applies it digests its store as of exactly that entry, a little at a time. Whoever
-//! asked compares, and names the keys of buckets that differ.
+//! Comparing replicas at one position, on the side: reads, writes and heartbeats go on.
+//!
+//! ```text
+//! coordinator                          primary            every replica
+//!   VerifyAsk ───────────────────────▶ digest entry ────▶ applied: its store is pinned there
+//!   DigestProgress ◀───────────────────────────────────── at once, then twice a second
+//!   VerifyHeld ─────────────────────────────────────────▶ every 2 s: it is still wanted
+//!   Digest ◀───────────────────────────────────────────── the digests of 256 buckets
+//!   DigestKeysAsk ──────────────────────────────────────▶ which keys are in a bucket that
+//!   DigestKeys ◀─────────────────────────────────────────   differs? One bucket at a time
+//!   VerifyOver ─────────────────────────────────────────▶ the pin is let go
+//! ```
+//!
+//! - A replica reads its pinned store in slices on another thread (`aside`), one slice a tick, so
+//!   that a tick's time does not depend on what the store holds ([`digesting`]).
+//! - The coordinator waits for as long as anything is told of a shard. Who could not be asked, or
+//!   fell silent, is `missing`, which is not `differs`: nothing is known of it ([`verdict`]).
+//! - Bounded are the verifications asked for at a node, the shards of each that are compared at a
+//!   time, the stores that a node pins, and the keys that are held to name what differs.
+//! - When the client that asked is gone, so is its verification: replicas are told, and let go by
+//!   themselves if they aren't.
+
+mod digesting;
+#[cfg(test)]
+mod tests;
+mod verdict;
 
 use crate::{
-    message::{DigestReport, DigestRequest, Message},
+    message::{DigestKeys, DigestProgress, DigestReport, DigestRequest, Message},
     node::{Lane, Node},
     request::Target,
 };
 use bytes::Bytes;
-use model::{Entry, EntryKind, KeyspaceId, NodeId, Position, ShardId};
+use digesting::Digestings;
+use model::{Catalog, EntryKind, KeyspaceId, NodeId, Position, ShardId};
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use storage::store::{DigestState, ShardSnapshot, Stores};
+use storage::store::Stores;
+use verdict::{Finding, differing, name_differences};
 
-/// Rows digested a tick.
-const ROWS_A_TICK: usize = 20_000;
-/// How long a digest may take.
-const DIGEST_MAX: Duration = Duration::from_secs(300);
-/// How long a replica that says nothing is waited for.
+/// Verifications that are asked for at one node, at a time.
+const ASKED_MAX: usize = 4;
+/// Shards of one that are compared at a time: each pins its replicas' stores.
+const SHARDS_AT_ONCE: usize = 4;
+/// How long a shard of which nothing is heard is waited for.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// How long a snapshot is kept to name what differs.
-const KEEP: Duration = Duration::from_secs(30);
-/// Keys that are named.
+/// After so long without a word its primary is asked again: it was not there, or lost the question.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// How often replicas are told that a verification goes on.
+const HELD_EVERY: Duration = Duration::from_secs(2);
+/// Keys that are named, in all.
 const DIFFERENCES_MAX: usize = 100;
-/// Keys that are looked at in a bucket that differs.
-const BUCKET_KEYS_MAX: usize = 20_000;
+/// Buckets of a shard of which keys are named.
+const BUCKETS_MAX: usize = 8;
 
-/// A digest that this node computes, or has computed and keeps for questions.
-struct Digesting<Snap> {
-    coordinator: NodeId,
-    snapshot: ShardSnapshot<Snap>,
-    state: DigestState,
-    done: bool,
-    since: Duration,
+/// One replica's part in a comparison.
+#[derive(Debug, Default)]
+struct Part {
+    keys: u64,
+    keys_total: u64,
+    report: Option<DigestReport>,
+    /// Why it gives none.
+    failed: Option<String>,
 }
 
-type KeyDigests = BTreeMap<Vec<u8>, u128>;
+/// The bucket whose keys are asked for.
+#[derive(Debug)]
+struct Asked {
+    bucket: u32,
+    at: Duration,
+    answers: BTreeMap<NodeId, DigestKeys>,
+}
 
-/// One shard, as its coordinator sees it.
-#[derive(Debug, Default)]
-struct ShardCheck {
-    reports: BTreeMap<NodeId, DigestReport>,
-    /// Bucket → node → keys, of buckets that differ.
-    keys: BTreeMap<u32, BTreeMap<NodeId, KeyDigests>>,
+/// One shard that is being compared.
+#[derive(Debug)]
+struct Comparison {
+    /// When the primary was asked last.
     asked_at: Duration,
+    /// When anything was told of it last; at first when it began.
+    heard_at: Duration,
+    /// Whether anything was.
+    heard: bool,
+    parts: BTreeMap<NodeId, Part>,
+    /// Buckets that differ and were not looked into; None before all have reported.
+    buckets: Option<VecDeque<u32>>,
+    asked: Option<Asked>,
+    differences: Vec<Value>,
 }
 
 #[derive(Debug)]
 struct Verification {
     target: Target,
     keyspace: KeyspaceId,
-    shards: BTreeMap<ShardId, ShardCheck>,
-    /// When a report came last.
-    heard_at: Duration,
-    /// Whether the keys of buckets that differ were asked for, and when.
-    keys_asked_at: Option<Duration>,
+    began: Duration,
+    held_at: Duration,
+    /// Shards that were not begun.
+    waiting: VecDeque<ShardId>,
+    comparing: BTreeMap<ShardId, Comparison>,
+    findings: BTreeMap<ShardId, Finding>,
+}
+
+impl Verification {
+    fn named(&self) -> usize {
+        let over = self.findings.values().map(|f| f.differences.len());
+        let now = self.comparing.values().map(|c| c.differences.len());
+        over.chain(now).sum()
+    }
 }
 
 /// Verifications under way: those asked here, and this node's part in others.
 pub(crate) struct Verifications<Snap> {
     asked: BTreeMap<u64, Verification>,
-    digesting: BTreeMap<(u64, ShardId), Digesting<Snap>>,
+    digesting: Digestings<Snap>,
 }
 
 impl<Snap> Default for Verifications<Snap> {
     fn default() -> Self {
         Verifications {
             asked: BTreeMap::new(),
-            digesting: BTreeMap::new(),
+            digesting: Digestings::default(),
         }
     }
+}
+
+/// What a comparison wants next.
+enum Step {
+    Wait,
+    /// Ask the primary again.
+    Again,
+    /// Ask these for the keys of a bucket.
+    Keys(u32, Vec<NodeId>),
+    Over,
 }
 
 impl<S: Stores> Node<S> {
@@ -81,49 +141,51 @@ impl<S: Stores> Node<S> {
         let Some(facts) = self.catalog.keyspaces.get(&keyspace) else {
             return;
         };
-        let shards = facts.shards.clone();
+        if self.verifications.asked.len() >= ASKED_MAX {
+            let line = format!(
+                "ERR {ASKED_MAX} verifications are under way at this node: wait, or ask another"
+            );
+            return self.answer_error(conn, &line);
+        }
+        let waiting = facts.shards.iter().copied().collect();
         let Some(target) = self.hold(conn) else {
             return;
         };
         // Told apart from those of other nodes and of earlier processes of this one.
-        let id = self.config.seed
-            ^ self.config.process.rotate_left(20)
-            ^ (self.verifications.asked.len() as u64)
-            ^ self.now.monotonic.as_micros() as u64;
-        self.verifications.asked.insert(
-            id,
-            Verification {
-                target,
-                keyspace,
-                shards: shards.iter().map(|s| (*s, ShardCheck::default())).collect(),
-                heard_at: self.now.monotonic,
-                keys_asked_at: None,
-            },
-        );
-        for shard in shards {
-            self.ask_digest(id, shard);
+        let id = self.config.first_number().wrapping_add(self.draw());
+        let now = self.now.monotonic;
+        let verification = Verification {
+            target,
+            keyspace,
+            began: now,
+            held_at: now,
+            waiting,
+            comparing: BTreeMap::new(),
+            findings: BTreeMap::new(),
+        };
+        self.verifications.asked.insert(id, verification);
+        self.verification_on(id);
+    }
+
+    /// The client that asked is gone: nobody wants to know any more.
+    pub(crate) fn verifications_left_by(&mut self, conn: u64) {
+        let gone = |v: &Verification| matches!(v.target, Target::Client { conn: asker, .. } if asker == conn);
+        let asked = self.verifications.asked.iter();
+        let gone: Vec<u64> = asked.filter(|(_, v)| gone(v)).map(|(id, _)| *id).collect();
+        for id in gone {
+            if let Some(verification) = self.verifications.asked.remove(&id) {
+                for shard in verification.comparing.into_keys() {
+                    self.comparison_over(id, shard);
+                }
+            }
         }
     }
 
     fn ask_digest(&mut self, id: u64, shard: ShardId) {
-        let now = self.now.monotonic;
-        if let Some(check) = self
-            .verifications
-            .asked
-            .get_mut(&id)
-            .and_then(|v| v.shards.get_mut(&shard))
-        {
-            check.asked_at = now;
-        }
         let Some(primary) = self.catalog.shards.get(&shard).map(|s| s.primary.clone()) else {
             return;
         };
-        let me = self.config.id.clone();
-        if primary == me {
-            self.verify_asked(&me, id, shard);
-        } else {
-            self.send(&primary, Lane::Ordinary, &Message::VerifyAsk { id, shard });
-        }
+        self.tell(&primary, Lane::Ordinary, Message::VerifyAsk { id, shard });
     }
 
     /// At the primary: append the digest entry.
@@ -146,337 +208,264 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// A digest entry was applied: the store is as of its position at this moment.
-    pub(crate) fn digest_due(&mut self, shard_id: ShardId, entry: &Entry) {
-        let Ok(request) = postcard::from_bytes::<DigestRequest>(&entry.payload()) else {
-            return;
-        };
-        let Some(shard) = self.shards.get(&shard_id) else {
-            return;
-        };
-        match shard.store.snapshot() {
-            Ok(snapshot) => {
-                self.verifications.digesting.insert(
-                    (request.id, shard_id),
-                    Digesting {
-                        coordinator: request.coordinator,
-                        snapshot,
-                        state: DigestState::new(),
-                        done: false,
-                        since: self.now.monotonic,
-                    },
-                );
-            }
-            Err(error) => tracing::warn!(shard = shard_id.0, %error, "no digest is computed"),
+    /// To another node, or to this one.
+    fn tell(&mut self, to: &NodeId, lane: Lane, message: Message) {
+        if *to == self.config.id {
+            self.message(&to.clone(), message);
+        } else {
+            self.send(to, lane, &message);
+        }
+    }
+
+    /// A replica's part, of which something was told now.
+    fn part_of(&mut self, from: &NodeId, id: u64, shard: ShardId) -> Option<&mut Part> {
+        let verification = self.verifications.asked.get_mut(&id)?;
+        let comparison = verification.comparing.get_mut(&shard)?;
+        comparison.heard_at = self.now.monotonic;
+        comparison.heard = true;
+        // Only those that hold it are counted in the end, so no more are kept.
+        let facts = self.catalog.shards.get(&shard)?;
+        let holds = facts.replicas.iter().any(|r| r.node == *from);
+        holds.then(|| comparison.parts.entry(from.clone()).or_default())
+    }
+
+    pub(crate) fn digest_progressed(&mut self, from: &NodeId, progress: DigestProgress) {
+        if let Some(part) = self.part_of(from, progress.id, progress.shard) {
+            (part.keys, part.keys_total) = (progress.keys, progress.keys_total);
+            part.failed = progress.failed;
         }
     }
 
     pub(crate) fn digest_reported(&mut self, from: &NodeId, report: DigestReport) {
-        let now = self.now.monotonic;
-        if let Some(verification) = self.verifications.asked.get_mut(&report.id) {
-            verification.heard_at = now;
-            if let Some(check) = verification.shards.get_mut(&report.shard) {
-                check.reports.insert(from.clone(), report);
-            }
+        if let Some(part) = self.part_of(from, report.id, report.shard) {
+            (part.keys, part.keys_total) = (report.keys, report.keys);
+            part.report = Some(report);
         }
     }
 
-    pub(crate) fn digest_keys_asked(
-        &mut self,
-        from: &NodeId,
-        id: u64,
-        shard: ShardId,
-        bucket: u32,
-    ) {
-        let Some(digesting) = self.verifications.digesting.get(&(id, shard)) else {
-            return;
-        };
-        match digesting
-            .snapshot
-            .keys_in_bucket(bucket as usize, None, BUCKET_KEYS_MAX)
+    pub(crate) fn digest_keys(&mut self, from: &NodeId, keys: DigestKeys) {
+        if self.part_of(from, keys.id, keys.shard).is_some()
+            && let Some(verification) = self.verifications.asked.get_mut(&keys.id)
+            && let Some(comparison) = verification.comparing.get_mut(&keys.shard)
+            && let Some(asked) = &mut comparison.asked
+            && asked.bucket == keys.bucket
         {
-            Ok(keys) => {
-                let keys = keys.into_iter().map(|(k, d)| (k.to_vec(), d)).collect();
-                let message = Message::DigestKeys {
-                    id,
-                    shard,
-                    bucket,
-                    keys,
-                };
-                if *from == self.config.id {
-                    let me = from.clone();
-                    self.message(&me, message);
-                } else {
-                    self.send(from, Lane::Bulk, &message);
-                }
-            }
-            Err(error) => tracing::warn!(shard = shard.0, %error, "keys could not be digested"),
-        }
-    }
-
-    pub(crate) fn digest_keys(
-        &mut self,
-        from: &NodeId,
-        id: u64,
-        shard: ShardId,
-        bucket: u32,
-        keys: Vec<(Vec<u8>, u128)>,
-    ) {
-        let now = self.now.monotonic;
-        if let Some(verification) = self.verifications.asked.get_mut(&id) {
-            verification.heard_at = now;
-            if let Some(check) = verification.shards.get_mut(&shard) {
-                let nodes = check.keys.entry(bucket).or_default();
-                nodes.insert(from.clone(), keys.into_iter().collect());
-            }
+            asked.answers.insert(from.clone(), keys);
         }
     }
 
     pub(crate) fn verify_tick(&mut self) {
-        self.digest_on();
-        let now = self.now.monotonic;
+        self.digestings_tick();
         let ids: Vec<u64> = self.verifications.asked.keys().copied().collect();
         for id in ids {
-            self.verification_on(id, now);
+            self.verification_on(id);
         }
     }
 
-    /// Digests a little further.
-    fn digest_on(&mut self) {
+    /// Takes a verification as far as it goes now.
+    fn verification_on(&mut self, id: u64) {
         let now = self.now.monotonic;
-        let mut done = Vec::new();
-        for ((id, shard), digesting) in &mut self.verifications.digesting {
-            if digesting.done {
-                continue;
-            }
-            match digesting.snapshot.digest(ROWS_A_TICK, &mut digesting.state) {
-                Ok(false) => {}
-                Ok(true) => {
-                    digesting.done = true;
-                    digesting.since = now;
-                    done.push((
-                        digesting.coordinator.clone(),
-                        DigestReport {
-                            id: *id,
-                            shard: *shard,
-                            position: digesting.snapshot.applied().position,
-                            keys: digesting.state.keys(),
-                            buckets: digesting.state.buckets().to_vec(),
-                        },
-                    ));
-                }
-                Err(error) => {
-                    tracing::warn!(shard = shard.0, %error, "the digest failed");
-                    digesting.done = true;
-                }
-            }
-            // One at a time: this is work on the side.
-            break;
-        }
-        self.verifications.digesting.retain(|_, d| {
-            let age = now.saturating_sub(d.since);
-            age < if d.done { KEEP } else { DIGEST_MAX }
-        });
-        for (coordinator, report) in done {
-            if coordinator == self.config.id {
-                self.digest_reported(&coordinator, report);
-            } else {
-                self.send(&coordinator, Lane::Bulk, &Message::Digest(report));
-            }
-        }
-    }
-
-    fn verification_on(&mut self, id: u64, now: Duration) {
-        let catalog = self.catalog.clone();
-        let Some(verification) = self.verifications.asked.get(&id) else {
-            return;
-        };
-        let silent = now.saturating_sub(verification.heard_at) > SILENCE_MAX;
-        // A primary that was not there, or lost the question: ask again.
-        let unanswered: Vec<ShardId> = verification
-            .shards
-            .iter()
-            .filter(|(_, c)| {
-                c.reports.is_empty() && now.saturating_sub(c.asked_at) > Duration::from_secs(5)
-            })
-            .map(|(shard, _)| *shard)
-            .collect();
-        let complete = verification.shards.iter().all(|(shard, check)| {
-            catalog.shards.get(shard).is_none_or(|facts| {
-                let position = check.reports.values().map(|r| r.position).max();
-                facts.replicas.iter().all(|r| {
-                    check
-                        .reports
-                        .get(&r.node)
-                        .is_some_and(|report| Some(report.position) == position)
-                        || (r.node != self.config.id && !self.peers.is_up(&r.node, now))
-                })
-            })
-        });
-        let answered = verification.shards.values().all(|check| {
-            differing(check).iter().all(|bucket| {
-                check
-                    .keys
-                    .get(bucket)
-                    .is_some_and(|nodes| nodes.len() >= check.reports.len())
-            })
-        });
-        let asked = verification.keys_asked_at;
-        let keys_late = asked.is_some_and(|at| now.saturating_sub(at) > SILENCE_MAX);
-        if silent || (complete && (answered || keys_late)) {
-            return self.verified(id);
-        }
-        if complete && asked.is_none() {
-            return self.ask_keys(id, now);
-        }
-        if !complete {
-            for shard in unanswered {
-                self.ask_digest(id, shard);
-            }
-        }
-    }
-
-    /// Asks for the keys of the buckets that differ.
-    fn ask_keys(&mut self, id: u64, now: Duration) {
         let Some(verification) = self.verifications.asked.get_mut(&id) else {
             return;
         };
-        verification.keys_asked_at = Some(now);
-        let mut questions = Vec::new();
-        for (shard, check) in &verification.shards {
-            for bucket in differing(check) {
-                for node in check.reports.keys() {
-                    questions.push((node.clone(), *shard, bucket));
+        let mut begun = Vec::new();
+        while verification.comparing.len() < SHARDS_AT_ONCE
+            && let Some(shard) = verification.waiting.pop_front()
+        {
+            let comparison = Comparison {
+                asked_at: now,
+                heard_at: now,
+                heard: false,
+                parts: BTreeMap::new(),
+                buckets: None,
+                asked: None,
+                differences: Vec::new(),
+            };
+            verification.comparing.insert(shard, comparison);
+            begun.push(shard);
+        }
+        let hold = now.saturating_sub(verification.held_at) >= HELD_EVERY;
+        if hold {
+            verification.held_at = now;
+        }
+        let shards: Vec<ShardId> = verification.comparing.keys().copied().collect();
+        for shard in begun {
+            self.ask_digest(id, shard);
+        }
+        for shard in shards {
+            if hold {
+                self.tell_replicas(shard, &Message::VerifyHeld { id, shard });
+            }
+            self.comparison_on(id, shard);
+        }
+        let over = |v: &Verification| v.waiting.is_empty() && v.comparing.is_empty();
+        if self.verifications.asked.get(&id).is_some_and(over) {
+            self.verified(id);
+        }
+    }
+
+    /// To every node that holds a replica of the shard.
+    fn tell_replicas(&mut self, shard: ShardId, message: &Message) {
+        let catalog = self.catalog.clone();
+        if let Some(facts) = catalog.shards.get(&shard) {
+            for replica in &facts.replicas {
+                self.tell(&replica.node, Lane::Ordinary, message.clone());
+            }
+        }
+    }
+
+    fn comparison_on(&mut self, id: u64, shard: ShardId) {
+        let now = self.now.monotonic;
+        let catalog = self.catalog.clone();
+        let up: Vec<&NodeId> = replicas(&catalog, shard)
+            .filter(|node| **node == self.config.id || self.peers.is_up(node, now))
+            .collect();
+        let Some(verification) = self.verifications.asked.get_mut(&id) else {
+            return;
+        };
+        let room = DIFFERENCES_MAX.saturating_sub(verification.named());
+        let Some(comparison) = verification.comparing.get_mut(&shard) else {
+            return;
+        };
+        match comparison.step(&up, room, now) {
+            Step::Wait => {}
+            Step::Again => self.ask_digest(id, shard),
+            Step::Keys(bucket, nodes) => {
+                for node in nodes {
+                    let message = Message::DigestKeysAsk { id, shard, bucket };
+                    self.tell(&node, Lane::Ordinary, message);
                 }
             }
-        }
-        for (node, shard, bucket) in questions {
-            if node == self.config.id {
-                self.digest_keys_asked(&node, id, shard, bucket);
-            } else {
-                let message = Message::DigestKeysAsk { id, shard, bucket };
-                self.send(&node, Lane::Ordinary, &message);
+            Step::Over => {
+                let nodes: Vec<&NodeId> = replicas(&catalog, shard).collect();
+                let comparison = verification.comparing.remove(&shard);
+                let finding = comparison.map(|c| Finding::of(c, &nodes, &up));
+                verification
+                    .findings
+                    .extend(finding.map(|finding| (shard, finding)));
+                self.comparison_over(id, shard);
             }
         }
+    }
+
+    fn comparison_over(&mut self, id: u64, shard: ShardId) {
+        self.tell_replicas(shard, &Message::VerifyOver { id, shard });
     }
 
     fn verified(&mut self, id: u64) {
         let Some(verification) = self.verifications.asked.remove(&id) else {
             return;
         };
-        let catalog = self.catalog.clone();
-        let mut equal = true;
-        let mut shards = Vec::new();
-        for (shard, check) in &verification.shards {
-            let nodes: Vec<&NodeId> = catalog
-                .shards
-                .get(shard)
-                .map(|s| s.replicas.iter().map(|r| &r.node).collect())
-                .unwrap_or_default();
-            let (all_equal, value) = describe(*shard, check, &nodes);
-            equal &= all_equal;
-            shards.push(value);
-        }
-        let name = catalog
-            .keyspaces
-            .get(&verification.keyspace)
-            .map_or("", |k| k.name.as_str());
-        let text = json!({ "keyspace": name, "equal": equal, "shards": shards }).to_string();
+        let Some(keyspace) = self.catalog.keyspaces.get(&verification.keyspace) else {
+            let line = "NOKEYSPACE it was dropped while it was verified";
+            return self.reply_error(&verification.target, line);
+        };
+        let text = verdict::describe(keyspace.name.as_str(), &verification.findings).to_string();
         let reply = Bytes::from(format!("${}\r\n{text}\r\n", text.len()));
         self.deliver(&verification.target, ShardId(0), Position::ZERO, reply);
     }
-}
 
-/// The buckets in which not all reports agree (at most a few are looked into).
-fn differing(check: &ShardCheck) -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    let mut reports = check.reports.values();
-    if let Some(first) = reports.next() {
-        for other in reports {
-            for (at, (a, b)) in first.buckets.iter().zip(&other.buckets).enumerate() {
-                if a != b && found.len() < 8 {
-                    found.insert(at as u32);
-                }
-            }
-        }
-    }
-    found
-}
-
-/// One shard's part of the answer, and whether its replicas are all there and equal.
-fn describe(shard: ShardId, check: &ShardCheck, nodes: &[&NodeId]) -> (bool, Value) {
-    let position = check.reports.values().map(|r| r.position).max();
-    let expected = nodes
-        .first()
-        .and_then(|n| check.reports.get(*n))
-        .or(check.reports.values().next());
-    let mut equal = true;
-    let replicas: Vec<Value> = nodes
-        .iter()
-        .map(|node| match check.reports.get(*node) {
-            Some(report) => {
-                let same = Some(report.position) == position
-                    && expected.is_some_and(|e| e.buckets == report.buckets);
-                equal &= same;
-                let digest = report
-                    .buckets
-                    .iter()
-                    .enumerate()
-                    .fold(0u128, |sum, (at, b)| {
-                        sum.rotate_left(1) ^ b.wrapping_add(at as u128)
-                    });
-                json!({
-                    "node": node.as_str(),
-                    "digest": format!("{digest:032x}"),
-                    "keys": report.keys,
-                    "state": if same { "ok" } else { "differs" },
-                })
-            }
-            None => {
-                equal = false;
-                json!({
-                    "node": node.as_str(),
-                    "digest": null,
-                    "keys": null,
-                    "state": "missing",
-                })
-            }
-        })
-        .collect();
-    let value = json!({
-        "id": shard.0,
-        "position": position.map(|p| p.to_string()),
-        "replicas": replicas,
-        "differences": differences(check, nodes),
-    });
-    (equal, value)
-}
-
-/// Which keys differ, and where, against the first replica that answered.
-fn differences(check: &ShardCheck, nodes: &[&NodeId]) -> Vec<Value> {
-    let mut found = Vec::new();
-    for by_node in check.keys.values() {
-        let Some(reference) = nodes.iter().find_map(|n| by_node.get(*n)) else {
-            continue;
-        };
-        for (node, keys) in by_node {
-            let all: BTreeSet<&Vec<u8>> = reference.keys().chain(keys.keys()).collect();
-            for key in all {
-                let what = match (reference.get(key), keys.get(key)) {
-                    (Some(a), Some(b)) if a == b => continue,
-                    (Some(_), Some(_)) => "differs",
-                    (Some(_), None) => "missing",
-                    (None, _) => "extra",
-                };
-                if found.len() < DIFFERENCES_MAX {
-                    found.push(json!({
-                        "key": String::from_utf8_lossy(key),
+    /// What `QUIRE VERIFICATIONS` answers: how far those are that were asked for here.
+    pub(crate) fn verifications(&self) -> Value {
+        let now = self.now.monotonic;
+        let asked = self.verifications.asked.values().map(|v| {
+            let parts = v.comparing.iter().flat_map(|(shard, comparison)| {
+                comparison.parts.iter().map(|(node, part)| {
+                    json!({
+                        "shard": shard.0,
                         "node": node.as_str(),
-                        "what": what,
-                    }));
+                        "keys": part.keys,
+                        "keys_total": part.keys_total,
+                    })
+                })
+            });
+            let name = self.catalog.keyspaces.get(&v.keyspace);
+            json!({
+                "keyspace": name.map(|k| k.name.as_str()),
+                "elapsed_ms": now.saturating_sub(v.began).as_millis() as u64,
+                "shards": v.waiting.len() + v.comparing.len() + v.findings.len(),
+                "shards_done": v.findings.len(),
+                "replicas": parts.collect::<Vec<_>>(),
+            })
+        });
+        json!({ "verifications": asked.collect::<Vec<_>>() })
+    }
+}
+
+fn replicas(catalog: &Catalog, shard: ShardId) -> impl Iterator<Item = &NodeId> {
+    let facts = catalog.shards.get(&shard);
+    facts
+        .into_iter()
+        .flat_map(|s| s.replicas.iter().map(|r| &r.node))
+}
+
+impl Comparison {
+    /// What is to be done next, with these nodes up and room to name so many differences.
+    fn step(&mut self, up: &[&NodeId], room: usize, now: Duration) -> Step {
+        let silent = now.saturating_sub(self.heard_at) > SILENCE_MAX;
+        let Some(buckets) = &mut self.buckets else {
+            let position = self.position();
+            let open = up.iter().any(|node| {
+                self.parts.get(*node).is_none_or(|part| {
+                    let report = part.report.as_ref();
+                    let here = report.is_some_and(|r| Some(r.position) == position);
+                    part.failed.is_none() && !here
+                })
+            });
+            if open && !silent {
+                if !self.heard && now.saturating_sub(self.asked_at) > ASK_AGAIN {
+                    self.asked_at = now;
+                    return Step::Again;
                 }
+                return Step::Wait;
             }
+            self.buckets = Some(differing(self.reports()).take(BUCKETS_MAX).collect());
+            return self.step(up, room, now);
+        };
+        if let Some(asked) = &self.asked {
+            let nodes = self.reporters();
+            let open = nodes
+                .iter()
+                .any(|node| up.contains(&node) && !asked.answers.contains_key(node));
+            if open && now.saturating_sub(asked.at) <= SILENCE_MAX {
+                return Step::Wait;
+            }
+            let answers = self.asked.take().map(|asked| asked.answers);
+            let named = name_differences(&answers.unwrap_or_default(), room);
+            self.differences.extend(named);
+            return Step::Wait;
+        }
+        match buckets.pop_front() {
+            Some(bucket) if room > 0 => {
+                self.asked = Some(Asked {
+                    bucket,
+                    at: now,
+                    answers: BTreeMap::new(),
+                });
+                Step::Keys(bucket, self.reporters())
+            }
+            _ => Step::Over,
         }
     }
-    found
+
+    /// Where the replicas are compared: at the last digest entry that any has reported.
+    fn position(&self) -> Option<Position> {
+        let reports = self.parts.values().filter_map(|p| p.report.as_ref());
+        reports.map(|r| r.position).max()
+    }
+
+    /// What can be compared.
+    fn reports(&self) -> impl Iterator<Item = &DigestReport> {
+        let position = self.position();
+        let reports = self.parts.values().filter_map(|p| p.report.as_ref());
+        reports.filter(move |r| Some(r.position) == position)
+    }
+
+    /// Who has reported that.
+    fn reporters(&self) -> Vec<NodeId> {
+        let position = self.position();
+        let at = |p: &Part| p.report.as_ref().map(|r| r.position);
+        let parts = self.parts.iter().filter(|(_, p)| at(p) == position);
+        parts.map(|(node, _)| node.clone()).collect()
+    }
 }

@@ -1,19 +1,26 @@
-//! `quire verify`: do all replicas of a keyspace hold the same data? The node compares; this
-//! prints what differs and exits with 1 if anything does.
+//! `quire verify`: do all replicas of a keyspace hold the same data? The node compares; this shows
+//! how far it is, prints what differs, and says by its exit status which of three it was.
 
 use crate::{
     Outcome,
-    client::{NodeArg, text_of},
+    client::{ClientError, NodeArg, text_of},
     output::{say, sayln},
     table::{render, table},
 };
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
-use std::{process::ExitCode, time::Duration};
+use std::{convert::Infallible, future::pending, process::ExitCode, time::Duration};
 
-/// How long a comparison may take before the node is given up: it reads every key.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a comparison may take before the node is given up: it reads every key, and gives up by
+/// itself what does not go on.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// How often the node is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// The exit status if nothing was found to differ, and not everything could be compared.
+const INCOMPLETE: u8 = 3;
 
-/// Compare all replicas of a keyspace, key by key.
+/// Compare all replicas of a keyspace, key by key. The exit status is 0 if they are equal, 1 if
+/// some differ, 3 if some could not be compared.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The keyspace to compare.
@@ -29,8 +36,16 @@ pub(crate) struct Args {
 #[derive(Deserialize)]
 struct Verdict {
     keyspace: String,
-    equal: bool,
+    verdict: Kind,
     shards: Vec<Shard>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Equal,
+    Differs,
+    Incomplete,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +63,8 @@ struct Replica {
     keys: Option<u64>,
     /// `ok`, `missing` or `differs`.
     state: String,
+    /// Why it is missing.
+    why: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,10 +74,34 @@ struct Difference {
     what: String,
 }
 
+/// What `QUIRE VERIFICATIONS` answers.
+#[derive(Deserialize)]
+struct Progress {
+    verifications: Vec<UnderWay>,
+}
+
+#[derive(Deserialize)]
+struct UnderWay {
+    keyspace: Option<String>,
+    shards: u64,
+    shards_done: u64,
+    replicas: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    keys: u64,
+    keys_total: u64,
+}
+
 pub(crate) async fn run(args: &Args) -> Outcome {
     let mut client = args.node.connect().await?;
     client.set_reply_timeout(VERIFY_TIMEOUT);
-    let reply = client.call(&["QUIRE", "VERIFY", &args.keyspace]).await?;
+    let asked = ["QUIRE", "VERIFY", &args.keyspace];
+    let reply = tokio::select! {
+        reply = client.call(&asked) => reply?,
+        never = show_progress(args) => match never {},
+    };
     let json = text_of(reply)?;
     let verdict: Verdict = args.node.read(&json, "a verdict")?;
     if args.json {
@@ -68,21 +109,42 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     } else {
         say!("{}", show(&verdict));
     }
-    Ok(if verdict.is_equal() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match verdict.verdict {
+        Kind::Equal => ExitCode::SUCCESS,
+        Kind::Differs => ExitCode::FAILURE,
+        Kind::Incomplete => ExitCode::from(INCOMPLETE),
     })
 }
 
-impl Verdict {
-    /// Equal as the node judged it, and nothing in its own findings that says otherwise.
-    fn is_equal(&self) -> bool {
-        self.equal
-            && self
-                .shards
-                .iter()
-                .all(|s| s.differences.is_empty() && s.replicas.iter().all(|r| r.state == "ok"))
+/// Shows how far the node is, over a connection of its own, until it is dropped.
+async fn show_progress(args: &Args) -> Infallible {
+    // If it can't be shown any more the verdict comes all the same.
+    let _ = try_to_show_progress(args).await;
+    pending().await
+}
+
+async fn try_to_show_progress(args: &Args) -> Result<(), ClientError> {
+    // Hidden by indicatif itself where standard error is not a terminal.
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} keys {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    if bar.is_hidden() {
+        return Ok(());
+    }
+    let mut client = args.node.connect().await?;
+    loop {
+        tokio::time::sleep(ASK_EVERY).await;
+        let reply = text_of(client.call(&["QUIRE", "VERIFICATIONS"]).await?)?;
+        let Ok(progress) = args.node.read::<Progress>(&reply, "its progress") else {
+            return Ok(());
+        };
+        let mut under_way = progress.verifications.iter();
+        if let Some(own) = under_way.find(|v| v.keyspace.as_deref() == Some(&args.keyspace)) {
+            bar.set_length(own.replicas.iter().map(|r| r.keys_total).sum());
+            bar.set_position(own.replicas.iter().map(|r| r.keys).sum());
+            bar.set_message(format!("shard {} of {}", own.shards_done + 1, own.shards));
+        }
     }
 }
 
@@ -113,13 +175,20 @@ fn show(verdict: &Verdict) -> String {
             ));
         }
     }
+    for s in &verdict.shards {
+        for r in &s.replicas {
+            if let Some(why) = &r.why {
+                text.push_str(&format!(" shard {}: {} was not compared: {why}\n", s.id, r.node));
+            }
+        }
+    }
     text.push_str(&format!(
         " keyspace {}: {}\n",
         verdict.keyspace,
-        if verdict.is_equal() {
-            "all replicas are equal"
-        } else {
-            "replicas DIFFER"
+        match verdict.verdict {
+            Kind::Equal => "all replicas are equal",
+            Kind::Differs => "replicas DIFFER",
+            Kind::Incomplete => "not all replicas could be compared; those that were are equal",
         }
     ));
     text
@@ -129,25 +198,25 @@ fn show(verdict: &Verdict) -> String {
 mod tests {
     use super::*;
 
-    const EQUAL: &str = r#"{"keyspace":"profiles","equal":true,"shards":[{"id":7,"position":"3:9",
-        "replicas":[{"node":"us-1","digest":"ab12","keys":5,"state":"ok"}],"differences":[]}]}"#;
+    const EQUAL: &str = r#"{"keyspace":"profiles","equal":true,"verdict":"equal","shards":[{"id":7,
+        "position":"3:9","replicas":[{"node":"us-1","digest":"ab12","keys":5,"state":"ok","why":null}],
+        "differences":[]}]}"#;
+
+    fn shown(json: &str) -> String {
+        show(&serde_json::from_str::<Verdict>(json).unwrap())
+    }
 
     #[test]
-    fn equal_only_if_every_finding_agrees() {
-        let parse = |json: &str| serde_json::from_str::<Verdict>(json).unwrap();
-        assert!(parse(EQUAL).is_equal());
-        for (from, to) in [
-            (r#""equal":true"#, r#""equal":false"#),
-            (r#""state":"ok""#, r#""state":"missing""#),
-            (
-                r#""differences":[]"#,
-                r#""differences":[{"key":"k1","node":"eu-1","what":"field a differs"}]"#,
-            ),
-        ] {
-            let verdict = parse(&EQUAL.replace(from, to));
-            assert!(!verdict.is_equal(), "{to}");
-            assert!(show(&verdict).contains("DIFFER"));
-        }
+    fn tells_three_outcomes_apart() {
+        assert!(shown(EQUAL).ends_with("profiles: all replicas are equal\n"));
+        let missing = EQUAL
+            .replace(r#""verdict":"equal""#, r#""verdict":"incomplete""#)
+            .replace(r#""state":"ok","why":null"#, r#""state":"missing","why":"it is down""#);
+        let missing = shown(&missing);
+        assert!(!missing.contains("DIFFER"), "{missing}");
+        assert!(missing.contains("shard 7: us-1 was not compared: it is down"), "{missing}");
+        let differs = EQUAL.replace(r#""verdict":"equal""#, r#""verdict":"differs""#);
+        assert!(shown(&differs).ends_with("profiles: replicas DIFFER\n"));
     }
 
     #[test]
@@ -156,7 +225,7 @@ mod tests {
             r#""differences":[]"#,
             r#""differences":[{"key":"k1","node":"eu-1","what":"field a differs"}]"#,
         );
-        let shown = show(&serde_json::from_str(&json).unwrap());
+        let shown = shown(&json);
         assert!(
             shown.contains("shard 7: key k1 on eu-1: field a differs"),
             "{shown}"

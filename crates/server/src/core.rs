@@ -12,6 +12,7 @@
 
 use crate::{
     ServeError,
+    aside::AsideThread,
     client::Client,
     clock,
     config::Limits,
@@ -64,6 +65,7 @@ pub(crate) struct Core<H: Host> {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     pub(crate) sync: SyncThreads<H>,
     prefetch: PrefetchThreads,
+    aside: AsideThread,
     /// Until when the waking task sleeps, by the monotonic clock.
     pub(crate) sleeps_until: Cell<Duration>,
     /// It is to wake earlier.
@@ -91,6 +93,7 @@ impl<H: Host> Core<H> {
         limits: Limits,
         sync: SyncThreads<H>,
         prefetch: PrefetchThreads,
+        aside: AsideThread,
     ) -> Rc<Self> {
         Rc::new(Core {
             host: RefCell::new(host),
@@ -103,6 +106,7 @@ impl<H: Host> Core<H> {
             scratch: RefCell::new(vec![0; SCRATCH_LEN].into()),
             sync,
             prefetch,
+            aside,
             sleeps_until: Cell::new(Duration::MAX),
             rearm: Notify::new(),
             withheld: RefCell::default(),
@@ -150,6 +154,9 @@ impl<H: Host> Core<H> {
             } else {
                 self.carry_out(&mut *host, effect, now);
             }
+        }
+        if let Some(aside) = host.take_aside() {
+            self.aside.submit(aside);
         }
         if host
             .wake_at()

@@ -6,17 +6,19 @@
 //!                                             ──▶ poll_effect     what to do with sockets
 //!                                             ──▶ take_flush      what the log must make durable
 //!                                             ──▶ take_prefetch   what is to be read from files
+//!                                             ──▶ take_aside      what takes a while
 //! ```
 //!
 //! After every batch of inputs the server takes what is to be flushed (if a thread is free) and
 //! drains the effects. A host is never called from within one of its own calls, and
-//! always on one thread; only [`Host::run_flush`] and [`Prefetch::run`] run on others.
+//! always on one thread; only [`Host::run_flush`], [`Prefetch::run`] and [`Aside::run`] run on
+//! others.
 
 use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
-pub use node::{AHEAD_MAX, ConnId, Doubt, Effect, Lane, NotAdmitted};
+pub use node::{AHEAD_MAX, Aside, AsideDone, ConnId, Doubt, Effect, Lane, NotAdmitted};
 pub use storage::store::{Guess, Prefetch};
 pub use wan::Link as LinkState;
 
@@ -42,6 +44,12 @@ pub trait Host: 'static {
     }
     /// That was read.
     fn prefetched(&mut self, _conn: ConnId, _now: Now) {}
+    /// The next piece of work for another thread, if none is under way.
+    fn take_aside(&mut self) -> Option<Aside> {
+        None
+    }
+    /// It is over.
+    fn aside_done(&mut self, _done: AsideDone, _now: Now) {}
     /// One command, its name first. Its reply appears in `client_output`, in order.
     fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
     /// How long a command takes that is to be reported to `client_took`; None: none is, and the

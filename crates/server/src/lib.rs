@@ -20,6 +20,7 @@
     reason = "sockets, threads and clocks are what this crate is for"
 )]
 
+mod aside;
 mod client;
 mod clock;
 pub mod config;
@@ -38,12 +39,15 @@ mod sync;
 
 pub use config::{Config, ConfigError};
 pub use data_dir::DataDirError;
-pub use host::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, NotAdmitted, Prefetch};
+pub use host::{
+    Aside, AsideDone, ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, NotAdmitted, Prefetch,
+};
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use run::{RunError, run};
 
 use crate::core::{Core, SYNC_THREAD_ENDED};
+use aside::AsideThread;
 use prefetch::PrefetchThreads;
 use std::{
     future::Future,
@@ -169,6 +173,7 @@ pub fn serve_until<H: Host>(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sync, results) = SyncThreads::<H>::start()?;
     let (prefetch, prefetched) = PrefetchThreads::start()?;
+    let (aside, asides) = AsideThread::start()?;
     let core = Core::new(
         host,
         config.id.clone(),
@@ -176,10 +181,11 @@ pub fn serve_until<H: Host>(
         config.limits.clone(),
         sync,
         prefetch,
+        aside,
     );
     let tasks = LocalSet::new();
-    let result =
-        runtime.block_on(tasks.run_until(serve_on(core, listeners, (results, prefetched), stop)));
+    let ended = (results, prefetched, asides);
+    let result = runtime.block_on(tasks.run_until(serve_on(core, listeners, ended, stop)));
     // Connections end here; the sync threads with the last owner of the core.
     drop(tasks);
     result
@@ -188,7 +194,11 @@ pub fn serve_until<H: Host>(
 async fn serve_on<H: Host>(
     core: Rc<Core<H>>,
     listeners: Listeners,
-    (results, prefetched): (Receiver<Option<Ended<H>>>, UnboundedReceiver<ConnId>),
+    (results, prefetched, asides): (
+        Receiver<Option<Ended<H>>>,
+        UnboundedReceiver<ConnId>,
+        UnboundedReceiver<AsideDone>,
+    ),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let accepting = [
@@ -206,6 +216,7 @@ async fn serve_on<H: Host>(
     spawn_local(take_turns(core.clone()));
     spawn_local(take_results(core.clone(), results));
     spawn_local(take_prefetched(core.clone(), prefetched));
+    spawn_local(take_asides(core.clone(), asides));
     spawn_local(tick(core.clone()));
     spawn_local(wake(core.clone()));
     core.turn.notify_one();
@@ -258,6 +269,13 @@ async fn take_prefetched<H: Host>(core: Rc<Core<H>>, mut prefetched: UnboundedRe
         while let Ok(conn) = prefetched.try_recv() {
             core.host.borrow_mut().prefetched(conn, now);
         }
+        core.take_turn();
+    }
+}
+
+async fn take_asides<H: Host>(core: Rc<Core<H>>, mut asides: UnboundedReceiver<AsideDone>) {
+    while let Some(done) = asides.recv().await {
+        core.host.borrow_mut().aside_done(done, clock::now());
         core.take_turn();
     }
 }

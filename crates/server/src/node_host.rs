@@ -2,7 +2,7 @@
 
 use crate::{
     clock,
-    host::{ConnId, Doubt, Effect, Host, LinkState, NotAdmitted},
+    host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted},
 };
 use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
@@ -47,6 +47,12 @@ impl Host for NodeHost {
     }
     fn prefetched(&mut self, id: ConnId, now: Now) {
         self.node.prefetched(id, now);
+    }
+    fn take_aside(&mut self) -> Option<Aside> {
+        self.node.take_aside()
+    }
+    fn aside_done(&mut self, done: AsideDone, now: Now) {
+        self.node.aside_done(done, now);
     }
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         self.node.client_command(id, args, now);

@@ -513,6 +513,9 @@ impl World {
         let Some(node) = &mut machine.node else {
             return;
         };
+        while let Some(aside) = node.take_aside() {
+            node.aside_done(aside.run(), now);
+        }
         if machine.flush.is_none()
             && let Some(job) = node.take_flush(now)
         {

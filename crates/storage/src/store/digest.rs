@@ -12,11 +12,15 @@
 //! bucket         slot / 64
 //! ```
 //! It finds damage and bugs; it is not made to withstand someone who crafts collisions.
+//!
+//! Both scans ([`DigestState`], [`BucketKeys`]) go on where they stopped, in slices of so many
+//! bytes: whoever has other things to do does them in between. The snapshot that they read
+//! stays as it was meanwhile, and costs the files and memtables that it sees.
 
 use super::{
     copy::ShardSnapshot,
     error::StoreError,
-    layout::{KEY, KeyRow, bad_value, cell, decode_head, key_row, row_after_key, row_at_slot},
+    layout::{KEY, KeyRow, KeyRows, bad_value, cell, decode_head, key_row, row_at_slot},
     rows::RowsSnapshot,
 };
 use bytes::Bytes;
@@ -26,10 +30,17 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// How many buckets the slots are divided into.
 pub const BUCKETS: usize = 256;
 const SLOTS_PER_BUCKET: u16 = slot::SLOTS / BUCKETS as u16;
+/// What reading a row costs beside its bytes, in bytes.
+const ROW_COST: usize = 64;
 
 /// The bucket of a key.
 pub fn bucket_of(key: &[u8]) -> usize {
     usize::from(slot::of(key) / SLOTS_PER_BUCKET)
+}
+
+/// What puts keys into the order of [`BucketKeys`].
+pub fn key_order(key: &[u8]) -> Vec<u8> {
+    KeyRows::new(key).head().to_vec()
 }
 
 /// A key and the digest of what it holds.
@@ -93,14 +104,52 @@ impl DigestState {
     }
 }
 
+/// The keys of one bucket in the making, in the order of their rows; the result once
+/// [`ShardSnapshot::bucket_keys`] said that it is done.
+pub struct BucketKeys {
+    from: Option<Vec<u8>>,
+    to: Vec<u8>,
+    open: Option<Open>,
+    keys: Vec<KeyDigest>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl BucketKeys {
+    /// Those of a bucket, until they take so many bytes.
+    pub fn new(bucket: usize, bytes_max: usize) -> Self {
+        let first = (bucket.min(BUCKETS) as u16) * SLOTS_PER_BUCKET;
+        BucketKeys {
+            from: Some(row_at_slot(first)),
+            to: row_at_slot(first + SLOTS_PER_BUCKET),
+            open: None,
+            keys: Vec::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// The keys, and whether they are all there are.
+    pub fn finish(self) -> (Vec<KeyDigest>, bool) {
+        (self.keys, self.bytes < self.bytes_max)
+    }
+
+    fn add(&mut self, digest: KeyDigest) -> bool {
+        self.bytes += digest.0.len() + size_of::<KeyDigest>();
+        self.keys.push(digest);
+        self.bytes < self.bytes_max
+    }
+}
+
 impl<S: RowsSnapshot> ShardSnapshot<S> {
-    /// Reads about `rows_max` rows further into `state`. True when it is done.
-    pub fn digest(&self, rows_max: usize, state: &mut DigestState) -> Result<bool, StoreError> {
+    /// Reads rows of about `bytes_max` bytes, at least one, further into `state`. True when it
+    /// is done.
+    pub fn digest(&self, bytes_max: usize, state: &mut DigestState) -> Result<bool, StoreError> {
         let Some(from) = state.from.take() else {
             return Ok(true);
         };
         let mut open = state.open.take();
-        state.from = self.read_keys(&from, &[KEY + 1], rows_max, &mut open, &mut |digest| {
+        state.from = self.read_keys(&from, &[KEY + 1], bytes_max, &mut open, &mut |digest| {
             state.add(Some(digest));
             true
         })?;
@@ -112,51 +161,56 @@ impl<S: RowsSnapshot> ShardSnapshot<S> {
         Ok(false)
     }
 
-    /// The digests of up to `limit` keys of a bucket, in the order of their rows, from after
-    /// the key `after` on. Fewer than `limit` mean that there are no more.
-    pub fn keys_in_bucket(
+    /// The same for the keys of a bucket.
+    pub fn bucket_keys(
         &self,
-        bucket: usize,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<KeyDigest>, StoreError> {
-        let first = (bucket.min(BUCKETS) as u16) * SLOTS_PER_BUCKET;
-        let to = row_at_slot(first + SLOTS_PER_BUCKET);
-        let from = match after {
-            None => row_at_slot(first),
-            Some(key) => row_after_key(super::layout::KeyRows::new(key).head())?,
+        bytes_max: usize,
+        state: &mut BucketKeys,
+    ) -> Result<bool, StoreError> {
+        let Some(from) = state.from.take() else {
+            return Ok(true);
         };
-        let mut keys = Vec::new();
-        let mut open = None;
-        self.read_keys(&from, &to, usize::MAX, &mut open, &mut |digest| {
-            keys.push(digest);
-            keys.len() < limit
+        let (to, mut open) = (state.to.clone(), state.open.take());
+        let next = self.read_keys(&from, &to, bytes_max, &mut open, &mut |digest| {
+            state.add(digest)
         })?;
-        if keys.len() < limit {
-            keys.extend(open.map(Open::finish));
+        if state.bytes >= state.bytes_max {
+            return Ok(true);
         }
-        Ok(keys)
+        match next {
+            Some(next) => {
+                state.from = Some(next);
+                state.open = open;
+                Ok(false)
+            }
+            None => {
+                if let Some(open) = open {
+                    state.add(open.finish());
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Digests the keys of `from..to`, giving each to `done` when its last row was read;
-    /// `open` is the key at hand. Returns where to go on if it stopped before the end.
+    /// `open` is the key at hand. Returns where to go on if it stopped for what it had read.
     fn read_keys(
         &self,
         from: &[u8],
         to: &[u8],
-        rows_max: usize,
+        bytes_max: usize,
         open: &mut Option<Open>,
         done: &mut dyn FnMut(KeyDigest) -> bool,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let mut left = rows_max.max(1);
+        let mut read = 0;
         let mut next = None;
         let mut failed = None;
         self.rows.scan(from, to, &mut |row, value| {
-            if left == 0 {
+            if read >= bytes_max.max(1) {
                 next = Some(row.to_vec());
                 return false;
             }
-            left -= 1;
+            read += row.len() + value.len() + ROW_COST;
             read_row(row, value, open, done).unwrap_or_else(|error| {
                 failed = Some(error);
                 false

@@ -162,7 +162,7 @@ pub trait Rows {
 }
 
 /// A view of rows that stays as it was.
-pub trait RowsSnapshot: Send {
+pub trait RowsSnapshot: Send + 'static {
     /// See [`Rows::scan`].
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 }

@@ -149,13 +149,10 @@ proptest! {
             let bucket = bucket_of(&key);
             let of = |store: &ShardStore<MemoryRows>| {
                 let snapshot = store.snapshot().unwrap();
-                let mut keys = Vec::new();
-                loop {
-                    let after = keys.last().map(|(k, _): &KeyDigest| k.clone());
-                    let next = snapshot.keys_in_bucket(bucket, after.as_deref(), 1).unwrap();
-                    let [one] = &next[..] else { break };
-                    keys.push(one.clone());
-                }
+                let mut state = BucketKeys::new(bucket, usize::MAX);
+                while !snapshot.bucket_keys(1, &mut state).unwrap() {}
+                let (keys, all) = state.finish();
+                assert!(all);
                 let sum = keys.iter().fold(0u128, |sum, (_, d)| sum.wrapping_add(*d));
                 let found = keys.into_iter().find(|(k, _)| *k == key).map(|(_, d)| d);
                 (found, sum)

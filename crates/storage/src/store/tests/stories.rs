@@ -479,3 +479,29 @@ fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
     let store = open(&stores);
     assert_eq!(content(&store), before);
 }
+
+#[test]
+fn a_slice_of_a_digest_reads_so_many_bytes_however_many_rows_they_are() {
+    let stores = MemoryStores::new();
+    let mut primary = Primary::default();
+    let mut store = open(&stores);
+    primary.run(&mut store, &big_hash(1, 1));
+    let snapshot = store.snapshot().unwrap();
+    let rows = snapshot.next_chunk(None, usize::MAX).unwrap().rows;
+    let bytes: usize = rows.iter().map(|(row, value)| row.len() + value.len()).sum();
+    let slices = |bytes_max| {
+        let (mut state, mut slices) = (DigestState::new(), 1);
+        while !snapshot.digest(bytes_max, &mut state).unwrap() {
+            slices += 1;
+        }
+        let (mut keys, mut keys_slices) = (BucketKeys::new(bucket_of(&name(1)), usize::MAX), 1);
+        while !snapshot.bucket_keys(bytes_max, &mut keys).unwrap() {
+            keys_slices += 1;
+        }
+        assert_eq!(slices, keys_slices);
+        slices
+    };
+    assert_eq!(slices(usize::MAX), 1);
+    assert!(slices(1000) >= bytes / 1000, "{} of {bytes} bytes", slices(1000));
+    assert!(slices(1) >= rows.len());
+}
