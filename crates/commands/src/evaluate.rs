@@ -8,7 +8,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use model::{
     Mutation, Stamp,
-    entry::PAYLOAD_MAX,
+    entry::WRITE_BYTES_MAX,
     mutation::{Header, KeyKind},
 };
 use resp::reply::Encoder;
@@ -17,10 +17,6 @@ use std::{borrow::Cow, collections::BTreeSet};
 /// Keys that one command may name at one shard: each takes two ops at most (a deletion and a
 /// write), and a mutation has room for 65,535.
 pub const KEYS_MAX: usize = u16::MAX as usize / 2;
-
-/// Bytes of arguments that a write may have: what fits into an entry of the log, with room
-/// for headers and lengths.
-pub const WRITE_BYTES_MAX: usize = PAYLOAD_MAX - (32 << 20);
 
 /// The longest field of a hash that a store has room for.
 pub const FIELD_BYTES_MAX: usize = 32_000;

@@ -45,6 +45,20 @@ pub(crate) struct Pending {
     ordered: Vec<Ordered>,
 }
 
+/// Whether a command is what an operator looks at a node with, or helps it with: for these there
+/// is room where there is none for another client.
+pub fn is_administration(args: &[&[u8]]) -> bool {
+    let Ok(spec) = commands::find(args) else {
+        return false;
+    };
+    let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
+    match container {
+        "quire" | "keyspace" | "info" | "config" | "slowlog" | "latency" | "role" => true,
+        "client" => matches!(subcommand, "list" | "kill" | "info" | "id"),
+        _ => false,
+    }
+}
+
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
 impl<S: Stores> Node<S> {

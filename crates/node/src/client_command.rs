@@ -1,16 +1,19 @@
 //! CLIENT: what a node knows of its connections.
 
-use crate::{
-    connection::{BAD_NAME, is_name},
-    node::{ConnId, Effect, Node},
-};
+use crate::{node::Node, session::Session};
 use bytes::Bytes;
 use commands::numbers;
 use resp::Version;
+use std::time::Duration;
 use storage::store::Stores;
 
 /// What a client may be, in Redis's words; here each is a normal one.
 const TYPES: [&[u8]; 5] = [b"normal", b"master", b"replica", b"slave", b"pubsub"];
+
+/// The longest name of a client or its library.
+const NAME_BYTES_MAX: usize = 1024;
+/// How often HTTP requests are warned of, at most.
+const WARN_OF_HTTP_EVERY: Duration = Duration::from_secs(60);
 
 /// Which clients CLIENT KILL means. Nothing named: all.
 struct Wanted {
@@ -84,22 +87,27 @@ impl<S: Stores> Node<S> {
                 });
             }
             ("setname", [name]) => {
-                if !is_name(name) {
-                    return self.answer_error(conn, BAD_NAME);
+                if let Err(line) = check_name("Client names", name) {
+                    return self.answer_error(conn, &line);
                 }
                 session.name = Bytes::copy_from_slice(name);
                 self.answer(conn, |out| out.ok());
             }
             ("setinfo", [option, value]) => {
-                match option.to_ascii_lowercase().as_slice() {
-                    b"lib-name" => session.library.0 = Bytes::copy_from_slice(value),
-                    b"lib-ver" => session.library.1 = Bytes::copy_from_slice(value),
+                let shown = String::from_utf8_lossy(option);
+                let checked = check_name(&shown, value);
+                let place = match option.to_ascii_lowercase().as_slice() {
+                    b"lib-name" => &mut session.library.0,
+                    b"lib-ver" => &mut session.library.1,
                     _ => {
-                        let option = String::from_utf8_lossy(option);
-                        let line = format!("ERR Unrecognized option '{option}'");
+                        let line = format!("ERR Unrecognized option '{shown}'");
                         return self.answer_error(conn, &line);
                     }
+                };
+                if let Err(line) = checked {
+                    return self.answer_error(conn, &line);
                 }
+                *place = Bytes::copy_from_slice(value);
                 self.answer(conn, |out| out.ok());
             }
             // Nothing is evicted, and no access times are kept: both hold already.
@@ -181,6 +189,7 @@ impl<S: Stores> Node<S> {
         let mut killed: Vec<u64> = self
             .sessions
             .values()
+            .filter(|s| !s.killed)
             .filter(|s| wanted.normal && (wanted.own_too || s.conn != own))
             .filter(|s| wanted.id.is_none_or(|id| id == s.conn))
             .filter(|s| {
@@ -194,12 +203,11 @@ impl<S: Stores> Node<S> {
             .collect();
         killed.sort_unstable();
         for conn in &killed {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                session.closing = true;
-            }
-            // Itself it is told first, and closed once that is out.
             if *conn != own {
-                self.effects.push_back(Effect::CloseClient(ConnId(*conn)));
+                self.kill_client(*conn, None);
+            } else if let Some(session) = self.sessions.get_mut(conn) {
+                // It is told first, and closed once that is out.
+                session.closing = true;
             }
         }
         killed.len() as i64
@@ -224,22 +232,86 @@ impl<S: Stores> Node<S> {
     }
 
     fn client_line(&self, conn: u64) -> String {
-        let Some(s) = self.sessions.get(&conn) else {
+        let Some(s) = self.sessions.get(&conn).filter(|s| !s.killed) else {
             return String::new();
         };
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 obl={} oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
             s.conn,
             s.addr,
             self.config.client_addr,
             String::from_utf8_lossy(&s.name),
             self.now.monotonic.saturating_sub(s.since).as_secs(),
             s.keyspace,
+            s.gathering.as_ref().map_or(-1, |g| g.len() as i64),
+            s.query.used,
+            s.query.free,
+            s.query.args + s.backlog.bytes(),
+            s.transaction_bytes(),
             s.out.len(),
+            s.memory(),
             s.last_command,
             if s.version == Version::Resp3 { 3 } else { 2 },
             String::from_utf8_lossy(&s.library.0),
             String::from_utf8_lossy(&s.library.1),
         )
     }
+
+    pub(crate) fn clients_section(&self) -> String {
+        let listed = || self.sessions.values().filter(|s| !s.killed);
+        let most = |of: fn(&Session) -> usize| listed().map(of).max().unwrap_or(0);
+        format!(
+            "connected_clients:{}\r\nmaxclients:{}\r\nclient_recent_max_input_buffer:{}\r\nclient_recent_max_output_buffer:{}\r\n",
+            listed().count(),
+            self.config.clients.clients_max,
+            most(|s| s.query.used + s.query.free),
+            most(|s| s.out.capacity()),
+        )
+    }
+
+    pub(crate) fn memory_section(&self) -> String {
+        format!(
+            "mem_clients_normal:{}\r\nmem_clients_input:{}\r\nmem_clients_input_max:{}\r\n",
+            self.sessions.values().map(Session::memory).sum::<usize>(),
+            self.input_bytes(),
+            self.config.clients.input_bytes_max,
+        )
+    }
+
+    /// A line of an HTTP request came as a command: a web page, most likely, that makes a browser
+    /// speak to this port. What follows may be commands.
+    pub(crate) fn refuse_http(&mut self, conn: u64) {
+        let now = self.now.monotonic;
+        if self.warn_of_http_at <= now
+            && let Some(session) = self.sessions.get(&conn)
+        {
+            self.warn_of_http_at = now + WARN_OF_HTTP_EVERY;
+            tracing::warn!(
+                addr = %session.addr,
+                "POST or Host: came as a command: an HTTP request, which a web page may have sent to attack this node; its connection is closed"
+            );
+        }
+        self.kill_client(conn, None);
+    }
+}
+
+/// Whether a command is a line of an HTTP request that begins what may not be read on.
+pub(crate) fn is_http(args: &[&[u8]]) -> bool {
+    let name = args.first().copied().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+/// A client's names are shown in lines of words.
+pub(crate) fn check_name(what: &str, text: &[u8]) -> Result<(), String> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(format!(
+            "ERR {what} cannot be longer than {NAME_BYTES_MAX} bytes"
+        ));
+    }
+    if !text.iter().all(|b| (b'!'..=b'~').contains(b)) {
+        return Err(format!(
+            "ERR {what} cannot contain spaces, newlines or special characters."
+        ));
+    }
+    Ok(())
 }

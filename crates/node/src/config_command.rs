@@ -68,7 +68,7 @@ fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
 
 impl<S: Stores> Node<S> {
     /// Options that client programs and tools ask for, and what they are here; by name.
-    fn options(&self) -> [(&'static str, String); 19] {
+    fn options(&self) -> [(&'static str, String); 20] {
         let fsync = match self.config.log.sync {
             SyncPolicy::Always => "always",
             SyncPolicy::Os => "no",
@@ -87,11 +87,15 @@ impl<S: Stores> Node<S> {
             ("hash-max-listpack-value", "64".into()),
             (LATENCY_FROM, self.latency.threshold_ms.to_string()),
             ("latency-tracking", "no".into()),
+            ("maxclients", self.config.clients.clients_max.to_string()),
             ("maxmemory", "0".into()),
             ("maxmemory-policy", "noeviction".into()),
             ("notify-keyspace-events", String::new()),
             ("port", port),
-            ("proto-max-bulk-len", (512u64 << 20).to_string()),
+            (
+                "proto-max-bulk-len",
+                self.config.clients.bulk_bytes_max.to_string(),
+            ),
             ("save", String::new()),
             (SLOWER_THAN, self.slow_log.from_us.to_string()),
             (SLOW_MAX, self.slow_log.commands_max.to_string()),

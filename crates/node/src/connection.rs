@@ -1,6 +1,7 @@
 //! Commands about the connection and the server, which the node itself answers.
 
 use crate::{
+    client_command::check_name,
     node::Node,
     request::{ReadFrom, Request, Target, own},
 };
@@ -53,6 +54,7 @@ impl<S: Stores> Node<S> {
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.reset();
                 }
+                self.count_input(conn);
                 self.answer(conn, |out| out.simple("RESET"));
             }
             "quit" => {
@@ -141,8 +143,8 @@ impl<S: Stores> Node<S> {
         while let [option, more @ ..] = rest {
             match (option.to_ascii_lowercase().as_slice(), more) {
                 (b"setname", [text, more @ ..]) => {
-                    if !is_name(text) {
-                        return self.answer_error(conn, BAD_NAME);
+                    if let Err(line) = check_name("Client names", text) {
+                        return self.answer_error(conn, &line);
                     }
                     name = Some(Bytes::copy_from_slice(text));
                     rest = more;
@@ -284,7 +286,7 @@ impl<S: Stores> Node<S> {
         self.answer(conn, |out| out.verbatim(b"txt", &text));
     }
 
-    fn sections(&self) -> [(&'static str, String); 6] {
+    fn sections(&self) -> [(&'static str, String); 7] {
         let up = self.now.monotonic.saturating_sub(self.started).as_secs();
         let server = format!(
             "redis_version:{REDIS_VERSION}\r\nquire_version:{}\r\nredis_mode:standalone\r\nprocess_id:{}\r\ntcp_port:{}\r\nuptime_in_seconds:{up}\r\nuptime_in_days:{}\r\nnode_id:{}\r\nregion:{}\r\navailability_zone:{}\r\n",
@@ -296,13 +298,14 @@ impl<S: Stores> Node<S> {
             self.config.region,
             self.config.zone,
         );
-        let clients = format!("connected_clients:{}\r\n", self.sessions.len());
+        let clients = self.clients_section();
+        let memory = self.memory_section();
         let stalled = self.disk_watch.is_stalled();
         let outstanding = (self.log.outstanding_since())
             .map_or(Duration::ZERO, |at| self.now.monotonic.saturating_sub(at));
         let persistence = format!(
             "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\nlog_outstanding_ms:{}\r\nlog_stalled:{}\r\n",
-            if self.disk_is_full() || stalled {
+            if self.lacking().is_some() || stalled {
                 "err"
             } else {
                 "ok"
@@ -314,8 +317,8 @@ impl<S: Stores> Node<S> {
             u8::from(stalled),
         );
         let stats = format!(
-            "total_connections_received:{}\r\ntotal_commands_processed:{}\r\n",
-            self.connections_received, self.commands_processed
+            "total_connections_received:{}\r\ntotal_commands_processed:{}\r\nevicted_clients:{}\r\n",
+            self.connections_received, self.commands_processed, self.input.evicted
         );
         let mut keyspace = String::new();
         for (id, facts) in &self.catalog.keyspaces {
@@ -333,6 +336,7 @@ impl<S: Stores> Node<S> {
         [
             ("Server", server),
             ("Clients", clients),
+            ("Memory", memory),
             ("Persistence", persistence),
             ("Stats", stats),
             ("Replication", self.replication_section()),
@@ -457,7 +461,7 @@ impl<S: Stores> Node<S> {
         };
         // Its own writes that are away must be answered first: then their positions are known.
         if session.writes_away > 0 {
-            session.wait_first(self.now.monotonic, own(args));
+            session.backlog.push_front(self.now.monotonic, own(args));
             return;
         }
         let copies = numbers::parse(args[1]).and_then(|n| usize::try_from(n).ok());
@@ -579,11 +583,4 @@ impl<S: Stores> Node<S> {
             }
         }
     }
-}
-
-pub(crate) const BAD_NAME: &str =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
-
-pub(crate) fn is_name(text: &[u8]) -> bool {
-    text.iter().all(|b| (b'!'..=b'~').contains(b))
 }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use commands::{Context, Family, Fanout, Spec, View, transaction};
 use model::{
     EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
+    entry::WRITE_BYTES_MAX,
     planted::{self, Bug},
 };
 use replication::{
@@ -18,7 +19,10 @@ use replication::{
     strategy::{Refused, Role},
 };
 use resp::{Encoder, Version};
-use storage::store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores};
+use storage::{
+    log::Lacking,
+    store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores},
+};
 
 /// What came of evaluating a command here. A reply is in the node's scratch buffer.
 pub(crate) enum Evaluated {
@@ -47,7 +51,7 @@ impl<S: Stores> Node<S> {
         version: Version,
         read_from: ReadFrom,
     ) -> Evaluated {
-        let full = self.disk_is_full();
+        let lacking = self.lacking();
         let leased = self.lease.holds(self.now.monotonic);
         let random = self.draw();
         self.scratch.clear();
@@ -138,8 +142,15 @@ impl<S: Stores> Node<S> {
         }
         // All but a read at the tip writes: what it was sent for, or an expiry.
         let writes = spec.is_write() || !tip;
-        if writes && full {
-            let line = "MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it";
+        if writes && let Some(lacking) = lacking {
+            let line = match lacking {
+                Lacking::Space => {
+                    "MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it"
+                }
+                Lacking::Descriptors => {
+                    "MISCONF this shard's primary has no file descriptors left for its log: writes are refused until it has; raise its limit of open files (ulimit -n)"
+                }
+            };
             return self.refuse(version, line);
         }
         if writes && let Some(error) = &shard.upkeep_error {
@@ -178,9 +189,11 @@ impl<S: Stores> Node<S> {
             };
         }
         let bytes = self.mutation.bytes().len();
-        if bytes > room {
+        let most = room.min(WRITE_BYTES_MAX);
+        if bytes > most {
+            let name = spec.name;
             let line = format!(
-                "ERR this command writes {bytes} bytes, and one command may write at most {room}: write less at a time"
+                "ERR '{name}' would write {bytes} bytes, and one command may write at most {most}: write less at a time"
             );
             return self.refuse(version, &line);
         }

@@ -156,7 +156,8 @@ impl<S: Stores> Node<S> {
     }
 
     fn expire_shard(&mut self, id: ShardId, left: &mut usize) -> Result<(), String> {
-        if self.disk_is_full() || !self.may_act(id) || self.log.pending_bytes() > self.log_room {
+        let no_room = self.log.pending_bytes() > self.log_room;
+        if self.lacking().is_some() || !self.may_act(id) || no_room {
             return Ok(());
         }
         let Some(shard) = self.shards.get_mut(&id) else {

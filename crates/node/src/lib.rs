@@ -27,6 +27,7 @@
 //! | `split` | commands over several shards |
 //! | `forward` | commands that travel to another node |
 //! | `session` | a connection's choices, positions and replies in order |
+//! | `input` | what clients have sent and is not done: counted and bounded |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
 //! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
 //! | `failover`, `seal`, `lease` | another primary for a shard whose own is gone; replicas that are sealed for it; who may act as one |
@@ -63,6 +64,7 @@ mod failover;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod input;
 mod latency;
 mod lease;
 mod leaving;
@@ -89,9 +91,11 @@ mod verify;
 mod waiting;
 mod watched;
 
+pub use admin::is_administration;
 pub use ahead::AHEAD_MAX;
 pub use aside::{Aside, AsideDone};
 pub use copy::COPY_BYTES_PER_SECOND_MIN;
+pub use input::{ClientBounds, QueryBuffer};
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};
 pub use standing::NotAdmitted;

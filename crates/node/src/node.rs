@@ -8,6 +8,7 @@ use crate::{
     copy::Copies,
     failover::Leading,
     forward::Forwards,
+    input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
     message::{self, Incoming, Message},
@@ -39,7 +40,7 @@ use std::{
 };
 use storage::{
     disk::Disk,
-    log::{AppendError, FlushJob, Log, LogError, Lsn, Options, Record, Synced, Written},
+    log::{AppendError, FlushJob, Lacking, Log, LogError, Lsn, Options, Record, Synced, Written},
     store::{CacheBudget, Prefetch, Rows, ShardStore, StoreError, Stores},
 };
 use wan::Links;
@@ -117,6 +118,8 @@ pub struct NodeConfig {
     pub control_voters: Vec<NodeId>,
     /// Emulated links, if any.
     pub links: Links,
+    /// What clients may take.
+    pub clients: ClientBounds,
     /// The shared log.
     pub log: Options,
     /// The caches in front of the shards' stores: so much for all of them.
@@ -263,6 +266,9 @@ pub struct Node<S: Stores> {
     pub(crate) peers: Peers,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
+    pub(crate) input: InputMemory,
+    /// When an HTTP request on the client port is to be warned of again.
+    pub(crate) warn_of_http_at: Duration,
     pub(crate) forwards: Forwards,
     pub(crate) splits: Splits,
     pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
@@ -387,6 +393,8 @@ impl<S: Stores> Node<S> {
             leading: None,
             peers,
             sessions: FxHashMap::default(),
+            input: InputMemory::default(),
+            warn_of_http_at: Duration::ZERO,
             forwards: Forwards::new(config.first_number()),
             splits: Splits::default(),
             copies: Copies::new(config.first_number()),
@@ -468,6 +476,7 @@ impl<S: Stores> Node<S> {
     /// A client is gone.
     pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
         self.arrives(now);
+        self.let_go_of_input(conn.0);
         self.sessions.remove(&conn.0);
         self.verifications_left_by(conn.0);
     }
@@ -484,6 +493,9 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn.0) else {
             return;
         };
+        if session.killed {
+            return;
+        }
         session.closing = true;
         session.last_words = Some(line.to_owned());
         self.say_last_words(conn.0);
@@ -673,13 +685,18 @@ impl<S: Stores> Node<S> {
         let now = self.arrives(now);
         match self.log.written_to(done) {
             Ok(durable) => self.durable(durable),
-            Err(error @ LogError::NoSpace { .. }) => {
+            Err(error) => {
+                let Some(lacking) = error.lacking() else {
+                    return self.stop(error.to_string());
+                };
                 tracing::warn!(%error, "writes are refused");
                 self.flush_not_before = now.monotonic + NO_SPACE_PAUSE;
                 self.flush_at = Some(self.flush_not_before);
-                self.give_up_all("the disk of the shard's primary is full");
+                self.give_up_all(match lacking {
+                    Lacking::Space => "the disk of the shard's primary is full",
+                    Lacking::Descriptors => "the shard's primary can't open another log file",
+                });
             }
-            Err(error) => self.stop(error.to_string()),
         }
     }
 
@@ -862,8 +879,8 @@ impl<S: Stores> Node<S> {
         self.log.close().map(drop)
     }
 
-    /// Whether writes are refused because the disk is full.
-    pub(crate) fn disk_is_full(&self) -> bool {
-        self.log.is_full()
+    /// What the log lacks, so that writes are refused.
+    pub(crate) fn lacking(&self) -> Option<Lacking> {
+        self.log.lacking()
     }
 }

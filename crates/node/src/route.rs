@@ -8,6 +8,7 @@
 //! ([`Node::client_accepts`]), so few come to that.
 
 use crate::{
+    client_command::is_http,
     evaluate::Evaluated,
     node::Node,
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
@@ -53,9 +54,9 @@ impl<S: Stores> Node<S> {
         if session.closing {
             return;
         }
-        if session.must_wait() || session.has_backlog() {
-            session.wait_last(self.now.monotonic, own(args));
-            return;
+        if session.must_wait() || !session.backlog.is_empty() {
+            session.backlog.push_back(self.now.monotonic, own(args));
+            return self.count_input(conn);
         }
         self.dispatch(conn, args, self.now.monotonic);
     }
@@ -64,17 +65,23 @@ impl<S: Stores> Node<S> {
     pub(crate) fn resume(&mut self, conn: u64) {
         while let Some(session) = self.sessions.get_mut(&conn)
             && !session.must_wait()
-            && let Some((since, args)) = session.next_waiting()
+            && let Some((since, args)) = session.backlog.pop_front()
         {
             // It may have to wait again: then it stays first in line.
-            let behind = session.take_waiting();
+            let behind = std::mem::take(&mut session.backlog);
             self.dispatch(conn, &borrow(&args), since);
-            if let Some(session) = self.sessions.get_mut(&conn)
-                && session.wait_behind(behind)
-            {
-                break;
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                if session.closing {
+                    break;
+                }
+                let again = !session.backlog.is_empty();
+                session.backlog.append(behind);
+                if again {
+                    break;
+                }
             }
         }
+        self.count_input(conn);
         self.say_last_words(conn);
         self.announce(conn);
     }
@@ -83,7 +90,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn say_last_words(&mut self, conn: u64) {
         if let Some(session) = self.sessions.get_mut(&conn)
             && !session.must_wait()
-            && !session.has_backlog()
+            && session.backlog.is_empty()
             && let Some(line) = session.last_words.take()
         {
             let slot = session.reserve(0);
@@ -99,6 +106,7 @@ impl<S: Stores> Node<S> {
         self.commands_processed += 1;
         let spec = match commands::find(args) {
             Ok(spec) => spec,
+            Err(_) if is_http(args) => return self.refuse_http(conn),
             Err(line) => return self.refuse_transaction(conn, args, line),
         };
         let Some(session) = self.sessions.get_mut(&conn) else {
@@ -110,10 +118,12 @@ impl<S: Stores> Node<S> {
         let at_once =
             transaction && spec.name != "unwatch" || matches!(spec.name, "reset" | "quit");
         if session.gathering.is_some() && !at_once {
-            return self.gather(conn, spec, args);
+            self.gather(conn, spec, args);
+            return self.count_input(conn);
         }
         if transaction && (session.gathering.is_some() || !transaction::is_watch(spec)) {
-            return self.transaction_command(conn, spec, since);
+            self.transaction_command(conn, spec, since);
+            return self.count_input(conn);
         }
         if spec.fanout == Fanout::Node {
             return self.node_command(conn, spec, args);
@@ -135,7 +145,8 @@ impl<S: Stores> Node<S> {
             None => self.place_split(conn, spec, args, keyspace),
         };
         if !placed && let Some(session) = self.sessions.get_mut(&conn) {
-            session.wait_first(since, own(args));
+            session.backlog.push_front(since, own(args));
+            self.count_input(conn);
         }
     }
 

@@ -2,7 +2,8 @@
 //! replies in order.
 
 use crate::{
-    request::{self, ReadFrom},
+    input::{Backlog, QueryBuffer},
+    request::ReadFrom,
     transaction::{Gathering, Watch},
 };
 use bytes::{Bytes, BytesMut};
@@ -25,9 +26,6 @@ const BACKLOG_MAX: usize = 1024;
 const IN_FLIGHT_MAX: usize = 8 << 20;
 /// Output that the client may leave unread before its input is left unread too, in bytes.
 const OUTPUT_MAX: usize = 16 << 20;
-
-/// Commands that wait, while one of them is dispatched.
-pub(crate) struct Waiting(VecDeque<(Duration, Vec<Bytes>)>);
 
 /// A reply's place.
 #[derive(Debug)]
@@ -76,10 +74,16 @@ pub(crate) struct Session {
     pub(crate) gathering: Option<Gathering>,
     /// What it watches.
     pub(crate) watches: Vec<Watch>,
+    /// What that takes in memory, if it watches anything.
+    pub(crate) watched_bytes: usize,
     /// Whether a command runs that must be over before the next begins.
     pub(crate) held: bool,
-    /// Commands that wait, in order, and when each came.
-    backlog: VecDeque<(Duration, Vec<Bytes>)>,
+    /// Commands that wait.
+    pub(crate) backlog: Backlog,
+    /// What the host holds of its input.
+    pub(crate) query: QueryBuffer,
+    /// What was counted of its input last.
+    pub(crate) counted: usize,
     /// Bytes that are ready to go out.
     pub(crate) out: BytesMut,
     /// Replies that are not ready, or ready behind one that is not.
@@ -88,10 +92,10 @@ pub(crate) struct Session {
     first_slot: u64,
     /// Bytes of the commands whose replies are not ready.
     in_flight: usize,
-    /// Bytes of the commands in `backlog`.
-    backlog_bytes: usize,
     /// To be closed once everything was answered.
     pub(crate) closing: bool,
+    /// It is being closed by others: nothing is known of it any more.
+    pub(crate) killed: bool,
     /// What wasn't RESP: the error that comes behind all replies.
     pub(crate) last_words: Option<String>,
     /// Whether the server was told of the output that is here.
@@ -124,14 +128,17 @@ impl Session {
             stalled: 0,
             gathering: None,
             watches: Vec::new(),
+            watched_bytes: 0,
             held: false,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            query: QueryBuffer::default(),
+            counted: 0,
             out: BytesMut::new(),
             slots: VecDeque::new(),
             first_slot: 0,
             in_flight: 0,
-            backlog_bytes: 0,
             closing: false,
+            killed: false,
             last_words: None,
             announced: false,
             paused: false,
@@ -143,6 +150,11 @@ impl Session {
         self.keyspace = KeyspaceId(0);
         self.version = Version::Resp2;
         self.name = Bytes::new();
+        self.end_transaction();
+    }
+
+    /// Forgets what came since MULTI, and what is watched.
+    pub(crate) fn end_transaction(&mut self) {
         self.gathering = None;
         self.watches.clear();
     }
@@ -224,50 +236,13 @@ impl Session {
             && self.prefetching == 0
             && self.slots.len() < SLOTS_MAX
             && self.backlog.len() < BACKLOG_MAX
-            && self.in_flight + self.backlog_bytes < IN_FLIGHT_MAX
+            && self.in_flight + self.backlog.bytes() < IN_FLIGHT_MAX
             && self.out.len() < OUTPUT_MAX
     }
 
     /// Bytes of its commands that are not answered.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    /// Whether commands wait behind one that must come first.
-    pub(crate) fn has_backlog(&self) -> bool {
-        !self.backlog.is_empty()
-    }
-
-    /// Puts a command that came at `since` behind those that wait.
-    pub(crate) fn wait_last(&mut self, since: Duration, args: Vec<Bytes>) {
-        self.backlog_bytes += request::bytes_of(&args);
-        self.backlog.push_back((since, args));
-    }
-
-    /// Puts one before those that wait.
-    pub(crate) fn wait_first(&mut self, since: Duration, args: Vec<Bytes>) {
-        self.backlog_bytes += request::bytes_of(&args);
-        self.backlog.push_front((since, args));
-    }
-
-    /// The first that waits.
-    pub(crate) fn next_waiting(&mut self) -> Option<(Duration, Vec<Bytes>)> {
-        let (since, args) = self.backlog.pop_front()?;
-        self.backlog_bytes -= request::bytes_of(&args);
-        Some((since, args))
-    }
-
-    /// All that wait, to be put back by [`Session::wait_behind`]: what is dispatched meanwhile and
-    /// has to wait again comes before them.
-    pub(crate) fn take_waiting(&mut self) -> Waiting {
-        Waiting(std::mem::take(&mut self.backlog))
-    }
-
-    /// Puts them back. Whether any came before them.
-    pub(crate) fn wait_behind(&mut self, behind: Waiting) -> bool {
-        let any = self.has_backlog();
-        self.backlog.extend(behind.0);
-        any
     }
 
     /// Whether everything was answered.

@@ -284,6 +284,7 @@ mod tests {
             }],
             control_voters: vec![id("a")],
             links: wan::Links::absent(),
+            clients: crate::ClientBounds::default(),
             log: Options::default(),
             cache: CacheBudget { bytes: 1 << 20 },
             log_retention_bytes: 1 << 20,

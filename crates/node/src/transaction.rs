@@ -12,13 +12,14 @@
 use crate::{
     carried::Carried,
     evaluate::too_long,
+    input::kept_bytes,
     node::Node,
     request::{ReadFrom, borrow, own},
     route::{Coming, no_keyspace},
 };
 use bytes::Bytes;
-use commands::{Spec, evaluate::WRITE_BYTES_MAX, transaction};
-use model::{Position, ShardId};
+use commands::{Spec, transaction};
+use model::{Position, ShardId, entry::WRITE_BYTES_MAX};
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -30,11 +31,23 @@ const COMMANDS_MAX: usize = 65_536;
 pub(crate) struct Gathering {
     commands: Vec<Vec<Bytes>>,
     bytes: usize,
+    /// What they take in memory.
+    kept_bytes: usize,
     /// Where all of it is, once something asks for a key.
     shard: Option<ShardId>,
     writes: bool,
     /// Something was refused: nothing of it will be done.
     spoiled: bool,
+}
+
+impl Gathering {
+    pub(crate) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept_bytes
+    }
 }
 
 /// A key that a connection watches.
@@ -103,7 +116,9 @@ impl<S: Stores> Node<S> {
                 // What is spoiled is answered, and not kept.
                 if !gathering.spoiled {
                     gathering.bytes += args.iter().map(|a| a.len()).sum::<usize>();
-                    gathering.commands.push(own(args));
+                    let args = own(args);
+                    gathering.kept_bytes += kept_bytes(&args);
+                    gathering.commands.push(args);
                 }
                 self.answer(conn, |out| out.simple("QUEUED"));
             }
@@ -182,7 +197,8 @@ impl<S: Stores> Node<S> {
         let session = self.sessions.get_mut(&conn);
         if let Some(gathering) = session.and_then(|s| s.gathering.as_mut()) {
             gathering.spoiled = true;
-            gathering.commands.clear();
+            gathering.commands = Vec::new();
+            gathering.kept_bytes = 0;
         }
     }
 
@@ -239,7 +255,7 @@ impl<S: Stores> Node<S> {
         } else {
             gathering.commands = carried.commands;
             session.gathering = Some(gathering);
-            session.wait_first(since, vec!["EXEC".into()]);
+            session.backlog.push_front(since, vec!["EXEC".into()]);
         }
     }
 
@@ -260,7 +276,16 @@ impl<S: Stores> Node<S> {
                 slot,
                 position: None,
             };
-            session.watches.extend(coming.args[1..].iter().map(watch));
+            if session.watches.is_empty() {
+                session.watched_bytes = 0;
+            }
+            let keys = &coming.args[1..];
+            session.watched_bytes += keys
+                .iter()
+                .map(|k| k.len() + size_of::<Watch>())
+                .sum::<usize>();
+            session.watches.extend(keys.iter().map(watch));
+            self.count_input(coming.conn);
         }
         self.route(request);
     }

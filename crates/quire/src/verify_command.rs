@@ -178,7 +178,10 @@ fn show(verdict: &Verdict) -> String {
     for s in &verdict.shards {
         for r in &s.replicas {
             if let Some(why) = &r.why {
-                text.push_str(&format!(" shard {}: {} was not compared: {why}\n", s.id, r.node));
+                text.push_str(&format!(
+                    " shard {}: {} was not compared: {why}\n",
+                    s.id, r.node
+                ));
             }
         }
     }
@@ -211,10 +214,16 @@ mod tests {
         assert!(shown(EQUAL).ends_with("profiles: all replicas are equal\n"));
         let missing = EQUAL
             .replace(r#""verdict":"equal""#, r#""verdict":"incomplete""#)
-            .replace(r#""state":"ok","why":null"#, r#""state":"missing","why":"it is down""#);
+            .replace(
+                r#""state":"ok","why":null"#,
+                r#""state":"missing","why":"it is down""#,
+            );
         let missing = shown(&missing);
         assert!(!missing.contains("DIFFER"), "{missing}");
-        assert!(missing.contains("shard 7: us-1 was not compared: it is down"), "{missing}");
+        assert!(
+            missing.contains("shard 7: us-1 was not compared: it is down"),
+            "{missing}"
+        );
         let differs = EQUAL.replace(r#""verdict":"equal""#, r#""verdict":"differs""#);
         assert!(shown(&differs).ends_with("profiles: replicas DIFFER\n"));
     }

@@ -240,6 +240,19 @@ impl RequestDecoder {
         room(self.missing, self.seen)
     }
 
+    /// Bytes that it holds beside the input: where the arguments of the command at hand are.
+    pub fn held_bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>() + self.inline.capacity()
+    }
+
+    /// After a command with very many arguments was done: gives back what it took to hold them.
+    pub fn trim(&mut self) {
+        if self.done && self.held_bytes() > KEPT_MAX * size_of::<Span>() {
+            self.begin();
+            self.inline = Vec::new();
+        }
+    }
+
     fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
         if self.is_inline { &self.inline } else { input }
     }

@@ -7,9 +7,11 @@
 //! sending side is gone, as in Redis, but replies that are ready are written first.
 
 use crate::{
+    accept::Acceptor,
     clock,
     core::Core,
-    host::{AHEAD_MAX, ConnId, Guess, Host},
+    descriptors::ADMINISTRATION,
+    host::{AHEAD_MAX, ConnId, Guess, Host, QueryBuffer},
 };
 use bytes::{Buf, BytesMut};
 use resp::{ahead::Names, request::RequestDecoder};
@@ -32,7 +34,7 @@ use tokio::{
     },
     sync::Notify,
     task::{spawn_local, yield_now},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 /// Commands that one client may run before the others have a turn.
@@ -41,6 +43,8 @@ const COMMANDS_PER_TURN_MAX: usize = 1024;
 const COMMANDS_PER_LOOK: usize = 16;
 /// Up to so many arguments a command needs no memory of its own.
 const ARGS_INLINE: usize = 16;
+/// What was consumed of a client's input is not held for what was not if it is longer.
+const CONSUMED_KEPT_MAX: usize = 64 << 10;
 /// How long a connection that is being closed may take its last bytes.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what a closed client still sends is read away, so that the kernel doesn't
@@ -48,8 +52,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes read away at once.
 const LINGER_READ_LEN: usize = 16 << 10;
-/// Wait after a failed accept: it is mostly for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// As in Redis.
+const TOO_MANY: &str = "ERR max number of clients reached";
+/// Within so long a client that is one too many must have asked for administration, which it may.
+const ASK_WITHIN: Duration = Duration::from_millis(250);
 
 /// A connection's writing side and state.
 pub(crate) struct Client {
@@ -61,6 +67,8 @@ pub(crate) struct Client {
     closing: Cell<bool>,
     /// The host knows it no more.
     gone: Cell<bool>,
+    /// It has sent a command, if it is one too many.
+    asked: Cell<bool>,
     /// The reading side waits until it may go on.
     paused: Cell<bool>,
     resumed: Notify,
@@ -71,18 +79,18 @@ pub(crate) struct Client {
 /// Accepts clients for as long as the node runs.
 pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
     let mut next = 0;
+    let mut acceptor = Acceptor::new(listener, "a client");
     loop {
-        let (stream, addr) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "can't accept a client");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if core.clients.borrow().len() >= core.limits.max_clients {
+        let (stream, addr) = acceptor.next().await;
+        let (clients, clients_max) = (core.clients.borrow().len(), core.limits.max_clients);
+        if clients >= clients_max {
+            acceptor.tell(|_| {
+                tracing::warn!(clients_max, "there are as many clients as there may be");
+            });
+        }
+        if clients >= clients_max + ADMINISTRATION {
             // One small write into an empty socket buffer; if it fails the client learns less.
-            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+            let _ = stream.try_write(format!("-{TOO_MANY}\r\n").as_bytes());
             continue;
         }
         if let Err(error) = prepare(&stream) {
@@ -90,7 +98,8 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
             continue;
         }
         next += 1;
-        spawn_local(serve(core.clone(), stream, addr, ConnId(next)));
+        let spare = clients >= clients_max;
+        spawn_local(serve(core.clone(), stream, addr, ConnId(next), spare));
     }
 }
 
@@ -102,7 +111,24 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, id: ConnId) {
+/// Refuses a client that is one too many and has not asked for administration by now.
+async fn refuse_idle<H: Host>(core: Rc<Core<H>>, client: Rc<Client>) {
+    sleep(ASK_WITHIN).await;
+    if !client.asked.get() && !client.gone.get() {
+        let mut host = core.host.borrow_mut();
+        host.client_protocol_error(client.id, TOO_MANY, clock::now());
+        core.turn.notify_one();
+    }
+}
+
+/// `spare`: it is one too many, and only there for administration.
+async fn serve<H: Host>(
+    core: Rc<Core<H>>,
+    stream: TcpStream,
+    addr: SocketAddr,
+    id: ConnId,
+    spare: bool,
+) {
     let (reader, writer) = stream.into_split();
     let client = Rc::new(Client {
         id,
@@ -110,6 +136,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, 
         writing: Cell::new(false),
         closing: Cell::new(false),
         gone: Cell::new(false),
+        asked: Cell::new(false),
         paused: Cell::new(false),
         resumed: Notify::new(),
         waker: RefCell::new(None),
@@ -118,10 +145,15 @@ async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, 
     core.host
         .borrow_mut()
         .client_connected(id, addr, clock::now());
+    if spare {
+        spawn_local(refuse_idle(core.clone(), client.clone()));
+    }
     let mut connection = Connection {
+        spare,
         decoder: RequestDecoder::new(core.limits.resp()),
         pending: BytesMut::new(),
         more: false,
+        told: QueryBuffer::default(),
         looked_ahead: 0,
         broken: false,
         reader,
@@ -131,6 +163,9 @@ async fn serve<H: Host>(core: Rc<Core<H>>, stream: TcpStream, addr: SocketAddr, 
     if let Err(error) = connection.run().await {
         tracing::debug!(%addr, %error, "a client's connection broke");
     }
+    // Its end may take a while, for which nothing of it is held.
+    connection.pending = BytesMut::new();
+    connection.decoder = RequestDecoder::new(core.limits.resp());
     // Replies to its last commands may be ready: a client may say all it has to and close.
     core.take_turn();
     if client.closing.get() {
@@ -153,8 +188,12 @@ struct Connection<H: Host> {
     pending: BytesMut,
     /// `pending` may hold a complete command.
     more: bool,
+    /// What the host knows of `pending`.
+    told: QueryBuffer,
     /// Of how many of the next commands the host knows.
     looked_ahead: usize,
+    /// It is one too many: only administration is taken.
+    spare: bool,
     /// It sent what isn't RESP: nothing more is read until the host closes it.
     broken: bool,
 }
@@ -176,8 +215,13 @@ impl<H: Host> Connection<H> {
                 let consumed = self.handle(&input);
                 input.advance(consumed);
                 if !input.is_empty() {
-                    self.pending = input;
+                    self.pending = if consumed > CONSUMED_KEPT_MAX {
+                        BytesMut::from(&input[..])
+                    } else {
+                        input
+                    };
                 }
+                self.tell_query();
                 if self.more && !self.core.is_round_over() {
                     // The others' turn.
                     yield_now().await;
@@ -220,7 +264,25 @@ impl<H: Host> Connection<H> {
             self.pending.extend_from_slice(input);
             self.more = !input.is_empty();
         }
+        self.tell_query();
         Poll::Ready(Ok(Some(input.len())))
+    }
+
+    /// Tells the host what is held of the client's input, if that has changed.
+    fn tell_query(&mut self) {
+        self.decoder.trim();
+        let used = self.pending.len();
+        let query = QueryBuffer {
+            used,
+            free: self.pending.capacity() - used,
+            args: self.decoder.held_bytes(),
+        };
+        if query != self.told {
+            self.told = query;
+            let mut host = self.core.host.borrow_mut();
+            host.client_query(self.client.id, query, clock::now());
+            self.core.turn.notify_one();
+        }
     }
 
     fn accepts(&self) -> bool {
@@ -279,6 +341,15 @@ impl<H: Host> Connection<H> {
                         }
                         &few[..request.arg_count]
                     };
+                    if self.spare && !args.is_empty() {
+                        self.client.asked.set(true);
+                        if !host.is_administration(args) {
+                            host.client_protocol_error(id, TOO_MANY, now);
+                            at = input.len();
+                            self.broken = true;
+                            break;
+                        }
+                    }
                     if !args.is_empty() {
                         host.client_command(id, args, now);
                         since = report_slow(&mut *host, id, args, since);

@@ -27,8 +27,12 @@
 //! links = "reference"              # or "none", or a file as in `wan::base`
 //! ```
 
-use model::{NodeId, Region};
-use node::COPY_BYTES_PER_SECOND_MIN;
+use crate::descriptors::Descriptors;
+use model::{
+    NodeId, Region,
+    entry::{COMMAND_BYTES_MAX, WRITE_BYTES_MAX},
+};
+use node::{COPY_BYTES_PER_SECOND_MIN, ClientBounds};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -158,8 +162,13 @@ pub struct Limits {
     pub bulk_bytes_max: usize,
     /// One command in all.
     pub command_bytes_max: usize,
+    /// What is held of what all clients have sent and is not done; more closes who holds most.
+    pub input_bytes_max: usize,
     /// What waits to be sent to one peer; more resets the link.
     pub peer_queue_bytes_max: usize,
+    /// How the process's file descriptors are shared: no choice, but found at the start.
+    #[serde(skip)]
+    pub descriptors: Descriptors,
     /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
     pub log_retention_bytes: u64,
     /// What copies for other nodes may take together, in bytes a second.
@@ -172,13 +181,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_clients: 10_000,
+            max_clients: ClientBounds::default().clients_max,
             cache_bytes: None,
             block_cache_bytes: BackgroundOptions::default().block_cache_bytes,
             output_bytes_max: 256 << 20,
-            bulk_bytes_max: 512 << 20,
-            command_bytes_max: 1 << 30,
+            bulk_bytes_max: WRITE_BYTES_MAX,
+            command_bytes_max: COMMAND_BYTES_MAX,
+            input_bytes_max: ClientBounds::default().input_bytes_max,
             peer_queue_bytes_max: 256 << 20,
+            descriptors: Descriptors::default(),
             log_retention_bytes: 1 << 30,
             copy_bytes_per_second: 64 << 20,
             disk_stall_ms: 3000,
@@ -332,6 +343,31 @@ impl Config {
                 return wrong(field, "use a number above 0".into());
             }
         }
+        // A command above these could never be done.
+        for (field, value, most) in [
+            (
+                "limits.bulk_bytes_max",
+                self.limits.bulk_bytes_max,
+                WRITE_BYTES_MAX,
+            ),
+            (
+                "limits.command_bytes_max",
+                self.limits.command_bytes_max,
+                COMMAND_BYTES_MAX,
+            ),
+        ] {
+            if value > most {
+                return wrong(field, format!("use at most {most}"));
+            }
+        }
+        // A buffer that grows has room for twice what is in it.
+        let least = 2 * self.limits.command_bytes_max;
+        if self.limits.input_bytes_max < least {
+            return wrong(
+                "limits.input_bytes_max",
+                format!("use {least} or more: twice limits.command_bytes_max"),
+            );
+        }
         if self.limits.copy_bytes_per_second < COPY_BYTES_PER_SECOND_MIN {
             return wrong(
                 "limits.copy_bytes_per_second",
@@ -418,6 +454,16 @@ links = "reference"
             ("name = \"demo\"", "name = \"\"", "cluster.name"),
             ("max_clients = 5", "max_clients = 0", "limits.max_clients"),
             ("max_clients = 5", "max_client = 5", "max_client"),
+            (
+                "max_clients = 5",
+                "bulk_bytes_max = 536870912",
+                "limits.bulk_bytes_max",
+            ),
+            (
+                "max_clients = 5",
+                "input_bytes_max = 1000000",
+                "limits.input_bytes_max",
+            ),
             (
                 "max_clients = 5",
                 "copy_bytes_per_second = 9",

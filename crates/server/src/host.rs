@@ -18,7 +18,9 @@ use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
-pub use node::{AHEAD_MAX, Aside, AsideDone, ConnId, Doubt, Effect, Lane, NotAdmitted};
+pub use node::{
+    AHEAD_MAX, Aside, AsideDone, ConnId, Doubt, Effect, Lane, NotAdmitted, QueryBuffer,
+};
 pub use storage::store::{Guess, Prefetch};
 pub use wan::Link as LinkState;
 
@@ -52,6 +54,10 @@ pub trait Host: 'static {
     fn aside_done(&mut self, _done: AsideDone, _now: Now) {}
     /// One command, its name first. Its reply appears in `client_output`, in order.
     fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now);
+    /// Whether a command is administration, for which there is room above `max_clients`.
+    fn is_administration(&self, _args: &[&[u8]]) -> bool {
+        false
+    }
     /// How long a command takes that is to be reported to `client_took`; None: none is, and the
     /// clock is not read for it.
     fn slow_from(&self) -> Option<Duration> {
@@ -62,6 +68,8 @@ pub trait Host: 'static {
     /// The client sent what isn't RESP: queue `line` (without CR LF) as an error behind the
     /// earlier replies, then close.
     fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now);
+    /// What is held of the client's input that was not consumed is this now.
+    fn client_query(&mut self, _conn: ConnId, _query: QueryBuffer, _now: Now) {}
     /// Whether the client may go on. While it may not the server neither reads nor decodes;
     /// it asks again at `ClientResumed` and when it has written all of the client's output.
     fn client_accepts(&mut self, conn: ConnId) -> bool;

@@ -1,26 +1,25 @@
 //! The HTTP address: `GET /health` answers 200 `ok` while the node runs; everything else 404.
 //! One request a connection, of at most 8 KiB, within 5 s.
 
+use crate::accept::Acceptor;
 use std::{cell::Cell, rc::Rc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::spawn_local,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 const REQUEST_LEN_MAX: usize = 8 << 10;
 const TIMEOUT: Duration = Duration::from_secs(5);
-const CONNECTIONS_MAX: usize = 128;
 
-pub(crate) async fn listen(listener: TcpListener) {
+/// Answers for as long as the node runs, so many at a time.
+pub(crate) async fn listen(listener: TcpListener, connections_max: usize) {
     let open = Rc::new(Cell::new(0));
+    let mut acceptor = Acceptor::new(listener, "an HTTP client");
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        if open.get() < CONNECTIONS_MAX {
+        let (stream, _) = acceptor.next().await;
+        if open.get() < connections_max {
             open.set(open.get() + 1);
             let open = open.clone();
             spawn_local(async move {

@@ -20,12 +20,14 @@
     reason = "sockets, threads and clocks are what this crate is for"
 )]
 
+mod accept;
 mod aside;
 mod client;
 mod clock;
 pub mod config;
 mod core;
 mod data_dir;
+mod descriptors;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod host;
@@ -39,8 +41,10 @@ mod sync;
 
 pub use config::{Config, ConfigError};
 pub use data_dir::DataDirError;
+pub use descriptors::{Descriptors, TooFewDescriptors};
 pub use host::{
     Aside, AsideDone, ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, NotAdmitted, Prefetch,
+    QueryBuffer,
 };
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
@@ -210,7 +214,10 @@ async fn serve_on<H: Host>(
             core.clone(),
             TcpListener::from_std(listeners.peer)?,
         )),
-        spawn_local(http::listen(TcpListener::from_std(listeners.http)?)),
+        spawn_local(http::listen(
+            TcpListener::from_std(listeners.http)?,
+            core.limits.descriptors.http,
+        )),
     ];
     core.reconcile_links(&*core.host.borrow());
     spawn_local(take_turns(core.clone()));

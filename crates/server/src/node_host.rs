@@ -2,7 +2,7 @@
 
 use crate::{
     clock,
-    host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted},
+    host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted, QueryBuffer},
 };
 use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
@@ -57,6 +57,9 @@ impl Host for NodeHost {
     fn client_command(&mut self, id: ConnId, args: &[&[u8]], now: Now) {
         self.node.client_command(id, args, now);
     }
+    fn is_administration(&self, args: &[&[u8]]) -> bool {
+        node::is_administration(args)
+    }
     fn slow_from(&self) -> Option<Duration> {
         self.node.slow_from()
     }
@@ -65,6 +68,9 @@ impl Host for NodeHost {
     }
     fn client_protocol_error(&mut self, id: ConnId, line: &str, now: Now) {
         self.node.client_protocol_error(id, line, now);
+    }
+    fn client_query(&mut self, id: ConnId, query: QueryBuffer, now: Now) {
+        self.node.client_query(id, query, now);
     }
     fn client_accepts(&mut self, id: ConnId) -> bool {
         self.node.client_accepts(id)

@@ -8,14 +8,15 @@
 //! ```
 
 use crate::{
-    Config, ConfigError, Listeners, ServeError, clock,
+    Config, ConfigError, Listeners, ServeError, TooFewDescriptors, clock,
     data_dir::{self, DataDirError, LastBoot},
     default_cache_bytes,
+    descriptors::Descriptors,
     node_host::NodeHost,
     serve_until,
 };
 use model::DiskId;
-use node::{Disks, Node, NodeConfig, OpenError, PeerConfig};
+use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     fs,
     hash::{BuildHasher, RandomState},
@@ -42,6 +43,9 @@ pub enum RunError {
     /// Its configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// The process's limits.
+    #[error("{0}")]
+    Descriptors(#[from] TooFewDescriptors),
     /// Its data directory.
     #[error("{0}")]
     Data(#[from] DataDirError),
@@ -57,7 +61,9 @@ pub enum RunError {
 /// the end of standard input (so that a parent that dies takes its nodes along). A disk that turns
 /// out to be an older copy is set aside, and the node begins anew on an empty one.
 pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
-    let config = Config::load(file)?;
+    let mut config = Config::load(file)?;
+    config.limits.descriptors = Descriptors::claim(&config.limits)?;
+    config.limits.max_clients = config.limits.descriptors.clients;
     let base = file.parent().unwrap_or(Path::new("."));
     let data = base.join(&config.data_dir);
     let mut stdin = stop_on_stdin_eof.then(stdin_ends);
@@ -96,6 +102,7 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     let last = data_dir::last_boot(data, DiskId(random()))?;
     let background = BackgroundOptions {
         block_cache_bytes: config.limits.block_cache_bytes,
+        open_files_max: config.limits.descriptors.store,
         ..BackgroundOptions::default()
     };
     let background = Background::start(background).map_err(at(data))?;
@@ -184,6 +191,11 @@ fn node_config(
         peers: peers.collect(),
         control_voters: config.cluster.control_voters.clone(),
         links: config.links()?,
+        clients: ClientBounds {
+            clients_max: config.limits.max_clients,
+            bulk_bytes_max: config.limits.bulk_bytes_max,
+            input_bytes_max: config.limits.input_bytes_max,
+        },
         log: Options {
             sync,
             ..Options::default()

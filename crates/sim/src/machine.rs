@@ -6,7 +6,7 @@ use crate::random::Random;
 use bytes::Bytes;
 use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
-use node::{Disks, Effect, Node, NodeConfig, OpenError, PeerConfig};
+use node::{ClientBounds, Disks, Effect, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
@@ -175,6 +175,7 @@ impl Machine {
             peers: others,
             control_voters: voters,
             links: wan::Links::absent(),
+            clients: ClientBounds::default(),
             log: Options {
                 segment_bytes: SEGMENT_BYTES,
                 batch_bytes_max: 32 << 10,

@@ -22,8 +22,9 @@ mod compact;
 pub mod crc64;
 mod lzf;
 
-use crate::{evaluate::WRITE_BYTES_MAX, numbers, rename::Value};
+use crate::{numbers, rename::Value};
 use bytes::Bytes;
+use model::entry::WRITE_BYTES_MAX;
 
 /// The version that is written, and the greatest that is read.
 const VERSION: u16 = 10;

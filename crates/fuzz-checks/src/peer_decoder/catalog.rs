@@ -8,7 +8,7 @@ use control::{
     command::{Command, Proposal},
     create, machine, snapshot,
 };
-use model::{Catalog, DiskId, NodeId, Region, catalog::NodeInfo};
+use model::{Boot, Catalog, DiskId, NodeId, Region, catalog::NodeInfo};
 use std::sync::LazyLock;
 
 pub(super) fn snapshot(bytes: &[u8]) {

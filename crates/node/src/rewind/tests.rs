@@ -1,6 +1,6 @@
 //! Two nodes, a failover by decree, and a crash at every point of the rewind.
 
-use crate::{ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
+use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
 use bytes::Bytes;
 use model::{
     AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now,
@@ -179,6 +179,7 @@ impl World {
             }],
             control_voters: vec![NodeId::new("elsewhere").unwrap()],
             links: wan::Links::absent(),
+            clients: ClientBounds::default(),
             log: Options {
                 segment_bytes: 8 << 10,
                 batch_bytes_max: 4 << 10,

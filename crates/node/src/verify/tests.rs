@@ -44,7 +44,10 @@ fn a_replica_that_is_away_is_missing_and_what_differs_differs_all_the_same() {
     for (of_b, verdict, state) in [([1, 2], "incomplete", "ok"), ([1, 3], "differs", "differs")] {
         let mut comparison = comparison();
         comparison.parts.insert(a.clone(), report(5, [1, 2]));
-        assert!(matches!(comparison.step(&up, 9, NOW), Step::Wait), "b is there");
+        assert!(
+            matches!(comparison.step(&up, 9, NOW), Step::Wait),
+            "b is there"
+        );
         comparison.parts.insert(b.clone(), report(5, of_b));
         match comparison.step(&up, 9, NOW) {
             Step::Over => assert_eq!(verdict, "incomplete"),
@@ -73,7 +76,10 @@ fn a_shard_is_waited_for_as_long_as_anything_is_told_of_it() {
     comparison.heard = true;
     for second in (10..600).step_by(10) {
         comparison.heard_at = at(second);
-        assert!(matches!(comparison.step(&up, 9, at(second + 9)), Step::Wait));
+        assert!(matches!(
+            comparison.step(&up, 9, at(second + 9)),
+            Step::Wait
+        ));
     }
     comparison.parts.insert(a.clone(), report(5, [1, 2]));
     comparison.heard_at = at(600);
@@ -114,6 +120,9 @@ fn keys_are_named_as_far_as_every_list_goes() {
     ]);
     let found = name_differences(&answers, 100);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((&found[0]["key"], &found[0]["what"]), (&json!(extra), &json!("extra")));
+    assert_eq!(
+        (&found[0]["key"], &found[0]["what"]),
+        (&json!(extra), &json!("extra"))
+    );
     assert!(name_differences(&answers, 0).is_empty());
 }

@@ -136,7 +136,12 @@ pub(super) fn differing<'a>(
 /// lists of keys go.
 pub(super) fn name_differences(answers: &BTreeMap<NodeId, DigestKeys>, room: usize) -> Vec<Value> {
     let ends = answers.values().filter(|a| !a.complete);
-    let end = ends.map(|a| a.keys.last().map(|(key, _)| key_order(key)).unwrap_or_default());
+    let end = ends.map(|a| {
+        a.keys
+            .last()
+            .map(|(key, _)| key_order(key))
+            .unwrap_or_default()
+    });
     let end = end.min();
     let within = |key: &[u8]| end.as_ref().is_none_or(|end| key_order(key) <= *end);
     let digests = |answer: &DigestKeys| -> BTreeMap<Vec<u8>, u128> {

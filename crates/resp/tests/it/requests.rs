@@ -189,3 +189,28 @@ fn a_list_of_arguments_is_reused() {
         spare = recycle(args);
     }
 }
+
+#[test]
+fn what_very_many_arguments_took_is_given_back_behind_them() {
+    let mut decoder = RequestDecoder::new(Limits::default());
+    let bytes = [&b"*100000\r\n"[..], &b"$1\r\nx\r\n".repeat(100_000)].concat();
+    let most = bytes.len() - 1;
+    assert_eq!(decoder.decode(&bytes[..most]).unwrap(), None);
+    assert!(
+        decoder.held_bytes() >= 99_999 * 8,
+        "{}",
+        decoder.held_bytes()
+    );
+    decoder.trim();
+    assert_eq!(
+        decoder.decode(&bytes).unwrap().map(|r| r.arg_count),
+        Some(100_000)
+    );
+    assert_eq!(decoder.args(&bytes).len(), 100_000);
+    decoder.trim();
+    assert!(decoder.held_bytes() <= 1024 * 8, "{}", decoder.held_bytes());
+    assert_eq!(
+        decoder.decode(b"PING\r\n").unwrap().map(|r| r.arg_count),
+        Some(1)
+    );
+}

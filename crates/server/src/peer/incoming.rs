@@ -5,12 +5,13 @@ use super::{
     handshake::{self, HandshakeError, Hello, Refusal},
 };
 use crate::{
+    accept::Acceptor,
     clock,
     core::Core,
     host::{Host, Lane},
 };
 use bytes::BytesMut;
-use std::{cell::Cell, io, rc::Rc, time::Duration};
+use std::{cell::Cell, io, rc::Rc};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
@@ -18,13 +19,10 @@ use tokio::{
     task::{spawn_local, yield_now},
 };
 
-/// Connections that may be open on the peer port at once, accepted or not.
-const CONNECTIONS_MAX: usize = 1024;
 /// Room for one read, in bytes.
 const READ_LEN: usize = 256 << 10;
 /// After a read of so many bytes others are served before the next one.
 const LONG_READ: usize = 64 << 10;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A peer's link to us, as long as no newer one has replaced it.
 pub(crate) struct Session {
@@ -55,17 +53,13 @@ enum IncomingError {
 /// Accepts peers for as long as the node runs.
 pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
     let open = Rc::new(Cell::new(0));
+    let mut acceptor = Acceptor::new(listener, "a peer");
     loop {
-        let (stream, addr) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "can't accept a peer");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        if open.get() >= CONNECTIONS_MAX {
-            tracing::warn!(%addr, "too many connections on the peer port: one closed");
+        let (stream, addr) = acceptor.next().await;
+        if open.get() >= core.limits.descriptors.peers_in {
+            acceptor.tell(|_| {
+                tracing::warn!(%addr, "too many connections on the peer port: some are closed");
+            });
             continue;
         }
         open.set(open.get() + 1);

@@ -104,6 +104,28 @@ fn large_and_many_argumented_commands_arrive_whole() {
 }
 
 #[test]
+fn the_host_knows_what_is_held_of_what_is_not_complete_and_only_that_is() {
+    let server = start_alone(Limits::default());
+    let mut client = server.connect();
+    let held = || server.shared.lock().unwrap().query.values().sum::<usize>();
+    client.send(format!("*2\r\n$4\r\nECHO\r\n${}\r\n", 4 << 20));
+    client.send("y".repeat(3 << 20));
+    until("held", || held() >= 3 << 20);
+    // What comes right behind does not hold what was before it.
+    client.send("y".repeat(1 << 20) + "\r\n*2\r\n$4\r\nEC");
+    assert_eq!(client.line().len(), 1 + (4 << 20));
+    until("let go", || held() < 128 << 10);
+    client.send("HO\r\n$1\r\nx\r\n");
+    assert_eq!(client.line(), "+x");
+    // Neither do a million places of arguments.
+    let count = 300_000;
+    client.send(format!("*{count}\r\n$5\r\nCOUNT\r\n") + &"$1\r\nx\r\n".repeat(count - 1));
+    assert_eq!(client.line(), format!(":{count}"));
+    assert!(server.shared.lock().unwrap().query_max >= count * 8);
+    until("let go", || held() < 128 << 10);
+}
+
+#[test]
 fn a_client_that_does_not_read_is_held_back_and_then_served() {
     let server = start_alone(Limits::default());
     let mut slow = server.connect();
@@ -176,8 +198,21 @@ fn one_client_too_many_is_told_so() {
     for client in &mut clients {
         assert_eq!(client.ask("ECHO x"), "+x");
     }
+    let refusal = b"-ERR max number of clients reached\r\n";
     let mut third = server.connect();
-    assert_eq!(third.rest(), b"-ERR max number of clients reached\r\n");
+    assert_eq!(third.rest(), refusal);
+    let mut fourth = server.connect();
+    fourth.send("ECHO x\r\nECHO y\r\n");
+    assert_eq!(fourth.rest(), refusal);
+    // There is room for administration, and for nothing else on its connections.
+    let mut spare: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut spare {
+        assert_eq!(client.ask("COUNT"), ":1");
+    }
+    assert_eq!(server.connect().rest(), refusal);
+    spare[0].send("COUNT\r\nECHO x\r\n");
+    assert_eq!(spare[0].rest(), [b":1\r\n", &refusal[..]].concat());
+    drop(spare);
     drop(clients);
     until("there is room again", || {
         let mut client = server.connect();

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
-use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch};
+use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch, QueryBuffer};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -34,6 +34,9 @@ pub(crate) struct Shared {
     pub(crate) flushes_max: usize,
     /// How many commands were looked at ahead.
     pub(crate) ahead: usize,
+    /// What is held of clients' input now, and was at most.
+    pub(crate) query: BTreeMap<ConnId, usize>,
+    pub(crate) query_max: usize,
     /// Holds up syncs.
     pub(crate) sync_gate: Arc<Mutex<()>>,
     /// Holds up what is to be read.
@@ -212,6 +215,15 @@ impl Host for TestHost {
         self.conns.get_mut(&id).unwrap().close = true;
         let last = self.appended;
         self.reply(id, last, format!("-{line}\r\n").into());
+    }
+    fn client_query(&mut self, conn: ConnId, query: QueryBuffer, _: Now) {
+        let mut shared = self.shared.lock().unwrap();
+        let bytes = query.used + query.free + query.args;
+        shared.query.insert(conn, bytes);
+        shared.query_max = shared.query_max.max(bytes);
+    }
+    fn is_administration(&self, args: &[&[u8]]) -> bool {
+        args[0] == b"COUNT"
     }
     fn client_accepts(&mut self, conn: ConnId) -> bool {
         let conn = &self.conns[&conn];

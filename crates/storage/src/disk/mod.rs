@@ -65,10 +65,19 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
-/// Whether an error says that there is no room, the one failure of a disk that passes.
+/// Whether an error says that there is no room, a failure of a disk that passes.
 pub fn is_no_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Whether an error says that the process, or the system, can have no more files open. It passes
+/// too, and no file was touched.
+pub fn is_no_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE]
+        .map(|errno| Some(errno.raw_os_error()))
+        .contains(&error.raw_os_error())
 }

@@ -23,6 +23,8 @@ pub enum Fault {
     WriteFails,
     /// The next write fails with ENOSPC, half of it written.
     WriteHasNoSpace,
+    /// The next creation of a file fails with EMFILE.
+    CreateHasNoDescriptor,
     /// The next sync of a file fails with EIO, and so does the next by each other handle that is
     /// open then. As on Linux, what it should have made durable is thereafter taken for clean:
     /// later syncs succeed and don't save it.
@@ -274,6 +276,9 @@ impl Disk for SimDisk {
         }
         if state.free_bytes() < bytes {
             return Err(io::ErrorKind::StorageFull.into());
+        }
+        if state.strikes(&[Fault::CreateHasNoDescriptor]).is_some() {
+            return Err(rustix::io::Errno::MFILE.into());
         }
         let inode = state.next_inode;
         state.next_inode += 1;

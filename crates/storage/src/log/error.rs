@@ -14,6 +14,14 @@ pub enum LogError {
         /// The file that could not be written or created.
         file: String,
     },
+    /// The same for want of a file descriptor.
+    #[error(
+        "log file {file} can't be opened, since no file descriptors are left: raise the node's limit of open files (ulimit -n); writing resumes by itself once there are some"
+    )]
+    NoDescriptors {
+        /// The file that could not be opened or created.
+        file: String,
+    },
     /// The disk failed to make written bytes durable; what is on it is unknown from the last
     /// durable position on. The log accepts nothing more.
     #[error(
@@ -73,6 +81,26 @@ pub enum LogError {
     /// An earlier failure stopped the log for good.
     #[error("the log stopped after an earlier failure of its disk: restart the node")]
     Stopped,
+}
+
+impl LogError {
+    /// What is lacking, if that is all: then it passes.
+    pub fn lacking(&self) -> Option<Lacking> {
+        match self {
+            LogError::NoSpace { .. } => Some(Lacking::Space),
+            LogError::NoDescriptors { .. } => Some(Lacking::Descriptors),
+            _ => None,
+        }
+    }
+}
+
+/// What a log can lack for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// Room on its disk.
+    Space,
+    /// File descriptors of its process.
+    Descriptors,
 }
 
 /// Why a record was not taken.

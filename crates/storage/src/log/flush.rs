@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{NEW, SPARE, Segment, file_name};
 use super::{LANES, LogError, Lsn};
-use crate::disk::{Disk, DiskFile, is_no_space};
+use crate::disk::{Disk, DiskFile, is_no_descriptors, is_no_space};
 
 /// How far ahead of the log a fresh segment is filled with zeros (see the module on why).
 const ZERO_AHEAD_BYTES: u64 = 1 << 20;
@@ -347,6 +347,9 @@ pub(super) fn sync_file(
 fn failed(file: String, operation: &'static str, source: io::Error) -> LogError {
     if is_no_space(&source) {
         return LogError::NoSpace { file };
+    }
+    if is_no_descriptors(&source) {
+        return LogError::NoDescriptors { file };
     }
     LogError::Io {
         file,

@@ -167,7 +167,7 @@ fn is_countable(number: u64) -> bool {
 }
 
 fn flags(cut: bool, closed: bool) -> u32 {
-    u32::from(cut) * FLAG_CUT | u32::from(closed) * FLAG_CLOSED
+    (u32::from(cut) * FLAG_CUT) | (u32::from(closed) * FLAG_CLOSED)
 }
 
 fn seal(header: &mut [u8]) -> u32 {

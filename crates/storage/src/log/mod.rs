@@ -100,7 +100,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::Now;
 
-pub use error::{AppendError, LogError, OpenError};
+pub use error::{AppendError, Lacking, LogError, OpenError};
 pub use flush::{FlushJob, SyncJob, Synced, Written};
 
 use crate::disk::Disk;
@@ -218,7 +218,7 @@ pub struct Log {
     durable: Lsn,
     /// [`Now::monotonic`] at the last flush that synced.
     last_sync: Option<Duration>,
-    full: bool,
+    lacking: Option<Lacking>,
     stopped: bool,
 }
 
@@ -269,13 +269,13 @@ impl Log {
             written: found.tip,
             durable: found.tip,
             last_sync: None,
-            full: false,
+            lacking: None,
             stopped: false,
         };
         log.mark(found.cut_now, false);
         match log.flush_here() {
-            Ok(_) | Err(LogError::NoSpace { .. }) => Ok(log),
-            Err(error) => Err(error.into()),
+            Err(error) if error.lacking().is_none() => Err(error.into()),
+            _ => Ok(log),
         }
     }
 
@@ -375,9 +375,9 @@ impl Log {
         self.opened_at
     }
 
-    /// The last flush found no room: refuse writers.
-    pub fn is_full(&self) -> bool {
-        self.full
+    /// What the last flush lacked: refuse writers.
+    pub fn lacking(&self) -> Option<Lacking> {
+        self.lacking
     }
 
     /// The disk failed for good: nothing is accepted any more.
@@ -435,7 +435,7 @@ impl Log {
     }
 
     /// The next flush, unless there is nothing to do, or something that must be over before. After
-    /// [`LogError::NoSpace`] it is the same one again: let some time pass in between.
+    /// one that lacked something it is the same one again: let some time pass in between.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
         let due = match self.options.sync {
             SyncPolicy::Always => true,
@@ -459,7 +459,7 @@ impl Log {
     }
 
     /// A batch was written, or was not; returns up to where records may now be acknowledged.
-    /// [`LogError::NoSpace`] passes, any other error is final.
+    /// What is only [`LogError::lacking`] something passes, any other error is final.
     pub fn written_to(&mut self, done: Written) -> Result<Lsn, LogError> {
         let mut writer = done.writer;
         for segment in writer.started.drain(..) {
@@ -477,8 +477,8 @@ impl Log {
                 self.pending.push_front(batch);
             }
         }
-        self.stopped |= !matches!(done.result, Ok(()) | Err(LogError::NoSpace { .. }));
-        self.full = matches!(done.result, Err(LogError::NoSpace { .. }));
+        self.lacking = done.result.as_ref().err().and_then(LogError::lacking);
+        self.stopped |= done.result.is_err() && self.lacking.is_none();
         if !self.stopped {
             self.written = writer.written;
             self.durable = self.durable.max(writer.synced);

@@ -7,7 +7,7 @@
 //! of `maintain` starts it again.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // this is the one place of the store with threads of its own
 
-use super::{layout::END, lsm::Tree, memtable::newest, prefetch::Waits};
+use super::{error::advice, layout::END, lsm::Tree, memtable::newest, prefetch::Waits};
 use lsm_tree::{AbstractTree, InternalValue, ValueType, compaction::Leveled};
 use std::{
     any::Any,
@@ -32,6 +32,8 @@ pub struct BackgroundOptions {
     pub memtable_bytes: u64,
     /// Bytes of uncompressed blocks kept in memory, for all shards together.
     pub block_cache_bytes: u64,
+    /// Files of all trees that are kept open.
+    pub open_files_max: usize,
 }
 
 impl Default for BackgroundOptions {
@@ -40,6 +42,7 @@ impl Default for BackgroundOptions {
             compaction_threads: 2,
             memtable_bytes: 32 << 20,
             block_cache_bytes: 256 << 20,
+            open_files_max: 512,
         }
     }
 }
@@ -104,9 +107,6 @@ impl std::fmt::Debug for Background {
     }
 }
 
-/// How many files of all trees are kept open.
-const OPEN_FILES_MAX: usize = 512;
-
 impl Background {
     /// Starts the threads.
     pub fn start(options: BackgroundOptions) -> std::io::Result<Arc<Self>> {
@@ -129,7 +129,7 @@ impl Background {
             blocks: Arc::new(lsm_tree::Cache::with_capacity_bytes(
                 options.block_cache_bytes,
             )),
-            files: Arc::new(lsm_tree::DescriptorTable::new(OPEN_FILES_MAX)),
+            files: Arc::new(lsm_tree::DescriptorTable::new(options.open_files_max)),
             waits: Arc::new(Waits::new()),
         }))
     }
@@ -304,7 +304,7 @@ fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
         }
         Err(error) => {
             tracing::error!(path = %tree.path.display(), %error, "{what} failed");
-            *failure = Some(format!("{what}: {error}"));
+            *failure = Some(format!("{what}: {error}; {}", advice(&error)));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in the store.
 
+use crate::disk::{is_no_descriptors, is_no_space};
 use model::{Position, ShardId, codec::Malformed};
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 pub enum StoreError {
     /// The tree failed: the disk is full or failing, or a table is damaged.
     #[error(
-        "store at {path}: {source}; check the disk's free space and health, then restart the node"
+        "store at {path}: {source}; {}, then restart the node", advice(.source)
     )]
     Tree {
         /// The tree's directory.
@@ -27,13 +28,11 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Flushing or compacting in the background fails. It is tried again; writes must wait.
-    #[error(
-        "store at {path} can't write in the background: {reason}; free space on its disk or replace it"
-    )]
+    #[error("store at {path} can't write in the background: {reason}")]
     Background {
         /// The tree's directory.
         path: PathBuf,
-        /// What failed.
+        /// What failed, and what helps.
         reason: String,
     },
     /// A row is not what its key says.
@@ -100,5 +99,16 @@ pub enum StoreError {
 impl StoreError {
     pub(super) fn damaged(what: impl Into<String>) -> Self {
         StoreError::Damaged { what: what.into() }
+    }
+}
+
+/// What helps against a failure of the tree.
+pub(super) fn advice(error: &lsm_tree::Error) -> &'static str {
+    match error {
+        lsm_tree::Error::Io(error) if is_no_descriptors(error) => {
+            "no file descriptors are left: raise the node's limit of open files (ulimit -n)"
+        }
+        lsm_tree::Error::Io(error) if is_no_space(error) => "free space on its disk",
+        _ => "check its disk's free space and health",
     }
 }

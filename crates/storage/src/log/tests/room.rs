@@ -22,7 +22,7 @@ fn a_full_disk_refuses_keeps_the_batch_and_recovers_by_itself() {
             Err(error) => panic!("{error}"),
         }
     };
-    assert!(log.is_full() && !log.is_stopped());
+    assert!(log.lacking() == Some(Lacking::Space) && !log.is_stopped());
     for _ in 0..3 {
         assert!(matches!(flush(&mut log), Err(LogError::NoSpace { .. })));
         assert_eq!((log.durable(), log.written()), (waiting, waiting));
@@ -31,13 +31,13 @@ fn a_full_disk_refuses_keeps_the_batch_and_recovers_by_itself() {
     // Once by giving up a segment, once by the disk growing.
     log.release_below(waiting);
     flush_all(&mut log).unwrap();
-    assert!(!log.is_full());
+    assert!(log.lacking().is_none());
     while flush_all(&mut log).is_ok() {
         waiting = log.durable();
         let record = record(all.len() as u64);
         all.push((append(&mut log, &record).unwrap(), record));
     }
-    assert!(log.is_full() && log.durable() == waiting);
+    assert!(log.lacking() == Some(Lacking::Space) && log.durable() == waiting);
     disk.set_capacity(None);
     flush_all(&mut log).unwrap();
     assert_eq!(log.durable(), log.tip());
@@ -48,6 +48,30 @@ fn a_full_disk_refuses_keeps_the_batch_and_recovers_by_itself() {
     let (log, replayed) = open(&disk);
     assert_eq!(replayed, all);
     assert_eq!(log.cut(), None);
+}
+
+#[test]
+fn no_descriptor_for_the_next_file_passes_as_a_full_disk_does() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    let mut all = fill(&mut log, 2);
+    disk.inject(Fault::CreateHasNoDescriptor);
+    let error = loop {
+        let record = record(all.len() as u64);
+        all.push((append(&mut log, &record).unwrap(), record));
+        if let Err(error) = flush(&mut log) {
+            break error;
+        }
+    };
+    assert!(matches!(error, LogError::NoDescriptors { .. }), "{error}");
+    assert!(error.to_string().contains("ulimit -n"), "{error}");
+    assert_eq!(log.lacking(), Some(Lacking::Descriptors));
+    assert!(!log.is_stopped() && log.durable() < log.tip());
+    flush_all(&mut log).unwrap();
+    assert_eq!(log.lacking(), None);
+    drop(log);
+    disk.crash(1);
+    assert_eq!(open(&disk).1, all);
 }
 
 #[test]
@@ -81,7 +105,7 @@ fn a_log_opens_on_a_full_disk() {
     let disk = SimDisk::new();
     disk.set_capacity(Some(1000));
     let (mut log, replayed) = open(&disk);
-    assert!(log.is_full() && replayed.is_empty());
+    assert!(log.lacking() == Some(Lacking::Space) && replayed.is_empty());
     let lsn = append(&mut log, &record(7)).unwrap();
     assert!(flush(&mut log).is_err());
     disk.set_capacity(None);

@@ -24,6 +24,7 @@ fn lsm(dir: &std::path::Path) -> LsmStores {
         compaction_threads: 2,
         memtable_bytes: 8 << 10,
         block_cache_bytes: 1 << 20,
+        ..BackgroundOptions::default()
     };
     LsmStores::new(dir, Background::start(options).unwrap())
 }

@@ -488,7 +488,10 @@ fn a_slice_of_a_digest_reads_so_many_bytes_however_many_rows_they_are() {
     primary.run(&mut store, &big_hash(1, 1));
     let snapshot = store.snapshot().unwrap();
     let rows = snapshot.next_chunk(None, usize::MAX).unwrap().rows;
-    let bytes: usize = rows.iter().map(|(row, value)| row.len() + value.len()).sum();
+    let bytes: usize = rows
+        .iter()
+        .map(|(row, value)| row.len() + value.len())
+        .sum();
     let slices = |bytes_max| {
         let (mut state, mut slices) = (DigestState::new(), 1);
         while !snapshot.digest(bytes_max, &mut state).unwrap() {
@@ -502,6 +505,10 @@ fn a_slice_of_a_digest_reads_so_many_bytes_however_many_rows_they_are() {
         slices
     };
     assert_eq!(slices(usize::MAX), 1);
-    assert!(slices(1000) >= bytes / 1000, "{} of {bytes} bytes", slices(1000));
+    assert!(
+        slices(1000) >= bytes / 1000,
+        "{} of {bytes} bytes",
+        slices(1000)
+    );
     assert!(slices(1) >= rows.len());
 }
