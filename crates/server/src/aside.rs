@@ -21,6 +21,8 @@ impl AsideThread {
         let (jobs, todo) = sync_channel::<Aside>(1);
         let (tell, done) = unbounded_channel();
         let thread = Builder::new().name("aside".into()).spawn(move || {
+            // Everything else goes first where the processor is short.
+            let _ = rustix::process::setpriority_process(None, 10);
             while let Ok(job) = todo.recv() {
                 // Nobody waits any more if this fails: the node stops.
                 let _ = tell.send(job.run());

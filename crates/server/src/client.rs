@@ -114,7 +114,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 /// Refuses a client that is one too many and has not asked for administration by now.
 async fn refuse_idle<H: Host>(core: Rc<Core<H>>, client: Rc<Client>) {
     sleep(ASK_WITHIN).await;
-    if !client.asked.get() && !client.gone.get() {
+    if !client.asked.get() && !client.closing.get() && !client.gone.get() {
         let mut host = core.host.borrow_mut();
         host.client_protocol_error(client.id, TOO_MANY, clock::now());
         core.turn.notify_one();

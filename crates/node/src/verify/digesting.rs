@@ -27,6 +27,8 @@ const KEYS_BYTES_MAX: usize = 2 << 20;
 const PINNED_MAX: usize = 64;
 /// How often the coordinator is told how far a digest is.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// A slice that takes longer waits for a disk that is stuck.
+const SLICE_MAX: Duration = Duration::from_secs(10);
 /// What its coordinator has not asked for since is given up.
 const WANTED_FOR: Duration = Duration::from_secs(20);
 
@@ -102,8 +104,8 @@ pub(super) struct Digestings<Snap> {
     all: BTreeMap<Key, Digesting<Snap>>,
     /// Of which a slice was read last.
     last: Option<Key>,
-    /// One is being read.
-    reading: bool,
+    /// Since when one is being read.
+    reading: Option<Duration>,
 }
 
 impl<Snap> Default for Digestings<Snap> {
@@ -111,7 +113,7 @@ impl<Snap> Default for Digestings<Snap> {
         Digestings {
             all: BTreeMap::new(),
             last: None,
-            reading: false,
+            reading: None,
         }
     }
 }
@@ -230,11 +232,14 @@ impl<S: Stores> Node<S> {
             .map(|(key, _)| *key)
             .collect();
         let mut told = Vec::new();
+        // What does not go on is not told of, so that it is given up.
+        let reading = self.verifications.digesting.reading;
+        let stuck = reading.is_some_and(|since| now.saturating_sub(since) > SLICE_MAX);
         for ((id, shard), digesting) in all.iter_mut() {
             let due = digesting
                 .told_at
                 .is_none_or(|at| now.saturating_sub(at) >= TELL_EVERY);
-            if due && !digesting.told_all {
+            if due && !stuck && !digesting.told_all {
                 digesting.told_at = Some(now);
                 digesting.told_all = digesting.failed.is_some();
                 let progress = DigestProgress {
@@ -254,10 +259,10 @@ impl<S: Stores> Node<S> {
             let message = Message::DigestProgress(progress);
             self.tell(&coordinator, Lane::Ordinary, message);
         }
-        if !self.digestings().reading
+        if self.digestings().reading.is_none()
             && let Some((key, mut scan)) = self.digestings().next()
         {
-            self.digestings().reading = true;
+            self.digestings().reading = Some(now);
             self.asides.push(Aside::new(move || {
                 let done = scan.slice();
                 Sliced { key, scan, done }
@@ -275,7 +280,7 @@ impl<S: Stores> Node<S> {
             mut scan,
             done,
         } = *sliced;
-        self.digestings().reading = false;
+        self.digestings().reading = None;
         let position = scan.snapshot.applied().position;
         let digesting = self.digestings().all.get_mut(&(id, shard));
         let Some(digesting) = digesting.filter(|d| d.position == position) else {
