@@ -161,6 +161,21 @@ impl Background {
         self.shared.compact(tree);
     }
 
+    /// Does work that takes long on a thread of its own; whatever it is told to do when the node
+    /// ends, it does itself.
+    pub(super) fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
+        let spawned = std::thread::Builder::new()
+            .name("store-scrub".into())
+            .spawn(move || {
+                // Everybody else goes first where the processor is short.
+                let _ = rustix::process::setpriority_process(None, 19);
+                work();
+            });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread could be started");
+        }
+    }
+
     /// Drops it elsewhere.
     pub(super) fn reap(&self, gone: impl Any + Send) {
         lock(&self.shared.queues).reap.push_back(Box::new(gone));
@@ -305,6 +320,7 @@ fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
         Err(error) => {
             tracing::error!(path = %tree.path.display(), %error, "{what} failed");
             *failure = Some(format!("{what}: {error}; {}", advice(&error)));
+            tree.failed(error);
         }
     }
 }

@@ -74,7 +74,22 @@ impl<R: Rows> ShardStore<R> {
         self.applied = Applied::default();
         self.rewinding = None;
         self.installing = true;
+        self.lost_to = None;
         Ok(())
+    }
+
+    /// Whether its store was damaged, which is set aside, and why: it is empty, and nothing of the
+    /// shard's log that others may lack has been saved yet. Until a copy is begun.
+    pub fn lost_to(&self) -> Option<&str> {
+        self.lost_to.as_deref()
+    }
+
+    /// The rows that take the place of a store that is `damaged`.
+    pub fn in_place_of_damaged(damaged: &str) -> RowBatch {
+        let mut batch = RowBatch::new();
+        batch.put(FORMAT, &[FORMAT_VERSION]);
+        batch.put(INSTALLING, damaged.as_bytes());
+        batch
     }
 
     /// Takes rows of a copy, in any order, each once or more often; returns how many of them are

@@ -4,9 +4,9 @@ use crate::disk::{is_no_descriptors, is_no_space};
 use model::{Position, ShardId, codec::Malformed};
 use std::path::PathBuf;
 
-/// An error of the store. After [`StoreError::Damaged`], [`StoreError::Tree`] or
-/// [`StoreError::Malformed`] the shard must stop and be filled from another replica; the
-/// others are refusals that change nothing.
+/// An error of the store. After one that [is damage](StoreError::is_damage) the shard is to be
+/// filled from another replica; after another [`StoreError::Tree`] or [`StoreError::Malformed`] it
+/// must stop; the others are refusals that change nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The tree failed: the disk is full or failing, or a table is damaged.
@@ -36,12 +36,20 @@ pub enum StoreError {
         reason: String,
     },
     /// A row is not what its key says.
-    #[error(
-        "store of this shard is damaged: {what}; move this node's data directory away and start it again: it is filled from the other replicas"
-    )]
+    #[error("store of this shard is damaged: {what}")]
     Damaged {
-        /// Which row, and how.
+        /// Which row or file, and how.
         what: String,
+    },
+    /// It was damaged too often.
+    #[error(
+        "store of this shard was damaged {times} times before: replace this node's disk, or, if the cause is known, remove {path} and its like and restart the node"
+    )]
+    DamagedAgain {
+        /// How often.
+        times: u32,
+        /// What was set aside first.
+        path: PathBuf,
     },
     /// The directory was written by another version.
     #[error(
@@ -97,6 +105,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether files are not what they were when they were written, or are gone: what they held
+    /// has to come from elsewhere.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged { .. } => true,
+            StoreError::File { source, .. } => io_is_damage(source),
+            StoreError::Tree { source, .. } => match source {
+                lsm_tree::Error::Io(source) => io_is_damage(source),
+                lsm_tree::Error::InvalidVersion(_) => false,
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+
     pub(super) fn damaged(what: impl Into<String>) -> Self {
         StoreError::Damaged { what: what.into() }
     }
@@ -111,4 +134,11 @@ pub(super) fn advice(error: &lsm_tree::Error) -> &'static str {
         lsm_tree::Error::Io(error) if is_no_space(error) => "free space on its disk",
         _ => "check its disk's free space and health",
     }
+}
+
+/// Whether a file is gone, is shorter than it was, makes no sense, or can't be read off its disk.
+fn io_is_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    let kinds = [NotFound, UnexpectedEof, InvalidData, IsADirectory, NotADirectory];
+    kinds.contains(&error.kind()) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

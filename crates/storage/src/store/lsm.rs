@@ -4,9 +4,13 @@
 //! <dir>/<shard>/CURRENT     the name of the tree in use, "g" and a number, and a newline
 //! <dir>/<shard>/g<number>/  that tree
 //! <dir>/<shard>.gone        a shard that is being destroyed
+//! <dir>/<shard>.new         what is to take the place of a damaged one
+//! <dir>/<shard>.damaged-<n> what was damaged, for people: nothing removes it
+//! <dir>.held                the shards that there should be (`held`)
 //! ```
 //! [`Rows::reset`] builds the next tree beside the one in use and then replaces `CURRENT`;
-//! whichever tree it does not name is a leftover and is removed on opening.
+//! whichever tree it does not name is a leftover and is removed on opening. Before a tree is opened
+//! its files are checked (`files`); what doesn't fit together is damage, and nothing is removed.
 //!
 //! How lsm-tree 3.1.10 is used, and why:
 //! - For its files and compactions alone: what is not in a file yet is in [`Memtable`]s of
@@ -27,11 +31,14 @@
 use super::{
     background::{Background, Debt, flush},
     error::StoreError,
+    files,
+    held::Held,
     layout::APPLIED,
     memtable::{self, Memtable},
     prefetch::{Prefetch, Waits},
     rows::{
-        Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, Stores, Visit,
+        Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, ScrubFiles,
+        Stores, Visit,
     },
     writeback::{OfCompactions, Writeback},
 };
@@ -44,11 +51,13 @@ use lsm_tree::{
 use model::ShardId;
 use std::{
     any::Any,
+    cell::Cell,
     collections::VecDeque,
     fs, io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
@@ -65,6 +74,8 @@ pub(super) struct Tree {
     set_aside: Mutex<Vec<Arc<Memtable>>>,
     /// Replaced by another tree: its files go with the last reference to it.
     doomed: AtomicBool,
+    /// What was found to be damaged, first.
+    damage: OnceLock<String>,
 }
 
 impl Tree {
@@ -84,11 +95,19 @@ impl Tree {
         self.waits.look_up(|| self.tree.get(row, SeqNo::MAX))
     }
 
-    fn failed(&self, source: lsm_tree::Error) -> StoreError {
-        StoreError::Tree {
+    pub(super) fn failed(&self, source: lsm_tree::Error) -> StoreError {
+        self.found(StoreError::Tree {
             path: self.path.clone(),
             source,
+        })
+    }
+
+    /// Remembers an error if it means that a file is damaged.
+    pub(super) fn found(&self, error: StoreError) -> StoreError {
+        if error.is_damage() && self.damage.set(error.to_string()).is_ok() {
+            tracing::error!(%error, "a store is damaged");
         }
+        error
     }
 }
 
@@ -176,6 +195,18 @@ impl LsmRows {
     fn open(dir: PathBuf, background: Arc<Background>) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(file_error(&dir))?;
         let found = current(&dir)?;
+        if found.is_none() && files::holds_tables(&dir) {
+            let what = format!("{} is gone", dir.join("CURRENT").display());
+            return Err(StoreError::damaged(what));
+        }
+        if let Some(generation) = found {
+            let path = dir.join(format!("g{generation}"));
+            if !files::is_tree(&path) {
+                let what = format!("{} holds no tree any more", path.display());
+                return Err(StoreError::damaged(what));
+            }
+            files::check(&path)?;
+        }
         remove_others(&dir, found)?;
         let generation = found.unwrap_or(0);
         let tree = Self::open_tree(&dir, generation, &background)?;
@@ -230,8 +261,13 @@ impl LsmRows {
             .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
             .filter_block_partitioning_policy(PartitioningPolicy::all(false))
             .filter_block_pinning_policy(PinningPolicy::all(true))
-            .with_compaction_filter_factory(Some(Arc::new(of_compactions)))
-            .open();
+            .with_compaction_filter_factory(Some(Arc::new(of_compactions)));
+        // It asserts what a damaged file may break.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| opened.open()));
+        let Ok(opened) = opened else {
+            let what = format!("{} can't be opened", path.display());
+            return Err(StoreError::damaged(what));
+        };
         let tree = match opened {
             Ok(AnyTree::Standard(tree)) => tree,
             Ok(AnyTree::Blob(_)) => {
@@ -253,6 +289,7 @@ impl LsmRows {
             waits: background.waits.clone(),
             set_aside: Mutex::default(),
             doomed: AtomicBool::new(false),
+            damage: OnceLock::new(),
         }))
     }
 
@@ -473,6 +510,16 @@ impl Rows for LsmRows {
         Ok(())
     }
 
+    fn damage(&self) -> Option<&str> {
+        self.tree.damage.get().map(String::as_str)
+    }
+
+    fn scrub(&self) -> Option<ScrubFiles> {
+        // A tree that is gone by then is not kept for it.
+        let tree = Arc::downgrade(&self.tree);
+        Some(Box::new(move |paced| scrub(&tree, paced)))
+    }
+
     fn maintain(&mut self) -> Result<Pressure, StoreError> {
         self.prune();
         let limit = self.background.options.memtable_bytes;
@@ -498,6 +545,34 @@ impl Rows for LsmRows {
             unflushed_bytes: self.unflushed_bytes(),
             disk_bytes: debt.disk_bytes.load(SeqCst),
             runs: debt.l0_runs.load(SeqCst) as u64,
+        }
+    }
+}
+
+/// Reads all that a tree has on disk; what is damaged the tree then knows.
+fn scrub(tree: &Weak<Tree>, paced: &mut dyn FnMut(u64) -> bool) {
+    let tables = |tree: Arc<Tree>| {
+        let version = tree.tree.current_version();
+        version.iter_tables().cloned().collect::<VecDeque<_>>()
+    };
+    let Some(mut tables) = tree.upgrade().map(tables) else {
+        return;
+    };
+    let goes_on = Cell::new(true);
+    let mut paced = |bytes| {
+        goes_on.set(paced(bytes) && tree.strong_count() > 0);
+        goes_on.get()
+    };
+    // A table that a compaction replaces meanwhile is there as long as it is held here.
+    while let Some(table) = tables.pop_front() {
+        let done = files::scrub(&table.path, table.checksum().into_u128(), &mut paced);
+        if let Err(error) = done
+            && let Some(tree) = tree.upgrade()
+        {
+            tree.found(error);
+        }
+        if !goes_on.get() {
+            return;
         }
     }
 }
@@ -557,7 +632,13 @@ impl RowsSnapshot for LsmSnapshot {
 pub struct LsmStores {
     dir: PathBuf,
     background: Arc<Background>,
+    /// Known once it was asked for.
+    held: Arc<Mutex<Option<Held>>>,
 }
+
+/// Damaged stores of one shard that are set aside. What is damaged that often is a matter of its
+/// disk, and a person's.
+const DAMAGED_MAX: u32 = 3;
 
 impl LsmStores {
     /// Keeps them under `dir`.
@@ -565,18 +646,16 @@ impl LsmStores {
         LsmStores {
             dir: dir.into(),
             background,
+            held: Arc::default(),
         }
     }
-}
 
-impl Stores for LsmStores {
-    type Rows = LsmRows;
-
-    fn open(&self, shard: ShardId) -> Result<LsmRows, StoreError> {
-        LsmRows::open(self.dir.join(shard.to_string()), self.background.clone())
+    fn dir_of(&self, shard: ShardId) -> PathBuf {
+        self.dir.join(shard.to_string())
     }
 
-    fn list(&self) -> Result<Vec<ShardId>, StoreError> {
+    /// The shards that have a directory; what was being destroyed or made is cleared away.
+    fn there(&self) -> Result<Vec<ShardId>, StoreError> {
         let mut shards = Vec::new();
         let items = match fs::read_dir(&self.dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(shards),
@@ -586,18 +665,83 @@ impl Stores for LsmStores {
             let item = item.map_err(file_error(&self.dir))?;
             let name = item.file_name();
             let name = name.to_string_lossy();
-            if name.ends_with(".gone") {
+            if name.ends_with(".gone") || name.ends_with(".new") {
                 fs::remove_dir_all(item.path()).map_err(file_error(&item.path()))?;
             } else if let Ok(shard) = name.parse() {
                 shards.push(ShardId(shard));
             }
         }
-        shards.sort();
         Ok(shards)
     }
 
+    fn with_held<T>(
+        &self,
+        use_it: impl FnOnce(&mut Held) -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        // It is whole after each statement.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let there = self.there()?;
+            *held = Some(Held::open(&self.dir, &there).map_err(file_error(&self.dir))?);
+        }
+        let Some(held) = held.as_mut() else {
+            return Err(StoreError::damaged("no list of shards")); // There is one by now.
+        };
+        use_it(held).map_err(file_error(&self.dir))
+    }
+}
+
+impl Stores for LsmStores {
+    type Rows = LsmRows;
+
+    fn open(&self, shard: ShardId) -> Result<LsmRows, StoreError> {
+        let dir = self.dir_of(shard);
+        if self.with_held(|held| Ok(held.contains(shard)))? && !dir.exists() {
+            return Err(StoreError::damaged(format!("{} is gone", dir.display())));
+        }
+        let rows = LsmRows::open(dir, self.background.clone())?;
+        self.with_held(|held| held.add(shard))?;
+        Ok(rows)
+    }
+
+    fn list(&self) -> Result<Vec<ShardId>, StoreError> {
+        self.with_held(|held| Ok(held.all()))
+    }
+
+    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<LsmRows, StoreError> {
+        let (dir, next) = (self.dir_of(shard), self.dir.join(format!("{shard}.new")));
+        let names = (1..=DAMAGED_MAX).map(|n| self.dir.join(format!("{shard}.damaged-{n}")));
+        let Some(aside) = names.into_iter().find(|path| !path.exists()) else {
+            return Err(StoreError::DamagedAgain {
+                times: DAMAGED_MAX,
+                path: dir.with_extension("damaged-1"),
+            });
+        };
+        if next.exists() {
+            fs::remove_dir_all(&next).map_err(file_error(&next))?;
+        }
+        // Made elsewhere: whenever this ends, what stands in the shard's place is the damaged
+        // one, or none though one is held, or the new one with all of `rows`.
+        let mut made = LsmRows::open(next.clone(), self.background.clone())?;
+        made.insert(rows)?;
+        made.flush()?;
+        drop(made);
+        match fs::rename(&dir, &aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            renamed => {
+                renamed.map_err(file_error(&dir))?;
+                sync_dir(&self.dir)?;
+                tracing::warn!(shard = shard.0, path = %aside.display(), "a damaged store is set aside: remove it once its shard is whole again");
+            }
+        }
+        fs::rename(&next, &dir).map_err(file_error(&next))?;
+        sync_dir(&self.dir)?;
+        self.open(shard)
+    }
+
     fn destroy(&self, shard: ShardId) -> Result<(), StoreError> {
-        let dir = self.dir.join(shard.to_string());
+        self.with_held(|held| held.remove(shard))?;
+        let dir = self.dir_of(shard);
         let gone = self.dir.join(format!("{shard}.gone"));
         match fs::rename(&dir, &gone) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -605,6 +749,10 @@ impl Stores for LsmStores {
         }
         sync_dir(&self.dir)?;
         fs::remove_dir_all(&gone).map_err(file_error(&gone))
+    }
+
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
+        self.background.spawn(work);
     }
 }
 

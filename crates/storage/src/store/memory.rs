@@ -246,6 +246,13 @@ impl Stores for MemoryStores {
         Ok(lock(&self.disks).keys().copied().collect())
     }
 
+    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<MemoryRows, StoreError> {
+        self.destroy(shard)?;
+        let mut opened = self.open(shard)?;
+        opened.reset(rows)?;
+        Ok(opened)
+    }
+
     fn destroy(&self, shard: ShardId) -> Result<(), StoreError> {
         if let Some(disk) = lock(&self.disks).remove(&shard) {
             lock(&disk).life += 1;

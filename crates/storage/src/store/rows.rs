@@ -90,6 +90,10 @@ impl RowBatch {
 /// What a scan calls with each row; false stops it.
 pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> bool;
 
+/// Reads all files of a shard's rows, wherever blocking is allowed. It tells how many bytes it has
+/// read since it told last, and ends when it is answered false.
+pub type ScrubFiles = Box<dyn FnOnce(&mut dyn FnMut(u64) -> bool) + Send>;
+
 /// A row that was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -152,6 +156,17 @@ pub trait Rows {
         drop(gone);
     }
 
+    /// What of its files was found to be damaged, by whoever read it: what they hold can't all be
+    /// read any more.
+    fn damage(&self) -> Option<&str> {
+        None
+    }
+
+    /// What looks through its files for damage, if it has any.
+    fn scrub(&self) -> Option<ScrubFiles> {
+        None
+    }
+
     /// Bounded upkeep, to be called after batches: starts flushes and compactions where they
     /// are due, and says how much to slow writers down. An error means that the background
     /// work fails (a full disk); it is being tried again.
@@ -199,6 +214,16 @@ pub trait Stores {
     /// The shards that have rows here, in order.
     fn list(&self) -> Result<Vec<ShardId>, StoreError>;
 
+    /// Sets aside what there is of a shard's rows, for people, and opens `rows` in their place.
+    /// Durable when it returns; after a crash in the middle either what was there, or an error
+    /// that says that it is gone, or exactly the new rows are found. A handle must be gone.
+    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<Self::Rows, StoreError>;
+
     /// Removes a shard's rows. Its handle must be gone.
     fn destroy(&self, shard: ShardId) -> Result<(), StoreError>;
+
+    /// Does work that takes long and waits for the disk, elsewhere if there is such a place.
+    fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
 }

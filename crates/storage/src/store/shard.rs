@@ -21,7 +21,7 @@ use super::{
     },
     prefetch::{Guess, Prefetch},
     rewind::Rewinding,
-    rows::{Pressure, RowBatch, RowStats, Rows},
+    rows::{Pressure, RowBatch, RowStats, Rows, ScrubFiles},
 };
 use bytes::{Bytes, BytesMut};
 use model::{
@@ -35,6 +35,8 @@ pub struct ShardStore<R: Rows> {
     pub(super) cache: Cache,
     pub(super) applied: Applied,
     pub(super) installing: bool,
+    /// Why the store that was here is lost; only while installing.
+    pub(super) lost_to: Option<String>,
     /// What was fetched in a rewind, until it has caught up with that.
     pub(super) rewinding: Option<Rewinding>,
     /// What may have come due since it was looked at.
@@ -64,12 +66,15 @@ impl<R: Rows> ShardStore<R> {
                 });
             }
         }
-        let installing = rows.get(INSTALLING)?.is_some();
+        let installing = rows.get(INSTALLING)?;
+        let lost_to = (installing.as_ref()).filter(|damaged| !damaged.is_empty());
+        let lost_to = lost_to.map(|damaged| String::from_utf8_lossy(damaged).into_owned());
         let rewinding = rows.get(REWINDING)?.map(Rewinding::decode).transpose();
         Ok(ShardStore {
             rewinding: rewinding.map_err(|e| bad_value(REWINDING, &e))?,
             applied: decode_applied(applied)?,
-            installing,
+            installing: installing.is_some(),
+            lost_to,
             rows,
             cache: Cache::new(cache),
             news: News::ANYTHING,
@@ -106,6 +111,16 @@ impl<R: Rows> ShardStore<R> {
     pub fn maintain(&mut self) -> Result<Pressure, StoreError> {
         self.cache.trim();
         self.rows.maintain()
+    }
+
+    /// See [`Rows::damage`].
+    pub fn damage(&self) -> Option<&str> {
+        self.rows.damage()
+    }
+
+    /// See [`Rows::scrub`].
+    pub fn scrub(&self) -> Option<ScrubFiles> {
+        self.rows.scrub()
     }
 
     /// Figures of its rows.

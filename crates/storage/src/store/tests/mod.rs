@@ -1,5 +1,6 @@
 //! The store against a plain model of keys, on both kinds of rows.
 
+mod damage;
 mod fixture;
 mod primary;
 mod random;

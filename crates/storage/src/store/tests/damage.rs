@@ -1,0 +1,190 @@
+//! Files of a store flipped, zeroed, cut and deleted at random: what is answered is what was
+//! written, or an error that says that the store is damaged; never a panic, never less in silence.
+
+use super::*;
+use model::{
+    Entry, EntryKind, Position, ShardId, Stamp,
+    mutation::{Header, KeyKind, Mutation},
+};
+use proptest::prelude::*;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const SHARD: ShardId = ShardId(4);
+const KEYS: u64 = 600;
+
+fn key(n: u64) -> Vec<u8> {
+    format!("key{n:05}").into_bytes()
+}
+
+fn value(n: u64) -> Vec<u8> {
+    (0..120).map(|i| (n * 31 + i * n) as u8).collect()
+}
+
+fn put(store: &mut ShardStore<LsmRows>, n: u64) {
+    let mut m = Mutation::new();
+    m.put_string(&key(n), true, &Header::new(KeyKind::String), &value(n));
+    let entry = Entry::new(Position::new(1, n), Stamp(n), EntryKind::Mutation, 1, m.bytes());
+    store.apply(&[entry]).unwrap();
+}
+
+fn open(dir: &Path) -> Result<ShardStore<LsmRows>, StoreError> {
+    ShardStore::open(lsm(&dir.join("store")).open(SHARD)?, budget())
+}
+
+/// Several files, all of it flushed.
+fn fill(dir: &Path) {
+    let mut store = open(dir).unwrap();
+    for n in 1..=KEYS {
+        put(&mut store, n);
+        if n % 150 == 0 {
+            store.flush().unwrap();
+        }
+    }
+    store.flush().unwrap();
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for item in fs::read_dir(dir).unwrap().flatten() {
+        match item.file_type().unwrap().is_dir() {
+            true => all.extend(files(&item.path())),
+            false => all.push(item.path()),
+        }
+    }
+    all.sort();
+    all
+}
+
+/// Damages a file; false if that changed nothing.
+fn spoil(path: &Path, how: u8, at: usize, len: usize) -> bool {
+    let whole = fs::read(path).unwrap();
+    let at = at % whole.len().max(1);
+    let end = (at + len).min(whole.len());
+    let mut bytes = whole.clone();
+    match how {
+        0 => match bytes.get_mut(at) {
+            Some(byte) => *byte ^= 1 << (len % 8),
+            None => return false,
+        },
+        1 => bytes[at..end].fill(0),
+        2 => bytes.truncate(at),
+        _ => {
+            fs::remove_file(path).unwrap();
+            return true;
+        }
+    }
+    fs::write(path, &bytes).unwrap();
+    bytes != whole
+}
+
+/// Every key is as it was written, or the store says that it is damaged.
+fn judge(dir: &Path, what: &str) -> Result<bool, TestCaseError> {
+    let store = match open(dir) {
+        Ok(store) => store,
+        Err(error) => {
+            prop_assert!(error.is_damage(), "{what}: {error}");
+            return Ok(true);
+        }
+    };
+    prop_assert_eq!(store.applied().position.index, KEYS, "{}: lost in silence", what);
+    let mut failed = false;
+    for n in 1..=KEYS {
+        match store.string(&key(n)) {
+            Ok(found) => {
+                let found = found.and_then(|(_, value)| value);
+                prop_assert_eq!(found.as_deref(), Some(&value(n)[..]), "{}: key {}", what, n);
+            }
+            Err(error) => {
+                prop_assert!(error.is_damage(), "{what}: {error}");
+                failed = true;
+            }
+        }
+    }
+    prop_assert_eq!(failed, store.damage().is_some());
+    // A scrub finds what no look-up has met yet.
+    if let Some(scrub) = store.scrub() {
+        scrub(&mut |_| true);
+    }
+    prop_assert!(!failed || store.damage().is_some());
+    Ok(store.damage().is_some())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_damaged_file_is_found_and_never_passed_over(
+        file in any::<prop::sample::Index>(),
+        how in 0..4u8,
+        at in any::<usize>(),
+        len in 1..300usize,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let store = dir.path().join("store").join(SHARD.to_string());
+        let files = files(&store);
+        let path = file.get(&files);
+        let changed = spoil(path, how, at, len);
+        let what = format!("{} how {how} at {at} len {len}", path.display());
+        let found = judge(dir.path(), &what)?;
+        prop_assert_eq!(found, changed, "{}", what);
+    }
+}
+
+#[test]
+fn a_store_whose_directory_or_tree_is_gone_does_not_come_back_empty() {
+    for gone in ["store/4", "store/4/CURRENT", "store/4/g0", "store/4/g0/current", "store"] {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let path = dir.path().join(gone);
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path).unwrap(),
+            false => fs::remove_file(&path).unwrap(),
+        }
+        assert_eq!(lsm(&dir.path().join("store")).list().unwrap(), [SHARD], "{gone}");
+        let error = open(dir.path()).err().unwrap_or_else(|| panic!("{gone}: it is opened"));
+        assert!(error.is_damage(), "{gone}: {error}");
+    }
+}
+
+#[test]
+fn a_store_that_was_destroyed_does_come_back_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let stores = lsm(&dir.path().join("store"));
+    stores.destroy(SHARD).unwrap();
+    assert_eq!(stores.list().unwrap(), []);
+    assert_eq!(open(dir.path()).unwrap().applied().position, Position::ZERO);
+}
+
+#[test]
+fn what_takes_the_place_of_a_damaged_store_says_so_and_what_was_there_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for times in 1..=3 {
+        fill(dir.path());
+        let store = dir.path().join("store/4");
+        fs::write(store.join("CURRENT"), "nonsense").unwrap();
+        let before = files(&store).len();
+        let error = open(dir.path()).err().unwrap();
+        let stores = lsm(&dir.path().join("store"));
+        let rows = ShardStore::<LsmRows>::in_place_of_damaged(&error.to_string());
+        drop(stores.replace(SHARD, &rows).unwrap());
+        assert_eq!(files(&dir.path().join(format!("store/4.damaged-{times}"))).len(), before);
+        let mut opened = open(dir.path()).unwrap();
+        assert!(opened.is_installing() && opened.lost_to().unwrap().contains("CURRENT"));
+        opened.begin_install().unwrap();
+        assert_eq!(opened.lost_to(), None);
+        drop(opened);
+        stores.destroy(SHARD).unwrap();
+    }
+    // What breaks again and again is for a person.
+    fill(dir.path());
+    let stores = lsm(&dir.path().join("store"));
+    let rows = ShardStore::<LsmRows>::in_place_of_damaged("again");
+    let error = stores.replace(SHARD, &rows).err().unwrap();
+    assert!(matches!(error, StoreError::DamagedAgain { .. }) && !error.is_damage(), "{error}");
+    assert!(!judge(dir.path(), "nothing was changed").unwrap());
+}
