@@ -45,10 +45,7 @@ pub enum LogError {
     },
     /// Bytes that were durable are damaged. Nothing was cut or changed. The node can't be
     /// trusted with any shard of this log and is to be refilled from other replicas.
-    #[error(
-        "log file {file} is damaged at byte {offset} ({lsn}): {what}; move the log and the \
-         store of this node aside and refill it from other replicas"
-    )]
+    #[error("log file {file} is damaged at byte {offset} ({lsn}): {what}")]
     Corrupt {
         /// The file.
         file: String,

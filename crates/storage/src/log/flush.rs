@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use super::extent::Extent;
 use super::format::{BATCH_HEADER_BYTES, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::{NEW, SPARE, Segment, file_name};
 use super::{LANES, LogError, Lsn};
@@ -72,6 +73,12 @@ pub(super) struct Writer {
     pub(super) started: Vec<Arc<Segment>>,
     /// To be recycled or removed, oldest first.
     pub(super) released: VecDeque<Arc<Segment>>,
+    /// The oldest segment that is not released.
+    pub(super) oldest: u64,
+    /// What the disk says of how far the log reaches.
+    pub(super) extent: Option<Extent>,
+    /// The next batch begins a segment.
+    pub(super) rotate: bool,
 }
 
 /// The first half of a flush. Run it where blocking is allowed; a job that is dropped stops the
@@ -176,9 +183,10 @@ impl Writer {
     fn write(&mut self, batch: &mut Batch) -> Result<(), LogError> {
         let len = batch.bytes.len();
         let segment = match &self.current {
-            Some(segment) if segment.fits(self.written, len) => Arc::clone(segment),
+            Some(segment) if segment.fits(self.written, len) && !self.rotate => Arc::clone(segment),
             _ => self.start_segment(len, batch.cut)?,
         };
+        self.note_extent()?;
         let (head, payload) = batch.bytes.split_at_mut(BATCH_HEADER_BYTES);
         let header = BatchHeader {
             payload_len: payload.len() as u32,
@@ -282,6 +290,7 @@ impl Writer {
             return Err(failed(from, "rename", error));
         }
         self.sync_dir()?;
+        self.rotate = false;
         self.zeroed_to = zeroed_to;
         self.current = Some(Arc::clone(&segment));
         self.started.push(Arc::clone(&segment));
@@ -293,6 +302,10 @@ impl Writer {
     /// gap in the log. The sync also keeps a recycled file from coming back under its old name
     /// with a new header.
     fn recycle(&mut self) -> Result<(), LogError> {
+        if let Some(last) = self.released.back() {
+            self.oldest = self.oldest.max(last.header.sequence + 1);
+            self.note_extent()?;
+        }
         while let Some(segment) = self.released.front() {
             let name = segment.name();
             let spare = file_name(segment.header.sequence, SPARE);
@@ -309,6 +322,26 @@ impl Writer {
             }
             self.released.pop_front();
             self.sync_dir()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the disk how far the log reaches, unless it has been told.
+    pub(super) fn note_extent(&mut self) -> Result<(), LogError> {
+        let Some(segment) = &self.current else {
+            return Ok(());
+        };
+        let newest = segment.header.sequence;
+        let oldest = if self.oldest == 0 {
+            newest
+        } else {
+            self.oldest
+        };
+        let extent = Extent { oldest, newest };
+        if self.extent != Some(extent) {
+            extent.write(&*self.disk)?;
+            self.oldest = oldest;
+            self.extent = Some(extent);
         }
         Ok(())
     }
@@ -344,7 +377,7 @@ pub(super) fn sync_file(
     })
 }
 
-fn failed(file: String, operation: &'static str, source: io::Error) -> LogError {
+pub(super) fn failed(file: String, operation: &'static str, source: io::Error) -> LogError {
     if is_no_space(&source) {
         return LogError::NoSpace { file };
     }

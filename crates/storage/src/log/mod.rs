@@ -37,7 +37,7 @@
 //!
 //! # Files
 //! `<sequence, 20 digits>.log` are segments, `.spare` up to two released ones, `.new` one that is
-//! being made. Integers are little-endian.
+//! being made, `extent` says which segments there must be (`extent`). Integers are little-endian.
 //!
 //! | segment header: 4096 bytes, zeros behind | |
 //! |---|---|
@@ -85,9 +85,11 @@
 //! so zeros are written 1 MiB ahead of the log (167 to 189 µs), and a recycled segment needs none.
 
 mod error;
+mod extent;
 mod flush;
 mod format;
 mod recovery;
+mod scrub;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -102,6 +104,7 @@ use model::Now;
 
 pub use error::{AppendError, Lacking, LogError, OpenError};
 pub use flush::{FlushJob, SyncJob, Synced, Written};
+pub use scrub::{Decay, ScrubLog};
 
 use crate::disk::Disk;
 use flush::{Batch, Writer};
@@ -220,6 +223,8 @@ pub struct Log {
     last_sync: Option<Duration>,
     lacking: Option<Lacking>,
     stopped: bool,
+    /// A segment is to be begun with the next batch for which it can be.
+    rotate: bool,
 }
 
 impl Log {
@@ -246,6 +251,9 @@ impl Log {
             spares: found.spares,
             started: Vec::new(),
             released: VecDeque::new(),
+            oldest: (found.segments.front()).map_or(0, |live| live.segment.header.sequence),
+            extent: found.extent,
+            rotate: false,
         };
         writer.open_lanes();
         let mut log = Log {
@@ -271,6 +279,7 @@ impl Log {
             last_sync: None,
             lacking: None,
             stopped: false,
+            rotate: false,
         };
         log.mark(found.cut_now, false);
         match log.flush_here() {
@@ -573,6 +582,13 @@ impl Log {
         }
     }
 
+    /// The next batch goes into a segment of its own, so that the one written to now can be
+    /// released.
+    pub fn begin_segment(&mut self) {
+        self.rotate = true;
+        self.mark(false, false);
+    }
+
     /// Flushes and syncs all there is and marks it as durable, so that the next opening tells
     /// decay of the last batch from a torn tail. Blocks on the disk; no flush may be under way.
     /// Nothing is accepted any more. Dropping a log instead is as a crash of the process.
@@ -614,6 +630,7 @@ impl Log {
         let mut writer = self.writer.take()?;
         writer.synced = writer.synced.max(self.durable);
         writer.released.append(&mut self.released);
+        writer.rotate |= std::mem::take(&mut self.rotate);
         let mut batch = self.pending.pop_front();
         if let Some(batch) = &mut batch {
             batch.sealed = true;
@@ -636,7 +653,7 @@ impl Log {
         if !self.syncing.is_empty() {
             let batch = self.pending.front()?;
             let segment = writer.current.as_ref()?;
-            if !segment.fits(writer.written, batch.bytes.len()) {
+            if self.rotate || !segment.fits(writer.written, batch.bytes.len()) {
                 return None; // a segment is begun when nothing else is under way
             }
         }

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::extent::Extent;
 use super::flush::{SPARES_MAX, Spare, sync_file, write_zeros};
 use super::format::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BadHeader, BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader,
@@ -48,6 +49,8 @@ pub(super) struct Recovered {
     pub(super) cut_now: bool,
     /// Whether the last batch is that of a log that was closed.
     pub(super) closed: bool,
+    /// How far the log reaches, as the disk says.
+    pub(super) extent: Option<Extent>,
 }
 
 pub(super) fn recover<E>(
@@ -251,6 +254,8 @@ fn open_segments(
             disk.remove(&name).map_err(|e| io(&name, "remove", e))?;
         }
     }
+    recovered.extent = Extent::read(disk)?;
+    check_extent(recovered.extent, &segments)?;
     // What a spare of a number that is still to come holds would join the segment of that number.
     let oldest = segments.first().map_or(0, |oldest| oldest.header.sequence);
     for (sequence, name) in spares {
@@ -268,6 +273,28 @@ fn open_segments(
         source,
     })?;
     Ok(segments)
+}
+
+/// Refuses a log that reaches less far than it did.
+fn check_extent(extent: Option<Extent>, segments: &[Arc<Segment>]) -> Result<(), LogError> {
+    let Some(Extent { oldest, newest }) = extent else {
+        return Ok(());
+    };
+    let sequence = |segment: Option<&Arc<Segment>>| segment.map(|s| s.header.sequence);
+    let first = segments.first().map_or(Lsn(0), |s| s.header.first);
+    let missing = |sequence| {
+        Err(corrupt(
+            file_name(sequence, LIVE),
+            first,
+            "the file is missing",
+        ))
+    };
+    match (sequence(segments.first()), sequence(segments.last())) {
+        (Some(first), _) if first > oldest => missing(oldest),
+        (_, Some(last)) if last < newest => missing(newest),
+        (None, _) => missing(newest),
+        _ => Ok(()),
+    }
 }
 
 fn open_segment(name: &str, sequence: u64, file: Arc<dyn DiskFile>) -> Result<Segment, LogError> {

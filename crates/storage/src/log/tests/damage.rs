@@ -3,6 +3,12 @@
 use super::*;
 use crate::disk::Disk;
 
+fn log_files(disk: &SimDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.ends_with(".log"));
+    names
+}
+
 fn three_segments() -> (SimDisk, Replayed, Lsn) {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk);
@@ -20,7 +26,7 @@ fn three_segments() -> (SimDisk, Replayed, Lsn) {
 fn a_flipped_bit_is_named_or_cut_but_never_passed_over() {
     let (mut disk, all, known_durable) = three_segments();
     let (mut corrupt, mut cut, mut harmless) = (0, 0, 0);
-    for name in disk.list().unwrap() {
+    for name in log_files(&disk) {
         for offset in (0..80).chain((4090..10 << 10).step_by(5)) {
             disk.flip_bit(&name, offset, offset as u32).unwrap();
             match open_with(&disk, options(SyncPolicy::Always)) {
@@ -106,7 +112,7 @@ fn a_log_whose_end_decayed_was_not_closed() {
 fn a_file_that_is_missing_or_short_or_of_another_version_is_named() {
     let error = |spoil: &dyn Fn(&SimDisk, &[String])| {
         let (disk, ..) = three_segments();
-        spoil(&disk, &disk.list().unwrap());
+        spoil(&disk, &log_files(&disk));
         open_with(&disk, options(SyncPolicy::Always))
             .map(|_| ())
             .unwrap_err()
@@ -191,7 +197,7 @@ fn what_is_left_of_a_removed_log_does_not_join_a_new_one() {
     log.close().unwrap();
     let names = disk.list().unwrap();
     assert!(names.iter().any(|name| name.ends_with(".spare")));
-    for name in names.iter().filter(|name| name.ends_with(".log")) {
+    for name in names.iter().filter(|name| !name.ends_with(".spare")) {
         disk.remove(name).unwrap();
     }
     let (mut log, _) = open(&disk);
@@ -210,7 +216,7 @@ fn a_number_that_no_log_reaches_is_damage() {
     let (mut log, _) = open(&disk);
     fill(&mut log, 1);
     log.close().unwrap();
-    let [name] = &disk.list().unwrap()[..] else {
+    let [name] = &log_files(&disk)[..] else {
         panic!("one segment");
     };
     let file = disk.open(name).unwrap();
@@ -225,4 +231,73 @@ fn a_number_that_no_log_reaches_is_damage() {
         refused,
         Err(OpenError::Log(LogError::Corrupt { .. }))
     ));
+}
+
+/// Until the extent was kept, a log without its newest segment was one that had ended before, and
+/// one without its oldest one that had released it.
+#[test]
+fn a_log_whose_oldest_or_newest_file_is_gone_is_refused() {
+    for gone in [0, 2] {
+        let (disk, ..) = three_segments();
+        let names = log_files(&disk);
+        assert_eq!(names.len(), 3);
+        disk.remove(&names[gone]).unwrap();
+        match open_with(&disk, options(SyncPolicy::Always)) {
+            Err(OpenError::Log(LogError::Corrupt { file, what, .. })) => {
+                assert_eq!((&file, what), (&names[gone], "the file is missing"));
+            }
+            other => panic!("{:?}", other.map(|(_, replayed)| replayed.len())),
+        }
+    }
+    let (disk, ..) = three_segments();
+    for name in log_files(&disk) {
+        disk.remove(&name).unwrap();
+    }
+    assert!(open_with(&disk, options(SyncPolicy::Always)).is_err());
+}
+
+#[test]
+fn what_was_released_is_not_missed() {
+    let (disk, all, _) = three_segments();
+    let (mut log, _) = open(&disk);
+    log.release_below(Lsn(u64::MAX));
+    flush(&mut log).unwrap();
+    drop(log);
+    let (log, replayed) = open(&disk);
+    assert!(log.segments() == 1 && all.ends_with(&replayed[..]));
+    // Without the extent nothing can be said, and it is made again.
+    drop(log);
+    disk.remove("extent").unwrap();
+    drop(open(&disk));
+    assert!(disk.list().unwrap().contains(&"extent".to_owned()));
+}
+
+#[test]
+fn a_scrub_finds_decay_and_a_segment_of_its_own_is_rid_of_it() {
+    let disk = SimDisk::new();
+    let (mut log, _) = open(&disk);
+    fill(&mut log, 3);
+    assert_eq!(log.scrub().run(&mut |_| true), []);
+    for gone in 0..3 {
+        let file = format!("{:020}.log", gone + 1);
+        disk.flip_bit(&file, 4200, 3).unwrap();
+        let decay = log.scrub().run(&mut |_| true);
+        assert!(
+            decay.len() == 1 && decay[0].what.contains(&file),
+            "{decay:?}"
+        );
+        let end = log.is_decayed(&decay[0]).unwrap();
+        assert_eq!(end.is_none(), gone == 2);
+        if end.is_none() {
+            log.begin_segment();
+            flush_all(&mut log).unwrap();
+        }
+        let end = log.is_decayed(&decay[0]).unwrap().unwrap();
+        log.release_below(end);
+        flush(&mut log).unwrap();
+        assert_eq!(log.is_decayed(&decay[0]), None);
+    }
+    assert_eq!(log.scrub().run(&mut |_| true), []);
+    drop(log);
+    open(&disk);
 }

@@ -126,6 +126,8 @@ const FIXTURE: (u64, Lsn, u64, Option<Lsn>) = (14, Lsn(5787), 3, None);
 fn this_version_writes_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     write_known_log(directory.path());
+    // The extent came later; without it the fixture is read as before.
+    fs::remove_file(directory.path().join("extent")).unwrap();
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         for name in names(directory.path()) {
             fs::copy(directory.path().join(&name), fixture().join(&name)).unwrap();
