@@ -161,7 +161,7 @@ impl<R: Rows> ShardStore<R> {
     ///
     /// On an error the entries of the batches written before it are applied, no others.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        if self.installing {
+        if self.filling.is_some() {
             return Err(StoreError::Installing);
         }
         let mut work = self.work();

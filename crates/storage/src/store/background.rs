@@ -97,6 +97,9 @@ pub struct Background {
     pub(super) files: Arc<lsm_tree::DescriptorTable>,
     /// Of look-ups in files.
     pub(super) waits: Arc<Waits>,
+    /// The number that the next new tree gets. None is used twice in one process: who holds files of
+    /// a tree that is gone removes them by their path.
+    generations: AtomicU64,
 }
 
 impl std::fmt::Debug for Background {
@@ -131,7 +134,19 @@ impl Background {
             )),
             files: Arc::new(lsm_tree::DescriptorTable::new(options.open_files_max)),
             waits: Arc::new(Waits::new()),
+            generations: AtomicU64::new(0),
         }))
+    }
+
+    /// The number of a new tree.
+    pub(super) fn new_generation(&self) -> u64 {
+        self.generations.fetch_add(1, SeqCst)
+    }
+
+    /// A tree of this number was found.
+    pub(super) fn note_generation(&self, generation: u64) {
+        self.generations
+            .fetch_max(generation.saturating_add(1), SeqCst);
     }
 
     pub(super) fn flush(&self, tree: &Arc<Tree>) {

@@ -4,16 +4,63 @@
 use super::{
     due::News,
     error::StoreError,
-    layout::{Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, check_copied},
+    layout::{
+        Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, REWINDING, bad_value, check_copied,
+    },
+    rewind::Rewinding,
     rows::{RowBatch, Rows, RowsSnapshot},
     shard::{ShardStore, put_applied},
 };
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use model::{Position, codec::Reader};
 
 /// A shard as it was at one position. Holding it costs the files that it sees.
 pub struct ShardSnapshot<S> {
     pub(super) rows: S,
     pub(super) applied: Applied,
+}
+
+/// Why a store is being filled, as the row `minstalling` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Filling {
+    /// Others have gone further, or it is new.
+    Behind,
+    /// What was here was damaged, in these words, and nothing else has been done about it.
+    Lost(String),
+    /// What was here was damaged: all that it may have acknowledged lies at or below this position.
+    Upto(Position),
+}
+
+impl Filling {
+    /// Nothing; or 1, epoch u64 LE, index u64 LE; or text.
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            Filling::Behind => {}
+            Filling::Lost(what) => out.put_slice(what.as_bytes()),
+            Filling::Upto(position) => {
+                out.put_u8(1);
+                out.put_u64_le(position.epoch.0);
+                out.put_u64_le(position.index);
+            }
+        }
+        out.freeze()
+    }
+
+    pub(super) fn decode(bytes: Bytes) -> Result<Self, StoreError> {
+        if bytes.first() != Some(&1) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            return Ok(if text.is_empty() {
+                Filling::Behind
+            } else {
+                Filling::Lost(text)
+            });
+        }
+        let mut r = Reader::new("filling", bytes.slice(1..));
+        let mut position = || Ok(Position::new(r.u64()?, r.u64()?));
+        let position = position().map_err(|e| bad_value(INSTALLING, &e))?;
+        Ok(Filling::Upto(position))
+    }
 }
 
 /// Some rows of a copy.
@@ -66,36 +113,54 @@ impl<R: Rows> ShardStore<R> {
 
     /// Empties the store, durably, to take a copy. Begin again at will.
     pub fn begin_install(&mut self) -> Result<(), StoreError> {
+        let filling = match self.filling.take() {
+            Some(filling @ Filling::Upto(_)) => filling,
+            _ => Filling::Behind,
+        };
+        self.install_from_nothing(filling)
+    }
+
+    /// The same in place of a store that was damaged. What it may have acknowledged in the epoch of
+    /// `upto` lies at or below that: if the copy is as of less, the store is not serving before it
+    /// is there, as after a rewind.
+    pub fn begin_install_upto(&mut self, upto: Position) -> Result<(), StoreError> {
+        self.install_from_nothing(Filling::Upto(upto))
+    }
+
+    fn install_from_nothing(&mut self, filling: Filling) -> Result<(), StoreError> {
         let mut batch = RowBatch::new();
         batch.put(FORMAT, &[FORMAT_VERSION]);
-        batch.put(INSTALLING, &[]);
+        batch.put(INSTALLING, &filling.encode());
         self.rows.reset(&batch)?;
         self.clear_cache();
         self.applied = Applied::default();
         self.rewinding = None;
-        self.installing = true;
-        self.lost_to = None;
+        self.filling = Some(filling);
         Ok(())
     }
 
     /// Whether its store was damaged, which is set aside, and why: it is empty, and nothing of the
     /// shard's log that others may lack has been saved yet. Until a copy is begun.
     pub fn lost_to(&self) -> Option<&str> {
-        self.lost_to.as_deref()
+        match &self.filling {
+            Some(Filling::Lost(what)) => Some(what),
+            _ => None,
+        }
     }
 
     /// The rows that take the place of a store that is `damaged`.
     pub fn in_place_of_damaged(damaged: &str) -> RowBatch {
         let mut batch = RowBatch::new();
         batch.put(FORMAT, &[FORMAT_VERSION]);
-        batch.put(INSTALLING, damaged.as_bytes());
+        let filling = Filling::Lost(damaged.replace('\u{1}', " "));
+        batch.put(INSTALLING, &filling.encode());
         batch
     }
 
     /// Takes rows of a copy, in any order, each once or more often; returns how many of them are
     /// key rows. Rows that are not well-formed are refused, with all of their chunk.
     pub fn install_chunk(&mut self, rows: &[(Bytes, Bytes)]) -> Result<u64, StoreError> {
-        if !self.installing {
+        if self.filling.is_none() {
             return Err(StoreError::NotInstalling);
         }
         let mut batch = RowBatch::new();
@@ -110,22 +175,33 @@ impl<R: Rows> ShardStore<R> {
 
     /// All rows are here: the store is now at `applied`, durably.
     pub fn finish_install(&mut self, applied: Applied) -> Result<(), StoreError> {
-        if !self.installing {
+        let Some(filling) = &self.filling else {
             return Err(StoreError::NotInstalling);
-        }
+        };
+        let until = match filling {
+            // A primary of a later epoch was named without this replica.
+            Filling::Upto(upto) if applied.position.epoch <= upto.epoch => Some(*upto),
+            _ => None,
+        };
+        let until = until.filter(|until| applied.position.index < until.index);
+        let rewinding = until.map(Rewinding::of_nothing);
         let mut batch = RowBatch::new();
         batch.remove(INSTALLING);
+        if let Some(rewinding) = &rewinding {
+            batch.put(REWINDING, &rewinding.encode());
+        }
         put_applied(&mut batch, &applied);
         self.rows.write(&batch)?;
         self.rows.flush()?;
         self.applied = applied;
-        self.installing = false;
+        self.rewinding = rewinding;
+        self.filling = None;
         self.news = News::ANYTHING;
         Ok(())
     }
 
     /// Whether a copy is under way, or was cut short by a crash: it must begin again.
     pub fn is_installing(&self) -> bool {
-        self.installing
+        self.filling.is_some()
     }
 }

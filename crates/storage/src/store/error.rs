@@ -139,6 +139,13 @@ pub(super) fn advice(error: &lsm_tree::Error) -> &'static str {
 /// Whether a file is gone, is shorter than it was, makes no sense, or can't be read off its disk.
 fn io_is_damage(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
-    let kinds = [NotFound, UnexpectedEof, InvalidData, IsADirectory, NotADirectory];
-    kinds.contains(&error.kind()) || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+    let kinds = [
+        NotFound,
+        UnexpectedEof,
+        InvalidData,
+        IsADirectory,
+        NotADirectory,
+    ];
+    kinds.contains(&error.kind())
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

@@ -46,9 +46,8 @@ pub(super) fn holds_tables(dir: &Path) -> bool {
 
 /// Whether the tree in `path` can be handed to lsm-tree.
 pub(super) fn check(path: &Path) -> Result<(), StoreError> {
-    let damaged = |file: &Path, what: &str| {
-        Err(StoreError::damaged(format!("{} {what}", file.display())))
-    };
+    let damaged =
+        |file: &Path, what: &str| Err(StoreError::damaged(format!("{} {what}", file.display())));
     let current = path.join("current");
     let named = read(&current, 1 << 10)?;
     let (Some(number), Some(checksum), 25) = (u64_at(&named, 0), u128_at(&named, 8), named.len())
@@ -142,7 +141,11 @@ fn has_whole_end(table: &Path) -> io::Result<bool> {
 /// Checksum, begin and length of the contents.
 fn trailer_of(trailer: &[u8]) -> Option<(u128, u64, u64)> {
     let known = trailer.get(..6)? == b"SFA!\x01\x00";
-    let contents = (u128_at(trailer, 6)?, u64_at(trailer, 22)?, u64_at(trailer, 30)?);
+    let contents = (
+        u128_at(trailer, 6)?,
+        u64_at(trailer, 22)?,
+        u64_at(trailer, 30)?,
+    );
     known.then_some(contents)
 }
 

@@ -69,7 +69,11 @@ impl Held {
     }
 
     fn write(&self) -> io::Result<()> {
-        let mut text: String = self.shards.iter().map(|shard| format!("{shard}\n")).collect();
+        let mut text: String = self
+            .shards
+            .iter()
+            .map(|shard| format!("{shard}\n"))
+            .collect();
         text.push_str(&format!("crc {:08x}\n", crc32c::crc32c(text.as_bytes())));
         let next = self.path.with_extension("held.new");
         let mut file = File::create(&next)?;
@@ -88,7 +92,10 @@ fn parse(bytes: &[u8]) -> Option<BTreeSet<ShardId>> {
     if crc32c::crc32c(shards.as_bytes()) != crc {
         return None;
     }
-    shards.lines().map(|line| line.parse().ok().map(ShardId)).collect()
+    shards
+        .lines()
+        .map(|line| line.parse().ok().map(ShardId))
+        .collect()
 }
 
 #[cfg(test)]

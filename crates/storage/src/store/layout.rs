@@ -12,7 +12,7 @@
 //! expiry      'x' | expires_ms u64 BE | prefix  empty
 //! applied     'm' | "applied"                   see [`Applied`]
 //! format      'm' | "format"                    1
-//! installing  'm' | "installing"                empty; or what of the store that was here was damaged
+//! installing  'm' | "installing"                see `copy`: why it is filled
 //! rewinding   'm' | "rewinding"                 see `rewind`
 //! ```
 //! Header and cell are `model`'s encodings; here cells have the short form. Rows of a key are

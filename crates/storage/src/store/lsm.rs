@@ -125,7 +125,6 @@ impl Drop for Tree {
 pub struct LsmRows {
     /// The shard's directory.
     dir: PathBuf,
-    generation: u64,
     tree: Arc<Tree>,
     /// What is written goes here, unless a snapshot holds it.
     active: Arc<Memtable>,
@@ -208,7 +207,10 @@ impl LsmRows {
             files::check(&path)?;
         }
         remove_others(&dir, found)?;
-        let generation = found.unwrap_or(0);
+        if let Some(generation) = found {
+            background.note_generation(generation);
+        }
+        let generation = found.unwrap_or_else(|| background.new_generation());
         let tree = Self::open_tree(&dir, generation, &background)?;
         if found.is_none() {
             set_current(&dir, generation)?;
@@ -221,20 +223,14 @@ impl LsmRows {
             .get(APPLIED, SeqNo::MAX)
             .map_err(|e| tree.failed(e))?;
         background.compact(&tree);
-        let mut rows = Self::of_tree(dir, generation, tree, background);
+        let mut rows = Self::of_tree(dir, tree, background);
         rows.flushed = applied.map(|v| Bytes::copy_from_slice(&v));
         Ok(rows)
     }
 
-    fn of_tree(
-        dir: PathBuf,
-        generation: u64,
-        tree: Arc<Tree>,
-        background: Arc<Background>,
-    ) -> Self {
+    fn of_tree(dir: PathBuf, tree: Arc<Tree>, background: Arc<Background>) -> Self {
         LsmRows {
             dir,
-            generation,
             tree,
             active: Arc::default(),
             sealed: VecDeque::new(),
@@ -448,7 +444,7 @@ impl Rows for LsmRows {
     }
 
     fn reset(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
-        let generation = self.generation + 1;
+        let generation = self.background.new_generation();
         let leftover = self.dir.join(format!("g{generation}"));
         if leftover.exists() {
             // A reset that failed half-way.
@@ -456,7 +452,7 @@ impl Rows for LsmRows {
         }
         let tree = Self::open_tree(&self.dir, generation, &self.background)?;
         let (dir, background) = (self.dir.clone(), self.background.clone());
-        let mut next = Self::of_tree(dir, generation, tree, background);
+        let mut next = Self::of_tree(dir, tree, background);
         next.insert(batch)?;
         next.flush()?;
         set_current(&self.dir, generation)?;

@@ -13,7 +13,7 @@ use model::ShardId;
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 type Table = BTreeMap<Vec<u8>, Bytes>;
@@ -29,6 +29,7 @@ struct Disk {
     unflushed_bytes: usize,
     /// Counts openings and crashes: a handle of an earlier life is refused.
     life: u64,
+    damage: Arc<OnceLock<String>>,
 }
 
 impl Disk {
@@ -72,6 +73,7 @@ pub struct MemoryRows {
     shard: ShardId,
     disk: Arc<Mutex<Disk>>,
     life: u64,
+    damage: Arc<OnceLock<String>>,
     /// Everything written. Shared with snapshots, copied when written to while one is held.
     rows: Arc<Table>,
 }
@@ -150,6 +152,10 @@ impl Rows for MemoryRows {
         self.flush()
     }
 
+    fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
     fn maintain(&mut self) -> Result<Pressure, StoreError> {
         if self.disk()?.unflushed_bytes > UNFLUSHED_BYTES_MAX {
             self.flush()?;
@@ -204,6 +210,15 @@ impl MemoryStores {
         }
     }
 
+    /// What there is of a shard decays: whoever has it open can be told so, and it can't be opened
+    /// again.
+    pub fn damage(&self, shard: ShardId, what: &str) {
+        if let Some(disk) = lock(&self.disks).get(&shard) {
+            // What was found first counts.
+            let _ = lock(disk).damage.set(what.to_owned());
+        }
+    }
+
     /// The node dies: each shard is left at some batch boundary at or above its last flush,
     /// which one being drawn from `seed`. Handles opened before are refused from now on.
     /// Returns how many batches were lost.
@@ -228,6 +243,10 @@ impl Stores for MemoryStores {
     fn open(&self, shard: ShardId) -> Result<MemoryRows, StoreError> {
         let disk = lock(&self.disks).entry(shard).or_default().clone();
         let mut held = lock(&disk);
+        if let Some(what) = held.damage.get() {
+            return Err(StoreError::damaged(what));
+        }
+        let damage = held.damage.clone();
         let all = held.batches.len();
         held.settle(all);
         held.life += 1;
@@ -238,6 +257,7 @@ impl Stores for MemoryStores {
             shard,
             disk,
             life,
+            damage,
             rows,
         })
     }

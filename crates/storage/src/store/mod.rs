@@ -59,5 +59,7 @@ pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use prefetch::{Guess, Prefetch};
 pub use rewind::KeysChunk;
-pub use rows::{Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, ScrubFiles, Stores, Visit};
+pub use rows::{
+    Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, ScrubFiles, Stores, Visit,
+};
 pub use shard::ShardStore;

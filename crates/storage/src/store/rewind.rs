@@ -50,6 +50,12 @@ pub(super) struct Rewinding {
 }
 
 impl Rewinding {
+    /// No key was fetched, but it counts only from there on.
+    pub(super) fn of_nothing(until: Position) -> Self {
+        let keys = BTreeSet::new();
+        Rewinding { until, keys }
+    }
+
     pub(super) fn until(&self) -> Position {
         self.until
     }

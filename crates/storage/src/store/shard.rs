@@ -12,6 +12,7 @@
 use super::{
     apply::Gathered,
     cache::{Cache, CacheBudget, CacheStats, Cached, Fields, HASH_FIELDS_MAX},
+    copy::Filling,
     due::News,
     error::StoreError,
     layout::{
@@ -34,9 +35,8 @@ pub struct ShardStore<R: Rows> {
     pub(super) rows: R,
     pub(super) cache: Cache,
     pub(super) applied: Applied,
-    pub(super) installing: bool,
-    /// Why the store that was here is lost; only while installing.
-    pub(super) lost_to: Option<String>,
+    /// That a copy is under way, or was cut short, and why.
+    pub(super) filling: Option<Filling>,
     /// What was fetched in a rewind, until it has caught up with that.
     pub(super) rewinding: Option<Rewinding>,
     /// What may have come due since it was looked at.
@@ -66,15 +66,12 @@ impl<R: Rows> ShardStore<R> {
                 });
             }
         }
-        let installing = rows.get(INSTALLING)?;
-        let lost_to = (installing.as_ref()).filter(|damaged| !damaged.is_empty());
-        let lost_to = lost_to.map(|damaged| String::from_utf8_lossy(damaged).into_owned());
+        let filling = rows.get(INSTALLING)?.map(Filling::decode).transpose()?;
         let rewinding = rows.get(REWINDING)?.map(Rewinding::decode).transpose();
         Ok(ShardStore {
             rewinding: rewinding.map_err(|e| bad_value(REWINDING, &e))?,
             applied: decode_applied(applied)?,
-            installing: installing.is_some(),
-            lost_to,
+            filling,
             rows,
             cache: Cache::new(cache),
             news: News::ANYTHING,
@@ -145,7 +142,7 @@ impl<R: Rows> ShardStore<R> {
 
     /// Refuses while a copy or a rewind is under way: what is here then is nobody's state.
     pub(super) fn check_serving(&self) -> Result<(), StoreError> {
-        if self.installing {
+        if self.filling.is_some() {
             Err(StoreError::Installing)
         } else if self.rewinding.is_some() {
             Err(StoreError::Rewinding)

@@ -1,5 +1,6 @@
 //! Files of a store flipped, zeroed, cut and deleted at random: what is answered is what was
 //! written, or an error that says that the store is damaged; never a panic, never less in silence.
+#![allow(clippy::disallowed_methods)] // the files are those of the trees
 
 use super::*;
 use model::{
@@ -26,7 +27,13 @@ fn value(n: u64) -> Vec<u8> {
 fn put(store: &mut ShardStore<LsmRows>, n: u64) {
     let mut m = Mutation::new();
     m.put_string(&key(n), true, &Header::new(KeyKind::String), &value(n));
-    let entry = Entry::new(Position::new(1, n), Stamp(n), EntryKind::Mutation, 1, m.bytes());
+    let entry = Entry::new(
+        Position::new(1, n),
+        Stamp(n),
+        EntryKind::Mutation,
+        1,
+        m.bytes(),
+    );
     store.apply(&[entry]).unwrap();
 }
 
@@ -89,7 +96,12 @@ fn judge(dir: &Path, what: &str) -> Result<bool, TestCaseError> {
             return Ok(true);
         }
     };
-    prop_assert_eq!(store.applied().position.index, KEYS, "{}: lost in silence", what);
+    prop_assert_eq!(
+        store.applied().position.index,
+        KEYS,
+        "{}: lost in silence",
+        what
+    );
     let mut failed = false;
     for n in 1..=KEYS {
         match store.string(&key(n)) {
@@ -136,7 +148,13 @@ proptest! {
 
 #[test]
 fn a_store_whose_directory_or_tree_is_gone_does_not_come_back_empty() {
-    for gone in ["store/4", "store/4/CURRENT", "store/4/g0", "store/4/g0/current", "store"] {
+    for gone in [
+        "store/4",
+        "store/4/CURRENT",
+        "store/4/g0",
+        "store/4/g0/current",
+        "store",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         fill(dir.path());
         let path = dir.path().join(gone);
@@ -144,8 +162,14 @@ fn a_store_whose_directory_or_tree_is_gone_does_not_come_back_empty() {
             true => fs::remove_dir_all(&path).unwrap(),
             false => fs::remove_file(&path).unwrap(),
         }
-        assert_eq!(lsm(&dir.path().join("store")).list().unwrap(), [SHARD], "{gone}");
-        let error = open(dir.path()).err().unwrap_or_else(|| panic!("{gone}: it is opened"));
+        assert_eq!(
+            lsm(&dir.path().join("store")).list().unwrap(),
+            [SHARD],
+            "{gone}"
+        );
+        let error = open(dir.path())
+            .err()
+            .unwrap_or_else(|| panic!("{gone}: it is opened"));
         assert!(error.is_damage(), "{gone}: {error}");
     }
 }
@@ -172,7 +196,10 @@ fn what_takes_the_place_of_a_damaged_store_says_so_and_what_was_there_is_kept() 
         let stores = lsm(&dir.path().join("store"));
         let rows = ShardStore::<LsmRows>::in_place_of_damaged(&error.to_string());
         drop(stores.replace(SHARD, &rows).unwrap());
-        assert_eq!(files(&dir.path().join(format!("store/4.damaged-{times}"))).len(), before);
+        assert_eq!(
+            files(&dir.path().join(format!("store/4.damaged-{times}"))).len(),
+            before
+        );
         let mut opened = open(dir.path()).unwrap();
         assert!(opened.is_installing() && opened.lost_to().unwrap().contains("CURRENT"));
         opened.begin_install().unwrap();
@@ -185,6 +212,52 @@ fn what_takes_the_place_of_a_damaged_store_says_so_and_what_was_there_is_kept() 
     let stores = lsm(&dir.path().join("store"));
     let rows = ShardStore::<LsmRows>::in_place_of_damaged("again");
     let error = stores.replace(SHARD, &rows).err().unwrap();
-    assert!(matches!(error, StoreError::DamagedAgain { .. }) && !error.is_damage(), "{error}");
+    assert!(
+        matches!(error, StoreError::DamagedAgain { .. }) && !error.is_damage(),
+        "{error}"
+    );
     assert!(!judge(dir.path(), "nothing was changed").unwrap());
+}
+
+/// A copy may be as of less than the replica had acknowledged before its store was lost: until it
+/// has as much again it must not pass for one that has it.
+#[test]
+fn what_takes_the_place_of_a_damaged_store_counts_only_once_it_has_as_much_as_was_acknowledged() {
+    let stores = MemoryStores::new();
+    let entry = |epoch, n| {
+        let at = Position::new(epoch, n);
+        Entry::new(at, Stamp(n), EntryKind::Barrier, 0, &[])
+    };
+    let at = |epoch, index| {
+        let position = Position::new(epoch, index);
+        let mut history = model::EpochHistory::default();
+        history.note(Position::new(epoch, 1));
+        Applied {
+            position,
+            history,
+            ..Applied::default()
+        }
+    };
+    let filled = |applied: Applied| {
+        let mut store = ShardStore::open(stores.open(SHARD).unwrap(), budget()).unwrap();
+        store.begin_install_upto(Position::new(3, 20)).unwrap();
+        // Cut short by a crash, and begun again.
+        drop(store);
+        let mut store = ShardStore::open(stores.open(SHARD).unwrap(), budget()).unwrap();
+        store.begin_install().unwrap();
+        store.finish_install(applied).unwrap();
+        store
+    };
+    let mut store = filled(at(3, 10));
+    assert!(!store.is_serving() && store.rewinding_until() == Some(Position::new(3, 20)));
+    for n in 11..=20 {
+        assert!(!store.is_serving(), "{n}");
+        store.apply(&[entry(3, n)]).unwrap();
+    }
+    assert!(store.is_serving());
+    assert!(filled(at(3, 20)).is_serving());
+    assert!(
+        filled(at(4, 10)).is_serving(),
+        "of a primary that was named without it"
+    );
 }
