@@ -189,6 +189,13 @@ impl<S: Stores> Node<S> {
                 let text = json!({ "events": events }).to_string();
                 self.answer(conn, |out| out.bulk(&text));
             }
+            (b"SCRUB", 2) => match self.begin_scrub() {
+                true => self.answer(conn, |out| out.simple("OK")),
+                false => self.answer_error(
+                    conn,
+                    "ERR a scrub is under way here: INFO persistence shows how far it is",
+                ),
+            },
             (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
             (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
             (b"VERIFY", 3) => {
@@ -209,7 +216,7 @@ impl<S: Stores> Node<S> {
             }
             _ => self.answer_error(
                 conn,
-                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
             ),
         }
     }

@@ -5,8 +5,9 @@
 //! the log still holds never follows upon a store that is gone, nor upon one that came later.
 
 use crate::{
+    damage::open_shard,
     node::{Effect, Node},
-    shard::{self, Shard},
+    shard,
 };
 use model::{
     Catalog, ShardId,
@@ -19,7 +20,7 @@ use replication::{
 use std::sync::Arc;
 use storage::{
     log::Lsn,
-    store::{CacheBudget, ShardStore, StoreError, Stores},
+    store::{CacheBudget, StoreError, Stores},
 };
 
 impl<S: Stores> Node<S> {
@@ -149,8 +150,8 @@ impl<S: Stores> Node<S> {
             return Ok(());
         }
         if !self.shards.contains_key(&id) {
-            let store = ShardStore::open(self.stores.open(id)?, self.config.cache)?;
-            self.shards.insert(id, Shard::new(id, store));
+            let shard = open_shard(&self.stores, id, self.config.cache)?;
+            self.shards.insert(id, shard);
             self.share_cache();
         }
         self.rewind_follows(id, &facts.primary);
@@ -158,6 +159,10 @@ impl<S: Stores> Node<S> {
             return Ok(());
         };
         shard.keyspace = Some(facts.keyspace);
+        if shard.damaged.is_some() {
+            self.heal(id);
+            return Ok(());
+        }
         if shard.stopped.is_some() {
             return Ok(());
         }

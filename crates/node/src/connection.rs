@@ -304,7 +304,7 @@ impl<S: Stores> Node<S> {
         let outstanding = (self.log.outstanding_since())
             .map_or(Duration::ZERO, |at| self.now.monotonic.saturating_sub(at));
         let persistence = format!(
-            "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\nlog_outstanding_ms:{}\r\nlog_stalled:{}\r\n",
+            "loading:0\r\naof_enabled:1\r\naof_last_write_status:{}\r\nlog_bytes:{}\r\nlog_segments:{}\r\nlog_pending_bytes:{}\r\nlog_outstanding_ms:{}\r\nlog_stalled:{}\r\n{}",
             if self.lacking().is_some() || stalled {
                 "err"
             } else {
@@ -315,6 +315,7 @@ impl<S: Stores> Node<S> {
             self.log.pending_bytes(),
             outstanding.as_millis(),
             u8::from(stalled),
+            self.scrub_lines(),
         );
         let stats = format!(
             "total_connections_received:{}\r\ntotal_commands_processed:{}\r\nevicted_clients:{}\r\n",

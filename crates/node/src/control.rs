@@ -75,6 +75,8 @@ pub(crate) struct Control {
     mute_noted: bool,
     /// Since when this voter, which is muted, could be admitted.
     admissible_since: Option<Duration>,
+    /// Its disk took the place of one that was damaged.
+    emptied: bool,
 }
 
 impl Control {
@@ -124,6 +126,7 @@ impl Control {
             said: BTreeMap::new(),
             mute_noted: false,
             admissible_since: None,
+            emptied: config.emptied,
         })
     }
 
@@ -407,10 +410,9 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Writes the group's records anew when they span too much of the log.
-    /// Writes the group's records anew once they span more than half a segment of the log, so
-    /// that it can give up its beginning.
-    pub(crate) fn compact_control(&mut self) {
+    /// Writes the group's records anew once they span more than half a segment of the log, or begin in
+    /// a part of it that is given up, so that it can give up its beginning.
+    pub(crate) fn compact_control(&mut self, given_up: Option<Lsn>) {
         let tip = self.log.tip();
         let from = self.control.first_record.unwrap_or(Lsn(0));
         // That it is muted stands in the log, and must not be forgotten.
@@ -420,7 +422,8 @@ impl<S: Stores> Node<S> {
         ) else {
             return;
         };
-        if tip.0 - from.0 > self.config.log.segment_bytes / 2 && self.control.machine.version > 0 {
+        let is_long = tip.0 - from.0 > self.config.log.segment_bytes / 2;
+        if (is_long || Some(from) < given_up) && self.control.machine.version > 0 {
             // Not while a round is under way: then a second later.
             group.compact(self.control.machine.version, bytes.into());
         }

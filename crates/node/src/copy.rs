@@ -237,6 +237,9 @@ impl<S: Stores> Node<S> {
             && let Some(strategy) = &mut shard.strategy
         {
             strategy.installed(at, history, stamp, self.now);
+            if let Some(until) = shard.store.rewinding_until() {
+                strategy.rewound(at, until, self.now);
+            }
             self.dirty.insert(id);
         }
         self.readopt(id, &catalog);

@@ -8,7 +8,8 @@
 //!          ─▶ Saving (`rewind`) ─▶ dropped (`assign`)
 //! ```
 //! Until the primary has answered the copy stays; a restart asks again. A place in the same
-//! shard that is given to this node meanwhile is taken once the former copy is gone.
+//! shard that is given to this node meanwhile is taken once the former copy is gone. A copy whose
+//! store is damaged goes the same way, and is filled anew in the end (`damage`).
 
 use crate::{
     message::{History, Message},
@@ -43,9 +44,10 @@ impl<S: Stores> Node<S> {
             recovered.commit = state.commit;
         }
         // What is no state that ever was has had its own tail saved before it became that; and
-        // of a replica that has stopped the log can't be believed.
-        let nothing = recovered.last.index == 0 || past_return || !shard.store.is_serving();
-        if nothing || shard.stopped.is_some() {
+        // of a replica that has stopped the log can't be believed, unless it is its store that is
+        // damaged.
+        let gone = past_return || !shard.store.is_serving() || shard.stopped.is_some();
+        if recovered.last.index == 0 || (gone && shard.damaged.is_none()) {
             return self.drop_shard(id);
         }
         self.retire(id, "another node holds its shard now");
@@ -56,7 +58,7 @@ impl<S: Stores> Node<S> {
         self.ask_history(id);
     }
 
-    fn ask_history(&mut self, id: ShardId) {
+    pub(crate) fn ask_history(&mut self, id: ShardId) {
         self.leaving.insert(id, self.now.monotonic);
         let primary = self.catalog.shards.get(&id).map(|s| s.primary.clone());
         if let Some(primary) = primary.filter(|p| *p != self.config.id) {
@@ -90,7 +92,7 @@ impl<S: Stores> Node<S> {
         if !current || !self.leaving.contains_key(&id) || self.rewinds.is_taking(id) {
             return;
         }
-        let Some(shard) = self.shards.get(&id) else {
+        let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
         let mut theirs = EpochHistory::default();
@@ -101,9 +103,17 @@ impl<S: Stores> Node<S> {
             }
         }
         let own = &shard.recovered;
-        let common = own.history.common_with(own.last.index, &theirs, told.last);
+        let mut common = own.history.common_with(own.last.index, &theirs, told.last);
+        if shard.damaged.is_some() {
+            // What the log has released was flushed once, and is not known any more.
+            common = common.max(shard.log_index.first.saturating_sub(1));
+            shard.fill_upto = Some(Position {
+                epoch: theirs.epoch_at(told.last),
+                index: told.last,
+            });
+        }
         if common >= own.last.index {
-            return self.drop_shard(id);
+            return self.nothing_left_to_save(id);
         }
         let common = Position {
             epoch: own.history.epoch_at(common),

@@ -34,6 +34,7 @@
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
 //! | `admin`, `connection` | commands that the node itself answers |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
+//! | `damage`, `scrub` | a replica whose store is damaged; looking through what is on the disk |
 //! | `rewind`, `rewound` | taking back a tail that a failover lost; the files that keep it |
 //! | `aside` | work for another thread |
 //! | `message` | what nodes tell each other |
@@ -58,6 +59,7 @@ mod config_command;
 mod connection;
 mod control;
 mod copy;
+mod damage;
 mod evaluate;
 mod expire;
 mod failover;
@@ -76,6 +78,7 @@ mod request;
 mod rewind;
 mod rewound;
 mod route;
+mod scrub;
 mod seal;
 mod session;
 mod settle;
@@ -98,4 +101,5 @@ pub use copy::COPY_BYTES_PER_SECOND_MIN;
 pub use input::{ClientBounds, QueryBuffer};
 pub use lease::Doubt;
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};
+pub use scrub::ScrubConfig;
 pub use standing::NotAdmitted;

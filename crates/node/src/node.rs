@@ -6,6 +6,7 @@ use crate::{
     clock::Clock,
     control::Control,
     copy::Copies,
+    damage::open_shard,
     failover::Leading,
     forward::Forwards,
     input::{ClientBounds, InputMemory},
@@ -16,6 +17,7 @@ use crate::{
     request::Request,
     rewind::Rewinds,
     rewound::Rewound,
+    scrub::{ScrubConfig, Scrubs},
     seal::Sealing,
     session::Session,
     shard::Shard,
@@ -40,8 +42,10 @@ use std::{
 };
 use storage::{
     disk::Disk,
-    log::{AppendError, FlushJob, Lacking, Log, LogError, Lsn, Options, Record, Synced, Written},
-    store::{CacheBudget, Prefetch, Rows, ShardStore, StoreError, Stores},
+    log::{
+        self, AppendError, FlushJob, Lacking, Log, LogError, Lsn, Options, Record, Synced, Written,
+    },
+    store::{CacheBudget, Prefetch, Rows, StoreError, Stores},
 };
 use wan::Links;
 
@@ -130,6 +134,11 @@ pub struct NodeConfig {
     pub copy_bytes_per_second: u64,
     /// How long a write or sync of the log may be outstanding before the disk counts as stalled.
     pub disk_stall_after: Duration,
+    /// How what is on the disk is looked through.
+    pub scrub: ScrubConfig,
+    /// The disk took the place of one that was damaged: what that held is known elsewhere, or
+    /// nowhere, and was not nothing.
+    pub emptied: bool,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
     /// This process: greater than any before it on this disk.
@@ -274,6 +283,11 @@ pub struct Node<S: Stores> {
     pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewound: Rewound,
+    /// Shards whose damage is borne, since nobody else could lead, and was told.
+    pub(crate) damage_borne: BTreeSet<ShardId>,
+    pub(crate) scrubs: Scrubs,
+    /// When the next scrub begins by itself.
+    pub(crate) scrub_due: Option<Duration>,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
     /// Connections that DEBUG SLEEP holds up, and until when.
     pub(crate) sleepers: Vec<(Duration, u64)>,
@@ -317,8 +331,7 @@ impl<S: Stores> Node<S> {
     pub fn open(config: NodeConfig, disks: Disks, stores: S, now: Now) -> Result<Self, OpenError> {
         let mut shards = BTreeMap::new();
         for id in stores.list()? {
-            let store = ShardStore::open(stores.open(id)?, config.cache)?;
-            shards.insert(id, Shard::new(id, store));
+            shards.insert(id, open_shard(&stores, id, config.cache)?);
         }
         let mut recovered = replication::consensus::Recovered::default();
         let mut muted = None;
@@ -337,7 +350,10 @@ impl<S: Stores> Node<S> {
                 record,
             )
         })
-        .map_err(|e| OpenError::Replay(e.to_string()))?;
+        .map_err(|error| match error {
+            log::OpenError::Log(error) => OpenError::Log(error),
+            error @ log::OpenError::Visit(_) => OpenError::Replay(error.to_string()),
+        })?;
         let end = log.opened_at().0;
         if end < config.log_was && !planted::is(Bug::ForgetGreatestProcess) {
             let was = config.log_was;
@@ -362,10 +378,11 @@ impl<S: Stores> Node<S> {
         };
         for shard in shards.values_mut() {
             shard.note_cut(log.cut());
-            // The log's checksums hold, so it is this shard's records that make no sense.
+            // The log's checksums hold, so log and store are not of one life.
             if let Err(reason) = shard.finish_replay() {
                 tracing::error!(shard = shard.id.0, %reason, "a shard stops");
-                shard.stopped = Some(reason);
+                shard.stopped = Some(reason.clone());
+                shard.damaged = Some(reason);
             }
         }
         // A disk on which nothing was written may have held votes before it was emptied.
@@ -400,6 +417,9 @@ impl<S: Stores> Node<S> {
             copies: Copies::new(config.first_number()),
             rewinds: Rewinds::new(config.first_number()),
             rewound: Rewound::new(disks.rewound),
+            damage_borne: BTreeSet::new(),
+            scrubs: Scrubs::default(),
+            scrub_due: None,
             waiters: Vec::new(),
             sleepers: Vec::new(),
             slow_log: SlowLog::default(),
@@ -455,9 +475,7 @@ impl<S: Stores> Node<S> {
         let shard = match shards.entry(id) {
             std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
             std::collections::btree_map::Entry::Vacant(v) => {
-                let rows = stores.open(id).map_err(|e| e.to_string())?;
-                let store = ShardStore::open(rows, cache).map_err(|e| e.to_string())?;
-                v.insert(Shard::new(id, store))
+                v.insert(open_shard(stores, id, cache).map_err(|e| e.to_string())?)
             }
         };
         shard.replay(before, record)
@@ -707,6 +725,11 @@ impl<S: Stores> Node<S> {
             Ok(durable) => self.durable(durable),
             Err(error) => self.stop(error.to_string()),
         }
+    }
+
+    /// Up to where the log survives a loss of power.
+    pub fn log_durable(&self) -> Lsn {
+        self.log.durable()
     }
 
     fn durable(&mut self, durable: Lsn) {

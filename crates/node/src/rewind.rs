@@ -7,7 +7,7 @@
 //!  tail from the log,   its keys, as the  REWIND is durable in the log:
 //!  into a file, durable  source has them   from here on there is no way back
 //! NeedsCopy ───▶ Saving ─▶ a full copy (`copy`)
-//! replaced ────▶ Saving ─▶ the copy goes (`leaving`)
+//! replaced ────▶ Saving ─▶ the copy goes (`leaving`), or is filled anew (`damage`)
 //! ```
 //! Nothing is changed before `Logging`: whatever happens earlier, a crash or another primary,
 //! the strategy finds out anew where the logs part. What a crash leaves later:

@@ -239,7 +239,7 @@ impl<S: Stores> Node<S> {
 
     /// Where the oldest seal stands that only its record keeps: nothing of its epoch, or of a
     /// later one, was appended. One that would pin the log for long is written once more.
-    fn seals_needed_from(&mut self) -> Lsn {
+    fn seals_needed_from(&mut self, given_up: Option<Lsn>) -> Lsn {
         let tip = self.log.tip();
         let mut from = tip;
         let mut again = Vec::new();
@@ -252,7 +252,7 @@ impl<S: Stores> Node<S> {
                 continue;
             }
             from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
-            if at.0 + self.config.log.segment_bytes * 4 < tip.0 {
+            if at.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(at) <= given_up {
                 again.push((*id, epoch));
             }
         }
@@ -268,10 +268,13 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn upkeep(&mut self) {
+        self.damage_upkeep();
+        self.scrub_upkeep();
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
-            self.compact_control();
-            self.release_log();
+            let given_up = self.log_given_up_to();
+            self.compact_control(given_up);
+            self.release_log(given_up);
         }
         self.note_whole();
     }
@@ -298,10 +301,12 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Gives up the part of the log that nobody needs any more.
-    fn release_log(&mut self) {
+    /// Gives up the part of the log that nobody needs any more; what is `given_up` as soon as the
+    /// stores have it.
+    fn release_log(&mut self, given_up: Option<Lsn>) {
         let tip = self.log.tip();
-        let kept_for_others = Lsn(tip.0.saturating_sub(self.config.log_retention_bytes));
+        let retained = tip.0.saturating_sub(self.config.log_retention_bytes);
+        let kept_for_others = given_up.map_or(Lsn(retained), |end| end.max(Lsn(retained)));
         let mut keep = self.control.log_needed_from().unwrap_or(tip);
         for (id, shard) in &mut self.shards {
             let flushed = match shard.store.flushed() {
@@ -310,7 +315,7 @@ impl<S: Stores> Node<S> {
             };
             let own = shard.log_index.before(flushed + 1);
             if let Some(own) = own
-                && own.0 + self.config.log.segment_bytes * 4 < tip.0
+                && (own.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(own) < given_up)
                 && flushed < shard.applied().index
             {
                 // A cold shard must not pin the log that all share.
@@ -341,8 +346,12 @@ impl<S: Stores> Node<S> {
                 keep = keep.min(wanted.max(kept_for_others));
             }
         }
-        keep = keep.min(self.seals_needed_from());
+        keep = keep.min(self.seals_needed_from(given_up));
         self.log.release_below(keep);
+        if given_up.is_some() {
+            // The next flush has the files go, and a start must not find them.
+            self.flush_within(Duration::ZERO);
+        }
         let oldest = self.log.oldest();
         for shard in self.shards.values_mut() {
             let next = shard

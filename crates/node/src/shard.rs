@@ -20,7 +20,8 @@
 //! ```
 //!
 //! Replayed, the log may begin within a tail that was forgotten later: entries that follow
-//! nothing are stepped over, and only at the end they must have been forgotten.
+//! nothing are stepped over, and only at the end they must have been forgotten. Of a shard whose
+//! store is lost only what the log holds is noted, so that what nobody else has can be saved.
 
 use crate::{
     expire::Expiry,
@@ -177,11 +178,16 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) upkeep_error: Option<String>,
     /// Why it stopped, if it did.
     pub(crate) stopped: Option<String>,
+    /// What of its store is damaged, if it stopped for that: see `damage`.
+    pub(crate) damaged: Option<String>,
+    /// Of a damaged one: where its primary's log ended when that was asked.
+    pub(crate) fill_upto: Option<Position>,
 }
 
 impl<R: Rows> Shard<R> {
     pub(crate) fn new(id: ShardId, store: ShardStore<R>) -> Self {
         let applied = store.applied().clone();
+        let damaged = store.lost_to().map(str::to_owned);
         let mut shard = Shard {
             id,
             keyspace: None,
@@ -214,7 +220,9 @@ impl<R: Rows> Shard<R> {
             not_before: Duration::ZERO,
             delay_owed: Duration::ZERO,
             upkeep_error: None,
-            stopped: None,
+            stopped: damaged.clone(),
+            damaged,
+            fill_upto: None,
             store,
         };
         shard.log_index.reset(applied.position.index + 1);
@@ -291,6 +299,10 @@ impl<R: Rows> Shard<R> {
     fn replay_entry(&mut self, before: Lsn, entry: Entry) -> Result<(), String> {
         let index = entry.position.index;
         let applied = self.store.applied().position.index;
+        if self.damaged.is_some() {
+            self.note_entry(before, &entry);
+            return Ok(());
+        }
         if self.store.is_installing() {
             return Ok(()); // All of it comes with the copy.
         }
@@ -321,9 +333,40 @@ impl<R: Rows> Shard<R> {
         Ok(())
     }
 
+    /// In replay, without a store: notes that the log holds an entry.
+    fn note_entry(&mut self, before: Lsn, entry: &Entry) {
+        let at = entry.position;
+        let recovered = &mut self.recovered;
+        if at.epoch < recovered.last.epoch {
+            return; // Of a log that the store had left by a copy or a rewind.
+        }
+        if at.index != recovered.last.index + 1 {
+            self.replay_forget(at.index.saturating_sub(1));
+            if self.recovered.last.index + 1 != at.index {
+                self.recovered.history = model::EpochHistory::default();
+                self.log_index.reset(at.index);
+            }
+        }
+        self.recovered.last = at;
+        self.recovered.history.note(at);
+        self.log_index.note(at.index, before);
+    }
+
     /// In replay: forgets the entries above `index`, as far as they are not in the store.
     fn replay_forget(&mut self, index: u64) {
         self.forget_after(index);
+        if self.damaged.is_some() {
+            let recovered = &mut self.recovered;
+            if recovered.last.index > index {
+                recovered.history.truncate_after(index);
+                let epoch = recovered.history.epoch_at(index);
+                recovered.last = match epoch {
+                    Epoch(0) => Position::ZERO,
+                    epoch => Position { epoch, index },
+                };
+            }
+            return;
+        }
         let applied = self.store.applied();
         self.recovered.last = applied.position;
         self.recovered.history = applied.history.clone();
@@ -356,6 +399,9 @@ impl<R: Rows> Shard<R> {
 
     /// What the log and the store hold together, once all records were replayed.
     pub(crate) fn finish_replay(&mut self) -> Result<(), String> {
+        if self.damaged.is_some() {
+            return Ok(());
+        }
         // Without `fsync = always` a loss of power may take REWIND and leave the store's batch.
         let lost = self.store.rewinding_until().is_some_and(|until| {
             let mut waits = self.unapplied.iter().map(|e| e.position);

@@ -290,6 +290,11 @@ mod tests {
             log_retention_bytes: 1 << 20,
             disk_stall_after: Duration::from_secs(3),
             copy_bytes_per_second: 1 << 20,
+            scrub: crate::ScrubConfig {
+                every: None,
+                bytes_per_second: 1 << 20,
+            },
+            emptied: false,
             disk: DiskId(9),
             process: 1,
             intact_since: 1,

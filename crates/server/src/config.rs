@@ -45,6 +45,11 @@ use wan::{Base, Links};
 
 /// Below this every disk would count as stalled now and then.
 const DISK_STALL_MS_MIN: u64 = 100;
+/// Less makes more files than compactions can follow.
+const MEMTABLE_BYTES_MIN: u64 = 256 << 10;
+
+/// A scrub reads so much at a time.
+const SCRUB_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 
 /// A node's configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +161,8 @@ pub struct Limits {
     pub cache_bytes: Option<u64>,
     /// Memory for blocks of the store's files, in bytes, for all shards together.
     pub block_cache_bytes: u64,
+    /// What a shard collects in memory before it goes into files, in bytes.
+    pub memtable_bytes: u64,
     /// Replies that a client has not taken; more closes it.
     pub output_bytes_max: usize,
     /// One argument of a command.
@@ -176,6 +183,10 @@ pub struct Limits {
     /// How long, in milliseconds, a write or sync of the log may take before the disk counts as
     /// stalled, and other nodes take over.
     pub disk_stall_ms: u64,
+    /// How much a scrub reads of a second, in bytes.
+    pub scrub_bytes_per_second: u64,
+    /// How long after the end of a scrub the next begins; 0: only when one is asked for.
+    pub scrub_every_hours: u32,
 }
 
 impl Default for Limits {
@@ -184,6 +195,7 @@ impl Default for Limits {
             max_clients: ClientBounds::default().clients_max,
             cache_bytes: None,
             block_cache_bytes: BackgroundOptions::default().block_cache_bytes,
+            memtable_bytes: BackgroundOptions::default().memtable_bytes,
             output_bytes_max: 256 << 20,
             bulk_bytes_max: WRITE_BYTES_MAX,
             command_bytes_max: COMMAND_BYTES_MAX,
@@ -193,6 +205,8 @@ impl Default for Limits {
             log_retention_bytes: 1 << 30,
             copy_bytes_per_second: 64 << 20,
             disk_stall_ms: 3000,
+            scrub_bytes_per_second: 8 << 20,
+            scrub_every_hours: 7 * 24,
         }
     }
 }
@@ -358,6 +372,22 @@ impl Config {
         ] {
             if value > most {
                 return wrong(field, format!("use at most {most}"));
+            }
+        }
+        for (field, value, least) in [
+            (
+                "limits.memtable_bytes",
+                self.limits.memtable_bytes,
+                MEMTABLE_BYTES_MIN,
+            ),
+            (
+                "limits.scrub_bytes_per_second",
+                self.limits.scrub_bytes_per_second,
+                SCRUB_BYTES_PER_SECOND_MIN,
+            ),
+        ] {
+            if value < least {
+                return wrong(field, format!("use {least} or more"));
             }
         }
         // A buffer that grows has room for twice what is in it.

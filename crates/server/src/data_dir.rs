@@ -2,14 +2,16 @@
 //! how a disk that must not be used again makes room for an empty one.
 //!
 //! ```text
-//! data_dir/identity   disk <hex>, process <number>, intact since <number>, log <bytes>: the last
-//!                     start on this disk (model::Boot)
+//! data_dir/identity   crc <hex> of what follows; disk <hex>, process <number>, intact since
+//!                     <number>, log <bytes>: the last start on this disk (model::Boot); and
+//!                     emptied, if it took the place of one that was set aside
 //! data_dir/discard    why this disk must not be used again: it is set aside at the next start
 //! data_dir/set-aside-<time>/   identity, log and store of such a disk, for people
 //! ```
 //!
 //! Always: an identity is written once the log is open and before anything that depends on it is
-//! sent; a disk is set aside whole, however often that is interrupted.
+//! sent; none is drawn over what is there; a disk is set aside whole, however often that is
+//! interrupted.
 
 use model::{Boot, DiskId};
 use std::{
@@ -21,7 +23,9 @@ use std::{
 const IDENTITY: &str = "identity";
 const DISCARD: &str = "discard";
 /// What a disk is, in the order in which it is set aside: the log last, which is locked.
-const PARTS: [&str; 3] = [IDENTITY, "store", "log"];
+const PARTS: [&str; 4] = [IDENTITY, "store.held", "store", "log"];
+/// What directories of disks that were set aside are called, without the time.
+const ASIDE: &str = "set-aside-";
 
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +38,8 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
-    /// The identity file is not one.
-    #[error(
-        "{0}: not an identity file; restore it, or empty the data directory to start as a new disk"
-    )]
+    /// The identity file is not one, or is gone and other files are not.
+    #[error("{0} is damaged or gone, so that nothing beside it can be trusted")]
     Identity(PathBuf),
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct LastBoot {
     pub(crate) process: u64,
     pub(crate) intact_since: u64,
     pub(crate) log: u64,
+    /// It took the place of a disk that was set aside.
+    pub(crate) emptied: bool,
 }
 
 fn io_at(path: &Path) -> impl Fn(io::Error) -> DataDirError {
@@ -65,26 +69,57 @@ pub(crate) fn last_boot(data: &Path, new: DiskId) -> Result<LastBoot, DataDirErr
     match fs::read_to_string(&path) {
         Ok(text) => parse(&text).ok_or(DataDirError::Identity(path)),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(DataDirError::Identity(path)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(LastBoot {
-            disk: new,
-            process: 0,
-            intact_since: 1,
-            log: 0,
-        }),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if PARTS.iter().any(|part| holds_something(&data.join(part))) {
+                return Err(DataDirError::Identity(path));
+            }
+            Ok(LastBoot {
+                disk: new,
+                process: 0,
+                intact_since: 1,
+                log: 0,
+                emptied: !kept(data)?.is_empty(),
+            })
+        }
         Err(e) => Err(io_at(&path)(e)),
     }
 }
 
+/// Whether it is a file, or a directory with something in it.
+fn holds_something(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut items) => items.next().is_some(),
+        Err(_) => path.exists(),
+    }
+}
+
+/// The disks that are set aside here.
+pub(crate) fn kept(data: &Path) -> Result<Vec<PathBuf>, DataDirError> {
+    let items = fs::read_dir(data).map_err(io_at(data))?.flatten();
+    let kept = items.filter(|i| {
+        i.file_name()
+            .as_encoded_bytes()
+            .starts_with(ASIDE.as_bytes())
+    });
+    Ok(kept.map(|item| item.path()).collect())
+}
+
 /// Writes this start down, durably.
-pub(crate) fn write_boot(data: &Path, boot: &Boot) -> Result<(), DataDirError> {
+pub(crate) fn write_boot(data: &Path, boot: &Boot, emptied: bool) -> Result<(), DataDirError> {
+    let emptied = if emptied { "emptied\n" } else { "" };
     let text = format!(
-        "disk {:016x}\nprocess {}\nintact since {}\nlog {}\n",
+        "disk {:016x}\nprocess {}\nintact since {}\nlog {}\n{emptied}",
         boot.disk.0, boot.process, boot.intact_since, boot.log
     );
-    write(data, IDENTITY, &text)
+    let crc = crc32c::crc32c(text.as_bytes());
+    write(data, IDENTITY, &format!("crc {crc:08x}\n{text}"))
 }
 
 fn parse(text: &str) -> Option<LastBoot> {
+    let (crc, text) = text.strip_prefix("crc ")?.split_once('\n')?;
+    if u32::from_str_radix(crc, 16).ok()? != crc32c::crc32c(text.as_bytes()) {
+        return None;
+    }
     let mut lines = text.lines();
     let disk = lines.next()?.strip_prefix("disk ")?;
     let mut number = |name: &str| lines.next()?.strip_prefix(name)?.parse().ok();
@@ -93,6 +128,10 @@ fn parse(text: &str) -> Option<LastBoot> {
         process: number("process ")?,
         intact_since: number("intact since ")?,
         log: number("log ")?,
+        emptied: match lines.next() {
+            None => false,
+            Some(line) => (line == "emptied").then_some(true)?,
+        },
     })
 }
 
@@ -112,7 +151,7 @@ pub(crate) fn set_aside(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(io_at(&marker)(e)),
     };
-    let aside = data.join(format!("set-aside-{now_ms}"));
+    let aside = data.join(format!("{ASIDE}{now_ms}"));
     fs::create_dir_all(&aside).map_err(io_at(&aside))?;
     for part in PARTS {
         let from = data.join(part);
@@ -163,15 +202,19 @@ mod tests {
             log: 4096,
             intact_since: 1,
         };
-        write_boot(dir.path(), &boot).unwrap();
+        write_boot(dir.path(), &boot, false).unwrap();
         let last = last_boot(dir.path(), DiskId(8)).unwrap();
         let expected = LastBoot {
             disk: DiskId(7),
             process: 1,
             intact_since: 1,
             log: 4096,
+            emptied: false,
         };
         assert_eq!(last, expected);
+        write_boot(dir.path(), &boot, true).unwrap();
+        assert!(last_boot(dir.path(), DiskId(8)).unwrap().emptied);
+        damage_is_told(dir.path(), &expected);
         for nonsense in [
             "",
             "nonsense",
@@ -184,6 +227,32 @@ mod tests {
         }
         fs::write(dir.path().join(IDENTITY), [0xff; 40]).unwrap();
         assert!(last_boot(dir.path(), DiskId(8)).is_err());
+    }
+
+    fn damage_is_told(data: &Path, known: &LastBoot) {
+        let path = data.join(IDENTITY);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut zeroed = whole.clone();
+            zeroed[at..].fill(0);
+            let mut flipped = whole.clone();
+            flipped[at] ^= 4;
+            for bytes in [&whole[..at], &zeroed, &flipped] {
+                fs::write(&path, bytes).unwrap();
+                assert!(last_boot(data, DiskId(8)).is_err(), "{at}");
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        assert_ne!(
+            last_boot(data, DiskId(8)).unwrap().disk,
+            known.disk,
+            "nothing is there"
+        );
+        fs::create_dir(data.join("store")).unwrap();
+        fs::write(data.join("store.held"), "crc").unwrap();
+        let gone = last_boot(data, DiskId(8));
+        assert!(matches!(gone, Err(DataDirError::Identity(_))), "{gone:?}");
+        fs::remove_file(data.join("store.held")).unwrap();
     }
 
     #[test]
@@ -206,6 +275,8 @@ mod tests {
                 "that stays where people look"
             );
             assert_eq!(set_aside(dir.path(), 3).unwrap(), None);
+            assert_eq!(kept(dir.path()).unwrap().len(), 1);
+            assert!(last_boot(dir.path(), DiskId(8)).unwrap().emptied);
         }
     }
 }

@@ -26,6 +26,7 @@ mod client;
 mod clock;
 pub mod config;
 mod core;
+mod damaged;
 mod data_dir;
 mod descriptors;
 #[doc(hidden)]

@@ -1,14 +1,14 @@
 //! One node from its configuration file: its data directory, and then [`crate::serve_until`].
 //!
 //! ```text
-//! data_dir/           `data_dir`: which disk this is
+//! data_dir/           `data_dir`: which disk this is, and disks that were set aside
 //! data_dir/log/       the shared log
 //! data_dir/rewound/   what failovers lost, for people to read and to write again
-//! data_dir/store/     the store of each shard
+//! data_dir/store/     the store of each shard, and store.held, which there must be
 //! ```
 
 use crate::{
-    Config, ConfigError, Listeners, ServeError, TooFewDescriptors, clock,
+    Config, ConfigError, Listeners, ServeError, TooFewDescriptors, clock, damaged,
     data_dir::{self, DataDirError, LastBoot},
     default_cache_bytes,
     descriptors::Descriptors,
@@ -16,7 +16,7 @@ use crate::{
     serve_until,
 };
 use model::DiskId;
-use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig};
+use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig, ScrubConfig};
 use std::{
     fs,
     hash::{BuildHasher, RandomState},
@@ -28,7 +28,7 @@ use std::{
 };
 use storage::{
     disk::RealDisk,
-    log::{Options, SyncPolicy},
+    log::{LogError, Options, SyncPolicy},
     store::{Background, BackgroundOptions, CacheBudget, LsmStores},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +49,18 @@ pub enum RunError {
     /// Its data directory.
     #[error("{0}")]
     Data(#[from] DataDirError),
+    /// The data directory is damaged, and must be left to a person.
+    #[error(
+        "{damage}. The data directory {data} is not set aside by itself, since {why}. Put it back from a copy of it as it was, or, if nothing in it is needed any more, move it away: the node then starts as a new, empty disk"
+    )]
+    Damaged {
+        /// What is damaged.
+        damage: Box<RunError>,
+        /// The directory.
+        data: String,
+        /// Why it is left.
+        why: String,
+    },
     /// What its disk holds.
     #[error("{0}")]
     Open(#[from] OpenError),
@@ -59,7 +71,7 @@ pub enum RunError {
 
 /// Runs the node that `file` describes until SIGTERM, SIGINT, a fatal error or, if asked for,
 /// the end of standard input (so that a parent that dies takes its nodes along). A disk that turns
-/// out to be an older copy is set aside, and the node begins anew on an empty one.
+/// out to be an older copy, or damaged, is set aside, and the node begins anew on an empty one.
 pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
     let mut config = Config::load(file)?;
     config.limits.descriptors = Descriptors::claim(&config.limits)?;
@@ -71,6 +83,16 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
         match run_on(&config, &data, &mut stdin) {
             Err(RunError::Serve(ServeError::StaleDisk(reason))) => {
                 data_dir::discard(&data, &reason)?;
+            }
+            Err(error) if error.is_damage() => {
+                if let Some(why) = damaged::refusal(&config, &data)? {
+                    return Err(RunError::Damaged {
+                        damage: Box::new(error),
+                        data: data.display().to_string(),
+                        why,
+                    });
+                }
+                data_dir::discard(&data, &error.to_string())?;
             }
             ended => return ended,
         }
@@ -86,13 +108,13 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     };
     fs::create_dir_all(data).map_err(at(data))?;
     let mut notes = Vec::new();
-    if let Some((aside, reason)) = data_dir::set_aside(data, clock::now().wall_ms)? {
-        let aside = aside.display();
+    if let Some((set_aside, reason)) = data_dir::set_aside(data, clock::now().wall_ms)? {
+        let aside = set_aside.display();
         let text = format!(
             "{reason}; what it holds is set aside in {aside}, and it is filled anew as an empty disk"
         );
         tracing::error!("{text}");
-        notes.push(("stale-disk", text));
+        notes.push(("set-aside", text));
     }
     let log_dir = data.join("log");
     // Holds the directory's lock: two processes on one disk would be two primaries.
@@ -103,6 +125,7 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     let background = BackgroundOptions {
         block_cache_bytes: config.limits.block_cache_bytes,
         open_files_max: config.limits.descriptors.store,
+        memtable_bytes: config.limits.memtable_bytes,
         ..BackgroundOptions::default()
     };
     let background = Background::start(background).map_err(at(data))?;
@@ -122,7 +145,11 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     )?;
     // The process's number is on the disk before it is used.
     let boot = node.boot();
-    data_dir::write_boot(data, &boot)?;
+    data_dir::write_boot(data, &boot, last.emptied)?;
+    let kept = data_dir::kept(data)?.len() + damaged::stores_kept(data);
+    if kept > 0 {
+        tracing::warn!(kept, data = %data.display(), "what was set aside here is kept: remove set-aside-* and store/*.damaged-* once every shard is whole");
+    }
     tracing::info!(id = %config.id, region = %config.region, process = boot.process, "the node starts");
     serve_until(config, listeners, NodeHost::new(node), async {
         let told = async {
@@ -149,6 +176,19 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
         }
     })?;
     Ok(())
+}
+
+impl RunError {
+    /// Whether nothing of the data directory can be trusted: a record of any shard, or of the
+    /// control group, may be gone from it.
+    fn is_damage(&self) -> bool {
+        match self {
+            RunError::Data(DataDirError::Identity(_))
+            | RunError::Open(OpenError::LogEndGone { .. }) => true,
+            RunError::Open(OpenError::Log(error)) => matches!(error, LogError::Corrupt { .. }),
+            _ => false,
+        }
+    }
 }
 
 /// Ready once standard input has ended.
@@ -206,6 +246,12 @@ fn node_config(
         log_retention_bytes: config.limits.log_retention_bytes,
         disk_stall_after: Duration::from_millis(config.limits.disk_stall_ms),
         copy_bytes_per_second: config.limits.copy_bytes_per_second,
+        scrub: ScrubConfig {
+            every: (config.limits.scrub_every_hours > 0)
+                .then(|| Duration::from_secs(3600 * u64::from(config.limits.scrub_every_hours))),
+            bytes_per_second: config.limits.scrub_bytes_per_second,
+        },
+        emptied: last.emptied,
         disk: last.disk,
         process: last.process + 1,
         intact_since: last.intact_since,

@@ -6,7 +6,7 @@ use crate::random::Random;
 use bytes::Bytes;
 use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
-use node::{ClientBounds, Disks, Effect, Node, NodeConfig, OpenError, PeerConfig};
+use node::{ClientBounds, Disks, Effect, Node, NodeConfig, OpenError, PeerConfig, ScrubConfig};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
@@ -186,6 +186,11 @@ impl Machine {
             disk_stall_after: Duration::from_secs(3),
             // Some give copies so slowly that much happens meanwhile.
             copy_bytes_per_second: [256 << 10, 64 << 20][(disk.0 & 1) as usize],
+            scrub: ScrubConfig {
+                every: None,
+                bytes_per_second: 1 << 20,
+            },
+            emptied: false,
             disk,
             process: processes + 1,
             intact_since,

@@ -48,7 +48,8 @@ impl Control {
 
     /// Whether this voter, which is muted, may vote again. It may have forgotten a vote, or an
     /// entry that it acknowledged. Either the group was never founded: every voter says that it
-    /// knows of nothing agreed. Or every other voter was heard of late, and this one has caught
+    /// knows of nothing agreed, and this one's disk was not emptied because it was damaged (if all
+    /// were, they would found a group that knows of no keyspace). Or every other voter was heard of late, and this one has caught
     /// up with all of them: whoever was elected with its forgotten vote is among them, and its
     /// term was followed; whatever was agreed with its acknowledgement it holds again.
     fn is_admissible(&self, me: &NodeId, now: Duration) -> bool {
@@ -70,7 +71,7 @@ impl Control {
         };
         let founded = group.commit_index() > 0 || others.iter().any(|o| o.commit > 0);
         let level = |o: &&ControlReport| o.term <= group.term() && o.commit <= group.commit_index();
-        !founded || (group.leader().is_some() && others.iter().all(level))
+        (!founded && !self.emptied) || (group.leader().is_some() && others.iter().all(level))
     }
 }
 

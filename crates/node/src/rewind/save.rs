@@ -180,7 +180,7 @@ impl<S: Stores> Node<S> {
             }
         }
         if self.leaving.contains_key(&id) {
-            return self.drop_shard(id);
+            return self.nothing_left_to_save(id);
         }
         if taking.copy {
             return self.start_copy(id, &taking.source);

@@ -1,6 +1,10 @@
 //! Two nodes, a failover by decree, and a crash at every point of the rewind.
 
-use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
+mod damage;
+
+use crate::{
+    ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, ScrubConfig, lease::Lease,
+};
 use bytes::Bytes;
 use model::{
     AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now,
@@ -189,6 +193,11 @@ impl World {
             log_retention_bytes: 1 << 20,
             disk_stall_after: Duration::from_secs(3),
             copy_bytes_per_second: 64 << 20,
+            scrub: ScrubConfig {
+                every: None,
+                bytes_per_second: 1 << 20,
+            },
+            emptied: false,
             disk: DiskId(n as u64),
             process: machine.process,
             pid: 1,

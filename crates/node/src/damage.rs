@@ -1,0 +1,209 @@
+//! A replica whose store is damaged: it hands over, saves what only its log has, and is filled
+//! anew from the shard's primary (docs/adr/0004-the-store).
+//!
+//! ```text
+//!  the store can't be opened ─▶ set aside, an empty one marked so in its place ─┐
+//!  a read, a compaction or a scrub meets damage ─▶ the replica stops ───────────┤
+//!                                                                              ▼
+//!      Damaged ── this node is primary: another is named (`failover`: its replica has stopped)
+//!         │ another is primary
+//!         ▼
+//!      Leaving ── HistoryAsk, and the tail that it lacks is saved (`leaving`, `rewind::save`)
+//!         │
+//!         ▼
+//!      Filling ── set aside if it isn't, an empty store that says that it is being filled; a
+//!                 learner until it holds what its primary held when it answered (`copy`)
+//! ```
+//!
+//! Always:
+//! - A damaged replica is not heard in a failover and acknowledges nothing: it has stopped, and
+//!   then it is a learner. The seal that it gave is kept.
+//! - It may have acknowledged what its primary still counts on it for: that is no more than the
+//!   primary's log held when it answered, and before it holds so much it doesn't count.
+//! - An empty store never counts as one that nothing was written to: the mark that it is being
+//!   filled is in it from its first moment on, whatever a crash leaves.
+//! - Nothing is deleted: the damaged files stay where a person finds them.
+//! - A primary hands over only to somebody who could lead by what is known now; if there is
+//!   nobody, what can still be read is answered, and the rest is an error.
+
+use crate::{node::Node, shard::Shard};
+use control::failover::{self, Decision, Heard};
+use model::{Epoch, Position, ShardId};
+use storage::store::{CacheBudget, Rows, ShardStore, StoreError, Stores};
+
+/// Opens a shard's store. One that is damaged is set aside.
+pub(crate) fn open_shard<S: Stores>(
+    stores: &S,
+    id: ShardId,
+    cache: CacheBudget,
+) -> Result<Shard<S::Rows>, StoreError> {
+    let opened = stores
+        .open(id)
+        .and_then(|rows| ShardStore::open(rows, cache));
+    let store = match opened {
+        Err(error) if error.is_damage() => {
+            tracing::error!(shard = id.0, %error, "a store is damaged: it is set aside");
+            set_aside(stores, id, &error.to_string(), cache)?
+        }
+        opened => opened?,
+    };
+    Ok(Shard::new(id, store))
+}
+
+fn set_aside<S: Stores>(
+    stores: &S,
+    id: ShardId,
+    damaged: &str,
+    cache: CacheBudget,
+) -> Result<ShardStore<S::Rows>, StoreError> {
+    let rows = ShardStore::<S::Rows>::in_place_of_damaged(damaged);
+    ShardStore::open(stores.replace(id, &rows)?, cache)
+}
+
+impl<R: Rows> Shard<R> {
+    /// Its store is damaged: it stops until it is filled.
+    fn note_damage(&mut self, what: String, now: model::Now) {
+        if let Some(strategy) = &self.strategy {
+            // What its log has, for the saving of what others lack.
+            let state = strategy.state(now);
+            self.recovered.history = strategy.history().clone();
+            self.recovered.last = state.tip;
+            self.recovered.commit = state.commit;
+            self.recovered.sealed = self.recovered.sealed.max(state.epoch);
+        }
+        self.damaged = Some(what);
+    }
+}
+
+impl<S: Stores> Node<S> {
+    /// How many shards here have a damaged store.
+    pub(crate) fn damaged_count(&self) -> usize {
+        let damaged = |s: &&Shard<S::Rows>| s.damaged.is_some() || s.store.damage().is_some();
+        self.shards.values().filter(damaged).count()
+    }
+
+    /// Now and then: stores that were found to be damaged since.
+    pub(crate) fn damage_upkeep(&mut self) {
+        let known = |shard: &Shard<S::Rows>| {
+            let what = shard.store.damage().filter(|_| shard.damaged.is_none())?;
+            Some((shard.id, what.to_owned()))
+        };
+        let found: Vec<_> = self.shards.values().filter_map(known).collect();
+        for (id, what) in found {
+            self.store_damaged(id, what);
+        }
+    }
+
+    fn store_damaged(&mut self, id: ShardId, what: String) {
+        let Some(facts) = self.catalog.shards.get(&id) else {
+            return; // It is known once there is a catalog.
+        };
+        if facts.primary == self.config.id && !self.another_could_lead(id) {
+            if self.damage_borne.insert(id) {
+                tracing::error!(shard = id.0, %what, "the store of a primary is damaged and no other replica could take over now: what can be read of it is answered");
+            }
+            return;
+        }
+        let now = self.now;
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        shard.note_damage(what.clone(), now);
+        if shard.stopped.is_none() {
+            self.stop_shard(id, what);
+        }
+        self.retire(id, "this replica's store is damaged");
+        self.heal(id);
+        self.report_soon();
+    }
+
+    /// Whether somebody else would be named if this primary were gone, as it seems from here.
+    fn another_could_lead(&self, id: ShardId) -> bool {
+        let Some(facts) = self.catalog.shards.get(&id) else {
+            return false;
+        };
+        let Some(keyspace) = self.catalog.keyspaces.get(&facts.keyspace) else {
+            return false;
+        };
+        let now = self.now.monotonic;
+        let others = facts.members().filter(|m| m.node != self.config.id);
+        let heard = others.filter_map(|member| {
+            let fresh = self.readable_lag(&member.node, id).is_some();
+            let report = self.replica_report(&member.node, id)?;
+            let disk = member.disk?;
+            (fresh && self.peers.is_up(&member.node, now)).then(|| Heard {
+                node: member.node.clone(),
+                process: 0,
+                disk,
+                sealed: facts.epoch.next(),
+                last: report.position,
+                intact_since: 0,
+                whole: true,
+            })
+        });
+        let heard: Vec<Heard> = heard.collect();
+        let nodes = &self.catalog.nodes;
+        let decision = failover::decide(id, facts, keyspace, &heard, nodes, &self.config.id);
+        matches!(decision, Decision::Name { .. })
+    }
+
+    /// A damaged replica goes on towards being filled, if another is primary.
+    pub(crate) fn heal(&mut self, id: ShardId) {
+        let Some(facts) = self.catalog.shards.get(&id) else {
+            return;
+        };
+        let is_damaged = self.shards.get(&id).is_some_and(|s| s.damaged.is_some());
+        let may_fill = facts.primary != self.config.id && !self.leaving.contains_key(&id);
+        if is_damaged && may_fill {
+            self.ask_history(id);
+        }
+    }
+
+    /// Nothing of this copy is left to save: it goes, or, if only its store is damaged, it is filled
+    /// anew.
+    pub(crate) fn nothing_left_to_save(&mut self, id: ShardId) {
+        let me = &self.config.id;
+        let is_held = (self.catalog.shards.get(&id)).is_some_and(|s| s.has_replica(me));
+        let upto = self.shards.get(&id).and_then(|s| s.fill_upto);
+        match upto.filter(|_| is_held) {
+            Some(upto) => self.fill_damaged(id, upto),
+            None => self.drop_shard(id),
+        }
+    }
+
+    /// Puts an empty store that is being filled in the place of a damaged one.
+    fn fill_damaged(&mut self, id: ShardId, upto: Position) {
+        self.retire(id, "this replica's store is damaged");
+        self.leaving.remove(&id);
+        let Some(shard) = self.shards.remove(&id) else {
+            return;
+        };
+        let (sealed, cut_at) = (shard.sealed, shard.cut_at);
+        let floor = sealed.map_or(Epoch(0), |(epoch, _)| epoch);
+        let floor = floor.max(shard.recovered.sealed);
+        let what = shard.damaged.clone().unwrap_or_default();
+        // Its handle goes before another is opened.
+        let is_aside = shard.store.lost_to().is_some();
+        let store = match is_aside {
+            true => Ok(shard.store),
+            false => {
+                drop(shard);
+                set_aside(&self.stores, id, &what, self.config.cache)
+            }
+        };
+        let filled = store.and_then(|mut store| store.begin_install_upto(upto).map(|()| store));
+        match filled {
+            Ok(store) => {
+                let mut shard = Shard::new(id, store);
+                (shard.sealed, shard.cut_at) = (sealed, cut_at);
+                shard.recovered.sealed = floor;
+                self.shards.insert(id, shard);
+            }
+            // Opened without its log it would be less than it was, and count.
+            Err(error) => return self.stop(error.to_string()),
+        }
+        self.share_cache();
+        let catalog = self.catalog.clone();
+        self.readopt(id, &catalog);
+    }
+}
