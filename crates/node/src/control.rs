@@ -75,7 +75,7 @@ pub(crate) struct Control {
     mute_noted: bool,
     /// Since when this voter, which is muted, could be admitted.
     admissible_since: Option<Duration>,
-    /// Its disk took the place of one that was damaged.
+    /// Its disk took the place of one that was set aside.
     emptied: bool,
 }
 

@@ -136,7 +136,7 @@ pub struct NodeConfig {
     pub disk_stall_after: Duration,
     /// How what is on the disk is looked through.
     pub scrub: ScrubConfig,
-    /// The disk took the place of one that was damaged: what that held is known elsewhere, or
+    /// The disk took the place of one that was set aside: what that held is known elsewhere, or
     /// nowhere, and was not nothing.
     pub emptied: bool,
     /// The disk that the data directory lies on.

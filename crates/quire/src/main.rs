@@ -27,6 +27,7 @@ mod load_command;
 mod output;
 mod rewound_command;
 mod rewound_file;
+mod scrub_command;
 mod server_command;
 mod status_command;
 mod table;
@@ -68,6 +69,8 @@ enum Command {
     Wan(wan_command::Args),
     /// Compare all replicas of a keyspace, key by key.
     Verify(verify_command::Args),
+    /// Have a node look through everything on its disk for damage, now.
+    Scrub(scrub_command::Args),
     /// Show what failovers lost, and write it again.
     Rewound(rewound_command::Args),
     /// Load a file of hashes, one JSON object a line.
@@ -102,6 +105,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Keyspace(args) => keyspace_command::run(&args).await,
         Command::Wan(args) => wan_command::run(&args).await,
         Command::Verify(args) => verify_command::run(&args).await,
+        Command::Scrub(args) => scrub_command::run(&args).await,
         Command::Rewound(args) => rewound_command::run(&args).await,
         Command::Load(args) => load_command::run(&args).await,
         Command::Bench(args) => bench::run(args).await,

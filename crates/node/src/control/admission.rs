@@ -48,7 +48,7 @@ impl Control {
 
     /// Whether this voter, which is muted, may vote again. It may have forgotten a vote, or an
     /// entry that it acknowledged. Either the group was never founded: every voter says that it
-    /// knows of nothing agreed, and this one's disk was not emptied because it was damaged (if all
+    /// knows of nothing agreed, and this one's disk did not take the place of one that was set aside (if all
     /// were, they would found a group that knows of no keyspace). Or every other voter was heard of late, and this one has caught
     /// up with all of them: whoever was elected with its forgotten vote is among them, and its
     /// term was followed; whatever was agreed with its acknowledgement it holds again.
