@@ -121,7 +121,7 @@ def test_a_directory_from_a_copy_loses_nothing(cluster, rule, restarted):
     holds(cluster, keyspace, "ledger", ["first", *keys])
     said = events(cluster, other)
     if restarted:
-        stale = [text for kind, text in said if kind == "stale-disk"]
+        stale = [text for kind, text in said if kind == "set-aside"]
         assert stale and f"the disk of {node} is stale" in stale[0], said
         aside = list(data(cluster, node).glob("set-aside-*"))
         assert len(aside) == 1 and (aside[0] / "log").is_dir(), aside
