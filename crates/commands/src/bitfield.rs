@@ -4,6 +4,9 @@ use crate::{bits::parse_offset, error::Refusal, evaluate::Evaluation, numbers, s
 
 type Outcome = Result<(), Refusal>;
 
+/// The work of one step, bit by bit.
+const STEP: u64 = 512;
+
 /// What becomes of a number that its field can't hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Overflow {
@@ -158,6 +161,7 @@ fn run(e: &mut Evaluation<'_>, may_write: bool) -> Outcome {
     if end.is_some() && !may_write {
         return Err(Refusal::BitfieldReadOnly);
     }
+    e.spend(STEP.saturating_mul(steps.len() as u64))?;
     let (found, old) = e.string(key)?;
     // Room is made for every field that is written, even if none is in the end.
     let mut value = match end {

@@ -107,16 +107,22 @@ pub enum Refusal {
     #[error("ERR COPY to another keyspace is not supported: read there and write here")]
     CopyElsewhere,
     /// Ours: a shard's thread must not be held up.
-    #[error(
-        "ERR '{name}' would go over {steps} {what} at once, at most {steps_max} are allowed{instead}"
-    )]
-    TooMuchWork {
+    #[error("ERR '{name}' would go over {keys} keys, at most {keys_max} are allowed: use SCAN")]
+    TooManyToList {
         name: &'static str,
-        what: &'static str,
-        steps: u64,
-        steps_max: u64,
-        instead: &'static str,
+        keys: u64,
+        keys_max: u64,
     },
+    /// Ours: a shard's thread must not be held up.
+    #[error(
+        "ERR '{name}' takes more work than a command may (limits.command_work_max is {work_max}): ask for less at once"
+    )]
+    TooMuchWork { name: &'static str, work_max: u64 },
+    /// The same of a transaction.
+    #[error(
+        "ERR a transaction takes more work than a command may (limits.command_work_max is {work_max}): nothing of it was done, make it smaller"
+    )]
+    TransactionTooMuchWork { work_max: u64 },
     /// Ours: one command is one entry of the shard's log.
     #[error("ERR '{name}' has {keys} keys, at most {keys_max} fit into one command: split it")]
     TooManyKeys {
@@ -134,6 +140,11 @@ pub enum Refusal {
     /// A transaction that does more than an entry of the log has room for.
     #[error("ERR a transaction has more than 65534 effects: nothing of it was done")]
     TooManyEffects,
+    /// The same, in bytes.
+    #[error(
+        "ERR a transaction writes {bytes} bytes, at most {bytes_max} fit into one: nothing of it was done"
+    )]
+    TransactionTooManyBytes { bytes: usize, bytes_max: usize },
     /// Ours: a router sent a shard what the node itself answers.
     #[error("ERR '{0}' is not evaluated by a shard")]
     NotEvaluated(&'static str),

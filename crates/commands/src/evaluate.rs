@@ -2,8 +2,10 @@
 
 use crate::{
     error::Refusal,
+    glob,
     spec::Spec,
-    view::{Context, View, ViewError},
+    view::{Context, Limit, Passed, View, ViewError},
+    work::{LOOK_UP, ROW, STEP, WORK_MAX, WRITE, Work},
 };
 use bytes::{Bytes, BytesMut};
 use model::{
@@ -21,6 +23,9 @@ pub const KEYS_MAX: usize = u16::MAX as usize / 2;
 /// The longest field of a hash that a store has room for.
 pub const FIELD_BYTES_MAX: usize = 32_000;
 
+/// Work of one step of a scan: what is left of it comes with the next.
+const SCAN_WORK_MAX: u64 = WORK_MAX / 8;
+
 /// The longest string, as in Redis.
 pub const STRING_BYTES_MAX: usize = 512 << 20;
 
@@ -33,6 +38,7 @@ pub fn evaluate(
     args: &[&[u8]],
     view: &dyn View,
     cx: &Context,
+    work: &Work,
     mutation: &mut Mutation,
     reply: &mut BytesMut,
 ) -> Result<(), ViewError> {
@@ -42,6 +48,7 @@ pub fn evaluate(
         spec,
         view,
         cx: *cx,
+        work,
         mutation,
         reply,
         gone: BTreeSet::new(),
@@ -59,12 +66,16 @@ pub fn evaluate(
     }
 }
 
+/// Called with the reply, a field and its value.
+type VisitField<'a> = &'a mut dyn FnMut(&mut Encoder<'_>, &[u8], &[u8]);
+
 /// One command being evaluated.
 pub(crate) struct Evaluation<'a> {
     pub(crate) args: &'a [&'a [u8]],
     pub(crate) spec: &'a Spec,
-    pub(crate) view: &'a dyn View,
+    view: &'a dyn View,
     pub(crate) cx: Context,
+    work: &'a Work,
     pub(crate) mutation: &'a mut Mutation,
     reply: &'a mut BytesMut,
     /// Keys that this command has deleted already, which the view still shows.
@@ -120,13 +131,22 @@ impl<'a> Evaluation<'a> {
             });
         }
         if spec.is_write() {
+            self.spend(keys as u64 * WRITE)?;
             self.check_bytes(self.args.iter().map(|arg| arg.len()).sum())?;
         }
         let run = spec.run.ok_or(Refusal::NotEvaluated(spec.name))?;
         run(self)
     }
 
-    /// Refuses what would not fit into one entry of the log.
+    /// Takes in account what is about to be done, or refuses it.
+    pub(crate) fn spend(&self, work: u64) -> Result<(), Refusal> {
+        let name = self.spec.name;
+        let work_max = self.work.max();
+        let spent = self.work.spend(work);
+        spent.map_err(|_| Refusal::TooMuchWork { name, work_max })
+    }
+
+    /// Refuses what would not fit into one entry of the log, and is the work of writing it.
     pub(crate) fn check_bytes(&self, bytes: usize) -> Result<(), Refusal> {
         if bytes > WRITE_BYTES_MAX {
             return Err(Refusal::TooManyBytes {
@@ -135,12 +155,13 @@ impl<'a> Evaluation<'a> {
                 bytes_max: WRITE_BYTES_MAX,
             });
         }
-        Ok(())
+        self.spend(bytes as u64)
     }
 
     /// Refuses so many fields of a key that their rows, each of which names the key, would not be
     /// of a size for one command. To be asked before anything is written.
     pub(crate) fn check_fields(&self, key: &[u8], fields: usize) -> Result<(), Refusal> {
+        self.spend((fields as u64).saturating_mul(WRITE))?;
         self.check_bytes(key.len().saturating_mul(fields))
     }
 
@@ -159,14 +180,88 @@ impl<'a> Evaluation<'a> {
         self.reply.truncate(mark);
     }
 
-    /// Appends an encoded part of the reply.
-    pub(crate) fn reply_raw(&mut self, part: &[u8]) {
-        self.reply.extend_from_slice(part);
+    /// Every field of a hash that is there, and its value, each once, with an encoder for the
+    /// reply.
+    pub(crate) fn each_field(
+        &mut self,
+        key: &[u8],
+        header: &Header,
+        visit: VisitField<'_>,
+    ) -> Result<(), Refusal> {
+        let work = self.work.left();
+        let mut passed = Passed {
+            next: 0,
+            work: header.fields.saturating_mul(ROW),
+        };
+        if passed.work <= work {
+            let mut reply = Encoder::new(self.cx.version, self.reply);
+            let mut visit = |field: &[u8], value: &[u8]| visit(&mut reply, field, value);
+            let count = usize::MAX;
+            let limit = Limit { count, work };
+            passed = self.view.fields(key, header, 0, limit, &mut visit)?;
+        }
+        let rest = if passed.next > 0 { u64::MAX } else { 0 };
+        self.spend(passed.work.max(rest))
     }
 
-    /// The view, and an encoder for the reply while it is being read.
-    pub(crate) fn view_and_reply(&mut self) -> (&'a dyn View, Encoder<'_>) {
-        (self.view, Encoder::new(self.cx.version, self.reply))
+    /// Some fields of a hash from `cursor` on; where to go on. See [`View::fields`].
+    pub(crate) fn some_fields(
+        &self,
+        key: &[u8],
+        header: &Header,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<u64, Refusal> {
+        let work = self.work.left().min(SCAN_WORK_MAX);
+        let limit = Limit { count, work };
+        let passed = self.view.fields(key, header, cursor, limit, visit)?;
+        self.spend(passed.work.saturating_add(LOOK_UP))?;
+        Ok(passed.next)
+    }
+
+    /// Visits the keys from `cursor` on that are there, and deletes those whose time is over;
+    /// where to go on. See [`View::scan`].
+    pub(crate) fn scan_live(
+        &mut self,
+        cursor: u64,
+        count: usize,
+        visit: &mut dyn FnMut(&[u8], KeyKind),
+    ) -> Result<u64, Refusal> {
+        let now_ms = self.cx.now_ms;
+        let (mutation, gone) = (&mut *self.mutation, &mut self.gone);
+        let work = self.work.left().min(SCAN_WORK_MAX);
+        let limit = Limit { count, work };
+        let passed = self.view.scan(cursor, limit, &mut |key, header| {
+            if header.is_live(now_ms) {
+                visit(key, header.kind);
+            } else if header.kind != KeyKind::Tombstone
+                // What doesn't fit is met by the next scan.
+                && mutation.ops() < u16::MAX
+                // RANDOMKEY comes by the same keys more than once.
+                && gone.insert(Cow::Owned(key.to_vec()))
+            {
+                mutation.delete(key, header);
+            }
+        })?;
+        self.spend(passed.work.saturating_add(LOOK_UP))?;
+        Ok(passed.next)
+    }
+
+    /// How many keys there are, expired ones included.
+    pub(crate) fn key_count(&self) -> Result<u64, Refusal> {
+        let (keys, work) = self.view.key_count()?;
+        self.spend(work.saturating_add(LOOK_UP))?;
+        Ok(keys)
+    }
+
+    /// Whether `pattern` describes `text`.
+    pub(crate) fn matches(&self, pattern: &[u8], text: &[u8]) -> Result<bool, Refusal> {
+        let mut steps = self.work.left() / STEP;
+        let before = steps;
+        let found = glob::matches_within(pattern, text, &mut steps);
+        self.spend((before - steps) * STEP)?;
+        found.map_or_else(|| self.spend(u64::MAX).map(|()| false), Ok)
     }
 
     /// Turns a stored header into what the command may know, and commits an expiry.
@@ -196,6 +291,7 @@ impl<'a> Evaluation<'a> {
 
     /// A key of any kind.
     pub(crate) fn key(&mut self, key: &'a [u8]) -> Result<Found, Refusal> {
+        self.spend(LOOK_UP)?;
         let stored = self.view.header(key)?;
         Ok(self.judge(key, stored))
     }
@@ -207,9 +303,19 @@ impl<'a> Evaluation<'a> {
 
     /// A key that must be a string, if it is there, and its value.
     pub(crate) fn string(&mut self, key: &'a [u8]) -> Result<(Found, Option<Bytes>), Refusal> {
+        self.spend(LOOK_UP)?;
         let (header, value) = self.view.string(key)?.unzip();
+        self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
         let found = self.judge(key, header).expect(KeyKind::String)?;
         Ok((found, value.filter(|_| found.live.is_some())))
+    }
+
+    /// The value of a string as it is stored, whether this command has deleted it or not.
+    pub(crate) fn stored_string(&self, key: &[u8]) -> Result<Option<Bytes>, Refusal> {
+        self.spend(LOOK_UP)?;
+        let value = self.view.string(key)?.map(|(_, value)| value);
+        self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
+        Ok(value)
     }
 
     /// The value of a field of a hash; None if either is not there.
@@ -220,7 +326,12 @@ impl<'a> Evaluation<'a> {
         field: &[u8],
     ) -> Result<Option<Bytes>, Refusal> {
         match &hash.live {
-            Some(header) => Ok(self.view.field(key, header, field)?),
+            Some(header) => {
+                self.spend(LOOK_UP)?;
+                let value = self.view.field(key, header, field)?;
+                self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
+                Ok(value)
+            }
             None => Ok(None),
         }
     }
@@ -233,7 +344,10 @@ impl<'a> Evaluation<'a> {
         field: &[u8],
     ) -> Result<bool, Refusal> {
         match &hash.live {
-            Some(header) => Ok(self.view.has_field(key, header, field)?),
+            Some(header) => {
+                self.spend(LOOK_UP)?;
+                Ok(self.view.has_field(key, header, field)?)
+            }
             None => Ok(false),
         }
     }

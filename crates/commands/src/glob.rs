@@ -1,46 +1,61 @@
 //! Redis's patterns (`stringmatchlen`): `*`, `?`, `[ab]`, `[^ab]`, `[a-z]`, `\x`.
 //!
 //! Patterns come from clients, so this neither recurses nor backtracks beyond the last `*`:
-//! what fails behind it fails behind any earlier one too. Time is at most pattern × text.
+//! what fails behind it fails behind any earlier one too. Time is at most pattern × text, and
+//! who matches says how many steps that may be.
 
 /// Whether `pattern` describes the whole of `text`. As in Redis, an empty text is described
 /// by the empty pattern alone (`MATCH *` does not come here), an unclosed `[` ends with the
 /// pattern, and a `\` at the end stands for itself.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let mut steps = u64::MAX;
+    matches_within(pattern, text, &mut steps).unwrap_or(false)
+}
+
+/// The same in at most `steps` steps, each over a byte of the pattern; they are taken from it.
+/// None if they are not enough.
+pub fn matches_within(pattern: &[u8], text: &[u8], steps: &mut u64) -> Option<bool> {
     if text.is_empty() {
-        return pattern.is_empty();
+        return Some(pattern.is_empty());
     }
     let (mut p, mut t) = (0, 0);
     // Behind the last star: where to go on, and what it has not swallowed yet.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
+        let (found, next) = one(pattern, p, text[t]);
+        *steps = steps.checked_sub((next - p).max(1) as u64)?;
         if pattern.get(p) == Some(&b'*') {
             p += 1;
             star = Some((p, t));
-        } else if let Some(next) = one(pattern, p, text[t]) {
+        } else if found {
             (p, t) = (next, t + 1);
         } else if let Some((behind, from)) = star {
             star = Some((behind, from + 1));
             (p, t) = (behind, from + 1);
         } else {
-            return false;
+            return Some(false);
         }
     }
-    pattern[p..].iter().all(|b| *b == b'*')
+    let rest = &pattern[p..];
+    *steps = steps.checked_sub(rest.len() as u64)?;
+    Some(rest.iter().all(|b| *b == b'*'))
 }
 
-/// Matches one byte with the element at `p`; returns where the next element starts.
-fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
-    match pattern.get(p)? {
-        b'?' => Some(p + 1),
-        b'[' => class(pattern, p + 1, byte),
-        b'\\' if p + 1 < pattern.len() => (pattern[p + 1] == byte).then_some(p + 2),
-        literal => (*literal == byte).then_some(p + 1),
+/// Whether one byte matches the element at `p`, and where the next element starts; `p` at the
+/// end, which matches nothing.
+fn one(pattern: &[u8], p: usize, byte: u8) -> (bool, usize) {
+    match pattern.get(p) {
+        None => (false, p),
+        Some(b'?') => (true, p + 1),
+        Some(b'[') => class(pattern, p + 1, byte),
+        Some(b'\\') if p + 1 < pattern.len() => (pattern[p + 1] == byte, p + 2),
+        Some(literal) => (*literal == byte, p + 1),
     }
 }
 
-/// Matches one byte with the class whose first byte behind the bracket is at `p`.
-fn class(pattern: &[u8], mut p: usize, byte: u8) -> Option<usize> {
+/// Whether one byte is of the class whose first byte behind the bracket is at `p`, and where the
+/// class ends.
+fn class(pattern: &[u8], mut p: usize, byte: u8) -> (bool, usize) {
     let negated = pattern.get(p) == Some(&b'^');
     p += usize::from(negated);
     let mut found = false;
@@ -65,7 +80,7 @@ fn class(pattern: &[u8], mut p: usize, byte: u8) -> Option<usize> {
             }
         }
     }
-    (found != negated).then_some(p)
+    (found != negated, p)
 }
 
 #[cfg(test)]
@@ -115,6 +130,23 @@ mod tests {
         let pattern = b"a*".repeat(2048);
         assert!(matches(&pattern, &text));
         assert!(!matches(&[&pattern[..], b"b"].concat(), &text));
+    }
+
+    #[test]
+    fn no_pattern_takes_more_steps_than_it_may() {
+        let (key, pattern) = (
+            vec![b'a'; 32_000],
+            [&b"*"[..], &[b'?'; 15_000], b"b"].concat(),
+        );
+        let class = [b"[", &[b'b'; 50_000][..], b"]*"].concat();
+        for pattern in [pattern, [b"*", &class[..]].concat()] {
+            let mut steps = 1_000_000;
+            assert_eq!(matches_within(&pattern, &key, &mut steps), None);
+        }
+        let mut steps = 1_000_000;
+        assert_eq!(matches_within(b"*a", &key, &mut steps), Some(true));
+        assert!(steps > 900_000);
+        assert_eq!(matches_within(&[b'*'; 2_000_000], b"a", &mut steps), None);
     }
 
     /// The obvious definition, for patterns of literals, `?` and `*`.

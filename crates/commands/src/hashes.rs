@@ -6,7 +6,7 @@ use crate::{
     evaluate::{Evaluation, Found},
     float::{self, Float},
     numbers,
-    strings::{add_float, reply_value},
+    strings::{add_float, show_value},
     view::ViewError,
 };
 use model::mutation::KeyKind;
@@ -19,8 +19,7 @@ type Pair<'a> = (&'a [u8], &'a [u8]);
 pub(crate) fn hget(e: &mut Evaluation<'_>) -> Outcome {
     let hash = e.hash(e.args[1])?;
     let value = e.field(e.args[1], &hash, e.args[2])?;
-    reply_value(e, value.as_ref());
-    Ok(())
+    show_value(e, value.as_ref())
 }
 
 pub(crate) fn hmget(e: &mut Evaluation<'_>) -> Outcome {
@@ -29,7 +28,7 @@ pub(crate) fn hmget(e: &mut Evaluation<'_>) -> Outcome {
     e.reply().array(fields.len());
     for field in fields {
         let value = e.field(e.args[1], &hash, field)?;
-        reply_value(e, value.as_ref());
+        show_value(e, value.as_ref())?;
     }
     Ok(())
 }
@@ -63,14 +62,13 @@ fn show_all(e: &mut Evaluation<'_>, shown: Shown) -> Outcome {
     // writes merge it may be behind; then the fields are gone over once more.
     let mut expected = hash.fields();
     for _ in 0..2 {
-        let (view, mut reply) = e.view_and_reply();
         match shown {
-            Shown::Both => reply.map(expected as usize),
-            Shown::Fields | Shown::Values => reply.array(expected as usize),
+            Shown::Both => e.reply().map(expected as usize),
+            Shown::Fields | Shown::Values => e.reply().array(expected as usize),
         }
         let mut seen = 0;
         if let Some(header) = &hash.live {
-            view.fields(key, header, &mut |field, value| {
+            e.each_field(key, header, &mut |reply, field, value| {
                 seen += 1;
                 if shown != Shown::Values {
                     reply.bulk(field);

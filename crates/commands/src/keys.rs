@@ -1,11 +1,9 @@
 //! Keys of any kind: DEL UNLINK EXISTS TOUCH TYPE SCAN KEYS RANDOMKEY DBSIZE FLUSHDB FLUSHALL.
 
 use crate::random::Random;
-use crate::{error::Refusal, evaluate::Evaluation, glob, numbers};
-use bytes::{Bytes, BytesMut};
+use crate::{error::Refusal, evaluate::Evaluation, numbers};
+use bytes::Bytes;
 use model::{mutation::KeyKind, slot};
-use resp::reply::Encoder;
-use std::borrow::Cow;
 
 type Outcome = Result<(), Refusal>;
 
@@ -88,62 +86,52 @@ impl<'a> ScanOptions<'a> {
         Ok(options)
     }
 
-    fn wants(&self, key: &[u8], kind: KeyKind) -> bool {
+    fn wants(&self, kind: KeyKind) -> bool {
         let name = kind_name(kind).as_bytes();
         self.kind
             .is_none_or(|wanted| wanted.eq_ignore_ascii_case(name))
-            && self.wants_name(key)
     }
 
-    pub(crate) fn wants_name(&self, name: &[u8]) -> bool {
+    pub(crate) fn wants_name(&self, e: &Evaluation<'_>, name: &[u8]) -> Result<bool, Refusal> {
         self.pattern
-            .is_none_or(|pattern| glob::matches(pattern, name))
+            .map_or(Ok(true), |pattern| e.matches(pattern, name))
     }
-}
-
-/// Visits the keys from `cursor` on that are there, and deletes those whose time is over.
-fn scan_live(
-    e: &mut Evaluation<'_>,
-    cursor: u64,
-    count: usize,
-    visit: &mut dyn FnMut(&[u8], KeyKind),
-) -> Result<u64, Refusal> {
-    let cx = e.cx;
-    let (mutation, gone) = (&mut *e.mutation, &mut e.gone);
-    let next = e.view.scan(cursor, count, &mut |key, header| {
-        if header.is_live(cx.now_ms) {
-            visit(key, header.kind);
-        } else if header.kind != KeyKind::Tombstone
-            // What doesn't fit is met by the next scan.
-            && mutation.ops() < u16::MAX
-            // RANDOMKEY comes by the same keys more than once.
-            && gone.insert(Cow::Owned(key.to_vec()))
-        {
-            mutation.delete(key, header);
-        }
-    })?;
-    Ok(next)
 }
 
 pub(crate) fn scan(e: &mut Evaluation<'_>) -> Outcome {
     let cursor = numbers::parse_cursor(e.args[1]).ok_or(Refusal::Cursor)?;
     let options = ScanOptions::parse(&e.args[2..], true)?;
-    // The reply begins with what is known last: the cursor and how many keys there are.
-    let mut part = BytesMut::new();
-    let mut keys = Encoder::new(e.cx.version, &mut part);
-    let mut found = 0;
-    let next = scan_live(e, cursor, options.count, &mut |key, kind| {
-        if options.wants(key, kind) {
-            keys.bulk(key);
-            found += 1;
+    let mut keys = Vec::new();
+    let next = e.scan_live(cursor, options.count, &mut |key, kind| {
+        if options.wants(kind) {
+            keys.push(Bytes::copy_from_slice(key));
         }
     })?;
+    // The reply begins with the cursor and how many keys there are.
+    let keys = wanted(e, keys, |e, key| options.wants_name(e, key))?;
     let mut reply = e.reply();
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found);
-    e.reply_raw(&part);
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
     Ok(())
+}
+
+/// Those of `keys` of which `wants` holds.
+fn wanted(
+    e: &Evaluation<'_>,
+    mut keys: Vec<Bytes>,
+    wants: impl Fn(&Evaluation<'_>, &[u8]) -> Result<bool, Refusal>,
+) -> Result<Vec<Bytes>, Refusal> {
+    let mut refusal = None;
+    keys.retain(|key| {
+        refusal.is_none()
+            && wants(e, key).unwrap_or_else(|error| {
+                refusal = Some(error);
+                false
+            })
+    });
+    refusal.map_or(Ok(keys), Err)
 }
 
 /// Keys of a shard that KEYS goes over: what is slower than some 100 ms is for SCAN.
@@ -151,33 +139,32 @@ const KEYS_COUNT_MAX: u64 = 100_000;
 
 pub(crate) fn keys(e: &mut Evaluation<'_>) -> Outcome {
     let pattern = e.args[1];
-    let there = e.view.key_count()?;
+    let there = e.key_count()?;
     if there > KEYS_COUNT_MAX {
-        return Err(Refusal::TooMuchWork {
+        return Err(Refusal::TooManyToList {
             name: e.spec.name,
-            what: "keys",
-            steps: there,
-            steps_max: KEYS_COUNT_MAX,
-            instead: ": use SCAN",
+            keys: there,
+            keys_max: KEYS_COUNT_MAX,
         });
     }
-    let mut part = BytesMut::new();
-    let mut keys = Encoder::new(e.cx.version, &mut part);
-    let mut found = 0;
+    let mut keys = Vec::new();
     let mut cursor = 0;
     loop {
-        cursor = scan_live(e, cursor, SCAN_COUNT_MAX, &mut |key, _| {
-            if pattern == b"*" || glob::matches(pattern, key) {
-                keys.bulk(key);
-                found += 1;
-            }
+        cursor = e.scan_live(cursor, SCAN_COUNT_MAX, &mut |key, _| {
+            keys.push(Bytes::copy_from_slice(key));
         })?;
         if cursor == 0 {
             break;
         }
     }
-    e.reply().array(found);
-    e.reply_raw(&part);
+    let all = pattern == b"*";
+    let keys = wanted(e, keys, |e, key| match all {
+        true => Ok(true),
+        false => e.matches(pattern, key),
+    })?;
+    let mut reply = e.reply();
+    reply.array(keys.len());
+    keys.iter().for_each(|key| reply.bulk(key));
     Ok(())
 }
 
@@ -206,7 +193,7 @@ fn neighbours(e: &mut Evaluation<'_>, from: u64, count: usize) -> Result<Vec<Byt
     let mut found: Vec<Bytes> = Vec::new();
     let (mut cursor, mut wrapped) = (from, false);
     while found.len() < count {
-        cursor = scan_live(e, cursor, count, &mut |key, _| {
+        cursor = e.scan_live(cursor, count, &mut |key, _| {
             found.push(Bytes::copy_from_slice(key));
         })?;
         if wrapped && (cursor == 0 || cursor > from) {
@@ -222,7 +209,7 @@ fn neighbours(e: &mut Evaluation<'_>, from: u64, count: usize) -> Result<Vec<Byt
 }
 
 pub(crate) fn dbsize(e: &mut Evaluation<'_>) -> Outcome {
-    let keys = e.view.key_count()?;
+    let keys = e.key_count()?;
     e.reply().integer(i64::try_from(keys).unwrap_or(i64::MAX));
     Ok(())
 }

@@ -16,6 +16,7 @@
 //! | [`server_reply`] | what a node answers without a shard, where that needs no node: HELP |
 //! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
 //! | [`numbers`], [`float`], [`glob`] | Redis's integers, floats and patterns |
+//! | [`work`](mod@work) | what a command may cost |
 //! | [`error`] | every error line that a command answers with |
 //!
 //! Replies, options, limits and error texts are those of Redis 7.0.15, byte for byte, in
@@ -30,6 +31,8 @@
 //!   deletion is added to the mutation, also by a read: so it is committed before the reply.
 //! - `created` is true exactly where no live key was there before. A new header carries the
 //!   old one's `deleted`, since dead cells may still wait to be purged.
+//! - It ends within the [`Work`] that it is given, refused if that is not enough; of a
+//!   transaction nothing is done then.
 //! - Nothing here knows of shards, sessions or logs: the node splits a command by its
 //!   [`Fanout`] and evaluates each part at its shard.
 
@@ -62,8 +65,10 @@ pub mod testing;
 mod tests;
 pub mod transaction;
 pub mod view;
+pub mod work;
 
 pub use error::Refusal;
 pub use evaluate::evaluate;
 pub use table::{Family, Fanout, Flags, Spec, find, lookup};
-pub use view::{Context, View, ViewError};
+pub use view::{Context, Passed, View, ViewError};
+pub use work::Work;

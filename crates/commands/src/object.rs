@@ -39,7 +39,7 @@ pub(crate) fn encoding(e: &mut Evaluation<'_>) -> Outcome {
         Some(KeyKind::Hash) => {
             let mut longest = 0;
             if let Some(header) = &found.live {
-                e.view.fields(key, header, &mut |field, value| {
+                e.each_field(key, header, &mut |_, field, value| {
                     longest = longest.max(field.len()).max(value.len());
                 })?;
             }

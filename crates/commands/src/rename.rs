@@ -19,7 +19,7 @@ pub(crate) enum Value {
 
 /// The value of a key that is there.
 pub(crate) fn read(
-    e: &Evaluation<'_>,
+    e: &mut Evaluation<'_>,
     key: &[u8],
     found: &Found,
 ) -> Result<Option<Value>, Refusal> {
@@ -28,10 +28,10 @@ pub(crate) fn read(
     };
     Ok(match header.kind {
         KeyKind::Tombstone => None,
-        KeyKind::String => e.view.string(key)?.map(|(_, value)| Value::String(value)),
+        KeyKind::String => e.stored_string(key)?.map(Value::String),
         KeyKind::Hash => {
             let mut fields = Vec::new();
-            e.view.fields(key, header, &mut |field, value| {
+            e.each_field(key, header, &mut |_, field, value| {
                 fields.push((Bytes::copy_from_slice(field), Bytes::copy_from_slice(value)));
             })?;
             Some(Value::Hash(fields))

@@ -21,10 +21,16 @@ pub(crate) fn reply_value(e: &mut Evaluation<'_>, value: Option<&Bytes>) {
     }
 }
 
+/// The same of a command that may show many, and writes nothing.
+pub(crate) fn show_value(e: &mut Evaluation<'_>, value: Option<&Bytes>) -> Outcome {
+    e.spend(value.map_or(0, |value| value.len() as u64))?;
+    reply_value(e, value);
+    Ok(())
+}
+
 pub(crate) fn get(e: &mut Evaluation<'_>) -> Outcome {
     let (_, value) = e.string(e.args[1])?;
-    reply_value(e, value.as_ref());
-    Ok(())
+    show_value(e, value.as_ref())
 }
 
 pub(crate) fn strlen(e: &mut Evaluation<'_>) -> Outcome {
@@ -43,7 +49,7 @@ pub(crate) fn mget(e: &mut Evaluation<'_>) -> Outcome {
             Err(Refusal::WrongType) => None,
             Err(refusal) => return Err(refusal),
         };
-        reply_value(e, value.as_ref());
+        show_value(e, value.as_ref())?;
     }
     Ok(())
 }

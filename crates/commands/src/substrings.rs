@@ -4,14 +4,12 @@ use crate::{
     error::Refusal,
     evaluate::{Evaluation, STRING_BYTES_MAX},
     numbers,
+    work::PAIR,
 };
 use bytes::{Bytes, BytesMut};
 use resp::reply::Encoder;
 
 type Outcome = Result<(), Refusal>;
-
-/// Steps of an LCS at most, length times length: some 50 ms.
-const LCS_STEPS_MAX: u64 = 1 << 25;
 
 /// The value `old` made `length` long at least, zeros behind it; refused if it is too long
 /// for a string or for one command.
@@ -122,18 +120,11 @@ pub(crate) fn lcs(e: &mut Evaluation<'_>) -> Outcome {
     let options = LcsOptions::parse(&e.args[3..])?;
     let [a, b] = strings;
     let steps = (a.len() as u64 + 1) * (b.len() as u64 + 1);
+    // What is left has a subsequence shorter than 2¹⁶.
     if steps.saturating_mul(4) > STRING_BYTES_MAX as u64 {
         return Err(Refusal::LcsTooLarge);
     }
-    if steps > LCS_STEPS_MAX {
-        return Err(Refusal::TooMuchWork {
-            name: e.spec.name,
-            what: "pairs of bytes",
-            steps,
-            steps_max: LCS_STEPS_MAX,
-            instead: ": compare shorter strings",
-        });
-    }
+    e.spend(steps.saturating_mul(PAIR))?;
     let lengths = Lengths::of(&a, &b);
     let length = lengths.at(a.len(), b.len());
     if options.length {
@@ -160,7 +151,7 @@ pub(crate) fn lcs(e: &mut Evaluation<'_>) -> Outcome {
 
 /// The length of the longest common subsequence of every two prefixes.
 struct Lengths {
-    table: Vec<u32>,
+    table: Vec<u16>,
     row: usize,
 }
 
@@ -191,7 +182,8 @@ impl Match {
 impl Lengths {
     fn of(a: &[u8], b: &[u8]) -> Lengths {
         let row = b.len() + 1;
-        let mut table = vec![0u32; row * (a.len() + 1)];
+        // Each is at most the square root of the table's size.
+        let mut table = vec![0u16; row * (a.len() + 1)];
         for (i, x) in a.iter().enumerate() {
             let (above, below) = table[i * row..].split_at_mut(row);
             for (j, y) in b.iter().enumerate() {
@@ -205,7 +197,7 @@ impl Lengths {
         Lengths { table, row }
     }
 
-    fn at(&self, i: usize, j: usize) -> u32 {
+    fn at(&self, i: usize, j: usize) -> u16 {
         self.table[i * self.row + j]
     }
 

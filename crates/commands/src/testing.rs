@@ -1,7 +1,11 @@
 //! A shard in memory, for tests: a [`View`] that mutations are applied to, in the way of a
 //! sequenced topology, dead cells and tombstones included. It checks what it is given.
 
-use crate::view::{View, ViewError};
+use crate::{
+    rdb::crc64,
+    view::{FIELD_CURSORS, Limit, Passed, View, ViewError},
+    work::ROW,
+};
 use bytes::Bytes;
 use model::{
     Op, Stamp,
@@ -176,6 +180,11 @@ impl MemoryView {
     }
 }
 
+/// Where a scan of a hash meets a field.
+fn field_cursor(field: &[u8]) -> u64 {
+    crc64::of(field) % FIELD_CURSORS
+}
+
 impl View for MemoryView {
     fn header(&self, key: &[u8]) -> Result<Option<Header>, ViewError> {
         Ok(self.headers.get(key).copied())
@@ -199,39 +208,58 @@ impl View for MemoryView {
         &self,
         key: &[u8],
         header: &Header,
+        cursor: u64,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), ViewError> {
-        for (field, value) in self.live_cells(key, header) {
-            visit(field, value);
+    ) -> Result<Passed, ViewError> {
+        let mut cells: Vec<_> = self.live_cells(key, header).collect();
+        // All of them come in order of their names, for tests that compare replies.
+        if limit.count < usize::MAX {
+            cells.sort_by_key(|(field, _)| field_cursor(field));
         }
-        Ok(())
+        let (mut count, mut work, mut last) = (0, 0, None);
+        for (field, value) in cells {
+            let at = field_cursor(field);
+            if at < cursor {
+                continue;
+            }
+            if last.is_some_and(|last| last != at) && (count >= limit.count || work > limit.work) {
+                return Ok(Passed { next: at, work });
+            }
+            visit(field, value);
+            (count, last) = (count + 1, Some(at));
+            work += ROW + (field.len() + value.len()) as u64;
+        }
+        Ok(Passed { next: 0, work })
     }
 
     fn scan(
         &self,
         cursor: u64,
-        count: usize,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, ViewError> {
+    ) -> Result<Passed, ViewError> {
         // A slot is visited whole; the cursor is the next slot.
         let first = (cursor >> 48) as u16;
         let from = Bound::Included((first, Bytes::new()));
-        let (mut visited, mut last) = (0, first);
+        let (mut visited, mut last, mut work) = (0, first, 0);
         for (slot, key) in self
             .slots
             .range((from, Bound::Unbounded))
             .map(|(at, ())| at)
         {
-            if visited >= count && *slot != last {
-                return Ok(u64::from(*slot) << 48);
+            if (visited >= limit.count || work > limit.work) && *slot != last {
+                let next = u64::from(*slot) << 48;
+                return Ok(Passed { next, work });
             }
             visit(key, &self.headers[key]);
             (visited, last) = (visited + 1, *slot);
+            work += ROW + key.len() as u64;
         }
-        Ok(0)
+        Ok(Passed { next: 0, work })
     }
 
-    fn key_count(&self) -> Result<u64, ViewError> {
-        Ok(self.keys)
+    fn key_count(&self) -> Result<(u64, u64), ViewError> {
+        Ok((self.keys, 0))
     }
 }

@@ -9,9 +9,10 @@ use crate::{
     spec::{Family, Fanout, Flags, Spec},
     table,
     view::{Context, View, ViewError},
+    work::{LOOK_UP, Work},
 };
 use bytes::{Bytes, BytesMut};
-use model::Mutation;
+use model::{Mutation, entry::WRITE_BYTES_MAX};
 use resp::reply::Encoder;
 
 /// `EXEC` of commands that may write, as it travels to the shard.
@@ -57,12 +58,13 @@ pub trait Staged {
 /// Evaluates the commands of a transaction: appends one array to `reply`, and the ops of all
 /// to `mutation`, which was empty.
 ///
-/// Errors are the view's, or that the transaction has more ops than an entry has room for: then
-/// reply and mutation are to be thrown away.
+/// Errors are the view's, or that the transaction is more than an entry of the log has room for,
+/// or more than `work`: then reply and mutation are to be thrown away.
 pub fn run(
     commands: &[&[&[u8]]],
     staged: &mut dyn Staged,
     cx: &Context,
+    work: &Work,
     mutation: &mut Mutation,
     reply: &mut BytesMut,
 ) -> Result<(), Refusal> {
@@ -79,12 +81,23 @@ pub fn run(
                 Encoder::new(cx.version, reply).error(refusal.to_string());
             }
             Ok(spec) if !spec.is_evaluated() => at_the_node(args, &cx, reply),
-            Ok(spec) => {
-                staged.with_view(&mut |view| evaluate(spec, args, view, &cx, mutation, reply))?
-            }
+            Ok(spec) => staged
+                .with_view(&mut |view| evaluate(spec, args, view, &cx, work, mutation, reply))?,
+        }
+        // What a command takes that touches nothing.
+        let spent = work.spend(LOOK_UP + args.iter().map(|arg| arg.len() as u64).sum::<u64>());
+        if spent.is_err() || work.is_exhausted() {
+            let work_max = work.max();
+            return Err(Refusal::TransactionTooMuchWork { work_max });
         }
         if mutation.ops() == u16::MAX {
             return Err(Refusal::TooManyEffects);
+        }
+        if mutation.bytes().len() > WRITE_BYTES_MAX {
+            return Err(Refusal::TransactionTooManyBytes {
+                bytes: mutation.bytes().len(),
+                bytes_max: WRITE_BYTES_MAX,
+            });
         }
         if mutation.bytes().len() > before {
             staged.stage(Bytes::copy_from_slice(&mutation.bytes()[before..]))?;

@@ -4,6 +4,27 @@ use bytes::Bytes;
 use model::mutation::Header;
 use resp::Version;
 
+/// Cursors of fields lie below this.
+pub const FIELD_CURSORS: u64 = 1 << 32;
+
+/// How far a view goes at most in one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What it shows; a few more where cursors are shared.
+    pub count: usize,
+    /// What it passes by, in the units of [`Work`](crate::Work); one row in any case.
+    pub work: u64,
+}
+
+/// How far a view went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The cursor to go on from; 0 at the end.
+    pub next: u64,
+    /// What that took, in the units of [`Work`](crate::Work).
+    pub work: u64,
+}
+
 /// One shard's keys. The node implements it over what is committed (for reads at a replica)
 /// or over the tip: committed and in flight. It shows one moment: nothing changes while a
 /// command is evaluated.
@@ -24,26 +45,34 @@ pub trait View {
         Ok(self.field(key, header, field)?.is_some())
     }
 
-    /// Every live field and its value, each once, of a hash whose header is `header`.
+    /// Live fields and their values, each once, of a hash whose header is `header`, from
+    /// `cursor` on: all of them, unless there are more than `count` or passing by them takes
+    /// more than `work`. Those that share a cursor are given together. A field that is there
+    /// from the first call to the last is given, whatever comes and goes beside it, and a
+    /// cursor that was drawn by chance below [`FIELD_CURSORS`] begins at any field.
     fn fields(
         &self,
         key: &[u8],
         header: &Header,
+        cursor: u64,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), ViewError>;
+    ) -> Result<Passed, ViewError>;
 
-    /// Keys from `cursor` on, expired ones included and tombstones left out: at least `count`,
-    /// unless the end is reached. Returns the cursor to go on from, 0 at the end. The top 16
-    /// bits of a cursor are a hash slot; the rest is the view's own.
+    /// Keys from `cursor` on, expired ones included and tombstones left out: `count`, and those
+    /// that share a cursor with the last, unless the end is reached or passing by them takes
+    /// more than `work`. The top 16 bits of a cursor are a hash slot; the rest is the view's
+    /// own.
     fn scan(
         &self,
         cursor: u64,
-        count: usize,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, ViewError>;
+    ) -> Result<Passed, ViewError>;
 
-    /// How many keys there are, expired ones included and tombstones left out.
-    fn key_count(&self) -> Result<u64, ViewError>;
+    /// How many keys there are, expired ones included and tombstones left out; and what counting
+    /// them took, in the units of [`Work`](crate::Work).
+    fn key_count(&self) -> Result<(u64, u64), ViewError>;
 }
 
 impl<V: View> View for &V {
@@ -67,21 +96,23 @@ impl<V: View> View for &V {
         &self,
         key: &[u8],
         header: &Header,
+        cursor: u64,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), ViewError> {
-        (**self).fields(key, header, visit)
+    ) -> Result<Passed, ViewError> {
+        (**self).fields(key, header, cursor, limit, visit)
     }
 
     fn scan(
         &self,
         cursor: u64,
-        count: usize,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, ViewError> {
-        (**self).scan(cursor, count, visit)
+    ) -> Result<Passed, ViewError> {
+        (**self).scan(cursor, limit, visit)
     }
 
-    fn key_count(&self) -> Result<u64, ViewError> {
+    fn key_count(&self) -> Result<(u64, u64), ViewError> {
         (**self).key_count()
     }
 }

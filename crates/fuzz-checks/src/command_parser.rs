@@ -6,7 +6,10 @@
 //! more with version and checksum put right.
 
 use bytes::{Bytes, BytesMut};
-use commands::{Context, command_reply, evaluate, find, rdb, server_reply, testing::MemoryView};
+use commands::{
+    Context, Work, command_reply, evaluate, find, rdb, server_reply, testing::MemoryView,
+    work::WORK_MAX,
+};
 use model::{Mutation, Op, Stamp, mutation::Ops};
 use resp::{FrameDecoder, FrameLimits, Limits, RequestDecoder, Version};
 use std::sync::LazyLock;
@@ -130,7 +133,8 @@ impl Shard {
             spec.key_positions(args.len()).count()
         );
         if spec.is_evaluated() {
-            evaluate(spec, args, &self.view, &self.cx, &mut mutation, &mut reply).unwrap();
+            let (view, cx, work) = (&self.view, &self.cx, Work::new(WORK_MAX));
+            evaluate(spec, args, view, cx, &work, &mut mutation, &mut reply).unwrap();
         } else if spec.name.starts_with("command") {
             command_reply::answer(args, self.cx.version, &mut reply);
         } else {

@@ -16,6 +16,13 @@ use storage::store::Stores;
 /// The Redis version whose commands and replies are spoken.
 const REDIS_VERSION: &str = "7.0.15";
 
+/// Arguments of a command that the node itself answers, but for those that it repeats.
+const ARGS_MAX: usize = 1024;
+/// Their bytes together.
+const ARG_BYTES_MAX: usize = 64 << 10;
+/// Work of one of them: that of its part of the reply.
+const ARG_WORK: usize = 4096;
+
 /// A WAIT that is not over.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -33,6 +40,20 @@ const WAITERS_MAX: usize = 100_000;
 impl<S: Stores> Node<S> {
     pub(crate) fn node_command(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
         let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
+        let bytes: usize = args.iter().map(|arg| arg.len()).sum();
+        let room = self.reply_room(None);
+        if let Some(line) = self.replies.refusal(spec.name, bytes, room) {
+            return self.answer_error(conn, &line);
+        }
+        let repeats = matches!(container, "ping" | "echo");
+        if !repeats && (args.len() > ARGS_MAX || bytes > ARG_BYTES_MAX) {
+            let line = format!(
+                "ERR '{}' takes at most {ARGS_MAX} arguments of {ARG_BYTES_MAX} bytes together",
+                spec.name
+            );
+            return self.answer_error(conn, &line);
+        }
+        self.worked += (bytes + args.len() * ARG_WORK) as u64;
         if subcommand == "help"
             && let Some(spec) = commands::lookup(container.as_bytes())
         {

@@ -3,12 +3,13 @@
 use crate::{
     carried::Arrived,
     node::Node,
-    request::ReadFrom,
+    replies::LARGE,
+    request::{ReadFrom, Target},
     tip::{Committed, Staging, at_tip},
     watched::Watched,
 };
 use bytes::BytesMut;
-use commands::{Context, Family, Fanout, Spec, View, transaction};
+use commands::{Context, Family, Fanout, Spec, View, Work, transaction};
 use model::{
     EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
     entry::WRITE_BYTES_MAX,
@@ -47,10 +48,15 @@ impl<S: Stores> Node<S> {
         id: ShardId,
         spec: &Spec,
         args: &[&[u8]],
-        seen: Position,
-        version: Version,
-        read_from: ReadFrom,
+        asking: Asking<'_>,
     ) -> Evaluated {
+        let Asking {
+            seen,
+            version,
+            read_from,
+            target,
+        } = asking;
+        let room = self.reply_room(target);
         let lacking = self.lacking();
         let leased = self.lease.holds(self.now.monotonic);
         let random = self.draw();
@@ -90,6 +96,7 @@ impl<S: Stores> Node<S> {
             spec,
             args,
             cx,
+            work: Work::new(self.config.command_work_max),
             first: strategy.next_stamp(self.now),
         };
         let mut tip = spec.is_write();
@@ -115,13 +122,19 @@ impl<S: Stores> Node<S> {
         }
         if !tip {
             let view = Committed(&shard.store);
-            if let Err(line) = asked.of(&view, None, &mut self.mutation, &mut self.scratch) {
+            let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
+            self.worked += asked.work.done();
+            if let Err(line) = evaluated {
+                return self.refuse(version, &line);
+            }
+            if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), room) {
                 return self.refuse(version, &line);
             }
             if self.mutation.is_empty() {
                 if primary {
                     self.lease.answer();
                 }
+                self.replies.held(self.scratch.len());
                 return Evaluated::Ready(applied);
             }
             // It met a key whose time is over: that is committed before it is answered. A
@@ -173,9 +186,17 @@ impl<S: Stores> Node<S> {
         }
         let view = at_tip(&shard.tip, &shard.store);
         let watched = Some((&shard.watched, state.epoch));
-        if let Err(line) = asked.of(&view, watched, &mut self.mutation, &mut self.scratch) {
+        let before = asked.work.done();
+        let evaluated = asked.of(&view, watched, &mut self.mutation, &mut self.scratch);
+        self.worked += asked.work.done() - before;
+        if let Err(line) = evaluated {
             return self.refuse(version, &line);
         }
+        // Before anything is appended: what could not be answered is not done.
+        if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), room) {
+            return self.refuse(version, &line);
+        }
+        self.replies.held(self.scratch.len());
         if self.mutation.is_empty() {
             // It was computed from the tip: it waits for the tip.
             return if state.tip.index <= applied.index {
@@ -230,10 +251,24 @@ impl<S: Stores> Node<S> {
     }
 
     fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
+        if self.scratch.capacity() > LARGE {
+            self.scratch = BytesMut::new();
+        }
         self.scratch.clear();
         Encoder::new(version, &mut self.scratch).error(line);
         Evaluated::Refused
     }
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// What the session has seen of the shard.
+    pub(crate) seen: Position,
+    pub(crate) version: Version,
+    pub(crate) read_from: ReadFrom,
+    /// Where the reply goes, if that is not a client of this node that waits for nothing else.
+    pub(crate) target: Option<&'a Target>,
 }
 
 /// What is to be evaluated.
@@ -241,6 +276,8 @@ struct Asked<'a> {
     spec: &'a Spec,
     args: &'a [&'a [u8]],
     cx: Context,
+    /// What it may cost.
+    work: Work,
     /// The stamp of what it will append, if it does.
     first: Stamp,
 }
@@ -259,10 +296,11 @@ impl Asked<'_> {
             spec,
             args,
             cx,
+            work,
             first,
         } = self;
         if !transaction::is_exec(spec) {
-            let evaluated = commands::evaluate(spec, args, view, cx, mutation, reply);
+            let evaluated = commands::evaluate(spec, args, view, cx, work, mutation, reply);
             return evaluated.map_err(|e| e.to_string());
         }
         let Some(arrived) = Arrived::read(args) else {
@@ -279,7 +317,7 @@ impl Asked<'_> {
             }
         }
         let mut staging = Staging::new(view, *first);
-        transaction::run(&arrived.commands, &mut staging, cx, mutation, reply)
+        transaction::run(&arrived.commands, &mut staging, cx, work, mutation, reply)
             .map_err(|e| e.to_string())
     }
 }

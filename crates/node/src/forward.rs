@@ -6,11 +6,13 @@
 
 use crate::{
     carried,
-    message::{Answer, Forward, Message},
+    message::{Answer, Forward, MESSAGE_BYTES_MAX, Message},
     node::{Effect, Lane, Node},
+    replies::LARGE,
     request::{ReadFrom, Request, Target, bytes_of},
 };
 use bytes::Bytes;
+use commands::Refusal;
 use model::{
     NodeId, Position,
     planted::{self, Bug},
@@ -18,6 +20,11 @@ use model::{
 use resp::Version;
 use std::collections::BTreeMap;
 use storage::store::Stores;
+
+/// Bytes of a forwarded command's arguments: a message has room for them and what goes with them.
+pub(crate) const FORWARD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+/// What an argument takes besides its own bytes.
+const ARG_BYTES: usize = 5;
 
 #[derive(Debug)]
 struct Away {
@@ -53,6 +60,15 @@ impl Forwards {
 impl<S: Stores> Node<S> {
     /// Sends a command to `to`.
     pub(crate) fn forward(&mut self, request: Request, to: &NodeId) {
+        let bytes = request.args.iter().map(|arg| arg.len() + ARG_BYTES).sum();
+        if bytes > FORWARD_BYTES_MAX {
+            let refusal = Refusal::TooManyBytes {
+                name: request.spec.name,
+                bytes,
+                bytes_max: FORWARD_BYTES_MAX,
+            };
+            return self.reply_error(&request.target, &refusal.to_string());
+        }
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
         let behind = self.is_behind_reads(&request, to);
@@ -179,9 +195,16 @@ impl<S: Stores> Node<S> {
         reply: Bytes,
         position: Position,
     ) {
+        self.replies.answered(node, reply.len());
+        // What comes behind a long one must not wait for it: heartbeats, leases.
+        let lane = match reply.len() {
+            ..LARGE => Lane::Ordinary,
+            _ => Lane::Bulk,
+        };
         let answer = Answer::Reply { reply, position };
         self.effects.push_back(Effect::Answer {
             to: node.clone(),
+            lane,
             message: Message::Forwarded { id, answer }.encode(),
         });
     }
@@ -238,6 +261,7 @@ impl<S: Stores> Node<S> {
                     session.seen.advance(shard, position);
                 }
                 self.count_away(&request, -1);
+                self.hold_reply(reply.len());
                 self.deliver(&request.target, shard, position, reply);
             }
             Answer::NotHere => {

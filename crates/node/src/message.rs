@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 const VERSION: u8 = 2;
 
+/// The longest message that a node takes: a host refuses longer ones, so that whoever makes a
+/// message sees to it that it is no longer.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
 /// A message, with the hot one kept apart.
 #[derive(Debug)]
 pub(crate) enum Incoming {

@@ -13,6 +13,7 @@ use crate::{
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
     message::{self, Incoming, Message},
+    replies::Replies,
     report::Peers,
     request::Request,
     rewind::Rewinds,
@@ -26,6 +27,7 @@ use crate::{
     stall::DiskWatch,
     standing::Standing,
     timekeeping::Timekeeping,
+    turn::Deferred,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
@@ -85,10 +87,12 @@ pub enum Effect {
         /// What.
         message: Bytes,
     },
-    /// Like `Send` in the ordinary lane: what a client is to be answered.
+    /// Like `Send`: what a client is to be answered.
     Answer {
         /// To whom.
         to: NodeId,
+        /// How.
+        lane: Lane,
         /// What.
         message: Bytes,
     },
@@ -139,6 +143,10 @@ pub struct NodeConfig {
     /// The disk took the place of one that was set aside: what that held is known elsewhere, or
     /// nowhere, and was not nothing.
     pub emptied: bool,
+    /// What one command, or one transaction, may cost ([`commands::Work`]).
+    pub command_work_max: u64,
+    /// Memory for replies that were not taken yet, all clients' together, in bytes.
+    pub reply_memory_bytes: usize,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
     /// This process: greater than any before it on this disk.
@@ -296,8 +304,13 @@ pub struct Node<S: Stores> {
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
     pub(crate) asides: Asides,
-    /// Requests that can't go anywhere for the moment.
+    /// Requests that can't go anywhere for the moment, or wait for the next turn.
     pub(crate) stalled: VecDeque<Request>,
+    /// What the next turn begins with.
+    pub(crate) deferred: Deferred,
+    /// Work that was done in this turn.
+    pub(crate) worked: u64,
+    pub(crate) replies: Replies,
     pub(crate) effects: VecDeque<Effect>,
     /// To be taken.
     pub(crate) prefetches: VecDeque<(ConnId, Prefetch)>,
@@ -428,6 +441,9 @@ impl<S: Stores> Node<S> {
             verifications: Verifications::default(),
             asides: Asides::default(),
             stalled: VecDeque::new(),
+            deferred: Deferred::default(),
+            worked: 0,
+            replies: Replies::new(config.reply_memory_bytes),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),
             mutation: Mutation::new(),
@@ -761,6 +777,7 @@ impl<S: Stores> Node<S> {
             self.disk_watch.absent(now.monotonic);
         }
         let now = self.arrives(now);
+        self.replies.tick();
         self.clock_tick();
         self.stall_tick();
         self.control_tick();
@@ -821,6 +838,7 @@ impl<S: Stores> Node<S> {
             )
             .chain(self.copies.wake_at())
             .chain(self.expire_at)
+            .chain(self.deferred.is_any().then_some(self.now.monotonic))
             .min()
     }
 
@@ -832,6 +850,7 @@ impl<S: Stores> Node<S> {
         if self.expire_at.is_some_and(|at| at <= now.monotonic) {
             self.expire();
         }
+        self.resume_deferred();
         if !self.stalled.is_empty() {
             self.retry_stalled();
         }
@@ -851,6 +870,9 @@ impl<S: Stores> Node<S> {
         if self.effects.is_empty() {
             self.lease.said();
             self.settle();
+            if self.effects.is_empty() {
+                self.worked = 0;
+            }
         }
         self.effects.pop_front()
     }

@@ -86,7 +86,9 @@ impl<S: Stores> Node<S> {
             return;
         };
         if session.is_in_turn() {
+            let before = session.out.len();
             write(&mut Encoder::new(session.version, &mut session.out));
+            self.replies.held(session.out.len() - before);
         } else {
             let mut reply = bytes::BytesMut::new();
             write(&mut Encoder::new(session.version, &mut reply));

@@ -371,4 +371,4 @@ impl<S: Stores> Node<S> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,9 +9,10 @@
 
 use crate::{
     client_command::is_http,
-    evaluate::Evaluated,
+    evaluate::{Asking, Evaluated},
     node::Node,
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
+    turn::DEFERRED,
 };
 use commands::{Family, Fanout, Spec, transaction};
 use model::{KeyspaceId, NodeId, ShardId, slot};
@@ -23,7 +24,7 @@ pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
 /// How long a write waits for room behind those that came before it.
 const ROOM_MAX: Duration = Duration::from_secs(10);
 /// Commands that may wait for somewhere to go.
-const STALLED_MAX: usize = 100_000;
+pub(crate) const STALLED_MAX: usize = 100_000;
 
 /// A client's command for one shard, as it came.
 pub(crate) struct Coming<'a> {
@@ -63,10 +64,20 @@ impl<S: Stores> Node<S> {
 
     /// What waited behind a command goes on.
     pub(crate) fn resume(&mut self, conn: u64) {
-        while let Some(session) = self.sessions.get_mut(&conn)
+        while let Some(session) = self.sessions.get(&conn)
             && !session.must_wait()
-            && let Some((since, args)) = session.backlog.pop_front()
+            && !session.backlog.is_empty()
         {
+            if self.is_worn() {
+                self.defer_backlog(conn);
+                break;
+            }
+            let Some(session) = self.sessions.get_mut(&conn) else {
+                break;
+            };
+            let Some((since, args)) = session.backlog.pop_front() else {
+                break;
+            };
             // It may have to wait again: then it stays first in line.
             let behind = std::mem::take(&mut session.backlog);
             self.dispatch(conn, &borrow(&args), since);
@@ -315,14 +326,20 @@ impl<S: Stores> Node<S> {
         };
         let (seen, version) = (session.seen.get(shard), session.version);
         let read_from = session.read_from(spec);
-        let evaluated = self.evaluate(shard, spec, args, seen, version, read_from);
+        let asking = Asking {
+            seen,
+            version,
+            read_from,
+            target: None,
+        };
+        let evaluated = self.evaluate(shard, spec, args, asking);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         match evaluated {
             Evaluated::Ready(position) if session.is_in_turn() => {
                 session.seen.advance(shard, position);
-                session.out.extend_from_slice(&self.scratch);
+                session.take_out(&mut self.scratch);
                 self.announce(conn);
             }
             Evaluated::Refused if session.is_in_turn() => {
@@ -341,17 +358,25 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// A command that is on its own: evaluated here if it can be, else sent where it can.
+    /// A command that is on its own: evaluated here if it can be, else sent where it can; in
+    /// the next turn, if this one has had its work.
     pub(crate) fn route(&mut self, request: Request) {
+        if self.must_defer(&request.target) {
+            self.defer(request);
+        } else {
+            self.route_now(request);
+        }
+    }
+
+    pub(crate) fn route_now(&mut self, request: Request) {
         let args = borrow(&request.args);
-        let evaluated = self.evaluate(
-            request.shard,
-            request.spec,
-            &args,
-            request.seen,
-            request.version,
-            request.read_from,
-        );
+        let asking = Asking {
+            seen: request.seen,
+            version: request.version,
+            read_from: request.read_from,
+            target: Some(&request.target),
+        };
+        let evaluated = self.evaluate(request.shard, request.spec, &args, asking);
         drop(args);
         match evaluated {
             Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated),
@@ -401,10 +426,18 @@ impl<S: Stores> Node<S> {
             return self.refuse_stalled(&request);
         }
         request.read_from = ReadFrom::Any;
+        self.stand_in_line(request);
+    }
+
+    /// A request waits, and what its connection sends meanwhile behind it.
+    pub(crate) fn stand_in_line(&mut self, request: Request) {
         if let Some(conn) = self.client_of(&request.target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
             session.stalled += 1;
+        }
+        if let Target::Remote { .. } = request.target {
+            self.deferred.remote += 1;
         }
         self.stalled.push_back(request);
     }
@@ -412,10 +445,21 @@ impl<S: Stores> Node<S> {
     /// Tries every stalled command once more; what still can't go stalls again.
     pub(crate) fn retry_stalled(&mut self) {
         let mut conns = Vec::new();
+        self.deferred.requests = false;
         for _ in 0..self.stalled.len() {
+            if self.is_worn() {
+                self.deferred.requests = true;
+                break;
+            }
             let Some(mut request) = self.stalled.pop_front() else {
                 break;
             };
+            if let Target::Remote { .. } = request.target {
+                self.deferred.remote -= 1;
+            }
+            if request.since == DEFERRED {
+                request.since = self.now.monotonic;
+            }
             let slot = self.splits.slot_of(&request.target);
             let mut lost = false;
             if let Some(conn) = self.client_of(&request.target)
@@ -436,7 +480,7 @@ impl<S: Stores> Node<S> {
             } else if self.now.monotonic.saturating_sub(request.since) > self.patience(&request) {
                 self.refuse_stalled(&request);
             } else {
-                self.route(request);
+                self.route_now(request);
             }
         }
         for conn in conns {

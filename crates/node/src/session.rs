@@ -3,6 +3,7 @@
 
 use crate::{
     input::{Backlog, QueryBuffer},
+    replies::LARGE,
     request::ReadFrom,
     transaction::{Gathering, Watch},
 };
@@ -68,7 +69,8 @@ pub(crate) struct Session {
     pub(crate) reads_waiting: u32,
     /// Reads of files that its next commands wait for: they don't come before.
     pub(crate) prefetching: u32,
-    /// Commands of it that wait for somewhere to go: later ones must not overtake them.
+    /// Commands of it that wait for somewhere to go, or for the next turn: later ones must not
+    /// overtake them.
     pub(crate) stalled: u32,
     /// What came since MULTI, if that did.
     pub(crate) gathering: Option<Gathering>,
@@ -88,6 +90,8 @@ pub(crate) struct Session {
     pub(crate) out: BytesMut,
     /// Replies that are not ready, or ready behind one that is not.
     slots: VecDeque<Slot>,
+    /// Bytes of those that are ready.
+    slots_bytes: usize,
     /// The number of the first slot.
     first_slot: u64,
     /// Bytes of the commands whose replies are not ready.
@@ -135,6 +139,7 @@ impl Session {
             counted: 0,
             out: BytesMut::new(),
             slots: VecDeque::new(),
+            slots_bytes: 0,
             first_slot: 0,
             in_flight: 0,
             closing: false,
@@ -180,18 +185,55 @@ impl Session {
             self.slots.clear();
             self.in_flight = 0;
             self.first_slot += 1;
-            self.out.extend_from_slice(&reply);
+            self.put_out(reply);
             return;
         }
-        if let Some(place) = self.slots.get_mut(at as usize) {
+        if let Some(place) = self.slots.get_mut(at as usize)
+            && place.reply.is_none()
+        {
+            self.slots_bytes += reply.len();
             place.reply = Some(reply);
             self.in_flight -= std::mem::take(&mut place.bytes);
         }
         while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
             self.slots.pop_front();
             self.first_slot += 1;
-            self.out.extend_from_slice(&reply);
+            self.slots_bytes -= reply.len();
+            self.put_out(reply);
         }
+    }
+
+    /// Puts a reply behind what is to go out. A large one keeps its memory, if it can.
+    fn put_out(&mut self, reply: Bytes) {
+        if reply.len() <= LARGE || !self.out.is_empty() {
+            return self.out.extend_from_slice(&reply);
+        }
+        match reply.try_into_mut() {
+            Ok(reply) => self.out = reply,
+            Err(reply) => self.out.extend_from_slice(&reply),
+        }
+    }
+
+    /// Puts what `reply` holds behind what is to go out; `reply` is empty then.
+    pub(crate) fn take_out(&mut self, reply: &mut BytesMut) {
+        if reply.len() > LARGE && self.out.is_empty() {
+            self.out = std::mem::take(reply);
+        } else {
+            self.out.extend_from_slice(reply);
+            reply.clear();
+        }
+    }
+
+    /// Bytes of replies that are here.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.out.len() + self.slots_bytes
+    }
+
+    /// Nobody will take its replies any more, those that are still to come included.
+    pub(crate) fn forget_replies(&mut self) {
+        self.first_slot += self.slots.len() as u64;
+        self.slots.clear();
+        (self.slots_bytes, self.in_flight) = (0, 0);
     }
 
     /// A reply is here that shows `position`. True if it is that of WATCH, which others wait for.
@@ -237,7 +279,7 @@ impl Session {
             && self.slots.len() < SLOTS_MAX
             && self.backlog.len() < BACKLOG_MAX
             && self.in_flight + self.backlog.bytes() < IN_FLIGHT_MAX
-            && self.out.len() < OUTPUT_MAX
+            && self.reply_bytes() < OUTPUT_MAX
     }
 
     /// Bytes of its commands that are not answered.

@@ -3,10 +3,11 @@
 
 use crate::{
     node::Node,
+    replies::{REPLY_BYTES_MAX, too_long},
     request::{Request, Target, bytes_of, own},
 };
 use bytes::{Bytes, BytesMut};
-use commands::{Fanout, Spec};
+use commands::{Fanout, Spec, evaluate::KEYS_MAX};
 use model::{KeyspaceId, Position, ShardId, slot};
 use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
 use std::collections::BTreeMap;
@@ -19,8 +20,11 @@ struct Split {
     slot: u64,
     version: Version,
     fanout: Fanout,
+    name: &'static str,
     /// The reply of each part, as it comes.
     parts: Vec<Option<Bytes>>,
+    /// Bytes of those that have come.
+    bytes: usize,
     /// For Gather: which part, and which of its values, each key's value is.
     places: Vec<(usize, usize)>,
     /// For Scan: the cursor to go on from when the shard is through.
@@ -38,6 +42,11 @@ pub(crate) struct Splits {
 }
 
 impl Splits {
+    /// Bytes of the replies that have come.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.open.values().map(|split| split.bytes).sum()
+    }
+
     /// The client that a split command is for.
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
         self.open.get(&id).map(|s| s.conn)
@@ -110,11 +119,21 @@ impl<S: Stores> Node<S> {
                     let refusal = commands::Refusal::Arity(spec.name);
                     return self.answer_error(conn, &refusal.to_string());
                 }
+                let keys = spec.key_positions(args.len()).count();
+                if keys > KEYS_MAX {
+                    let refusal = commands::Refusal::TooManyKeys {
+                        name: spec.name,
+                        keys,
+                        keys_max: KEYS_MAX,
+                    };
+                    return self.answer_error(conn, &refusal.to_string());
+                }
+                let mut part_of = BTreeMap::new();
                 for at in spec.key_positions(args.len()) {
                     let Some(id) = self.catalog.shard_of_key(keyspace, args[at]) else {
                         return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
                     };
-                    let part = parts.iter().position(|(p, _)| *p == id).unwrap_or_else(|| {
+                    let part = *part_of.entry(id).or_insert_with(|| {
                         parts.push((id, own(&args[..1])));
                         parts.len() - 1
                     });
@@ -140,6 +159,8 @@ impl<S: Stores> Node<S> {
                 slot,
                 version,
                 fanout: spec.fanout,
+                name: spec.name,
+                bytes: 0,
                 left: parts.len(),
                 parts: vec![None; parts.len()],
                 places,
@@ -185,7 +206,19 @@ impl<S: Stores> Node<S> {
             session.seen.advance(shard, position);
         }
         match split.parts.get_mut(part) {
-            Some(place @ None) => *place = Some(reply),
+            Some(place @ None) => {
+                split.bytes += reply.len();
+                // Together they are one reply: the first error of a part is that of the whole.
+                *place = Some(match split.bytes {
+                    0..=REPLY_BYTES_MAX => reply,
+                    bytes => {
+                        let line = too_long(split.name, bytes);
+                        let mut error = BytesMut::new();
+                        Encoder::new(split.version, &mut error).error(line);
+                        error.freeze()
+                    }
+                });
+            }
             _ => return,
         }
         split.left -= 1;

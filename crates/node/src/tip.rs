@@ -9,7 +9,12 @@
 #![allow(clippy::disallowed_types)] // a hash map, for the reason above
 
 use bytes::Bytes;
-use commands::{View, ViewError, transaction::Staged};
+use commands::{
+    Passed, View, ViewError,
+    transaction::Staged,
+    view::{FIELD_CURSORS, Limit},
+    work::LOOK_UP,
+};
 use model::{
     Entry, EntryKind, Op, Stamp,
     codec::Malformed,
@@ -17,7 +22,7 @@ use model::{
     mutation::{Header, KeyKind, Ops},
 };
 use std::collections::{HashMap, VecDeque, hash_map};
-use storage::store::{Rows, ShardStore, StoreError, cursor_of};
+use storage::store::{self, ROW_WORK, Rows, ShardStore, StoreError, cursor_of, field_cursor_of};
 
 /// A key as the entries in flight leave it.
 #[derive(Debug)]
@@ -42,6 +47,16 @@ pub(crate) struct Tip {
     touched: VecDeque<(u64, Bytes)>,
     /// The entry that cleared the shard, if one is in flight: nothing in the store counts.
     cleared: Option<u64>,
+}
+
+/// Work of looking at one key or field in flight that may not be shown.
+const LOOK: u64 = ROW_WORK / 8;
+
+const _: () = assert!(FIELD_CURSORS == 1 << 32, "as the store has them");
+
+fn passed(passed: store::Passed) -> Passed {
+    let store::Passed { next, work } = passed;
+    Passed { next, work }
 }
 
 fn view_error(error: StoreError) -> ViewError {
@@ -260,26 +275,26 @@ impl<R: Rows> View for Committed<'_, R> {
         &self,
         key: &[u8],
         header: &Header,
+        cursor: u64,
+        Limit { count, work }: Limit,
         visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), ViewError> {
-        let mut all = |field: &[u8], value: &[u8]| {
-            visit(field, value);
-            true
-        };
-        self.0.fields(key, header, &mut all).map_err(view_error)
+    ) -> Result<Passed, ViewError> {
+        let gone = self.0.fields(key, header, cursor, (count, work), visit);
+        gone.map(passed).map_err(view_error)
     }
 
     fn scan(
         &self,
         cursor: u64,
-        count: usize,
+        Limit { count, work }: Limit,
         visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, ViewError> {
-        self.0.scan(cursor, count, visit).map_err(view_error)
+    ) -> Result<Passed, ViewError> {
+        let gone = self.0.scan(cursor, (count, work), visit);
+        gone.map(passed).map_err(view_error)
     }
 
-    fn key_count(&self) -> Result<u64, ViewError> {
-        Ok(self.0.key_count())
+    fn key_count(&self) -> Result<(u64, u64), ViewError> {
+        Ok((self.0.key_count(), 0))
     }
 }
 
@@ -367,40 +382,51 @@ impl<V: View> View for Over<'_, V> {
         &self,
         key: &[u8],
         header: &Header,
+        cursor: u64,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &[u8]),
-    ) -> Result<(), ViewError> {
+    ) -> Result<Passed, ViewError> {
         let pending = self.tip.keys.get(key);
+        let mut passed = Passed { next: 0, work: 0 };
         if pending.is_none_or(|p| !p.hides_store)
             && let Some(below) = self.below()
         {
-            below.fields(key, header, &mut |field, value| {
+            passed = below.fields(key, header, cursor, limit, &mut |field, value| {
                 if pending.is_none_or(|p| p.fields.get(field).is_none()) {
                     visit(field, value);
                 }
             })?;
         }
         for (field, value) in pending.iter().flat_map(|p| p.fields.iter()) {
-            if let Some(value) = value {
+            passed.work += LOOK;
+            let at = field_cursor_of(field);
+            if let Some(value) = value
+                && at >= cursor
+                && (passed.next == 0 || at < passed.next)
+            {
+                passed.work += (field.len() + value.len()) as u64;
                 visit(field, value);
             }
         }
-        Ok(())
+        Ok(passed)
     }
 
     fn scan(
         &self,
         cursor: u64,
-        count: usize,
+        limit: Limit,
         visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, ViewError> {
-        let mut next = 0;
+    ) -> Result<Passed, ViewError> {
+        let mut passed = Passed { next: 0, work: 0 };
         if let Some(below) = self.below() {
-            next = below.scan(cursor, count, &mut |key, header| {
+            passed = below.scan(cursor, limit, &mut |key, header| {
                 if !self.tip.keys.contains_key(key) {
                     visit(key, header);
                 }
             })?;
         }
+        let next = passed.next;
+        passed.work += LOOK * self.tip.keys.len() as u64;
         let mut listed: Vec<(&Bytes, &Header)> = Vec::new();
         for (key, pending) in &self.tip.keys {
             let at = cursor_of(key);
@@ -416,16 +442,17 @@ impl<V: View> View for Over<'_, V> {
         listed
             .into_iter()
             .for_each(|(key, header)| visit(key, header));
-        Ok(next)
+        Ok(passed)
     }
 
-    fn key_count(&self) -> Result<u64, ViewError> {
-        let mut count = match self.below() {
+    fn key_count(&self) -> Result<(u64, u64), ViewError> {
+        let (mut count, mut work) = match self.below() {
             Some(below) => below.key_count()?,
-            None => 0,
+            None => (0, 0),
         };
         let is_there =
             |header: Option<Header>| header.is_some_and(|header| header.kind != KeyKind::Tombstone);
+        work += LOOK_UP * self.tip.keys.len() as u64;
         for (key, pending) in &self.tip.keys {
             let before = match self.below() {
                 Some(below) => is_there(below.header(key)?),
@@ -437,7 +464,7 @@ impl<V: View> View for Over<'_, V> {
                 _ => {}
             }
         }
-        Ok(count)
+        Ok((count, work))
     }
 }
 
@@ -514,7 +541,8 @@ mod tests {
                 version: resp::Version::Resp2,
             };
             let spec = commands::find(&args).unwrap();
-            commands::evaluate(spec, &args, &view, &cx, &mut mutation, &mut reply).unwrap();
+            let work = commands::Work::new(u64::MAX);
+            commands::evaluate(spec, &args, &view, &cx, &work, &mut mutation, &mut reply).unwrap();
             self.proposed += 1;
             let entry = Entry::new(
                 Position::new(1, self.proposed),
@@ -543,6 +571,11 @@ mod tests {
 
     type Content = Vec<(Bytes, Bytes)>;
 
+    fn limit(count: usize) -> Limit {
+        let work = u64::MAX;
+        Limit { count, work }
+    }
+
     /// Every key, by scans of a few keys each, with its fields or its string, which has no name;
     /// and the count that the view gives.
     fn listed(view: &dyn View) -> (Vec<(Bytes, Content)>, u64) {
@@ -551,7 +584,7 @@ mod tests {
             let mut visit = |key: &[u8], header: &Header| {
                 keys.push((Bytes::copy_from_slice(key), *header));
             };
-            cursor = view.scan(cursor, 2, &mut visit).unwrap();
+            cursor = view.scan(cursor, limit(2), &mut visit).unwrap().next;
             if cursor == 0 {
                 break;
             }
@@ -567,7 +600,14 @@ mod tests {
                 let (field, value) = (Bytes::copy_from_slice(field), Bytes::copy_from_slice(value));
                 content.push((field, value));
             };
-            view.fields(&key, &header, &mut visit).unwrap();
+            let mut cursor = 0;
+            loop {
+                let passed = view.fields(&key, &header, cursor, limit(2), &mut visit);
+                cursor = passed.unwrap().next;
+                if cursor == 0 {
+                    break;
+                }
+            }
             content.sort();
             for (field, value) in content.iter().filter(|(field, _)| !field.is_empty()) {
                 let found = view.field(&key, &header, field).unwrap();
@@ -578,7 +618,7 @@ mod tests {
             (key, content)
         };
         let keys = keys.into_iter().map(with_content).collect();
-        (keys, view.key_count().unwrap())
+        (keys, view.key_count().unwrap().0)
     }
 
     fn write() -> impl Strategy<Value = String> {

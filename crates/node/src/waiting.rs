@@ -4,6 +4,7 @@
 use crate::{
     evaluate::Evaluated,
     node::Node,
+    replies::LARGE,
     request::{ReadFrom, Request, Target},
     route::STALL_MAX,
     shard::Waiting,
@@ -68,6 +69,9 @@ impl<S: Stores> Node<S> {
     fn take_scratch(&mut self) -> Bytes {
         if self.scratch.as_ref() == b"+OK\r\n" {
             return Bytes::from_static(b"+OK\r\n");
+        }
+        if self.scratch.len() > LARGE {
+            return std::mem::take(&mut self.scratch).freeze();
         }
         Bytes::copy_from_slice(&self.scratch)
     }

@@ -12,6 +12,7 @@ use crate::{
     core::Core,
     descriptors::ADMINISTRATION,
     host::{AHEAD_MAX, ConnId, Guess, Host, QueryBuffer},
+    turns::Place,
 };
 use bytes::{Buf, BytesMut};
 use resp::{ahead::Names, request::RequestDecoder};
@@ -50,6 +51,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long what a closed client still sends is read away, so that the kernel doesn't
 /// answer it with a reset that would destroy our last reply.
 const LINGER: Duration = Duration::from_secs(1);
+/// Memory that a client's output keeps when all of it is written.
+const KEPT_MAX: usize = 256 << 10;
 /// Bytes read away at once.
 const LINGER_READ_LEN: usize = 16 << 10;
 /// As in Redis.
@@ -74,6 +77,10 @@ pub(crate) struct Client {
     resumed: Notify,
     /// Wakes the reading side while it waits for bytes.
     waker: RefCell<Option<Waker>>,
+    /// Where its commands stand behind others'.
+    place: Place,
+    /// Bytes of the output that were written and whose memory it still has.
+    written: Cell<usize>,
 }
 
 /// Accepts clients for as long as the node runs.
@@ -140,6 +147,8 @@ async fn serve<H: Host>(
         paused: Cell::new(false),
         resumed: Notify::new(),
         waker: RefCell::new(None),
+        place: Place::default(),
+        written: Cell::new(0),
     });
     core.clients.borrow_mut().insert(id, client.clone());
     core.host
@@ -299,6 +308,11 @@ impl<H: Host> Connection<H> {
         let mut at = 0;
         let mut since = now.monotonic;
         self.more = false;
+        if !(self.core.turns).may_go_on(&self.client.place, host.is_worn()) {
+            self.more = !input.is_empty();
+            self.core.turn.notify_one();
+            return 0;
+        }
         for count in 0usize.. {
             let rest = input.get(at..).unwrap_or_default();
             if rest.is_empty() {
@@ -306,6 +320,7 @@ impl<H: Host> Connection<H> {
             }
             if count == COMMANDS_PER_TURN_MAX
                 || self.core.draining.get()
+                || host.is_worn()
                 || !host.client_accepts(id)
             {
                 self.more = true;
@@ -465,8 +480,22 @@ impl Client {
     fn write_some(&self, output: &mut BytesMut) -> io::Result<bool> {
         while !output.is_empty() {
             match self.writer.try_write(output) {
-                Ok(written) if written == output.len() => output.clear(),
-                Ok(written) => output.advance(written),
+                Ok(written) if written == output.len() => {
+                    output.clear();
+                    if output.capacity() > KEPT_MAX || self.written.take() > 0 {
+                        *output = BytesMut::new();
+                    }
+                }
+                Ok(written) => {
+                    output.advance(written);
+                    let gone = self.written.get() + written;
+                    self.written.set(gone);
+                    // What is written holds no more memory than what is not.
+                    if gone > output.len().max(KEPT_MAX) {
+                        *output = BytesMut::from(&output[..]);
+                        self.written.set(0);
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(e) => return Err(e),
             }

@@ -32,7 +32,10 @@ use model::{
     NodeId, Region,
     entry::{COMMAND_BYTES_MAX, WRITE_BYTES_MAX},
 };
-use node::{COPY_BYTES_PER_SECOND_MIN, ClientBounds};
+use node::{
+    COMMAND_WORK_MAX, COMMAND_WORK_MIN, COPY_BYTES_PER_SECOND_MIN, ClientBounds,
+    REPLY_MEMORY_BYTES_MIN,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -165,6 +168,10 @@ pub struct Limits {
     pub memtable_bytes: u64,
     /// Replies that a client has not taken; more closes it.
     pub output_bytes_max: usize,
+    /// The same of all clients together; where more is needed the client with most is closed.
+    pub reply_memory_bytes: usize,
+    /// What one command, or one transaction, may cost: about the bytes that it goes over.
+    pub command_work_max: u64,
     /// One argument of a command.
     pub bulk_bytes_max: usize,
     /// One command in all.
@@ -197,6 +204,8 @@ impl Default for Limits {
             block_cache_bytes: BackgroundOptions::default().block_cache_bytes,
             memtable_bytes: BackgroundOptions::default().memtable_bytes,
             output_bytes_max: 256 << 20,
+            reply_memory_bytes: 512 << 20,
+            command_work_max: COMMAND_WORK_MAX,
             bulk_bytes_max: WRITE_BYTES_MAX,
             command_bytes_max: COMMAND_BYTES_MAX,
             input_bytes_max: ClientBounds::default().input_bytes_max,
@@ -384,6 +393,16 @@ impl Config {
                 "limits.scrub_bytes_per_second",
                 self.limits.scrub_bytes_per_second,
                 SCRUB_BYTES_PER_SECOND_MIN,
+            ),
+            (
+                "limits.command_work_max",
+                self.limits.command_work_max,
+                COMMAND_WORK_MIN,
+            ),
+            (
+                "limits.reply_memory_bytes",
+                self.limits.reply_memory_bytes as u64,
+                REPLY_MEMORY_BYTES_MIN as u64,
             ),
         ] {
             if value < least {

@@ -20,6 +20,7 @@ use crate::{
     peer::{incoming::Session, link::Link},
     prefetch::PrefetchThreads,
     sync::SyncThreads,
+    turns::Turns,
 };
 use bytes::Bytes;
 use model::{NodeId, Now};
@@ -77,6 +78,8 @@ pub(crate) struct Core<H: Host> {
     round: Round,
     /// Someone asks for a turn.
     pub(crate) turn: Notify,
+    /// Whose turn it is, where one has not room for all.
+    pub(crate) turns: Turns,
     /// Set once: commands are no longer taken.
     pub(crate) draining: Cell<bool>,
     /// Why the node must stop.
@@ -113,6 +116,7 @@ impl<H: Host> Core<H> {
             released: RefCell::default(),
             round: Round::default(),
             turn: Notify::new(),
+            turns: Turns::default(),
             draining: Cell::new(false),
             fatal: RefCell::new(None),
             stop: Notify::new(),
@@ -158,6 +162,7 @@ impl<H: Host> Core<H> {
         if let Some(aside) = host.take_aside() {
             self.aside.submit(aside);
         }
+        self.turns.turned();
         if host
             .wake_at()
             .is_some_and(|at| at < self.sleeps_until.get())
@@ -257,9 +262,7 @@ impl<H: Host> Core<H> {
                 }
             }
             Effect::Send { to, lane, message } => self.send(host, &to, lane, message, now),
-            Effect::Answer { to, message } => {
-                self.send(host, &to, Lane::Ordinary, message, now);
-            }
+            Effect::Answer { to, lane, message } => self.send(host, &to, lane, message, now),
             Effect::PeersChanged => self.reconcile_links(host),
             Effect::Stop(reason) => self.fail(ServeError::Stopped(reason)),
             Effect::Discard(reason) => self.fail(ServeError::StaleDisk(reason)),
@@ -281,6 +284,13 @@ impl<H: Host> Core<H> {
         }
         for link in self.links.borrow().values() {
             link.sever();
+        }
+    }
+
+    /// Tells the host how much waits to be sent.
+    pub(crate) fn tell_queued(&self, host: &mut H) {
+        for (peer, link) in &*self.links.borrow() {
+            host.peer_queued(peer, link.queued_bytes());
         }
     }
 

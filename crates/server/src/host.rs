@@ -73,6 +73,10 @@ pub trait Host: 'static {
     /// Whether the client may go on. While it may not the server neither reads nor decodes;
     /// it asks again at `ClientResumed` and when it has written all of the client's output.
     fn client_accepts(&mut self, conn: ConnId) -> bool;
+    /// Whether this turn has had its work: no more commands are handed over before the next.
+    fn is_worn(&self) -> bool {
+        false
+    }
     /// Bytes that are ready to go out. The server removes from the front what it has written
     /// and leaves the rest, so its length is what the client has still to take.
     fn client_output(&mut self, conn: ConnId) -> &mut BytesMut;
@@ -103,6 +107,8 @@ pub trait Host: 'static {
     /// A message from `from`, in order within its lane. It may share memory with others that
     /// came with it: copy what is kept for long.
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);
+    /// So much waits to be sent to a peer. Told before each `tick`.
+    fn peer_queued(&mut self, _peer: &NodeId, _bytes: usize) {}
     /// To whom links are kept.
     fn peers(&self) -> Vec<(NodeId, SocketAddr)>;
     /// What the emulation says of the link to `to`.

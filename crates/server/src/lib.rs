@@ -39,6 +39,7 @@ mod peer;
 mod prefetch;
 mod run;
 mod sync;
+mod turns;
 
 pub use config::{Config, ConfigError};
 pub use data_dir::DataDirError;
@@ -295,7 +296,11 @@ async fn tick<H: Host>(core: Rc<Core<H>>) {
         ticks.tick().await;
         // What peers have sent by now is heard before anybody is judged silent.
         yield_now().await;
-        core.host.borrow_mut().tick(clock::now());
+        {
+            let mut host = core.host.borrow_mut();
+            core.tell_queued(&mut *host);
+            host.tick(clock::now());
+        }
         core.observe_links();
         core.take_turn();
     }

@@ -66,6 +66,12 @@ impl Host for NodeHost {
     fn client_took(&mut self, id: ConnId, args: &[&[u8]], took: Duration) {
         self.node.client_took(id, args, took);
     }
+    fn is_worn(&self) -> bool {
+        self.node.is_worn()
+    }
+    fn peer_queued(&mut self, peer: &NodeId, bytes: usize) {
+        self.node.peer_queued(peer, bytes);
+    }
     fn client_protocol_error(&mut self, id: ConnId, line: &str, now: Now) {
         self.node.client_protocol_error(id, line, now);
     }

@@ -251,6 +251,8 @@ fn node_config(
                 .then(|| Duration::from_secs(3600 * u64::from(config.limits.scrub_every_hours))),
             bytes_per_second: config.limits.scrub_bytes_per_second,
         },
+        command_work_max: config.limits.command_work_max,
+        reply_memory_bytes: config.limits.reply_memory_bytes,
         emptied: last.emptied,
         disk: last.disk,
         process: last.process + 1,

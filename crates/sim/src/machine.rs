@@ -190,6 +190,8 @@ impl Machine {
                 every: None,
                 bytes_per_second: 1 << 20,
             },
+            command_work_max: node::COMMAND_WORK_MAX,
+            reply_memory_bytes: 512 << 20,
             emptied: false,
             disk,
             process: processes + 1,

@@ -536,11 +536,7 @@ impl World {
 
     fn carry_out(&mut self, at: usize, effect: Effect) {
         let effect = match effect {
-            Effect::Answer { to, message } => Effect::Send {
-                to,
-                lane: Lane::Ordinary,
-                message,
-            },
+            Effect::Answer { to, lane, message } => Effect::Send { to, lane, message },
             other => other,
         };
         match effect {

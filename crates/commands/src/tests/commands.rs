@@ -1,7 +1,11 @@
 //! What the transcript can't show: ops, headers, times, RESP3, and the view's failures.
 
 use super::{NOW_MS, Shard};
-use crate::{Context, View, ViewError, command_reply, evaluate, lookup};
+use crate::{
+    Context, View, ViewError, Work, command_reply, evaluate, lookup,
+    view::{Limit, Passed},
+    work::WORK_MAX,
+};
 use bytes::{Bytes, BytesMut};
 use model::{
     Mutation, Op, Stamp,
@@ -329,20 +333,22 @@ fn strings_are_at_most_as_long_as_in_redis() {
             &self,
             _: &[u8],
             _: &Header,
+            _: u64,
+            _: Limit,
             _: &mut dyn FnMut(&[u8], &[u8]),
-        ) -> Result<(), ViewError> {
-            Ok(())
+        ) -> Result<Passed, ViewError> {
+            Ok(Passed { next: 0, work: 0 })
         }
         fn scan(
             &self,
             _: u64,
-            _: usize,
+            _: Limit,
             _: &mut dyn FnMut(&[u8], &Header),
-        ) -> Result<u64, ViewError> {
-            Ok(0)
+        ) -> Result<Passed, ViewError> {
+            Ok(Passed { next: 0, work: 0 })
         }
-        fn key_count(&self) -> Result<u64, ViewError> {
-            Ok(1)
+        fn key_count(&self) -> Result<(u64, u64), ViewError> {
+            Ok((1, 0))
         }
     }
     let view = Huge(vec![0; (512 << 20) - 1].into());
@@ -354,6 +360,7 @@ fn strings_are_at_most_as_long_as_in_redis() {
         &args,
         &view,
         &Shard::new().cx,
+        &Work::new(u64::MAX),
         &mut mutation,
         &mut reply,
     )
@@ -385,20 +392,22 @@ fn a_view_that_fails_leaves_no_reply() {
             &self,
             _: &[u8],
             _: &Header,
+            _: u64,
+            _: Limit,
             visit: &mut dyn FnMut(&[u8], &[u8]),
-        ) -> Result<(), ViewError> {
+        ) -> Result<Passed, ViewError> {
             visit(b"f", b"v");
             damaged()
         }
         fn scan(
             &self,
             _: u64,
-            _: usize,
+            _: Limit,
             _: &mut dyn FnMut(&[u8], &Header),
-        ) -> Result<u64, ViewError> {
+        ) -> Result<Passed, ViewError> {
             damaged()
         }
-        fn key_count(&self) -> Result<u64, ViewError> {
+        fn key_count(&self) -> Result<(u64, u64), ViewError> {
             damaged()
         }
     }
@@ -415,7 +424,9 @@ fn a_view_that_fails_leaves_no_reply() {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let (mut mutation, mut reply) = (Mutation::new(), BytesMut::from("+before\r\n"));
         let spec = lookup(args[0]).unwrap();
-        let error = evaluate(spec, &args, &Damaged, &cx, &mut mutation, &mut reply).unwrap_err();
+        let work = Work::new(WORK_MAX);
+        let error =
+            evaluate(spec, &args, &Damaged, &cx, &work, &mut mutation, &mut reply).unwrap_err();
         assert_eq!(error.to_string(), "IOERR block 7 is damaged");
         assert_eq!(reply, "+before\r\n", "{line}");
     }
@@ -451,8 +462,8 @@ fn fields_whose_rows_would_repeat_a_long_key_too_often_are_refused() {
     let (reply, ops) = shard.run(&args);
     assert!(reply.starts_with(b"-ERR 'hset' has 576000000 bytes, at most "));
     assert!(ops.is_empty());
-    let (reply, _) = shard.run(&args[..2 + fields]);
-    assert_eq!(&reply[..], b":9000\r\n");
+    let (reply, _) = shard.run(&args[..2 + 2 * 1_500]);
+    assert_eq!(&reply[..], b":1500\r\n");
     args[1] = b"short";
     let (reply, _) = shard.run(&args);
     assert_eq!(&reply[..], b":18000\r\n");

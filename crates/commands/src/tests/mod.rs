@@ -4,8 +4,12 @@ mod chance;
 mod commands;
 mod properties;
 mod transcript;
+mod work;
 
-use crate::{Context, command_reply, evaluate, find, testing::MemoryView, view::ViewError};
+use crate::{
+    Context, Work, command_reply, evaluate, find, testing::MemoryView, view::ViewError,
+    work::WORK_MAX,
+};
 use bytes::{Bytes, BytesMut};
 use model::{
     Mutation, Op, Stamp,
@@ -21,6 +25,9 @@ const NOW_MS: u64 = 1_700_000_000_000;
 pub(crate) struct Shard {
     pub(crate) view: MemoryView,
     pub(crate) cx: Context,
+    pub(crate) work_max: u64,
+    /// What the last command took.
+    pub(crate) work_done: u64,
     stamp: Stamp,
 }
 
@@ -34,6 +41,8 @@ impl Shard {
                 keyspace: 0,
                 version: Version::Resp2,
             },
+            work_max: WORK_MAX,
+            work_done: 0,
             stamp: Stamp::from_ms(NOW_MS),
         }
     }
@@ -49,7 +58,9 @@ impl Shard {
                 command_reply::answer(args, self.cx.version, &mut reply);
             }
             Ok(spec) => {
-                evaluate(spec, args, &self.view, &self.cx, &mut mutation, &mut reply).unwrap();
+                let (view, cx, work) = (&self.view, &self.cx, Work::new(self.work_max));
+                evaluate(spec, args, view, cx, &work, &mut mutation, &mut reply).unwrap();
+                self.work_done = work.done();
             }
         }
         let before = self.stamp;

@@ -32,13 +32,13 @@ pub(super) fn rows(bytes: &[u8]) {
 /// Errors are fine: a row that is well-formed may still not fit its neighbours.
 fn use_all(store: &mut ShardStore<storage::store::MemoryRows>) {
     let mut keys = Vec::new();
-    let _ = store.scan(0, usize::MAX, &mut |key, header| {
+    let _ = store.scan(0, (usize::MAX, u64::MAX), &mut |key, header| {
         keys.push((key.to_vec(), *header));
     });
     for (key, header) in keys {
         let _ = store.string(&key);
         let _ = store.field(&key, &header, b"f");
-        let _ = store.fields(&key, &header, &mut |_, _| true);
+        let _ = store.fields(&key, &header, 0, (usize::MAX, u64::MAX), &mut |_, _| ());
     }
     let _ = store.expired(u64::MAX, &ExpiryPlace::at(0), 100);
     let _ = store.to_purge(&DeadPlace::default(), 100);

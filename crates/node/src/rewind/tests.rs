@@ -22,8 +22,8 @@ use storage::{
 
 const SHARD: ShardId = ShardId(1);
 /// The former primary, and the new one.
-const OLD: usize = 0;
-const NEW: usize = 1;
+pub(crate) const OLD: usize = 0;
+pub(crate) const NEW: usize = 1;
 const NAMES: [&str; 2] = ["us-1", "us-2"];
 
 struct Machine {
@@ -41,7 +41,7 @@ enum Flush {
     Ran(Written, Synced),
 }
 
-struct World {
+pub(crate) struct World {
     now_ms: u64,
     machines: Vec<Machine>,
     catalog: Catalog,
@@ -56,7 +56,7 @@ struct World {
     came_back_parted: bool,
 }
 
-fn id(n: usize) -> NodeId {
+pub(crate) fn id(n: usize) -> NodeId {
     NodeId::new(NAMES[n]).unwrap()
 }
 
@@ -64,7 +64,7 @@ fn us() -> Region {
     Region::new("us").unwrap()
 }
 
-fn addr(port: u16) -> SocketAddr {
+pub(crate) fn addr(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
@@ -133,7 +133,7 @@ fn catalog() -> Catalog {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let machines = [OLD, NEW].map(|_| Machine {
             disk: SimDisk::new(),
             rewound: SimDisk::new(),
@@ -160,7 +160,7 @@ impl World {
         world
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now::at_ms(self.now_ms)
     }
 
@@ -198,6 +198,8 @@ impl World {
                 bytes_per_second: 1 << 20,
             },
             emptied: false,
+            command_work_max: commands::work::WORK_MAX,
+            reply_memory_bytes: 512 << 20,
             disk: DiskId(n as u64),
             process: machine.process,
             pid: 1,
@@ -238,7 +240,7 @@ impl World {
     }
 
     /// One thing happens. False: there is nothing to do at this moment.
-    fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         self.steps += 1;
         if self.crash_at == Some(self.steps) {
             self.crash(OLD);
@@ -269,7 +271,7 @@ impl World {
             }
             while let Some(effect) = node.poll_effect() {
                 match effect {
-                    Effect::Send { to, message, .. } => {
+                    Effect::Send { to, message, .. } | Effect::Answer { to, message, .. } => {
                         if let Some(to) = NAMES.iter().position(|n| *n == to.as_str()) {
                             self.network.push_back((n, to, message));
                         }
@@ -290,12 +292,12 @@ impl World {
         false
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.run(25);
     }
 
     /// So many ticks of 20 ms, and all that happens at each.
-    fn run(&mut self, ticks: u32) {
+    pub(crate) fn run(&mut self, ticks: u32) {
         for _ in 0..ticks {
             while self.step() {}
             self.now_ms += 20;
@@ -309,11 +311,11 @@ impl World {
         }
     }
 
-    fn node(&mut self, n: usize) -> &mut Node<MemoryStores> {
+    pub(crate) fn node(&mut self, n: usize) -> &mut Node<MemoryStores> {
         self.machines[n].node.as_mut().unwrap()
     }
 
-    fn ask(&mut self, n: usize, command: &str) -> String {
+    pub(crate) fn ask(&mut self, n: usize, command: &str) -> String {
         self.conns += 1;
         let (conn, now) = (ConnId(self.conns), self.now());
         self.node(n).client_connected(conn, addr(9), now);

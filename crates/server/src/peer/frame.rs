@@ -7,7 +7,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// Bytes of a message to a peer, at most.
-pub const MESSAGE_LEN_MAX: usize = 64 << 20;
+pub const MESSAGE_LEN_MAX: usize = node::MESSAGE_BYTES_MAX;
 /// Bytes before the payload.
 pub(crate) const HEADER_LEN: usize = 8;
 

@@ -149,7 +149,7 @@ impl Link {
         channel.grown.notify_one();
     }
 
-    fn queued_bytes(&self) -> usize {
+    pub(crate) fn queued_bytes(&self) -> usize {
         let channels = [&self.ordinary, &self.bulk, &self.control];
         channels.map(|c| c.queue.borrow().bytes()).iter().sum()
     }

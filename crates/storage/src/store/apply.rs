@@ -447,7 +447,7 @@ impl<R: Rows> ShardStore<R> {
             work.set_head(key, Some((header, None)));
         } else {
             if old.kind == KeyKind::Hash {
-                let (from, to) = rows.fields(&[]);
+                let (from, to) = rows.fields(0);
                 if !work.reset {
                     let batch = &mut work.batch;
                     self.rows.scan(&from, &to, &mut |row, _| {

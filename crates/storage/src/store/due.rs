@@ -69,7 +69,8 @@ pub struct Expired {
     pub next_ms: u64,
 }
 
-/// Where a look for dead cells begins: the key, and its first field that was not looked at.
+/// Where a look for dead cells begins: the key, and the first of its fields that was not looked
+/// at, as it stands in its row behind the tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadPlace {
     key: Vec<u8>,
@@ -210,13 +211,13 @@ impl<R: Rows> ShardStore<R> {
             return Err(StoreError::damaged("a purge row without its key"));
         };
         let rows = KeyRows::new(key);
-        let (from, to) = rows.fields(first);
+        let (from, to) = rows.fields_behind(first);
         let mut fields = Vec::new();
         let mut next = None;
         let mut failed = None;
         self.rows.scan(&from, &to, &mut |row, value| {
             if *left == 0 || *rows_left == 0 {
-                next = Some(rows.field_of(row).to_vec());
+                next = Some(rows.rest_of(row).to_vec());
                 return false;
             }
             *rows_left -= 1;

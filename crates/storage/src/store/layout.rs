@@ -4,20 +4,23 @@
 //! ```text
 //! prefix      'k' | slot u16 BE | hash48 | len LEB128 | key
 //! hash48      the upper 6 bytes of xxh3_64(key), big-endian
+//! hash32      the upper 4 bytes of xxh3_64(field), big-endian
 //!
 //! row         key                               value
 //! key         prefix | 0                        1 | header | for a string: its cell
-//! field       prefix | 1 | field                cell
+//! field       prefix | 2 | hash32 | field       cell
 //! purge       'p' | prefix                      stamp of the deletion, u64 LE
 //! expiry      'x' | expires_ms u64 BE | prefix  empty
 //! applied     'm' | "applied"                   see [`Applied`]
-//! format      'm' | "format"                    1
+//! format      'm' | "format"                    2
 //! installing  'm' | "installing"                see `copy`: why it is filled
 //! rewinding   'm' | "rewinding"                 see `rewind`
 //! ```
 //! Header and cell are `model`'s encodings; here cells have the short form. Rows of a key are
 //! neighbours, its key row first; keys follow each other in slot order, and within a slot in
-//! the order of a hash, which gives SCAN its cursor.
+//! the order of a hash, which gives SCAN its cursor. So do fields within their key, for HSCAN,
+//! and for draws by chance: a part of a hash costs no more than that part. In version 1 field
+//! rows, of tag 1, stood in order of their names.
 //!
 //! A purge row is there while cells that a deletion covered may be left. An expiry row is
 //! there for each key that expires; one that does not match its key's header is stale, and
@@ -47,8 +50,8 @@ pub(super) const EXPIRY: u8 = b'x';
 pub(super) const END: &[u8] = &[0xff];
 
 const HEAD_ROW: u8 = 0;
-const FIELD_ROW: u8 = 1;
-const AFTER: u8 = 2;
+const FIELD_ROW: u8 = 2;
+const AFTER: u8 = 3;
 
 /// The row that says which position its batch brought the shard to.
 pub(super) const APPLIED: &[u8] = b"mapplied";
@@ -56,12 +59,26 @@ pub(super) const FORMAT: &[u8] = b"mformat";
 pub(super) const INSTALLING: &[u8] = b"minstalling";
 pub(super) const REWINDING: &[u8] = b"mrewinding";
 /// What this version reads and writes.
-pub(super) const FORMAT_VERSION: u8 = 1;
+pub(super) const FORMAT_VERSION: u8 = 2;
 /// The version of a key row's value, its first byte.
 const KEY_ROW_VERSION: u8 = 1;
+/// Bytes of that and of a header, at most.
+const HEAD_BYTES_MAX: usize = 32;
 
 /// Bytes of 'k', slot and hash.
 const PLACE: usize = 9;
+/// Bytes of a field's tag and hash.
+const FIELD_PLACE: usize = 5;
+
+fn field_place(field: &[u8]) -> u32 {
+    (xxh3_64(field) >> 32) as u32
+}
+
+/// The cursor at which a scan of a hash meets `field`: below 2³². See
+/// [`ShardStore::fields`](super::ShardStore::fields).
+pub fn field_cursor_of(field: &[u8]) -> u64 {
+    field_place(field).into()
+}
 
 /// The rows of one key: its prefix, and room for one more part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,22 +121,46 @@ impl KeyRows {
     }
 
     pub(super) fn field(&mut self, field: &[u8]) -> &[u8] {
-        self.with(FIELD_ROW, field)
+        self.with(FIELD_ROW, &field_place(field).to_be_bytes());
+        self.bytes.extend_from_slice(field);
+        &self.bytes
     }
 
-    /// The range of all field rows whose field is at or after `from`.
-    pub(super) fn fields(&self, from: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    /// The range of all field rows whose cursor is `from` or later.
+    pub(super) fn fields(&self, from: u32) -> (Vec<u8>, Vec<u8>) {
         let mut start = self.prefix().to_vec();
         let mut end = start.clone();
         start.push(FIELD_ROW);
-        start.extend_from_slice(from);
+        start.extend_from_slice(&from.to_be_bytes());
         end.push(AFTER);
         (start, end)
     }
 
+    /// The same from a field row on, of which this is what follows its tag; from the first, if
+    /// that is nothing.
+    pub(super) fn fields_behind(&self, rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let (mut start, end) = self.fields(0);
+        if !rest.is_empty() {
+            start.truncate(self.prefix + 1);
+            start.extend_from_slice(rest);
+        }
+        (start, end)
+    }
+
+    /// What follows the tag of one of its field rows: never nothing.
+    pub(super) fn rest_of<'a>(&self, row: &'a [u8]) -> &'a [u8] {
+        row.get(self.prefix + 1..).unwrap_or_default()
+    }
+
     /// The field of one of its field rows.
     pub(super) fn field_of<'a>(&self, row: &'a [u8]) -> &'a [u8] {
-        row.get(self.prefix + 1..).unwrap_or_default()
+        row.get(self.prefix + FIELD_PLACE..).unwrap_or_default()
+    }
+
+    /// The cursor of one of its field rows.
+    pub(super) fn field_cursor(&self, row: &[u8]) -> u64 {
+        let place = row.get(self.prefix + 1..).and_then(<[u8]>::first_chunk);
+        place.map_or(0, |place| u32::from_be_bytes(*place).into())
     }
 
     pub(super) fn purge(&self) -> Vec<u8> {
@@ -143,7 +184,12 @@ pub(super) fn key_row(row: &[u8]) -> Result<KeyRow<'_>, StoreError> {
     let (key, rest) = split_prefix(row)?;
     match rest {
         [HEAD_ROW] => Ok(KeyRow::Head { key }),
-        [FIELD_ROW, field @ ..] => Ok(KeyRow::Field { key, field }),
+        [FIELD_ROW, rest @ ..] => match rest.split_first_chunk() {
+            Some((place, field)) if *place == field_place(field).to_be_bytes() => {
+                Ok(KeyRow::Field { key, field })
+            }
+            _ => Err(bad_row(row)),
+        },
         _ => Err(bad_row(row)),
     }
 }
@@ -298,6 +344,16 @@ pub(super) fn decode_head(value: Bytes) -> Result<(Header, Option<(Stamp, Bytes)
     Ok((header, string))
 }
 
+/// Reads the header in the value of a key row, and nothing else of it.
+pub(super) fn decode_header(value: &[u8]) -> Result<Header, Malformed> {
+    let value = value.get(..HEAD_BYTES_MAX).unwrap_or(value);
+    let mut r = Reader::new("key row", Bytes::copy_from_slice(value));
+    if r.u8()? != KEY_ROW_VERSION {
+        return Err(r.malformed());
+    }
+    Header::decode(&mut r)
+}
+
 /// The stamp and value of a field row's cell.
 pub(super) fn cell<'a>(row: &[u8], value: &'a [u8]) -> Result<(Stamp, &'a [u8]), StoreError> {
     // The short form read in place; `model::cell` owns the format.
@@ -378,7 +434,9 @@ mod unit {
         let mut rows = KeyRows::new(b"foo");
         assert_eq!(&rows.head()[..3], &[b'k', 0x2f, 0x96]); // slot 12182
         assert_eq!(&rows.head()[9..], b"\x03foo\0");
-        assert_eq!(&rows.field(b"f")[9..], b"\x03foo\x01f");
+        let place = (xxh3_64(b"f") >> 32).to_be_bytes();
+        let field = [b"\x03foo\x02", &place[4..], b"f"].concat();
+        assert_eq!(&rows.field(b"f")[9..], field);
         assert_eq!(rows.purge()[0], b'p');
         assert_eq!(&rows.expiry(258)[..9], b"x\0\0\0\0\0\0\x01\x02");
     }
@@ -405,6 +463,9 @@ mod unit {
             let row = rows.field(&field).to_vec();
             prop_assert_eq!(key_row(&row).unwrap(), KeyRow::Field { key: &key, field: &field });
             prop_assert_eq!(rows.field_of(&row), &field);
+            prop_assert_eq!(rows.field_cursor(&row), field_cursor_of(&field));
+            let (from, to) = rows.fields(field_place(&field));
+            prop_assert!(from <= row && row < to);
             let purge = rows.purge();
             prop_assert_eq!(purge_row(&purge).unwrap(), &key);
             let expiry = rows.expiry(at);

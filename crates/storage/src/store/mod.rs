@@ -42,6 +42,7 @@ mod memtable;
 mod prefetch;
 mod rewind;
 mod rows;
+mod scan;
 mod shard;
 mod writeback;
 
@@ -54,7 +55,7 @@ pub use copy::{Chunk, ShardSnapshot};
 pub use digest::{BUCKETS, BucketKeys, DigestState, KeyDigest, bucket_of, key_order};
 pub use due::{Dead, DeadPlace, Expired, ExpiryPlace, News};
 pub use error::StoreError;
-pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of};
+pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of, field_cursor_of};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use prefetch::{Guess, Prefetch};
@@ -62,4 +63,5 @@ pub use rewind::KeysChunk;
 pub use rows::{
     Found, Pressure, RowBatch, RowStats, Rows, RowsSnapshot, ScrubFiles, Stores, Visit,
 };
+pub use scan::{Passed, ROW_WORK};
 pub use shard::ShardStore;

@@ -134,7 +134,7 @@ fn rows_of(
         false
     })?;
     let expires_ms = header?.map_or(0, |h| h.expires_ms);
-    let (_, to) = rows.fields(&[]);
+    let (_, to) = rows.fields(0);
     let mut more = true;
     scan(from.unwrap_or(&head), &to, &mut |row, value| {
         more = visit(row, value);

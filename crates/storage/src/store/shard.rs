@@ -16,9 +16,8 @@ use super::{
     due::News,
     error::StoreError,
     layout::{
-        APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING, KEY,
-        KeyRow, KeyRows, REWINDING, bad_value, cell, decode_head, key_row, place, row_after_key,
-        row_at_place,
+        APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING,
+        KeyRows, REWINDING, bad_value, cell, decode_head,
     },
     prefetch::{Guess, Prefetch},
     rewind::Rewinding,
@@ -44,9 +43,6 @@ pub struct ShardStore<R: Rows> {
     /// Room for the next batch.
     pub(super) spare: Gathered,
 }
-
-/// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
-const STEP_ROWS_MAX: u64 = 32;
 
 impl<R: Rows> ShardStore<R> {
     /// Opens what `rows` hold.
@@ -273,7 +269,7 @@ impl<R: Rows> ShardStore<R> {
     }
 
     /// The fields of a hash, if it is small; for a caller that sees `header`.
-    fn small(&self, key: &[u8], header: &Header) -> Result<Option<Fields>, StoreError> {
+    pub(super) fn small(&self, key: &[u8], header: &Header) -> Result<Option<Fields>, StoreError> {
         match self.look_up(key)? {
             Some(Cached::Hash(own, fields)) if own.deleted == header.deleted => {
                 return Ok(Some(fields));
@@ -286,11 +282,12 @@ impl<R: Rows> ShardStore<R> {
             {
                 let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
                 let mut bytes = 0;
-                self.read_fields(key, Stamp::ZERO, &mut |field, value| {
+                self.read_fields(key, 0, &mut |_, (field, value), _| {
                     bytes += field.len() + value.len();
                     found.push((field.to_vec(), value.to_vec()));
                     bytes <= super::cache::HASH_BYTES_MAX
                 })?;
+                found.sort_unstable();
                 let fields = found.iter().map(|(f, v)| (f.as_slice(), v.as_slice()));
                 if bytes <= super::cache::HASH_BYTES_MAX
                     && let Some(fields) = Fields::new(fields)
@@ -376,100 +373,6 @@ impl<R: Rows> ShardStore<R> {
             self.cache.put_cell(row, stamp, value);
         }
         Ok((stamp > header.deleted).then(|| found.value.slice_ref(value)))
-    }
-
-    /// Visits the live fields of the hash whose header is `header`, in order of their names,
-    /// until `visit` returns false.
-    pub fn fields(
-        &self,
-        key: &[u8],
-        header: &Header,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        if let Some(fields) = self.small(key, header)? {
-            for (field, value) in fields.iter() {
-                if !visit(field, value) {
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        self.read_fields(key, header.deleted, visit)
-    }
-
-    fn read_fields(
-        &self,
-        key: &[u8],
-        deleted: Stamp,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), StoreError> {
-        let rows = KeyRows::new(key);
-        let (from, to) = rows.fields(&[]);
-        let mut failed = None;
-        self.rows
-            .scan(&from, &to, &mut |row, value| match cell(row, value) {
-                Ok((stamp, _)) if stamp <= deleted => true,
-                Ok((_, value)) => visit(rows.field_of(row), value),
-                Err(e) => {
-                    failed = Some(e);
-                    false
-                }
-            })?;
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Visits at least `count` keys that are there, from `cursor` on (0 to begin), and returns
-    /// the cursor to go on from, 0 at the end. A key that is there from the first call to the
-    /// last is visited, once; keys come in order of slot and hash. A few more than `count`
-    /// come where hashes are equal.
-    pub fn scan(
-        &self,
-        cursor: u64,
-        count: usize,
-        visit: &mut dyn FnMut(&[u8], &Header),
-    ) -> Result<u64, StoreError> {
-        self.check_serving()?;
-        let mut from = row_at_place(cursor);
-        let mut left = count.max(1);
-        let mut last = None;
-        loop {
-            let mut again = None;
-            let mut done = None;
-            let mut failed = None;
-            self.rows.scan(&from, &[KEY + 1], &mut |row, value| {
-                let mut step = || -> Result<bool, StoreError> {
-                    let KeyRow::Head { key } = key_row(row)? else {
-                        return Ok(true);
-                    };
-                    let at = place(row);
-                    if left == 0 && last != Some(at) {
-                        done = Some(at);
-                        return Ok(false);
-                    }
-                    let value = Bytes::copy_from_slice(value);
-                    let (header, _) = decode_head(value).map_err(|e| bad_value(row, &e))?;
-                    if header.kind != KeyKind::Tombstone {
-                        visit(key, &header);
-                        last = Some(at);
-                        left = left.saturating_sub(1);
-                    }
-                    if header.fields > STEP_ROWS_MAX || header.deleted != Stamp::ZERO {
-                        again = Some(row_after_key(row)?);
-                        return Ok(false);
-                    }
-                    Ok(true)
-                };
-                step().unwrap_or_else(|e| {
-                    failed = Some(e);
-                    false
-                })
-            })?;
-            match (failed, again) {
-                (Some(error), _) => return Err(error),
-                (None, Some(next)) => from = next,
-                (None, None) => return Ok(done.unwrap_or(0)),
-            }
-        }
     }
 }
 

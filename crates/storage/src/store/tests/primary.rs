@@ -308,10 +308,11 @@ pub(super) fn content<R: Rows>(store: &ShardStore<R>) -> Model {
     loop {
         let mut keys = Vec::new();
         cursor = store
-            .scan(cursor, 2, &mut |key, header| {
+            .scan(cursor, (2, u64::MAX), &mut |key, header| {
                 keys.push((key.to_vec(), *header))
             })
-            .unwrap();
+            .unwrap()
+            .next;
         for (key, header) in keys {
             assert_eq!(store.header(&key).unwrap(), Some(header));
             let held = if let Some((of, Some(value))) = store.string(&key).unwrap() {
@@ -319,12 +320,18 @@ pub(super) fn content<R: Rows>(store: &ShardStore<R>) -> Model {
                 Held::String(value.to_vec(), header.expires_ms)
             } else {
                 let mut fields = Hash::new();
-                store
-                    .fields(&key, &header, &mut |f, v| {
-                        fields.insert(f.to_vec(), v.to_vec());
-                        true
-                    })
-                    .unwrap();
+                let mut cursor = 0;
+                loop {
+                    let mut visit = |f: &[u8], v: &[u8]| {
+                        let before = fields.insert(f.to_vec(), v.to_vec());
+                        assert!(before.is_none(), "visited twice");
+                    };
+                    let passed = store.fields(&key, &header, cursor, (7, u64::MAX), &mut visit);
+                    cursor = passed.unwrap().next;
+                    if cursor == 0 {
+                        break;
+                    }
+                }
                 assert_eq!(fields.len() as u64, header.fields);
                 for n in 0..250 {
                     let f = field(n);
