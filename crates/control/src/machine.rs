@@ -23,6 +23,9 @@ pub const NODES_MAX: usize = 1024;
 pub const KEYSPACES_MAX: usize = 4096;
 /// The most shards of all keyspaces.
 pub const SHARDS_ALL_MAX: usize = 16_384;
+/// Replicas of all shards together: the whole catalog travels in one message, of 64 MiB at most,
+/// and a replica takes up to some 200 bytes of it.
+pub const REPLICAS_ALL_MAX: usize = 262_144;
 /// The longest name of a zone, in characters.
 pub const ZONE_MAX: usize = 64;
 
@@ -453,6 +456,13 @@ fn create_keyspace(catalog: &mut Catalog, wanted: CreateKeyspace) -> Result<Outc
     }
     let inventory = Inventory::of(catalog).avoiding(&wanted.avoid);
     policy::check(&wanted, &inventory)?;
+    let replicas: usize = catalog.shards.values().map(|s| s.replicas.len()).sum();
+    let each: usize = (wanted.strategy.placement.regions().iter())
+        .map(|(_, n)| usize::from(*n))
+        .sum();
+    if replicas + usize::from(wanted.shards) * each > REPLICAS_ALL_MAX {
+        return full("replicas", REPLICAS_ALL_MAX);
+    }
     let CreateKeyspace {
         name,
         strategy,

@@ -27,6 +27,8 @@ use storage::store::{RowsSnapshot, ShardSnapshot, Stores};
 const CHUNK_BYTES: usize = 128 << 10;
 /// Chunks that are under way to one taker, at most.
 const WINDOW_MAX: usize = 32;
+/// And bytes of them, before the last: a single row may be as large as a value.
+const WINDOW_BYTES: usize = 2 * WINDOW_MAX * CHUNK_BYTES;
 /// Chunks that are given in one go, at most, before the node turns to something else.
 const AT_ONCE: usize = 4;
 /// The lowest rate that may be asked for: a chunk in two seconds.
@@ -49,8 +51,8 @@ pub(super) struct Giving<Snap> {
     asked_at: Duration,
     /// The row that was asked for last: all before it has arrived.
     asked: Option<Vec<u8>>,
-    /// The rows that chunks under way begin with, oldest first.
-    away: VecDeque<Option<Vec<u8>>>,
+    /// The rows that chunks under way begin with, oldest first, and the bytes of each chunk.
+    away: VecDeque<(Option<Vec<u8>>, usize)>,
     /// How many may be.
     window: usize,
     /// The row that the next chunk begins with.
@@ -78,7 +80,7 @@ impl<Snap: RowsSnapshot> Giving<Snap> {
     /// The taker has everything before `row`, and wants what follows.
     fn asked(&mut self, row: Option<Vec<u8>>, now: Duration) {
         self.asked_at = now;
-        let arrived = self.away.iter().position(|from| *from == row);
+        let arrived = self.away.iter().position(|(from, _)| *from == row);
         match arrived {
             Some(arrived) if row != self.asked => {
                 self.away.drain(..arrived);
@@ -101,7 +103,8 @@ impl<Snap: RowsSnapshot> Giving<Snap> {
     }
 
     fn wants(&self) -> bool {
-        !self.all_away && self.away.len() < self.window
+        let bytes: usize = self.away.iter().map(|(_, bytes)| bytes).sum();
+        !self.all_away && self.away.len() < self.window && bytes < WINDOW_BYTES
     }
 
     fn chunk(
@@ -111,7 +114,11 @@ impl<Snap: RowsSnapshot> Giving<Snap> {
     ) -> Result<CopyChunk, storage::store::StoreError> {
         let from = self.next.take();
         let chunk = self.snapshot.next_chunk(from.as_deref(), CHUNK_BYTES)?;
-        self.away.push_back(from.clone());
+        let bytes = chunk
+            .rows
+            .iter()
+            .map(|(row, value)| row.len() + value.len());
+        self.away.push_back((from.clone(), bytes.sum()));
         self.next.clone_from(&chunk.next);
         self.all_away = chunk.next.is_none();
         Ok(CopyChunk {
@@ -262,11 +269,15 @@ mod tests {
 
     /// A store of strings of 30 kB: about four make a chunk.
     fn giving(keys: u64) -> Giving<MemorySnapshot> {
+        giving_values(keys, 30_000)
+    }
+
+    fn giving_values(keys: u64, bytes: usize) -> Giving<MemorySnapshot> {
         let rows = MemoryStores::new().open(SHARD).unwrap();
         let mut store = ShardStore::open(rows, CacheBudget { bytes: 1 << 20 }).unwrap();
         for n in 1..=keys {
             let mut m = Mutation::new();
-            let (key, value) = (format!("key{n}"), vec![b'v'; 30_000]);
+            let (key, value) = (format!("key{n}"), vec![b'v'; bytes]);
             m.put_string(key.as_bytes(), true, &Header::new(KeyKind::String), &value);
             let at = Position::new(1, n);
             let entry = Entry::new(at, Stamp(n), EntryKind::Mutation, 1, m.bytes());
@@ -335,6 +346,23 @@ mod tests {
             giving.asked(Some(row), Duration::ZERO);
         }
         assert_eq!(most, WINDOW_MAX);
+    }
+
+    #[test]
+    fn large_rows_narrow_the_window() {
+        let mut giving = giving_values(20, 3 << 20);
+        giving.asked(None, Duration::ZERO);
+        giving.window = WINDOW_MAX;
+        let mut bytes = 0;
+        while giving.wants() {
+            let chunk = giving.chunk(SHARD, 1).unwrap();
+            bytes += chunk
+                .rows
+                .iter()
+                .map(|(_, value)| value.len())
+                .sum::<usize>();
+        }
+        assert!(bytes < WINDOW_BYTES + (4 << 20), "{bytes}");
     }
 
     #[test]
