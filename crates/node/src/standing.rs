@@ -290,6 +290,8 @@ mod tests {
             log_retention_bytes: 1 << 20,
             disk_stall_after: Duration::from_secs(3),
             copy_bytes_per_second: 1 << 20,
+            command_work_max: commands::work::WORK_MAX,
+            reply_memory_bytes: 512 << 20,
             scrub: crate::ScrubConfig {
                 every: None,
                 bytes_per_second: 1 << 20,

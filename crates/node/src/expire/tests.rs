@@ -1,5 +1,5 @@
 use super::*;
-use commands::View;
+use commands::{View, view::Limit};
 use model::{Entry, Position, mutation::Header};
 use storage::store::{CacheBudget, MemoryRows, MemoryStores, ShardStore};
 
@@ -152,7 +152,8 @@ impl Log {
         let view = at_tip(&self.shard.tip, &self.shard.store);
         let header = view.header(KEY).unwrap().unwrap();
         let mut seen = 0;
-        view.fields(KEY, &header, &mut |_, value| {
+        let (count, work) = (usize::MAX, u64::MAX);
+        view.fields(KEY, &header, 0, Limit { count, work }, &mut |_, value| {
             assert_eq!(value, b"new");
             seen += 1;
         })
