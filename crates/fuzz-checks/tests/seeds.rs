@@ -223,7 +223,8 @@ fn peer_decoder() {
         let crc = crc32c::crc32c(payload).to_le_bytes();
         [&(payload.len() as u32).to_le_bytes()[..], &crc, payload].concat()
     };
-    let hello = b"QUIREPER\x01\0\x01\x07\0\0\0\0\0\0\0\x04demo\x01a\x01b";
+    let hello = b"QUIREPER\x02\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
+        \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
     add("hello", "hello".into(), hello);
     add(
         "frames",
@@ -255,15 +256,10 @@ fn peer_decoder() {
         b"\x01\x01\0\0\0\x01\x07\0\0\0\0\0\0\0v".to_vec(),
     ];
     add("rows of a copy", "rows".into(), &parts(&rows, 0));
-    for version in [1, 2] {
-        let path = format!("control/testdata/catalog-v{version}.bin");
-        add("catalog", format!("catalog-v{version}"), &fixture(&path));
-        let commands = captures(&format!("control/testdata/commands-v{version}.bin"));
-        add(
-            "commands to the catalog",
-            format!("commands-v{version}"),
-            &parts(&commands, 0),
-        );
-    }
+    let catalog = fixture("control/testdata/catalog-v2.bin");
+    add("catalog", "catalog-v2".into(), &catalog);
+    let commands = captures("control/testdata/commands-v2.bin");
+    let commands = parts(&commands, 0);
+    add("commands to the catalog", "commands-v2".into(), &commands);
     compare("peer_decoder", &seeds);
 }
