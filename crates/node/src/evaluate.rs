@@ -56,7 +56,7 @@ impl<S: Stores> Node<S> {
             read_from,
             target,
         } = asking;
-        let room = self.reply_room(target);
+        let reply_room = self.reply_room(target);
         let lacking = self.lacking();
         let leased = self.lease.holds(self.now.monotonic);
         let random = self.draw();
@@ -127,7 +127,7 @@ impl<S: Stores> Node<S> {
             if let Err(line) = evaluated {
                 return self.refuse(version, &line);
             }
-            if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), room) {
+            if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), reply_room) {
                 return self.refuse(version, &line);
             }
             if self.mutation.is_empty() {
@@ -193,7 +193,7 @@ impl<S: Stores> Node<S> {
             return self.refuse(version, &line);
         }
         // Before anything is appended: what could not be answered is not done.
-        if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), room) {
+        if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), reply_room) {
             return self.refuse(version, &line);
         }
         self.replies.held(self.scratch.len());
