@@ -57,7 +57,7 @@ class Load(threading.Thread):
                 continue
             pipeline = self.client.pipeline(transaction=False)
             for n in range(wanted):
-                pipeline.incr(f"counter:{n % 100}")
+                pipeline.incr(f"counter:{(self.done + n) % 100}")
             for answer in pipeline.execute(raise_on_error=False):
                 self.refused += isinstance(answer, redis.RedisError)
                 self.done += not isinstance(answer, redis.RedisError)

@@ -307,7 +307,9 @@ impl<S: Stores> Node<S> {
     fn note_unleased(&mut self, leading: &mut Leading) {
         let now = self.now.monotonic;
         for (node, unleased) in self.peers.unleased() {
-            if unleased {
+            // A process that has not registered yet gets none; it has only just begun.
+            let registered = self.catalog.nodes.get(&node).map(|info| info.boot);
+            if unleased && registered == self.peers.boot(&node) {
                 leading.unleased.entry(node).or_insert(now);
             } else {
                 leading.unleased.remove(&node);
