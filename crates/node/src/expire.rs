@@ -19,7 +19,7 @@ use crate::{
 };
 use commands::View;
 use model::{
-    EntryKind, Epoch, Mutation, Now, ShardId, Stamp,
+    Entry, EntryKind, Epoch, Mutation, Now, ShardId, Stamp,
     mutation::KeyKind,
     planted::{self, Bug},
 };
@@ -182,9 +182,11 @@ impl<S: Stores> Node<S> {
             let more = found.more.is_some();
             if keys == 0 {
                 shard.expiry.passed(found, self.now.wall_ms);
-            } else if let Some(index) = proposed(shard, &self.mutation, self.now)? {
+            } else if let Some(entry) = proposed(shard, &self.mutation, self.now) {
+                shard.proposed(&entry).map_err(|e| e.to_string())?;
                 self.dirty.insert(id);
                 shard.expiry.passed(found, self.now.wall_ms);
+                let index = entry.position.index;
                 shard.expiry.in_flight.push_back((index, keys));
                 shard.expiry.deleting += keys;
             }
@@ -207,10 +209,11 @@ impl<S: Stores> Node<S> {
         if self.mutation.is_empty() {
             return Ok(());
         }
-        match proposed(shard, &self.mutation, self.now)? {
-            Some(index) => {
+        match proposed(shard, &self.mutation, self.now) {
+            Some(entry) => {
+                shard.purged(&entry).map_err(|e| e.to_string())?;
                 self.dirty.insert(id);
-                shard.expiry.purging = index;
+                shard.expiry.purging = entry.position.index;
             }
             None => shard.expiry.dead = Some(place),
         }
@@ -268,20 +271,12 @@ fn purges<R: Rows>(shard: &Shard<R>, dead: &[Dead], mutation: &mut Mutation) -> 
 }
 
 /// Proposes it; None if it can't be for the moment.
-fn proposed<R: Rows>(
-    shard: &mut Shard<R>,
-    mutation: &Mutation,
-    now: Now,
-) -> Result<Option<u64>, String> {
+fn proposed<R: Rows>(shard: &mut Shard<R>, mutation: &Mutation, now: Now) -> Option<Entry> {
     let (ops, payload) = (mutation.ops(), mutation.bytes());
-    let Some(strategy) = &mut shard.strategy else {
-        return Ok(None);
-    };
-    let Ok(entry) = strategy.propose(EntryKind::Mutation, ops, payload, now) else {
-        return Ok(None);
-    };
-    shard.proposed(&entry).map_err(|e| e.to_string())?;
-    Ok(Some(entry.position.index))
+    let strategy = shard.strategy.as_mut()?;
+    strategy
+        .propose(EntryKind::Mutation, ops, payload, now)
+        .ok()
 }
 
 #[cfg(test)]

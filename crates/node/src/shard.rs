@@ -460,9 +460,14 @@ impl<R: Rows> Shard<R> {
 
     /// An entry of its own was proposed: later commands see what it does.
     pub(crate) fn proposed(&mut self, entry: &Entry) -> Result<(), commands::ViewError> {
-        self.tip.append(entry, &self.store)?;
+        self.purged(entry)?;
         self.watched.appended(entry);
         Ok(())
+    }
+
+    /// One that changes nothing that a command could see: who watches a key is not concerned.
+    pub(crate) fn purged(&mut self, entry: &Entry) -> Result<(), commands::ViewError> {
+        self.tip.append(entry, &self.store)
     }
 
     pub(crate) fn state(&self, now: model::Now) -> Option<State> {

@@ -208,3 +208,20 @@ fn a_key_deleted_once_more_in_flight_is_not_done() {
     let header = log.shard.store.header(KEY).unwrap().unwrap();
     assert_eq!(header.deleted, Stamp::ZERO);
 }
+
+#[test]
+fn who_watches_a_key_is_not_concerned_by_a_purge() {
+    let mut shard = shard();
+    shard.watched.add(KEY, 5);
+    let entry = |index| {
+        let mut mutation = Mutation::new();
+        mutation.remove_fields(KEY, None, [&b"dead"[..]].into_iter());
+        let (ops, bytes) = (mutation.ops(), mutation.bytes());
+        let at = Position::new(1, index);
+        Entry::new(at, Stamp(index), EntryKind::Mutation, ops, bytes)
+    };
+    shard.purged(&entry(6)).unwrap();
+    assert!(shard.watched.is_unchanged_since(KEY, 5));
+    shard.proposed(&entry(7)).unwrap();
+    assert!(!shard.watched.is_unchanged_since(KEY, 5));
+}
