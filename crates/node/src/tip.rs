@@ -69,11 +69,11 @@ impl Tip {
         *self = Tip::default();
     }
 
-    /// Whether an entry in flight has written or removed this field, or its key as a whole.
+    /// Whether an entry in flight has written or removed this field, and none behind it has
+    /// deleted the key.
     pub(crate) fn touches(&self, key: &[u8], field: &[u8]) -> bool {
         let pending = self.keys.get(key);
-        self.cleared.is_some()
-            || pending.is_some_and(|p| p.hides_store || p.fields.get(field).is_some())
+        pending.is_some_and(|p| p.fields.get(field).is_some())
     }
 
     /// Takes in an entry that was just appended.

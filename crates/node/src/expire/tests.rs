@@ -108,8 +108,16 @@ impl Log {
     }
 
     fn apply(&mut self) {
-        self.shard.store.apply(&self.entries).unwrap();
-        self.shard.tip.applied(self.entries.len() as u64);
+        self.apply_first(self.entries.len());
+    }
+
+    fn apply_first(&mut self, count: usize) {
+        let applied = self.shard.store.applied().position.index as usize;
+        self.shard
+            .store
+            .apply(&self.entries[applied..count])
+            .unwrap();
+        self.shard.tip.applied(count as u64);
     }
 
     fn set_fields(&mut self, names: std::ops::Range<u64>, value: &str) {
@@ -187,6 +195,26 @@ fn dead_cells_are_purged_while_their_key_is_written_to() {
     let header = log.shard.store.header(KEY).unwrap().unwrap();
     assert_eq!(header.deleted, Stamp::ZERO);
     assert_eq!(log.purge(), 0);
+}
+
+/// The deletion is applied, and what came behind it is not: the tip hides all that the store holds.
+#[test]
+fn what_a_key_lost_does_not_return_if_it_is_made_anew_right_behind_its_deletion() {
+    let mut log = Log {
+        shard: shard(),
+        entries: Vec::new(),
+    };
+    log.set_fields(0..100, "old");
+    log.apply();
+    log.delete();
+    log.set_fields(0..3, "new");
+    log.apply_first(2);
+    assert_eq!(log.purge(), 2, "fields, and the end");
+    assert_eq!(log.fields(), 3);
+    log.apply();
+    assert_eq!(log.fields(), 3);
+    let header = log.shard.store.header(KEY).unwrap().unwrap();
+    assert_eq!(header.deleted, Stamp::ZERO);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 """Everything at once, on seven real processes, judged by a ledger of what clients were told.
 
-A minute of it by default; QUIRE_CHAOS_S says how long, QUIRE_CHAOS_SEED what happens. One node has
-a file system of its own, where loop devices can be mounted, so that its disk can be full or hang.
+    QUIRE_CHAOS_S=1800 python -m pytest -s tests/e2e/chaos.py
+
+It is not part of the other tests, since it takes as long as it is told to: QUIRE_CHAOS_S says how
+long (a minute), QUIRE_CHAOS_SEED what happens. One node has a file system of its own, where loop
+devices can be mounted, so that its disk can be full or hang.
 """
 
 import json
