@@ -225,12 +225,23 @@ pub fn may_resume(shard: &Shard, rule: &AckRule, boot: &Boot) -> bool {
 /// Whether there is nobody left who could have what those that count lack: the primary is among
 /// them, and every other member is or has come back with another disk, as `nodes` says.
 pub fn is_everyone(shard: &Shard, counted: &[(&Heard, &Replica)], nodes: &Nodes) -> bool {
-    shard.members().all(|member| {
-        let is_counted = counted.iter().any(|(h, _)| h.node == member.node);
-        let disk = nodes.get(&member.node).map(|info| info.boot.disk);
-        let is_gone = member.node != shard.primary && disk.is_some() && disk != member.disk;
-        is_counted || is_gone
-    })
+    let primary = counted.iter().any(|(h, _)| h.node == shard.primary);
+    primary
+        && !shard
+            .members()
+            .any(|m| is_missed(shard, counted, nodes, &m.node))
+}
+
+/// Whether a member does not count now, and its disk is still there.
+fn is_missed(shard: &Shard, counted: &[(&Heard, &Replica)], nodes: &Nodes, node: &NodeId) -> bool {
+    !counted.iter().any(|(h, _)| h.node == *node) && is_there(shard, counted, nodes, node)
+}
+
+/// Whether the disk with which a member is one is still there, as far as is known.
+fn is_there(shard: &Shard, counted: &[(&Heard, &Replica)], nodes: &Nodes, node: &NodeId) -> bool {
+    let disk = nodes.get(node).map(|info| info.boot.disk);
+    let member = shard.replica(node).and_then(|r| r.disk);
+    disk.is_none() || disk == member || counted.iter().any(|(h, _)| h.node == *node)
 }
 
 /// What was heard, as far as it counts: members, on the disk that the catalog has for them,
@@ -328,8 +339,26 @@ pub fn must_wait(
     nodes: &Nodes,
     why: &Why,
 ) -> bool {
-    let by_choice = keyspace.strategy.failover == Failover::Safe;
-    by_choice && (matches!(why, Why::MoreElsewhere { .. }) || !is_everyone(shard, counted, nodes))
+    if keyspace.strategy.failover != Failover::Safe {
+        return false;
+    }
+    match why {
+        Why::MoreElsewhere { .. } => true,
+        // As many as must be were heard, and only who cut its log is missing to the number, where
+        // nobody is left who could be heard instead.
+        Why::TooFewHeard { rule, .. } if !is_there(shard, counted, nodes, &shard.primary) => {
+            let Needed::Others { count, region } = needed(shard, rule) else {
+                return true;
+            };
+            let counts = |r: &Replica| region.as_ref().is_none_or(|region| r.region == *region);
+            let heard = counted.iter().filter(|(_, r)| counts(r)).count();
+            heard < count
+                || shard
+                    .members()
+                    .any(|m| is_missed(shard, counted, nodes, &m.node))
+        }
+        _ => !is_everyone(shard, counted, nodes),
+    }
 }
 
 /// Those of `counted` that the rule promises something with as primary; the most advanced

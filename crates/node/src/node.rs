@@ -603,6 +603,9 @@ impl<S: Stores> Node<S> {
         match message::decode(bytes) {
             // With no room to log more, what comes is as good as lost: it is sent again.
             Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
+            // Nor does a process hold anything for others that the catalog does not know of: it
+            // could be put back to before it without being missed.
+            Ok(Incoming::Replica(..)) if !self.holds_for_others() => {}
             Ok(Incoming::Replica(..)) if self.disk_watch.is_stalled() => {}
             Ok(Incoming::Message(message))
                 if self.disk_watch.is_stalled() && message.needs_disk() => {}

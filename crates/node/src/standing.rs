@@ -214,6 +214,12 @@ impl<S: Stores> Node<S> {
         Some(taken(id, &info.boot, &other, self.config.id.as_str()))
     }
 
+    /// Whether what this process acknowledges to others can't be forgotten: the catalog has it, or
+    /// there is no control group to ask.
+    pub(crate) fn holds_for_others(&self) -> bool {
+        self.is_registered() || self.catalog.disks.is_empty()
+    }
+
     /// Writes something of this node down for operators.
     pub(crate) fn note_of_node(&mut self, kind: &str, text: String) {
         tracing::warn!(kind, text);
