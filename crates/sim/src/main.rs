@@ -52,7 +52,7 @@ struct Arguments {
     /// Let clients send more before they have all answers in every scenario, not in a quarter.
     #[arg(long)]
     pipelines: bool,
-    /// What scenarios are about: Any, Power, Takeover, Members, Rare or Flapping (drawn, if not
+    /// What scenarios are about: Any, Power, Takeover, Members, Rare, Flapping or Disks (drawn, if not
     /// given).
     #[arg(long, value_name = "NAME", value_parser = trouble)]
     trouble: Option<Trouble>,
