@@ -20,10 +20,18 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 const SERVES_WITHIN: Duration = Duration::from_secs(5);
 
 impl World {
-    /// What `QUIRE STATUS` says at a node.
+    /// What `QUIRE STATUS` says at a node. A node that closes its connections meanwhile is asked
+    /// again: it does so whenever it stood still for too long to vouch for what it was about to say.
     pub fn status(&mut self, node: &str) -> Result<Json, Wrong> {
-        let reply = self.ask(node, None, &["QUIRE", "STATUS"])?;
-        json(&reply)
+        let deadline = self.now() + SETTLE_MAX;
+        loop {
+            let replies = self.ask_once(node, None, &[vec!["QUIRE", "STATUS"]])?;
+            match replies.as_deref() {
+                Some([reply]) => return json(reply),
+                None if self.now() < deadline => {}
+                _ => return Err(Wrong(format!("{node} says no status"))),
+            }
+        }
     }
 
     /// Waits until the node's status is as wanted.

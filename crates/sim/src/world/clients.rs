@@ -79,6 +79,10 @@ pub struct Mix {
 
 /// Who reads what comes out of a connection.
 pub(super) struct Connection {
+    /// The machine that it leads to.
+    to: usize,
+    /// The node has not closed it.
+    open: bool,
     decoder: FrameDecoder,
     input: BytesMut,
     reader: Reader,
@@ -148,6 +152,9 @@ impl World {
 
     /// The connections to a dead node end, and with them the sessions.
     pub(super) fn clients_lose(&mut self, at: usize) {
+        for connection in self.connections.values_mut().filter(|c| c.to == at) {
+            connection.open = false;
+        }
         for attached in self.clients.iter_mut().filter(|a| a.home == at) {
             if let Some(conn) = attached.conn.take() {
                 self.connections.remove(&conn);
@@ -164,9 +171,9 @@ impl World {
 
     /// A node that goes on closes its clients' connections.
     pub(super) fn clients_end(&mut self, at: usize) {
-        let ended: Vec<ConnId> = (self.clients.iter())
-            .filter(|a| a.home == at)
-            .filter_map(|a| a.conn)
+        let ended: Vec<ConnId> = (self.connections.iter())
+            .filter(|(_, c)| c.to == at && c.open)
+            .map(|(conn, _)| *conn)
             .collect();
         self.clients_lose(at);
         let now = self.machines[at].now(self.now);
@@ -246,6 +253,8 @@ impl World {
         let conn = ConnId(self.next_conn);
         node.client_connected(conn, ([127, 0, 0, 1], 1).into(), now);
         let connection = Connection {
+            to: at,
+            open: true,
             decoder: FrameDecoder::new(FrameLimits::default()),
             input: BytesMut::new(),
             reader,
@@ -319,6 +328,17 @@ impl World {
         keyspace: Option<&str>,
         commands: &[Vec<&str>],
     ) -> Result<Vec<Frame>, Wrong> {
+        self.ask_once(node, keyspace, commands)?
+            .ok_or_else(|| Wrong(format!("{node} closes the connection of {commands:?}")))
+    }
+
+    /// As [`World::ask_all`]; None if the node closed the connection before all was answered.
+    pub(crate) fn ask_once(
+        &mut self,
+        node: &str,
+        keyspace: Option<&str>,
+        commands: &[Vec<&str>],
+    ) -> Result<Option<Vec<Frame>>, Wrong> {
         let at = self.machine(node)?;
         let Some(conn) = self.connect_client(at, Reader::Ask(Vec::new())) else {
             return Err(Wrong(format!("{node} is not there to be asked")));
@@ -347,7 +367,11 @@ impl World {
                 if let Some(node) = &mut self.machines[at].node {
                     node.client_disconnected(conn, now);
                 }
-                return Ok(replies);
+                return Ok(Some(replies));
+            }
+            if self.connections.get(&conn).is_some_and(|c| !c.open) {
+                self.connections.remove(&conn);
+                return Ok(None);
             }
             if self.now > deadline {
                 return Err(Wrong(format!("{node} does not answer {commands:?}")));
