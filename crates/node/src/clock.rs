@@ -125,6 +125,11 @@ impl Clock {
         origin(self.raw).saturating_sub(self.origin_ms)
     }
 
+    /// Whether it was compared with others'.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.compared
+    }
+
     /// Whether an office may be taken up.
     pub(crate) fn is_settled(&self) -> bool {
         self.compared || self.raw.monotonic.saturating_sub(self.began) >= SETTLE_MAX

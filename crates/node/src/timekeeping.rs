@@ -14,6 +14,10 @@ use storage::store::Stores;
 /// How often a peer is asked that answers, and one that doesn't.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_secs(3);
+/// How often one that doesn't, by a process that has not compared its clock: the peer's own link,
+/// over which it answers, may be made later than ours, and its answer be lost. It is longer than
+/// the way around the world and back, since an answer to an earlier question does not count.
+const ASK_SOON: Duration = Duration::from_millis(600);
 /// A clock that comes and goes is written down this often at most.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
@@ -46,7 +50,11 @@ impl<S: Stores> Node<S> {
         let now = self.now.monotonic;
         for peer in self.peers.connected_nodes() {
             let rests = self.timekeeping.asked.get(&peer).is_some_and(|asked| {
-                let wait = if asked.answered { ASK_EVERY } else { ASK_AGAIN };
+                let wait = match asked.answered {
+                    true => ASK_EVERY,
+                    false if self.clock.is_compared() => ASK_AGAIN,
+                    false => ASK_SOON,
+                };
                 now.saturating_sub(asked.at) < wait
             });
             if !rests {

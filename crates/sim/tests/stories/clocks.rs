@@ -146,6 +146,30 @@ fn a_clock_that_stays_wrong_is_not_followed_across_failovers_and_starts() {
     tell(1120..1126, a_clock_that_stays_wrong);
 }
 
+/// A replica starts with a wrong clock, and what it first asks the others may be lost: their links
+/// to it are made a moment later than its own.
+fn a_start_with_a_wrong_clock(world: &mut World) -> Result<(), Wrong> {
+    let primary = begin(world)?;
+    let replica = (world.nodes().into_iter())
+        .find(|node| *node != primary)
+        .ok_or_else(|| Wrong("there is one node".into()))?;
+    world.step_clock(&replica, -HOUR_MS)?;
+    world.crash(&replica, Moment::Now)?;
+    world.run_for(s(5))?;
+    world.start(&replica)?;
+    world.run_for(ms(2800))?;
+    let set = format!("{replica} has set the time that it keeps");
+    if !events(world, &primary)?.contains(&set) {
+        return Err(Wrong(format!("{replica} has not compared its clock")));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_clock_is_compared_soon_after_the_start() {
+    tell(1140..1170, a_start_with_a_wrong_clock);
+}
+
 /// A node that is alone must follow its clock in the end; when that is set right again keys
 /// expire by it, though every stamp that it gave is an hour ahead.
 fn stamps_that_are_an_hour_ahead(world: &mut World) -> Result<(), Wrong> {
