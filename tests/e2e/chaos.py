@@ -177,15 +177,7 @@ class Chaos:
 
 
 @pytest.fixture
-def chaos(unstarted, tmp_path, monkeypatch):
-    directory = tmp_path / "clocks"
-    directory.mkdir()
-    monkeypatch.setenv("QUIRE_TEST_CLOCKS", str(directory))
-
-    def set_clock(node, ms):
-        (directory / "new").write_text(str(ms))
-        (directory / "new").rename(directory / node)
-
+def chaos(unstarted, set_clock, tmp_path):
     mount = unstarted.dir / OWN_DISK / "data"
     mount.mkdir(parents=True)
     image = tmp_path / "disk.img"

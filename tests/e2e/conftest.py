@@ -71,5 +71,19 @@ def cluster(unstarted):
     return unstarted.start()
 
 
+@pytest.fixture
+def set_clock(tmp_path, monkeypatch):
+    """Sets the wall clock of a node of a cluster that is started later so many ms ahead."""
+    directory = tmp_path / "clocks"
+    directory.mkdir()
+    monkeypatch.setenv("QUIRE_TEST_CLOCKS", str(directory))
+
+    def set_clock(node, ms):
+        (directory / "new").write_text(str(ms))
+        (directory / "new").rename(directory / node)
+
+    return set_clock
+
+
 def pytest_sessionfinish():
     Only.end()

@@ -18,16 +18,8 @@ PRIMARY = "us-1"
 
 
 @pytest.fixture
-def clocks(unstarted, tmp_path, monkeypatch):
-    """A cluster, and a function that sets the wall clock of a node so many ms ahead."""
-    directory = tmp_path / "clocks"
-    directory.mkdir()
-    monkeypatch.setenv("QUIRE_TEST_CLOCKS", str(directory))
-
-    def set_clock(node, ms):
-        (directory / "new").write_text(str(ms))
-        (directory / "new").rename(directory / node)
-
+def clocks(set_clock, unstarted):
+    """A cluster, and what sets the wall clocks of its nodes."""
     return unstarted.start(), set_clock
 
 
