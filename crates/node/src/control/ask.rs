@@ -47,6 +47,8 @@ pub(super) struct Asked {
     asker: Asker,
     since: Duration,
     sent_at: Duration,
+    /// Who led, as far as was known, when it was sent.
+    leader: Option<NodeId>,
     pub(super) tries: u32,
     /// It must not be sent again: it holds only for the term in which it was made.
     once: bool,
@@ -111,6 +113,7 @@ impl<S: Stores> Node<S> {
             asker,
             since: now,
             sent_at: now,
+            leader: self.control.leader(),
             tries: 0,
             once,
         };
@@ -130,12 +133,14 @@ impl<S: Stores> Node<S> {
 
     /// Asks the leader, or who is to be tried next, or `whom`.
     pub(super) fn ask_again(&mut self, sequence: u64, whom: Option<NodeId>) {
+        let leader = self.control.leader();
         let Some(asked) = self.control.asked.get_mut(&sequence) else {
             return;
         };
         let tries = asked.tries;
         asked.tries += 1;
         asked.sent_at = self.now.monotonic;
+        asked.leader = leader;
         let command = asked.command.clone();
         let Ok(bytes) = self.proposal(sequence, command).encode() else {
             return;
@@ -384,23 +389,26 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// What got no answer is asked again, or given up.
+    /// What got no answer is asked again, or given up; if another leader is known by now than
+    /// when it was sent, it is asked of that one without a wait.
     pub(super) fn ask_tick(&mut self) {
         let now = self.now.monotonic;
-        let due: Vec<(u64, bool)> = self
+        let leader = self.control.leader();
+        let due: Vec<(u64, bool, Option<NodeId>)> = self
             .control
             .asked
             .iter()
-            .filter(|(_, a)| now.saturating_sub(a.sent_at) >= ASK_AGAIN)
             .filter_map(|(sequence, a)| {
+                let elected = leader.clone().filter(|_| leader != a.leader);
+                let due = elected.is_some() || now.saturating_sub(a.sent_at) >= ASK_AGAIN;
                 let most = if a.once { PLAN_MAX } else { ANSWER_MAX };
                 let over = now.saturating_sub(a.since) >= most;
-                (over || !a.once).then_some((*sequence, over))
+                (due && (over || !a.once)).then_some((*sequence, over, elected))
             })
             .collect();
-        for (sequence, over) in due {
+        for (sequence, over, elected) in due {
             if !over {
-                self.ask_again(sequence, None);
+                self.ask_again(sequence, elected);
             } else if let Some(Asked {
                 asker: Asker::Promotion(shard),
                 ..

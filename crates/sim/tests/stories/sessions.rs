@@ -14,20 +14,20 @@ fn ms(ms: u64) -> Duration {
 fn a_read_follows_the_write_that_was_not_given_up(world: &mut World) -> Result<(), Wrong> {
     world.start_all()?;
     world.until_all_are_up()?;
-    world.create_keyspace("profiles", "ACK semi-sync:1 ON_TIMEOUT error TIMEOUT 3000")?;
+    world.create_keyspace("profiles", "ACK semi-sync:1 ON_TIMEOUT error TIMEOUT 1500")?;
     let primary = world.primary_of("profiles")?;
     let other = if primary == "us-2" { "us-1" } else { "us-2" };
     let conn = world.open_session(&primary, "profiles")?;
     world.run_for(ms(200))?;
     world.crash(other, Moment::Now)?;
     world.send(&primary, conn, &["SET", "first", "1"])?;
-    world.run_for(ms(2900))?;
+    world.run_for(ms(1400))?;
     world.send(&primary, conn, &["SET", "second", "2"])?;
     world.run_for(ms(200))?;
     world.send(&primary, conn, &["GET", "second"])?;
-    // The first write is given up by now; the replica has 2.8 s until the second one is.
+    // The first write is given up by now; the replica has 1.3 s until the second one is.
     world.start(other)?;
-    world.run_for(ms(3500))?;
+    world.run_for(ms(2000))?;
     match world.answers(conn) {
         [_, Frame::Error(first), Frame::Simple(_), Frame::Bulk(read)]
             if first.starts_with(b"UNKNOWN") && read == "2" =>
