@@ -108,6 +108,14 @@ class Chaos:
             self.pause(1)
             self.restart(node)
 
+    def end(self):
+        node = self.random.choice(NODES)
+        pid = self.cluster.pid(node)
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not self.cluster.pid(node), 30, f"{node} has ended")
+        self.restart(node)
+
     def stop(self):
         node = self.random.choice(NODES)
         pid = self.cluster.pid(node)
@@ -163,8 +171,8 @@ class Chaos:
             command("fsfreeze", "-u", str(self.data(OWN_DISK)))
 
     def run(self):
-        faults = [self.kill, self.kill, self.kill_all_of_us, self.stop, self.cut, self.step_clock]
-        faults.append(self.put_back)
+        faults = [self.kill, self.kill, self.kill_all_of_us, self.end, self.stop, self.cut]
+        faults += [self.step_clock, self.put_back]
         if self.own_disk:
             faults += [self.full_disk, self.frozen_disk]
         until = time.monotonic() + SECONDS

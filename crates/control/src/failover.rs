@@ -25,7 +25,10 @@ use model::{
     planted::{self, Bug},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The nodes of the catalog.
 pub type Nodes = BTreeMap<NodeId, NodeInfo>;
@@ -379,8 +382,8 @@ pub fn may_lead_from(keyspace: &Keyspace, region: &Region) -> bool {
 }
 
 /// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything. Among
-/// equals the primary itself comes first, and of one region the control group's `leader` last, so
-/// that the two don't go down together.
+/// equals nobody is taken that is `ending` if others are not; the primary itself comes first, and of one region the
+/// control group's `leader` last, so that the two don't go down together.
 pub fn decide(
     id: ShardId,
     shard: &Shard,
@@ -388,10 +391,18 @@ pub fn decide(
     heard: &[Heard],
     nodes: &Nodes,
     leader: &NodeId,
+    ending: &BTreeSet<NodeId>,
 ) -> Decision {
     let counted = counted(shard, heard);
     let best = may_lead(keyspace, &counted).next().map(|(h, _)| h.last);
-    let mut equals = may_lead(keyspace, &counted).take_while(|(h, _)| Some(h.last) == best);
+    let mut equals: Vec<_> = may_lead(keyspace, &counted)
+        .take_while(|(h, _)| Some(h.last) == best)
+        .collect();
+    let stays = |(h, _): &(&Heard, &Replica)| !ending.contains(&h.node);
+    if equals.iter().any(stays) {
+        equals.retain(stays);
+    }
+    let mut equals = equals.into_iter();
     let named = equals.next().map(|(first, place)| {
         let other = (equals.filter(|_| first.node == *leader && first.node != shard.primary))
             .find(|(_, r)| r.region == place.region);

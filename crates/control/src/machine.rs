@@ -214,6 +214,10 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
     let rule = keyspace.strategy.ack.clone();
     let checked = check::promotion(&plan, shard_ref(catalog, id)?, keyspace, &catalog.nodes)?;
     let shard = shard_mut(catalog, id)?;
+    let gave_up = plan
+        .heard
+        .iter()
+        .any(|h| h.node == shard.primary && (h.process, h.disk) == (shard.process, shard.disk));
     let former = std::mem::replace(&mut shard.primary, plan.node.clone());
     shard.epoch = shard.epoch.next();
     shard.process = checked.process;
@@ -251,7 +255,7 @@ fn promote(catalog: &mut Catalog, plan: Promotion) -> Result<Outcome, Refusal> {
             format!("{former} is primary of shard {id} of {name} again"),
         ),
         false => (
-            "failover",
+            if gave_up { "handover" } else { "failover" },
             format!(
                 "{} takes over shard {id} of {name} from {former}",
                 plan.node

@@ -143,7 +143,8 @@ impl<S: Stores> Node<S> {
         });
         let heard: Vec<Heard> = heard.collect();
         let nodes = &self.catalog.nodes;
-        let decision = failover::decide(id, facts, keyspace, &heard, nodes, &self.config.id);
+        let (me, ending) = (&self.config.id, self.endings());
+        let decision = failover::decide(id, facts, keyspace, &heard, nodes, me, &ending);
         matches!(decision, Decision::Name { .. })
     }
 

@@ -58,6 +58,7 @@ impl<S: Stores> Node<S> {
         } = asking;
         let reply_room = self.reply_room(target);
         let lacking = self.lacking();
+        let held = self.is_held(id);
         let leased = self.lease.holds(self.now.monotonic);
         let random = self.draw();
         self.scratch.clear();
@@ -176,7 +177,9 @@ impl<S: Stores> Node<S> {
             .pending_bytes_max
             .saturating_sub(LOG_HEADROOM);
         let no_room = self.log.pending_bytes() >= room;
-        if writes && (no_room || shard.pressure.stop || self.now.monotonic < shard.not_before) {
+        if writes
+            && (held || no_room || shard.pressure.stop || self.now.monotonic < shard.not_before)
+        {
             return Evaluated::NotNow;
         }
         if transaction::is_watch(spec) {

@@ -18,6 +18,7 @@
 
 use crate::{
     control::Asker,
+    hand_over::HandOvers,
     lease::{self, Granted},
     message::{Message, Sealed},
     node::{Lane, Node},
@@ -37,6 +38,8 @@ use storage::store::Stores;
 const SEAL_AGAIN: Duration = Duration::from_millis(200);
 /// How long a loss is put off for a replica that could reduce it.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a primary that ends, and was heard, waits for another to be heard that is level.
+const ANOTHER_WITHIN: Duration = Duration::from_millis(500);
 /// How much later than a replica's disk the primary's may move without its losing the office.
 const MOVES_WITHIN: Duration = Duration::from_millis(300);
 /// A wait that is longer is written down.
@@ -63,6 +66,8 @@ pub(crate) struct Leading {
     silent: BTreeMap<NodeId, Duration>,
     /// Whose disk does not answer, and for how long.
     pub(crate) stalled: BTreeMap<NodeId, Duration>,
+    /// What primaries that end have asked for.
+    pub(crate) hand_overs: HandOvers,
     /// The version of the catalog that was looked through last.
     looked_at: u64,
     /// Since when a node says that it is primary and has no lease.
@@ -113,6 +118,13 @@ impl Case {
         }
     }
 
+    /// Whether its primary itself was heard, in the process that holds the office: sealed, it
+    /// acts as primary no more, whatever lease it holds.
+    fn has_heard_office(&self, facts: &catalog::Shard) -> bool {
+        let heard = self.heard.get(&facts.primary);
+        heard.is_some_and(|h| (h.process, h.disk) == (facts.process, facts.disk))
+    }
+
     /// Whether its primary must get no lease.
     fn is_planned(&self) -> bool {
         self.ready.is_some() || self.plan != Plan::None
@@ -138,6 +150,7 @@ impl Leading {
             cases: BTreeMap::new(),
             silent: BTreeMap::new(),
             stalled: BTreeMap::new(),
+            hand_overs: HandOvers::default(),
             looked_at: 0,
             unleased: BTreeMap::new(),
             next_replacements: now,
@@ -199,6 +212,7 @@ impl<S: Stores> Node<S> {
             }
             let there = |id: &ShardId| catalog.shards.contains_key(id);
             leading.cases.retain(|id, _| there(id));
+            (leading.hand_overs).retain(|id| catalog.shards.get(&id).map(|s| s.epoch));
         }
         self.replace_members(&mut leading);
         self.place_leadership(&mut leading);
@@ -216,6 +230,7 @@ impl<S: Stores> Node<S> {
             && leading.silent.is_empty()
             && leading.stalled.is_empty()
             && leading.unleased.is_empty()
+            && leading.hand_overs.is_empty()
             && !self.peers.any_stopped()
             && self.shards.values().all(|s| s.stopped.is_none())
     }
@@ -227,7 +242,13 @@ impl<S: Stores> Node<S> {
             Some(case) if case.epoch == facts.epoch => Some(case),
             _ => None,
         };
-        let own = match self.gone(leading, id, facts) {
+        let sealed = case
+            .as_ref()
+            .is_some_and(|case| case.has_heard_office(facts));
+        let hands_over = (leading.hand_overs).is_wanted(id, facts.epoch, sealed, now);
+        let gone = self.gone(leading, id, facts);
+        let ends = || hands_over.then(|| format!("{} is about to end", facts.primary));
+        let own = match gone.or_else(ends) {
             Some(cause) => {
                 let case = case.get_or_insert_with(|| Case::new(facts, now));
                 self.pursue(leading, case, id, facts, cause)
@@ -273,7 +294,8 @@ impl<S: Stores> Node<S> {
     fn place_leadership(&mut self, leading: &mut Leading) {
         let now = self.now.monotonic;
         let stalled = self.disk_watch.is_stalled();
-        if now < leading.next_placement || !leading.cases.is_empty() && !stalled {
+        let ends = self.is_ending() && self.offices() == 0;
+        if now < leading.next_placement && !ends || !leading.cases.is_empty() && !stalled {
             return;
         }
         leading.next_placement = now + PLACE_EVERY;
@@ -292,12 +314,16 @@ impl<S: Stores> Node<S> {
             (near.unwrap_or(0), Reverse(own))
         };
         let there = |node: &&NodeId| {
-            let can = !self.control.is_muted(node) && !self.peers.is_stalled(node);
+            let can = !self.control.is_muted(node)
+                && !self.peers.is_stalled(node)
+                && !self.peers.is_ending(node);
             can && self.peers.is_up(node, now)
         };
         let voters = self.control.voters().iter();
         let best = voters.filter(there).max_by_key(|node| worth(node));
-        if let Some(best) = best.filter(|best| stalled || worth(best) > worth(&self.config.id)) {
+        if let Some(best) =
+            best.filter(|best| stalled || ends || worth(best) > worth(&self.config.id))
+        {
             let best = best.clone();
             tracing::info!(to = %best, "the control group gets another leader");
             self.control.hand_over(&best);
@@ -392,8 +418,10 @@ impl<S: Stores> Node<S> {
         {
             case.sealed_at = Some(now);
             let epoch = facts.epoch.next();
+            let hands_over = leading.hand_overs.is_wanted(id, facts.epoch, false, now);
             for member in facts.members() {
-                let is_gone = member.node == facts.primary && !self.has_returned(facts);
+                let is_gone =
+                    member.node == facts.primary && !self.has_returned(facts) && !hands_over;
                 if is_gone || case.heard.contains_key(&member.node) {
                     continue;
                 }
@@ -413,6 +441,7 @@ impl<S: Stores> Node<S> {
             &heard,
             &self.catalog.nodes,
             &self.config.id,
+            &self.endings(),
         );
         let (node, safe) = match decision {
             Decision::Name { node, is_safe } => (node, is_safe),
@@ -437,9 +466,15 @@ impl<S: Stores> Node<S> {
         if !safe && !self.is_as_good_as_it_gets(leading, case, facts) {
             return own;
         }
+        let gave_up = case.has_heard_office(facts);
+        let alone = gave_up && node == facts.primary;
+        if alone && now.saturating_sub(case.since) < ANOTHER_WITHIN {
+            return own;
+        }
         let ready = *case.ready.get_or_insert(now);
         let leased = leading.may_be_leased_from_before(now)
             || leading.granted.may_hold(&facts.primary, facts.process, now);
+        let leased = leased && !gave_up;
         // Where a disk is shared it moves again for all at once, and the primary says so next.
         let on_disk = leading.stalled.contains_key(&facts.primary);
         let settles = on_disk && now.saturating_sub(ready) < MOVES_WITHIN;
@@ -496,11 +531,10 @@ impl<S: Stores> Node<S> {
 
     /// A replica was sealed.
     pub(crate) fn sealed(&mut self, from: &NodeId, sealed: Sealed) {
-        let Some(mut leading) = self.leading.take() else {
+        let Some(leading) = &mut self.leading else {
             return;
         };
         let id = sealed.shard;
-        let mut own_seal = None;
         let case = leading.cases.get_mut(&id);
         if let Some(case) = case.filter(|c| sealed.epoch > c.epoch) {
             let heard = Heard {
@@ -513,11 +547,20 @@ impl<S: Stores> Node<S> {
                 whole: sealed.whole,
             };
             case.heard.insert(from.clone(), heard);
-            if let Some(facts) = self.catalog.clone().shards.get(&id)
-                && self.look_after(&mut leading, id, facts)
-            {
-                own_seal = Some(facts.epoch.next());
-            }
+            self.look_after_now(id);
+        }
+    }
+
+    /// What there is to be done for a shard that something was heard of.
+    pub(crate) fn look_after_now(&mut self, id: ShardId) {
+        let Some(mut leading) = self.leading.take() else {
+            return;
+        };
+        let mut own_seal = None;
+        if let Some(facts) = self.catalog.clone().shards.get(&id)
+            && self.look_after(&mut leading, id, facts)
+        {
+            own_seal = Some(facts.epoch.next());
         }
         self.leading = Some(leading);
         if let Some(epoch) = own_seal {

@@ -66,6 +66,7 @@ mod failover;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hand_over;
 mod input;
 mod latency;
 mod lease;

@@ -119,6 +119,9 @@ pub(crate) enum Message {
     VerifyHeld { id: u64, shard: ShardId },
     /// It is not wanted any more: what is kept for it can be let go.
     VerifyOver { id: u64, shard: ShardId },
+    /// To a control leader, from a primary that ends, and holds its writes back: let another
+    /// take its place in this epoch.
+    HandOver { shard: ShardId, epoch: Epoch },
 }
 
 /// A question for a lease.
@@ -194,6 +197,8 @@ pub(crate) struct Report {
     pub(crate) replicas: Vec<ReplicaReport>,
     /// For how long its disk has not answered, if that is too long.
     pub(crate) stalled_ms: Option<u64>,
+    /// Whether it is about to end, and takes no office.
+    pub(crate) ending: bool,
 }
 
 /// How a voter of the control group stands.
@@ -455,6 +460,7 @@ mod tests {
                     stopped: false,
                 }],
                 stalled_ms: Some(3200),
+                ending: true,
             }),
             Message::Forwarded {
                 id: 7,
@@ -583,6 +589,10 @@ mod tests {
             }),
             Message::VerifyHeld { id: 6, shard },
             Message::VerifyOver { id: 6, shard },
+            Message::HandOver {
+                shard,
+                epoch: Epoch(4),
+            },
         ]
     }
 
@@ -628,10 +638,11 @@ mod tests {
                 | Message::ClockTold { .. }
                 | Message::DigestProgress(_)
                 | Message::VerifyHeld { .. }
-                | Message::VerifyOver { .. } => {}
+                | Message::VerifyOver { .. }
+                | Message::HandOver { .. } => {}
             }
         }
-        assert!(seen.into_iter().eq(0..34));
+        assert!(seen.into_iter().eq(0..35));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

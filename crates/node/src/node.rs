@@ -9,6 +9,7 @@ use crate::{
     damage::open_shard,
     failover::Leading,
     forward::Forwards,
+    hand_over::Ending,
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
@@ -278,6 +279,10 @@ pub struct Node<S: Stores> {
     pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
     /// Shards whose place another node has taken, and when their primary was asked for its log.
     pub(crate) leaving: BTreeMap<ShardId, Duration>,
+    /// Set once this node was told to end.
+    pub(crate) ending: Option<Ending>,
+    /// The shard that is just giving its office away.
+    pub(crate) gives_up: Option<ShardId>,
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
@@ -420,6 +425,8 @@ impl<S: Stores> Node<S> {
             sealing: VecDeque::new(),
             dropping: VecDeque::new(),
             leaving: BTreeMap::new(),
+            ending: None,
+            gives_up: None,
             leading: None,
             peers,
             sessions: FxHashMap::default(),
@@ -638,6 +645,7 @@ impl<S: Stores> Node<S> {
             Message::LeaseGranted { number } => self.lease_granted(number),
             Message::Seal { shard, epoch } => self.seal_asked(from, shard, epoch),
             Message::Sealed(sealed) => self.sealed(from, sealed),
+            Message::HandOver { shard, epoch } => self.hand_over_asked(from, shard, epoch),
             Message::Report(report) => self.reported(from, report),
             Message::Forward(forward) => self.forwarded_here(from, forward),
             Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
@@ -810,6 +818,7 @@ impl<S: Stores> Node<S> {
         self.admin_tick();
         self.waiters_tick();
         self.failover_tick();
+        self.hand_over_tick();
         self.standing_tick();
         self.sleepers_tick();
         if now.monotonic >= self.next_upkeep {

@@ -200,6 +200,17 @@ impl Peers {
         report.is_some_and(|report| report.stalled_ms.is_some())
     }
 
+    /// Who is about to end.
+    pub(crate) fn ending(&self) -> BTreeSet<NodeId> {
+        let ending = |(_, p): &(&NodeId, &Peer)| p.report.as_ref().is_some_and(|r| r.ending);
+        (self.known.iter().filter(ending).map(|(id, _)| id.clone())).collect()
+    }
+
+    /// Whether `id` is.
+    pub(crate) fn is_ending(&self, id: &NodeId) -> bool {
+        self.report(id).is_some_and(|report| report.ending)
+    }
+
     /// Whether any replica has.
     pub(crate) fn any_stopped(&self) -> bool {
         self.known.values().any(|p| !p.stopped.is_empty())
@@ -333,6 +344,7 @@ impl<S: Stores> Node<S> {
             replicas,
             stalled_ms: (self.disk_watch.stalled_for(self.now.monotonic))
                 .map(|time| time.as_millis() as u64),
+            ending: self.is_ending(),
         }
     }
 

@@ -34,6 +34,7 @@ impl<S: Stores> Node<S> {
             return; // It is asked again; and heard once it knows what time it is.
         }
         let now = self.now;
+        let gives_up = self.is_held(id) && self.may_act(id);
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
@@ -55,7 +56,9 @@ impl<S: Stores> Node<S> {
         }
         strategy.seal(epoch, now);
         self.dirty.insert(id);
+        self.gives_up = gives_up.then_some(id);
         self.settle();
+        self.gives_up = None;
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };

@@ -153,7 +153,11 @@ impl<S: Stores> Node<S> {
             return;
         };
         shard.tip.reset();
-        self.lease.deposed();
+        // Who gives its office away may say what it has answered: nobody is named before its
+        // own seal was answered, which happens later.
+        if self.gives_up != Some(id) {
+            self.lease.deposed();
+        }
         for waiting in std::mem::take(&mut shard.waiting) {
             self.give_up(id, &waiting, "another node became the shard's primary");
         }

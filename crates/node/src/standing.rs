@@ -68,6 +68,12 @@ impl<S: Stores> Node<S> {
         self.boot
     }
 
+    /// The boot with which a node is registered, as this voter's own log has it.
+    pub fn registered(&self, id: &NodeId) -> Option<Boot> {
+        let catalog = self.control.catalog();
+        catalog.nodes.get(id).map(|info| info.boot)
+    }
+
     /// Whether a peer's boot may be linked to this node. `is_linked`: whether a link that came
     /// from its id is still open.
     pub fn admit(

@@ -197,7 +197,8 @@ impl<S: Stores> Node<S> {
         let Ok(payload) = postcard::to_stdvec(&request) else {
             return;
         };
-        if let Some(shard) = self.shards.get_mut(&shard_id)
+        if !self.is_held(shard_id)
+            && let Some(shard) = self.shards.get_mut(&shard_id)
             && shard.is_primary(self.now)
             && let Some(strategy) = &mut shard.strategy
             && strategy

@@ -139,6 +139,16 @@ pub trait Host: 'static {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Makes a batch durable, and tells when it is written. Runs on a log-sync thread.
     fn run_flush(flush: Self::Flush, tell: impl FnOnce(Self::Written)) -> Self::Synced;
+    /// The node is to end: it lets others take over what they can.
+    fn end(&mut self, _now: Now) {}
+    /// Whether there is nothing left that others could take over.
+    fn has_handed_over(&self) -> bool {
+        true
+    }
+    /// Whether clients wait for answers to what was handed over of theirs.
+    fn owes_answers(&self) -> bool {
+        false
+    }
     /// The node ends in good order: no flush is under way, and nothing else is asked of it any
     /// more. Blocks on the disk. An error is for people.
     fn close(&mut self) -> Result<(), String> {

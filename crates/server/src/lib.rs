@@ -76,6 +76,10 @@ use tokio::{
 const TICK: Duration = Duration::from_millis(20);
 /// Between two calls of [`Host::wake`], at least.
 const WAKE_MIN: Duration = Duration::from_micros(500);
+/// For letting other nodes take over when this one is told to stop.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// For answers to what clients have asked until then.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// For making durable what is pending when the node stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -231,7 +235,7 @@ async fn serve_on<H: Host>(
     core.turn.notify_one();
 
     tokio::select! {
-        () = stop => {}
+        () = async { stop.await; hand_over(&core).await } => {}
         () = core.stop.notified() => {}
     }
     for task in &accepting {
@@ -331,6 +335,28 @@ async fn wake<H: Host>(core: Rc<Core<H>>) {
 }
 
 /// Until nothing is left to flush; replies that this makes ready are written.
+/// Lets other nodes take over, and then answers what clients have asked: both while the node
+/// goes on as ever, and within bounds.
+async fn hand_over<H: Host>(core: &Rc<Core<H>>) {
+    async fn until(within: Duration, done: impl Fn() -> bool) -> bool {
+        let done = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(within, done).await.is_ok()
+    }
+    core.host.borrow_mut().end(clock::now());
+    core.turn.notify_one();
+    if !until(HAND_OVER_TIMEOUT, || core.host.borrow().has_handed_over()).await {
+        tracing::warn!("not everything could be handed over in time: the node stops all the same");
+    }
+    core.draining.set(true);
+    if !until(ANSWERS_TIMEOUT, || !core.host.borrow().owes_answers()).await {
+        tracing::warn!("some clients were not answered in time: the node stops all the same");
+    }
+}
+
 async fn drain<H: Host>(core: &Rc<Core<H>>) {
     loop {
         core.take_turn();

@@ -155,6 +155,15 @@ impl Host for NodeHost {
         let synced = sync.run();
         (synced, clock::monotonic().saturating_sub(began))
     }
+    fn end(&mut self, now: Now) {
+        self.node.end(now);
+    }
+    fn has_handed_over(&self) -> bool {
+        self.node.has_handed_over()
+    }
+    fn owes_answers(&self) -> bool {
+        self.node.owes_answers()
+    }
     fn close(&mut self) -> Result<(), String> {
         self.node.close().map_err(|e| e.to_string())
     }

@@ -48,7 +48,7 @@ pub enum Fault {
     Crash {
         /// Which.
         node: String,
-        /// 0 killed, 1 whenever, 2 before, 3 in, 4 after a flush.
+        /// 0 killed, 1 whenever, 2 before, 3 in, 4 after a flush, 6 told to end.
         how: u64,
         /// Whether power is lost once more while it starts.
         twice: bool,

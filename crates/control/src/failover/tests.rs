@@ -72,6 +72,7 @@ fn decided(shard: &Shard, keyspace: &Keyspace, heard: &[Heard]) -> String {
         heard,
         &Nodes::new(),
         &node("us-9"),
+        &BTreeSet::new(),
     ) {
         Decision::Name { node, .. } => node.to_string(),
         Decision::Wait(why) => why.to_string(),
@@ -88,7 +89,16 @@ fn the_most_advanced_is_named_and_home_comes_first_among_equals() {
     assert_eq!(say(&[eu1.clone(), us3.clone(), us2.clone()]), "us-2");
     let all = [eu1.clone(), us3.clone(), us2.clone()];
     for (leader, named) in [("us-2", "us-3"), ("us-3", "us-2"), ("eu-1", "us-2")] {
-        let decided = decide(ShardId(0), &s, &k, &all, &Nodes::new(), &node(leader));
+        let nobody = BTreeSet::new();
+        let decided = decide(
+            ShardId(0),
+            &s,
+            &k,
+            &all,
+            &Nodes::new(),
+            &node(leader),
+            &nobody,
+        );
         let (node, is_safe) = (node(named), true);
         assert_eq!(decided, Decision::Name { node, is_safe });
     }
@@ -107,6 +117,32 @@ fn the_most_advanced_is_named_and_home_comes_first_among_equals() {
     assert!(say(std::slice::from_ref(&us2)).contains("2 must be heard"));
     assert!(say(&[us2, eu1]).contains("2 must be heard"));
     assert!(say(&[]).contains("no replica of shard 0 that could take over"));
+}
+
+#[test]
+fn a_primary_that_ends_is_named_only_if_nobody_else_has_as_much() {
+    let mut s = shard([3, 0, 0]);
+    (s.process, s.disk) = (7, s.replicas[0].disk.unwrap());
+    let k = keyspace("k ACK async PLACE us=3");
+    let ending = BTreeSet::from([node("us-1"), node("us-3")]);
+    let named = |heard: &[Heard]| match decide(
+        ShardId(0),
+        &s,
+        &k,
+        heard,
+        &Nodes::new(),
+        &node("us-2"),
+        &ending,
+    ) {
+        Decision::Name { node, is_safe } => (node.to_string(), is_safe),
+        Decision::Wait(why) => (why.to_string(), false),
+    };
+    let all = |us2, us3| {
+        [("us-1", 90), ("us-2", us2), ("us-3", us3)].map(|(name, last)| heard(&s, name, 4, last))
+    };
+    assert_eq!(named(&all(90, 90)), ("us-2".to_owned(), true));
+    assert_eq!(named(&all(89, 90)), ("us-1".to_owned(), true));
+    assert_eq!(named(&all(90, 90)[1..]), ("us-2".to_owned(), false));
 }
 
 #[test]

@@ -264,6 +264,7 @@ impl<S: Stores> Node<S> {
             || !self.is_registered()
             || !self.clock.is_settled()
             || self.disk_watch.is_stalled()
+            || self.is_ending()
         {
             return;
         }

@@ -207,7 +207,7 @@ impl Scenario {
         Some(match kind {
             0 | 1 => Fault::Crash {
                 node,
-                how: random.below(6),
+                how: random.below(7),
                 twice: random.once_in(5),
                 away,
             },

@@ -138,6 +138,11 @@ impl<'a> Injector<'a> {
                 start(world, &node)?;
             }
             Undo::PutBack { node, all, away } => {
+                // Else nobody who lives may have heard of what is lost (ADR 13, Limits).
+                let voter = self.scenario.is_voter(&node);
+                if voter && all && !world.is_known_to_voters(&node)? {
+                    return Ok(());
+                }
                 if !self.disk_may_go(world, &node)? {
                     return Ok(());
                 }
@@ -208,6 +213,7 @@ impl<'a> Injector<'a> {
                 }
                 match how {
                     0 => world.kill(node)?,
+                    6 => world.end(node)?,
                     1 => world.crash(node, Moment::Now)?,
                     2 => world.crash_if_it_comes(node, Moment::BeforeFlush)?,
                     3 => world.crash_if_it_comes(node, Moment::InFlush)?,

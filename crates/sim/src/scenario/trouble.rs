@@ -271,7 +271,7 @@ impl Scenario {
             3 => {
                 let crash = Fault::Crash {
                     node,
-                    how: random.below(6),
+                    how: random.below(7),
                     twice: false,
                     away: time,
                 };
@@ -351,7 +351,7 @@ impl Scenario {
                 }
                 let gone = Fault::Crash {
                     node: replica(n),
-                    how: random.below(6),
+                    how: random.below(7),
                     twice: false,
                     away: ms(random, 3000, 8000),
                 };
@@ -359,7 +359,7 @@ impl Scenario {
             }
             let crash = Fault::Crash {
                 node: PRIMARY.into(),
-                how: random.below(6),
+                how: random.below(7),
                 twice: false,
                 away: ms(random, 3000, 12_000),
             };
@@ -378,7 +378,7 @@ impl Scenario {
             let fault = match random.below(10) {
                 0..=6 => Fault::Crash {
                     node,
-                    how: random.below(6),
+                    how: random.below(7),
                     twice: random.once_in(6),
                     away: ms(random, 100, 1000),
                 },
@@ -441,7 +441,7 @@ impl Scenario {
             if random.once_in(3) {
                 let crash = Fault::Crash {
                     node: PRIMARY.into(),
-                    how: random.below(6),
+                    how: random.below(7),
                     twice: random.once_in(6),
                     away: ms(random, 50, 2000),
                 };

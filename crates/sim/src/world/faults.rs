@@ -5,6 +5,9 @@ use crate::{machine::Flush, network::LinkNumber};
 use node::OpenError;
 use std::time::Duration;
 
+/// How long a process that is told to end may hand over.
+const END_MAX: Duration = Duration::from_secs(5);
+
 /// When a machine loses power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -58,6 +61,8 @@ faults! {
     in_start,
     /// Ends of a process on a machine that went on.
     kills,
+    /// Of these, those that were asked for, and handed over first.
+    ends,
     /// Disks that were replaced by empty ones.
     disks_replaced,
     /// Links cut, each way counted.
@@ -204,6 +209,35 @@ impl World {
         }
     }
 
+    /// A process is told to end, and hands over.
+    pub fn begin_end(&mut self, node: &str) -> Result<(), Wrong> {
+        let at = self.machine(node)?;
+        self.note(at, format_args!("is told to end"));
+        let now = self.machines[at].now(self.now);
+        if let Some(node) = &mut self.machines[at].node {
+            node.end(now);
+        }
+        self.turn(at);
+        Ok(())
+    }
+
+    /// Whether such a process has nothing left to hand over.
+    pub fn has_handed_over(&self, node: &str) -> Result<bool, Wrong> {
+        let machine = &self.machines[self.machine(node)?];
+        Ok(machine.node.as_ref().is_none_or(|n| n.has_handed_over()))
+    }
+
+    /// A process is told to end, and does, once it has handed over or has tried for a while.
+    pub fn end(&mut self, node: &str) -> Result<(), Wrong> {
+        self.begin_end(node)?;
+        let deadline = self.now + END_MAX;
+        while !self.has_handed_over(node)? && self.now < deadline {
+            self.step()?;
+        }
+        self.faults.ends += u64::from(self.has_handed_over(node)?);
+        self.kill(node)
+    }
+
     /// The process ends; what it wrote is there, durable or not.
     pub fn kill(&mut self, node: &str) -> Result<(), Wrong> {
         let at = self.machine(node)?;
@@ -231,6 +265,19 @@ impl World {
         self.note(at, format_args!("has its disks copied"));
         self.machines[at].copy_disks();
         Ok(())
+    }
+
+    /// Whether every other voter of the control group runs and has this node's present process
+    /// in its own log.
+    pub fn is_known_to_voters(&self, node: &str) -> Result<bool, Wrong> {
+        let at = self.machine(node)?;
+        let (id, boot) = {
+            let machine = &self.machines[at];
+            (&machine.id, machine.node.as_ref().map(|n| n.boot().nonce))
+        };
+        let others = (self.machines.iter()).filter(|m| m.id != *id && self.voters.contains(&m.id));
+        let mut registered = others.map(|m| m.node.as_ref()?.registered(id));
+        Ok(boot.is_some() && registered.all(|other| other.map(|b| b.nonce) == boot))
     }
 
     /// The copy that was made takes the place of a dead node's disks.

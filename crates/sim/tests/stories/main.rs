@@ -9,6 +9,7 @@ mod crashes;
 mod cuts;
 mod disks;
 mod failover;
+mod handover;
 mod log;
 mod members;
 mod random;

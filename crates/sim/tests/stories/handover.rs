@@ -1,0 +1,101 @@
+//! Nodes that are told to end.
+
+use super::tell;
+use resp::Frame;
+use sim::{World, world::Wrong};
+use std::time::Duration;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Somebody writes every 5 ms at another node while the primary is told to end: all is taken,
+/// each within half a lease, and a handover is told of, no failover.
+fn a_primary_that_is_told_to_end(world: &mut World, options: &str) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", options)?;
+    world.run_for(Duration::from_secs(3))?;
+    let primary = world.primary_of("profiles")?;
+    let others: Vec<String> = (world.nodes().into_iter())
+        .filter(|node| *node != primary)
+        .collect();
+    let home = &others[world.random().below(others.len() as u64) as usize];
+    let conn = world.open_session(home, "profiles")?;
+    let mut sent = 1; // SELECT.
+    let mut longest = Duration::ZERO;
+    let mut told = false;
+    let mut handed_over = false;
+    for number in 0..400 {
+        if number == 100 {
+            world.begin_end(&primary)?;
+            told = true;
+        }
+        handed_over |= told && world.has_handed_over(&primary)?;
+        world.send(home, conn, &["SET", &format!("k{}", number % 7), "v"])?;
+        sent += 1;
+        let since = world.now();
+        while world.answers(conn).len() < sent && world.now() - since < ms(2000) {
+            world.run_for(ms(1))?;
+        }
+        longest = longest.max(world.now() - since);
+        world.run_for(ms(4))?;
+    }
+    if !handed_over {
+        return Err(Wrong(format!("{primary} has not handed over")));
+    }
+    let refused = |frame: &&Frame| frame.as_error().is_some();
+    if let Some(refused) = world.answers(conn).iter().find(refused) {
+        return Err(Wrong(format!("a write was answered {refused:?}")));
+    }
+    if longest > ms(450) {
+        return Err(Wrong(format!("a write took {longest:?}")));
+    }
+    world.kill(&primary)?;
+    world.run_for(Duration::from_secs(3))?;
+    let events = format!("{:?}", world.ask(home, None, &["QUIRE", "EVENTS"])?);
+    if !events.contains("\\\"handover\\\"") || events.contains("\\\"failover\\\"") {
+        return Err(Wrong(format!("no handover alone: {events}")));
+    }
+    world.start(&primary)?;
+    world.until_settled()?;
+    world.verify("profiles")
+}
+
+#[test]
+fn nobody_waits_for_a_primary_that_ends() {
+    for (number, options) in ["ACK async", "ACK quorum", "ACK sync", "ACK semi-sync:1"]
+        .into_iter()
+        .enumerate()
+    {
+        let first = 1200 + 20 * number as u64;
+        tell(first..first + 10, |world| {
+            a_primary_that_is_told_to_end(world, options)
+        });
+    }
+}
+
+/// All nodes are told to end at once: nobody hands anything to one that ends, and all have done
+/// soon.
+fn all_end_at_once(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK quorum")?;
+    world.run_for(Duration::from_secs(2))?;
+    let nodes = world.nodes();
+    for node in &nodes {
+        world.begin_end(node)?;
+    }
+    world.run_for(ms(1500))?;
+    for node in &nodes {
+        if !world.has_handed_over(node)? {
+            return Err(Wrong(format!("{node} still waits")));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_waits_where_all_end_at_once() {
+    tell(1300..1310, all_end_at_once);
+}
