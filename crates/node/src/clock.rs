@@ -169,6 +169,12 @@ impl Clock {
         }
     }
 
+    /// The longest way to a peer and back that was measured lately.
+    pub(crate) fn longest_round_trip(&self) -> Duration {
+        let longest = self.heard.values().map(|heard| heard.slack_ms).max();
+        Duration::from_millis(2 * longest.unwrap_or(0).max(0) as u64)
+    }
+
     /// Looks at all clocks, in a cluster of so many nodes. If the time kept has stepped: by how
     /// many milliseconds.
     pub(crate) fn tick(&mut self, nodes: usize) -> Option<i64> {

@@ -44,12 +44,19 @@ const REST: Duration = Duration::from_secs(1);
 const NEARLY: u64 = 4096;
 /// How often the control leader is asked.
 const ASK_EVERY: Duration = Duration::from_millis(60);
+/// How much longer than it takes others to send, and to be answered, a node is there that has
+/// handed over.
+const LINGER: Duration = Duration::from_millis(100);
 /// For how long a question counts.
 const ASKED_FOR: Duration = Duration::from_millis(300);
 
 /// A node that ends.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
+    /// Whether others have sent commands here as to a primary.
+    had_offices: bool,
+    /// Since when there is nothing to hand over any more, and all others know.
+    known_at: Option<Duration>,
     shards: BTreeMap<ShardId, Holding>,
 }
 
@@ -102,16 +109,35 @@ impl<S: Stores> Node<S> {
                 offices = self.offices(),
                 "the node is to end, and hands over"
             );
-            self.ending = Some(Ending::default());
+            self.ending = Some(Ending {
+                had_offices: self.offices() > 0,
+                ..Ending::default()
+            });
             self.report_soon();
             self.hand_over_tick();
         }
     }
 
-    /// Whether there is nothing left that this node could give away.
+    /// Whether there is nothing left that this node could give away, and what others sent here
+    /// before they knew is answered.
     pub fn has_handed_over(&self) -> bool {
+        let Some(ending) = &self.ending else {
+            return false;
+        };
+        let stays = self.peers.catalogs_of_who_stays(self.now.monotonic).next();
+        let rest = match ending.had_offices && stays.is_some() {
+            true => self.clock.longest_round_trip() * 2 + LINGER,
+            false => Duration::ZERO,
+        };
+        let known = |at| self.now.monotonic.saturating_sub(at) >= rest;
+        ending.known_at.is_some_and(known)
+    }
+
+    fn is_known_to_have_handed_over(&self) -> bool {
         let leads = self.control.leads().is_some() && self.could_another_lead_the_group();
-        !leads && self.to_hand_over().next().is_none()
+        let version = self.catalog.last_promotion;
+        let mut catalogs = self.peers.catalogs_of_who_stays(self.now.monotonic);
+        !leads && self.to_hand_over().next().is_none() && catalogs.all(|known| known >= version)
     }
 
     /// Whether a client waits for an answer.
@@ -200,6 +226,8 @@ impl<S: Stores> Node<S> {
                 asks.push((*id, facts.epoch));
             }
         }
+        let known = self.is_known_to_have_handed_over();
+        ending.known_at = known.then(|| ending.known_at.unwrap_or(now));
         self.ending = Some(ending);
         for (shard, epoch) in asks {
             let me = self.config.id.clone();
@@ -220,7 +248,8 @@ impl<S: Stores> Node<S> {
         let is_primary = self.may_act(id);
         match ending.shards.get_mut(&id) {
             Some(holding) if holding.given_up => {
-                if now.saturating_sub(holding.since) >= HOLD_MAX + REST {
+                let rests = now.saturating_sub(holding.since) < HOLD_MAX + REST;
+                if !rests {
                     ending.shards.remove(&id);
                 }
             }

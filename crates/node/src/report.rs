@@ -211,6 +211,13 @@ impl Peers {
         self.report(id).is_some_and(|report| report.ending)
     }
 
+    /// The catalog's version at everybody who is up, and stays.
+    pub(crate) fn catalogs_of_who_stays(&self, now: Duration) -> impl Iterator<Item = u64> {
+        let stays = move |id: &&NodeId| self.is_up(id, now) && !self.is_ending(id);
+        let ids = self.known.keys().filter(stays);
+        ids.filter_map(|id| Some(self.report(id)?.catalog_version))
+    }
+
     /// Whether any replica has.
     pub(crate) fn any_stopped(&self) -> bool {
         self.known.values().any(|p| !p.stopped.is_empty())
