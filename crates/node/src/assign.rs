@@ -31,6 +31,9 @@ impl<S: Stores> Node<S> {
         }
         let me = self.config.id.clone();
         self.catalog = Arc::new(catalog);
+        if let Some(leading) = &mut self.leading {
+            leading.forget_who_left(&self.catalog);
+        }
         self.follow_standing();
         if self.stopped {
             return; // Its disk is stale: it must take up nothing.

@@ -162,6 +162,20 @@ impl Leading {
         self.term
     }
 
+    /// Forgets what was heard of replicas that are no members any more: one that comes back as a
+    /// learner begins anew, its seal is gone, and it may acknowledge in this epoch again.
+    pub(crate) fn forget_who_left(&mut self, catalog: &model::Catalog) {
+        for (id, case) in &mut self.cases {
+            let Some(facts) = catalog.shards.get(id) else {
+                continue;
+            };
+            let is_member = |node: &NodeId, heard: &Heard| {
+                (facts.members()).any(|m| m.node == *node && m.disk == Some(heard.disk))
+            };
+            case.heard.retain(|node, heard| is_member(node, heard));
+        }
+    }
+
     /// Whether `node` is about to lose a shard.
     pub(crate) fn is_planned_against(&self, node: &NodeId) -> bool {
         let mut planned = self.cases.values().filter(|c| c.is_planned());

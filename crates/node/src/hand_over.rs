@@ -36,8 +36,9 @@ use std::{
 };
 use storage::store::Stores;
 
-/// How long writes wait before an attempt is given up.
-const HOLD_MAX: Duration = Duration::from_secs(1);
+/// How long writes wait before an attempt is given up: less than what is refused in the end has
+/// waited, at this node or another.
+const HOLD_MAX: Duration = Duration::from_millis(500);
 /// How long until the next one.
 const REST: Duration = Duration::from_secs(1);
 /// With how many entries still on their way a member counts as nearly level.

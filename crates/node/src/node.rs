@@ -36,6 +36,7 @@ use model::{
     Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
     planted::{self, Bug},
 };
+use replication::strategy::Role;
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -831,6 +832,12 @@ impl<S: Stores> Node<S> {
     pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
         let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
         primary && self.lease.holds(now.monotonic)
+    }
+
+    /// Whether its replica of a shard is a learner.
+    pub fn learns(&self, shard: ShardId, now: Now) -> bool {
+        let state = self.shards.get(&shard).and_then(|s| s.state(now));
+        state.is_some_and(|state| state.role == Role::Learner)
     }
 
     /// When `wake` is wanted at the latest, by the monotonic clock.

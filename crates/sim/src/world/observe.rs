@@ -182,6 +182,13 @@ impl World {
                 *known = (disk, epoch);
             }
         }
+        // A learner has no seal to keep: nothing that it said as a member is believed any more.
+        let now = self.machines[at].now(self.now);
+        if let Some(Said { shard, .. }) = said(message, ACK)
+            && (self.machines[at].node.as_ref()).is_some_and(|n| n.learns(ShardId(shard), now))
+        {
+            self.observed.sealed.remove(&(shard, at));
+        }
         if let Some(Said { shard, epoch }) = said(message, ACK)
             && let Some((on, sealed)) = self.observed.sealed.get(&(shard, at))
             && *on == disk
