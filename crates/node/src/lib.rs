@@ -67,6 +67,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hand_over;
+mod info;
 mod input;
 mod latency;
 mod lease;
