@@ -228,6 +228,25 @@ pub struct KeySpec {
     pub notes: &'static str,
 }
 
+impl KeySpec {
+    /// Where they stand among `len` arguments, the name included.
+    pub fn positions(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
+        positions(self.first, self.last, self.step, len)
+    }
+}
+
+/// Places from `first` to `last` (counted from the end, if negative) among `len`, in steps.
+fn positions(first: i32, last: i32, step: i32, len: usize) -> impl Iterator<Item = usize> + use<> {
+    let first = first.max(0) as usize;
+    let end = if last < 0 {
+        (len + 1).saturating_sub(last.unsigned_abs() as usize)
+    } else {
+        len.min(last as usize + 1)
+    };
+    let end = if first == 0 { 0 } else { end };
+    (first..end).step_by(step.max(1) as usize)
+}
+
 /// One command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -388,14 +407,7 @@ impl Spec {
 
     /// Where its keys stand among `len` arguments, the name included.
     pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
-        let first = self.first_key.max(0) as usize;
-        let end = if self.last_key < 0 {
-            (len + 1).saturating_sub(self.last_key.unsigned_abs() as usize)
-        } else {
-            len.min(self.last_key as usize + 1)
-        };
-        let end = if first == 0 { 0 } else { end };
-        (first..end).step_by(self.step.max(1) as usize)
+        positions(self.first_key, self.last_key, self.step, len)
     }
 
     /// Whether `args`, which begin with its name, are as many as it takes.

@@ -134,6 +134,9 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("command|getkeys", -4, LOADING.and(STALE), Server)
                 .also(Categories::CONNECTION)
                 .doc("Extract keys given a full Redis command", "2.8.13", "O(N) where N is the number of arguments to the command"),
+            Spec::new("command|getkeysandflags", -4, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .doc("Extract keys and access flags given a full Redis command", "7.0.0", "O(N) where N is the number of arguments to the command"),
             Spec::new("command|help", 2, LOADING.and(STALE), Server)
                 .also(Categories::CONNECTION)
                 .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
