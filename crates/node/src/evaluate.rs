@@ -13,6 +13,7 @@ use commands::{Context, Family, Fanout, Spec, View, Work, transaction};
 use model::{
     EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
     entry::WRITE_BYTES_MAX,
+    mutation::KeyKind,
     planted::{self, Bug},
 };
 use replication::{
@@ -183,8 +184,12 @@ impl<S: Stores> Node<S> {
             return Evaluated::NotNow;
         }
         if transaction::is_watch(spec) {
+            let view = at_tip(&shard.tip, &shard.store);
             for key in &args[1..] {
-                shard.watched.add(key, state.tip.index);
+                let header = view.header(key);
+                let there =
+                    header.map_or(true, |h| h.is_some_and(|h| h.kind != KeyKind::Tombstone));
+                shard.watched.add(key, state.tip.index, there);
             }
         }
         let view = at_tip(&shard.tip, &shard.store);
