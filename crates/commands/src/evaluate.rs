@@ -158,6 +158,19 @@ impl<'a> Evaluation<'a> {
         self.spend(bytes as u64)
     }
 
+    /// The same of a value that a command makes of what is there: to split the command would not
+    /// help.
+    pub(crate) fn check_value(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > WRITE_BYTES_MAX {
+            return Err(Refusal::ValueTooLong {
+                name: self.spec.name,
+                bytes,
+                bytes_max: WRITE_BYTES_MAX,
+            });
+        }
+        self.spend(bytes as u64)
+    }
+
     /// Refuses so many fields of a key that their rows, each of which names the key, would not be
     /// of a size for one command. To be asked before anything is written.
     pub(crate) fn check_fields(&self, key: &[u8], fields: usize) -> Result<(), Refusal> {
