@@ -391,6 +391,16 @@ impl<'a> Evaluation<'a> {
             .is_some_and(|header| header.kind != KeyKind::String)
         {
             created = self.delete(key, found);
+        } else if expires_ms == 0
+            && let Some(expiring) = found.live.filter(|h| h.expires_ms != 0)
+        {
+            // Whoever applies the string does not look up what it replaces: said by itself, that
+            // the key expires no more leaves nothing behind in the index of expiry.
+            let lasting = Header {
+                expires_ms: 0,
+                ..expiring
+            };
+            self.mutation.set_header(key, &lasting);
         }
         let mut header = found.fresh(KeyKind::String);
         header.expires_ms = expires_ms;
