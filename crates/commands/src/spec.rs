@@ -95,9 +95,13 @@ impl Flags {
     pub const ALLOW_BUSY: Flags = Flags(1 << 9);
     /// Not in the slow log.
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
+    /// Not answered while a replica loads data beside its old ones.
+    pub const NO_ASYNC_LOADING: Flags = Flags(1 << 11);
+    /// Not in transactions.
+    pub const NO_MULTI: Flags = Flags(1 << 12);
 
     /// Every flag and its name, in Redis's order.
-    const NAMES: [(Flags, &str); 11] = [
+    const NAMES: [(Flags, &str); 13] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
@@ -108,6 +112,8 @@ impl Flags {
         (Flags::SKIP_SLOWLOG, "skip_slowlog"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
+        (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+        (Flags::NO_MULTI, "no_multi"),
         (Flags::ALLOW_BUSY, "allow_busy"),
     ];
 
@@ -282,6 +288,8 @@ pub struct Spec {
     pub subcommands: &'static [Spec],
     /// None if the node answers it.
     pub(crate) run: Option<Run>,
+    /// Its place in the table; [`u16::MAX`]: it has none there.
+    pub(crate) number: u16,
 }
 
 impl Spec {
@@ -303,7 +311,13 @@ impl Spec {
             complexity: "",
             subcommands: &[],
             run: None,
+            number: u16::MAX,
         }
+    }
+
+    /// Its place in [`TABLE`](crate::table::TABLE); None for a subcommand.
+    pub fn number(&self) -> Option<usize> {
+        (self.number != u16::MAX).then_some(usize::from(self.number))
     }
 
     /// Its keys stand from 1 to `last` in steps of `step`.

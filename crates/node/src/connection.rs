@@ -22,6 +22,8 @@ const ARG_BYTES_MAX: usize = 64 << 10;
 /// Work of one of them: that of its part of the reply.
 const ARG_WORK: usize = 4096;
 
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
 /// A WAIT that is not over.
 #[derive(Debug)]
 pub(crate) struct Waiter {
@@ -69,11 +71,15 @@ impl<S: Stores> Node<S> {
             },
             "echo" => self.answer(conn, |out| out.bulk(args[1])),
             "hello" => self.hello(conn, args),
+            "auth" => self.auth(conn, &args[1..]),
+            "monitor" => self.monitor(conn),
+            "memory" => self.memory_stats(conn),
             "select" => self.select(conn, args),
             "reset" => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.reset();
                 }
+                self.end_monitor(conn);
                 self.count_input(conn);
                 self.answer(conn, |out| out.simple("RESET"));
             }
@@ -112,6 +118,9 @@ impl<S: Stores> Node<S> {
                 });
             }
             "wait" => self.wait(conn, spec, args),
+            "save" | "bgsave" | "lastsave" | "bgrewriteaof" => {
+                self.save_command(conn, container, args);
+            }
             // Every node takes any command already; a session's own choice comes with the
             // read policies.
             "readonly" | "readwrite" => self.answer(conn, |out| out.ok()),
@@ -169,9 +178,11 @@ impl<S: Stores> Node<S> {
                     name = Some(Bytes::copy_from_slice(text));
                     rest = more;
                 }
-                (b"auth", [_, _, ..]) => {
-                    let line = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
-                    return self.answer_error(conn, line);
+                (b"auth", [user, _, more @ ..]) => {
+                    if *user != b"default" {
+                        return self.answer_error(conn, WRONG_PASSWORD);
+                    }
+                    rest = more;
                 }
                 _ => {
                     let line = format!(
@@ -196,7 +207,8 @@ impl<S: Stores> Node<S> {
         };
         let id = conn as i64;
         let zone = self.config.zone.clone();
-        let role = if self.holds_a_primary() {
+        let keyspace = session.keyspace;
+        let role = if self.is_primary_of(keyspace) {
             "master"
         } else {
             "replica"
@@ -222,6 +234,19 @@ impl<S: Stores> Node<S> {
                 out.bulk(&zone);
             }
         });
+    }
+
+    /// There is one user, `default`, who needs no password and may give any.
+    fn auth(&mut self, conn: u64, args: &[&[u8]]) {
+        match args {
+            [user, _] if *user == b"default" => self.answer(conn, |out| out.ok()),
+            [_, _] => self.answer_error(conn, WRONG_PASSWORD),
+            [_] => self.answer_error(
+                conn,
+                "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+            ),
+            _ => self.answer_error(conn, "ERR syntax error"),
+        }
     }
 
     fn select(&mut self, conn: u64, args: &[&[u8]]) {
@@ -288,10 +313,11 @@ impl<S: Stores> Node<S> {
         };
         // Its own writes that are away must be answered first: then their positions are known.
         if session.writes_away > 0 {
-            session.backlog.push_front(self.now.monotonic, own(args));
+            session.put_back(self.now.monotonic, own(args));
             return;
         }
-        let copies = numbers::parse(args[1]).and_then(|n| usize::try_from(n).ok());
+        // As in Redis, fewer than none are none.
+        let copies = numbers::parse(args[1]);
         let timeout = numbers::parse(args[2]);
         if copies.is_none() {
             return self.answer_error(conn, "ERR value is not an integer or out of range");
@@ -385,6 +411,12 @@ impl<S: Stores> Node<S> {
                 .then(|| self.now.monotonic + Duration::from_millis(timeout as u64)),
         });
         self.waiters_tick();
+    }
+
+    /// Clients that WAIT holds up.
+    pub(crate) fn waiting_clients(&self) -> usize {
+        let client = |waiter: &&Waiter| matches!(waiter.target, Target::Client { .. });
+        self.waiters.iter().filter(client).count()
     }
 
     /// Looks after those who wait.

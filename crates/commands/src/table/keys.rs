@@ -192,7 +192,10 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("memory|usage", -3, READONLY, Server)
                 .keys_from(2, 2, 1, &["RO"])
                 .runs(OneShard, object::memory_usage)
-                .doc("Estimate the memory usage of a key", "4.0.0", "O(N) where N is the number of samples."),
+                .doc("Count the bytes of a key's rows before the store packs them", "4.0.0", "O(N) where N is the number of samples."),
+            Spec::new("memory|stats", 2, NONE, Server)
+                .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+                .doc("Show what is known of the memory that this node uses", "4.0.0", "O(N) where N is the number of clients"),
             Spec::new("memory|help", 2, LOADING.and(STALE), Server)
                 .doc("Show helpful text about the different subcommands", "4.0.0", "O(1)"),
         ])

@@ -196,6 +196,21 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Show helpful text about the different subcommands.", "2.8.13", "O(1)"),
         ])
         .doc("A container for latency diagnostics commands", "2.8.13", "Depends on subcommand."),
+    Spec::new("auth", -2, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Authenticate to the server: as default, who needs no password", "1.0.0", "O(1)"),
+    Spec::new("monitor", 1, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+        .doc("Show every command that clients of this node send", "1.0.0", "O(1)"),
+    Spec::new("save", 1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING).and(NO_MULTI), Server)
+        .doc("Wait until all that was written survives a loss of power", "1.0.0", "O(1)"),
+    Spec::new("bgsave", -1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING), Server)
+        .doc("Begin to make all that was written survive a loss of power", "1.0.0", "O(1)"),
+    Spec::new("lastsave", 1, LOADING.and(STALE).and(FAST), Server)
+        .also(Categories::ADMIN.and(Categories::DANGEROUS))
+        .tips(&["nondeterministic_output"])
+        .doc("Return the Unix time as of which all that was written survives a loss of power", "1.0.0", "O(1)"),
+    Spec::new("bgrewriteaof", 1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING), Server)
+        .doc("Does nothing: the log gives up by itself what the stores have", "1.0.0", "O(1)"),
     Spec::new("debug", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
         .doc("A container for debugging commands", "1.0.0", "Depends on subcommand."),
     Spec::new("swapdb", 3, WRITE.and(FAST), Server)
