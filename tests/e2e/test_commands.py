@@ -58,7 +58,7 @@ def test_replies_are_those_of_redis(servers, keyspace):
     if keyspace == "four shards":
         with socket.create_connection(("127.0.0.1", NODE_PORT), timeout=20) as connection:
             connection.sendall(b"KEYSPACE CREATE many SHARDS 4 PLACE us=1\r\n")
-            assert connection.recv(100) == b"+OK\r\n"
+            assert connection.recv(100).startswith(b"+OK ")
         options = ["--keyspace", "many"]
     program = pathlib.Path(ROOT, "tests/differential/differential.py")
     done = subprocess.run(

@@ -220,7 +220,7 @@ pub(crate) fn bitop(e: &mut Evaluation<'_>) -> Outcome {
         values.push(e.string(key)?.1.unwrap_or_default());
     }
     let length = values.iter().map(Bytes::len).max().unwrap_or(0);
-    e.check_bytes(target.len() + length)?;
+    e.check_value(target.len() + length)?;
     let mut result = vec![0; length];
     for (n, value) in values.iter().enumerate() {
         let (there, lacking) = result.split_at_mut(value.len());

@@ -7,6 +7,7 @@ use crate::{
 };
 use bytes::BytesMut;
 use resp::{Encoder, Version};
+use std::cell::Cell;
 
 /// Appends the reply to `args`, which begin with `COMMAND`.
 pub fn answer(args: &[&[u8]], version: Version, reply: &mut BytesMut) {
@@ -29,7 +30,9 @@ pub fn answer(args: &[&[u8]], version: Version, reply: &mut BytesMut) {
     } else if is("list") {
         list(rest, &mut out);
     } else if is("getkeys") {
-        get_keys(rest, &mut out);
+        get_keys(rest, false, &mut out);
+    } else if is("getkeysandflags") {
+        get_keys(rest, true, &mut out);
     } else if is("help") {
         match rest {
             [] => help(&mut out),
@@ -156,7 +159,10 @@ fn docs(names: &[&[u8]], out: &mut Encoder<'_>) {
     }
 }
 
+/// Subcommands stand behind their container.
 fn list(rest: &[&[u8]], out: &mut Encoder<'_>) {
+    // 0: they were not enough.
+    let steps = Cell::new(glob::STEPS_MAX);
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     let wanted: Box<dyn Fn(&Spec) -> bool + '_> = match rest {
         [] => Box::new(|_| true),
@@ -166,19 +172,34 @@ fn list(rest: &[&[u8]], out: &mut Encoder<'_>) {
             let category = Categories::named(name);
             Box::new(move |spec| category.is_some_and(|c| spec.categories().has(c)))
         }
-        [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => {
-            Box::new(|spec| glob::matches(pattern, spec.name.as_bytes()))
-        }
+        [by, kind, pattern] if is(by, "filterby") && is(kind, "pattern") => Box::new(|spec| {
+            let mut left = steps.get();
+            let found = glob::matches_within(pattern, spec.name.as_bytes(), &mut left);
+            steps.set(if found.is_some() { left } else { 0 });
+            found == Some(true)
+        }),
         _ => return out.error("ERR syntax error"),
     };
-    let found = || TABLE.iter().filter(|spec| wanted(spec));
-    out.array(found().count());
-    found().for_each(|spec| out.bulk(spec.name.as_bytes()));
+    let all = TABLE
+        .iter()
+        .flat_map(|spec| [spec].into_iter().chain(spec.subcommands));
+    let found: Vec<&Spec> = all.filter(|spec| wanted(spec)).collect();
+    if steps.get() == 0 {
+        return out.error(glob::TOO_MANY_STEPS);
+    }
+    out.array(found.len());
+    found.iter().for_each(|spec| out.bulk(spec.name.as_bytes()));
 }
 
-fn get_keys(args: &[&[u8]], out: &mut Encoder<'_>) {
+/// The keys of a full command, and what it does with each if `with_flags`.
+fn get_keys(args: &[&[u8]], with_flags: bool, out: &mut Encoder<'_>) {
     if args.len() < 2 {
-        return arity("getkeys", out);
+        let name = if with_flags {
+            "getkeysandflags"
+        } else {
+            "getkeys"
+        };
+        return arity(name, out);
     }
     let container = lookup(args[0]).filter(|spec| !spec.subcommands.is_empty());
     let spec = match (lookup(args[0]), container, args.get(1)) {
@@ -194,12 +215,49 @@ fn get_keys(args: &[&[u8]], out: &mut Encoder<'_>) {
     if spec.check_arity(args).is_err() {
         return out.error("ERR Invalid number of arguments specified for command");
     }
-    out.array(spec.keys(args).count());
-    spec.keys(args).for_each(|key| out.bulk(key));
+    if !with_flags {
+        out.array(spec.keys(args).count());
+        return spec.keys(args).for_each(|key| out.bulk(key));
+    }
+    let of_key = |keys: &'static KeySpec| {
+        let positions = keys.positions(args.len());
+        let uses = uses_here(spec, keys, args);
+        positions.map(move |at| (args[at], uses))
+    };
+    let used: Vec<_> = spec.key_specs.iter().flatten().flat_map(of_key).collect();
+    out.array(used.len());
+    for (key, uses) in used {
+        out.array(2);
+        out.bulk(key);
+        statuses(uses.iter().copied(), out);
+    }
+}
+
+/// What a command does with its keys as it is called here.
+fn uses_here(spec: &Spec, keys: &KeySpec, args: &[&[u8]]) -> &'static [&'static str] {
+    let changes: &[&str] = &["RW", "access", "update"];
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    match spec.name {
+        "set" if args[3..].iter().any(|word| is(word, "get")) => changes,
+        "set" => &["OW", "update"],
+        "bitfield" => {
+            let mut rest = args.get(2..).unwrap_or_default();
+            loop {
+                rest = match rest {
+                    [] => return &["RO", "access"],
+                    [word, _, _, more @ ..] if is(word, "get") => more,
+                    [word, _, more @ ..] if is(word, "overflow") => more,
+                    // What is no subcommand too, as in Redis.
+                    _ => return changes,
+                };
+            }
+        }
+        _ => keys.uses,
+    }
 }
 
 fn help(out: &mut Encoder<'_>) {
-    const LINES: [&str; 15] = [
+    const LINES: [&str; 17] = [
         "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "(no subcommand)",
         "    Return details about all commands.",
@@ -213,6 +271,8 @@ fn help(out: &mut Encoder<'_>) {
         "    Return documentation of multiple commands; of all if none is named.",
         "GETKEYS <full-command>",
         "    Return the keys from a full command.",
+        "GETKEYSANDFLAGS <full-command>",
+        "    Return the keys and the access flags from a full command.",
         "HELP",
         "    Print this help.",
     ];

@@ -106,6 +106,11 @@ pub enum Refusal {
     /// Ours: a keyspace has shards of its own.
     #[error("ERR COPY to another keyspace is not supported: read there and write here")]
     CopyElsewhere,
+    /// The same.
+    #[error(
+        "ERR MOVE to another keyspace is not supported: it has shards of its own; RESTORE there what DUMP gives here, and DEL it"
+    )]
+    MoveElsewhere,
     /// Ours: a shard's thread must not be held up.
     #[error("ERR '{name}' would go over {keys} keys, at most {keys_max} are allowed: use SCAN")]
     TooManyToList {
@@ -133,6 +138,15 @@ pub enum Refusal {
     /// Ours: one command is one entry of the shard's log.
     #[error("ERR '{name}' has {bytes} bytes, at most {bytes_max} fit into one command: split it")]
     TooManyBytes {
+        name: &'static str,
+        bytes: usize,
+        bytes_max: usize,
+    },
+    /// Ours: the same of a value, key included, that can't be written at all.
+    #[error(
+        "ERR '{name}' would make a value of {bytes} bytes, at most {bytes_max} can be written: keep it in several"
+    )]
+    ValueTooLong {
         name: &'static str,
         bytes: usize,
         bytes_max: usize,

@@ -3,7 +3,7 @@
 use crate::{
     error::Refusal,
     glob,
-    spec::Spec,
+    spec::{Flags, Spec},
     view::{Context, Limit, Passed, View, ViewError},
     work::{LOOK_UP, ROW, STEP, WORK_MAX, WRITE, Work},
 };
@@ -158,6 +158,19 @@ impl<'a> Evaluation<'a> {
         self.spend(bytes as u64)
     }
 
+    /// The same of a value that a command makes of what is there: to split the command would not
+    /// help.
+    pub(crate) fn check_value(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > WRITE_BYTES_MAX {
+            return Err(Refusal::ValueTooLong {
+                name: self.spec.name,
+                bytes,
+                bytes_max: WRITE_BYTES_MAX,
+            });
+        }
+        self.spend(bytes as u64)
+    }
+
     /// Refuses so many fields of a key that their rows, each of which names the key, would not be
     /// of a size for one command. To be asked before anything is written.
     pub(crate) fn check_fields(&self, key: &[u8], fields: usize) -> Result<(), Refusal> {
@@ -230,7 +243,8 @@ impl<'a> Evaluation<'a> {
     ) -> Result<u64, Refusal> {
         let now_ms = self.cx.now_ms;
         let (mutation, gone) = (&mut *self.mutation, &mut self.gone);
-        let work = self.work.left().min(SCAN_WORK_MAX);
+        let spent = self.work;
+        let work = spent.left().min(SCAN_WORK_MAX);
         let limit = Limit { count, work };
         let passed = self.view.scan(cursor, limit, &mut |key, header| {
             if header.is_live(now_ms) {
@@ -242,6 +256,7 @@ impl<'a> Evaluation<'a> {
                 && gone.insert(Cow::Owned(key.to_vec()))
             {
                 mutation.delete(key, header);
+                spent.expired();
             }
         })?;
         self.spend(passed.work.saturating_add(LOOK_UP))?;
@@ -276,6 +291,7 @@ impl<'a> Evaluation<'a> {
         if !header.is_live(self.cx.now_ms) {
             if header.kind != KeyKind::Tombstone && self.gone.insert(Cow::Borrowed(key)) {
                 self.mutation.delete(key, &header);
+                self.work.expired();
             }
         } else if !self.gone.contains(key) {
             return Found {
@@ -293,7 +309,16 @@ impl<'a> Evaluation<'a> {
     pub(crate) fn key(&mut self, key: &'a [u8]) -> Result<Found, Refusal> {
         self.spend(LOOK_UP)?;
         let stored = self.view.header(key)?;
-        Ok(self.judge(key, stored))
+        let found = self.judge(key, stored);
+        self.note_read(&found);
+        Ok(found)
+    }
+
+    /// As in Redis, a hit or a miss is a key that a reading command looked up.
+    fn note_read(&self, found: &Found) {
+        if self.spec.flags.has(Flags::READONLY) {
+            self.work.looked_up(found.live.is_some());
+        }
     }
 
     /// A key that must be a hash, if it is there.
@@ -306,7 +331,9 @@ impl<'a> Evaluation<'a> {
         self.spend(LOOK_UP)?;
         let (header, value) = self.view.string(key)?.unzip();
         self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
-        let found = self.judge(key, header).expect(KeyKind::String)?;
+        let found = self.judge(key, header);
+        self.note_read(&found);
+        let found = found.expect(KeyKind::String)?;
         Ok((found, value.filter(|_| found.live.is_some())))
     }
 
@@ -378,6 +405,16 @@ impl<'a> Evaluation<'a> {
             .is_some_and(|header| header.kind != KeyKind::String)
         {
             created = self.delete(key, found);
+        } else if expires_ms == 0
+            && let Some(expiring) = found.live.filter(|h| h.expires_ms != 0)
+        {
+            // Whoever applies the string does not look up what it replaces: said by itself, that
+            // the key expires no more leaves nothing behind in the index of expiry.
+            let lasting = Header {
+                expires_ms: 0,
+                ..expiring
+            };
+            self.mutation.set_header(key, &lasting);
         }
         let mut header = found.fresh(KeyKind::String);
         header.expires_ms = expires_ms;

@@ -2,7 +2,15 @@
 //!
 //! Patterns come from clients, so this neither recurses nor backtracks beyond the last `*`:
 //! what fails behind it fails behind any earlier one too. Time is at most pattern × text, and
-//! who matches says how many steps that may be.
+//! who matches says how many steps that may be: a shard as many as the command's work allows, a
+//! node [`STEPS_MAX`] for what it matches names of its own with.
+
+/// Steps that a node takes for one command over its own lists of names: some milliseconds.
+pub const STEPS_MAX: u64 = 1 << 20;
+
+/// The error line where they are not enough.
+pub const TOO_MANY_STEPS: &str =
+    "ERR the pattern takes too much work: make it shorter, or ask for names";
 
 /// Whether `pattern` describes the whole of `text`. As in Redis, an empty text is described
 /// by the empty pattern alone (`MATCH *` does not come here), an unclosed `[` ends with the
@@ -143,28 +151,47 @@ mod tests {
             let mut steps = 1_000_000;
             assert_eq!(matches_within(&pattern, &key, &mut steps), None);
         }
+        // What looks worse costs little: each star is passed once.
+        let stars = b"*?".repeat(50_000);
+        let mut steps = 200_000;
+        assert_eq!(matches_within(&stars, &key, &mut steps), Some(false));
         let mut steps = 1_000_000;
         assert_eq!(matches_within(b"*a", &key, &mut steps), Some(true));
         assert!(steps > 900_000);
         assert_eq!(matches_within(&[b'*'; 2_000_000], b"a", &mut steps), None);
     }
 
-    /// The obvious definition, for patterns of literals, `?` and `*`.
+    /// The obvious definition: a star is each number of bytes in turn, anything else one byte.
     fn plain(pattern: &[u8], text: &[u8]) -> bool {
         match pattern {
             [] => text.is_empty(),
             [b'*', rest @ ..] => (0..=text.len()).any(|n| plain(rest, &text[n..])),
-            [p, rest @ ..] => {
-                !text.is_empty() && (*p == b'?' || *p == text[0]) && plain(rest, &text[1..])
+            _ => {
+                let Some((byte, behind)) = text.split_first() else {
+                    return false;
+                };
+                let (found, next) = one(pattern, 0, *byte);
+                found && plain(&pattern[next..], behind)
             }
         }
     }
 
     proptest! {
         #[test]
-        fn stars_swallow_anything(pattern in "[ab?*]{0,8}", text in "[ab]{1,8}") {
+        fn stars_swallow_anything(
+            pattern in r"([ab?]|\*|\\[ab]|\[[ab]\]|\[\^a\]|\[a-b\]){0,9}", text in "[abc]{1,9}",
+        ) {
             let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
             prop_assert_eq!(matches(pattern, text), plain(pattern, text));
+        }
+
+        #[test]
+        fn no_more_steps_are_taken_than_pattern_and_text_are_long_by_each_other(
+            pattern in r"([ab?]|\*|\[[ab]{0,9}\]){0,40}", text in "[ab]{1,40}",
+        ) {
+            let most = ((pattern.len() + 1) * (text.len() + 1)) as u64;
+            let mut left = most;
+            prop_assert!(matches_within(pattern.as_bytes(), text.as_bytes(), &mut left).is_some());
         }
 
         #[test]

@@ -3,7 +3,7 @@
 use crate::random::Random;
 use crate::{error::Refusal, evaluate::Evaluation, numbers};
 use bytes::Bytes;
-use model::{mutation::KeyKind, slot};
+use model::{cursor, mutation::KeyKind, slot};
 
 type Outcome = Result<(), Refusal>;
 
@@ -175,10 +175,11 @@ const NEIGHBOURS: usize = 64;
 /// about so.
 pub(crate) fn randomkey(e: &mut Evaluation<'_>) -> Outcome {
     let mut random = Random(e.cx.random);
-    let mut near = neighbours(e, (random.next() % u64::from(slot::SLOTS)) << 48, 1)?;
+    let slot = (random.next() % u64::from(slot::SLOTS)) as u16;
+    let mut near = neighbours(e, cursor::at_slot(slot), 1)?;
     if let Some(key) = near.first() {
         // Within the slot that was met, from anywhere on: one slot may hold all keys.
-        let from = u64::from(slot::of(key)) << 48 | random.next() >> 16;
+        let from = cursor::within(slot::of(key), random.next());
         near = neighbours(e, from, NEIGHBOURS)?;
     }
     match near.get(random.below(near.len())) {

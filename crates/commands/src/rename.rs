@@ -49,6 +49,15 @@ impl Value {
     }
 }
 
+/// Only says why not: another keyspace is in other logs, and half of a move could be lost.
+pub(crate) fn move_key(e: &mut Evaluation<'_>) -> Outcome {
+    let number = numbers::parse(e.args[2]).ok_or(Refusal::NotAnInteger)?;
+    if number == i64::from(e.cx.keyspace) {
+        return Err(Refusal::SameObject);
+    }
+    Err(Refusal::MoveElsewhere)
+}
+
 /// Puts a value in place of whatever `key` holds.
 pub(crate) fn write<'a>(
     e: &mut Evaluation<'a>,
@@ -57,7 +66,7 @@ pub(crate) fn write<'a>(
     expires_ms: u64,
     value: &Value,
 ) -> Outcome {
-    e.check_bytes(key.len() + value.bytes())?;
+    e.check_value(key.len() + value.bytes())?;
     if let Value::Hash(fields) = value {
         e.check_fields(key, fields.len())?;
     }

@@ -95,9 +95,13 @@ impl Flags {
     pub const ALLOW_BUSY: Flags = Flags(1 << 9);
     /// Not in the slow log.
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
+    /// Not answered while a replica loads data beside its old ones.
+    pub const NO_ASYNC_LOADING: Flags = Flags(1 << 11);
+    /// Not in transactions.
+    pub const NO_MULTI: Flags = Flags(1 << 12);
 
     /// Every flag and its name, in Redis's order.
-    const NAMES: [(Flags, &str); 11] = [
+    const NAMES: [(Flags, &str); 13] = [
         (Flags::WRITE, "write"),
         (Flags::READONLY, "readonly"),
         (Flags::DENYOOM, "denyoom"),
@@ -108,6 +112,8 @@ impl Flags {
         (Flags::SKIP_SLOWLOG, "skip_slowlog"),
         (Flags::FAST, "fast"),
         (Flags::NO_AUTH, "no_auth"),
+        (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+        (Flags::NO_MULTI, "no_multi"),
         (Flags::ALLOW_BUSY, "allow_busy"),
     ];
 
@@ -228,6 +234,25 @@ pub struct KeySpec {
     pub notes: &'static str,
 }
 
+impl KeySpec {
+    /// Where they stand among `len` arguments, the name included.
+    pub fn positions(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
+        positions(self.first, self.last, self.step, len)
+    }
+}
+
+/// Places from `first` to `last` (counted from the end, if negative) among `len`, in steps.
+fn positions(first: i32, last: i32, step: i32, len: usize) -> impl Iterator<Item = usize> + use<> {
+    let first = first.max(0) as usize;
+    let end = if last < 0 {
+        (len + 1).saturating_sub(last.unsigned_abs() as usize)
+    } else {
+        len.min(last as usize + 1)
+    };
+    let end = if first == 0 { 0 } else { end };
+    (first..end).step_by(step.max(1) as usize)
+}
+
 /// One command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
@@ -263,6 +288,8 @@ pub struct Spec {
     pub subcommands: &'static [Spec],
     /// None if the node answers it.
     pub(crate) run: Option<Run>,
+    /// Its place in the table; [`u16::MAX`]: it has none there.
+    pub(crate) number: u16,
 }
 
 impl Spec {
@@ -284,7 +311,13 @@ impl Spec {
             complexity: "",
             subcommands: &[],
             run: None,
+            number: u16::MAX,
         }
+    }
+
+    /// Its place in [`TABLE`](crate::table::TABLE); None for a subcommand.
+    pub fn number(&self) -> Option<usize> {
+        (self.number != u16::MAX).then_some(usize::from(self.number))
     }
 
     /// Its keys stand from 1 to `last` in steps of `step`.
@@ -388,14 +421,7 @@ impl Spec {
 
     /// Where its keys stand among `len` arguments, the name included.
     pub fn key_positions(&self, len: usize) -> impl Iterator<Item = usize> + use<> {
-        let first = self.first_key.max(0) as usize;
-        let end = if self.last_key < 0 {
-            (len + 1).saturating_sub(self.last_key.unsigned_abs() as usize)
-        } else {
-            len.min(self.last_key as usize + 1)
-        };
-        let end = if first == 0 { 0 } else { end };
-        (first..end).step_by(self.step.max(1) as usize)
+        positions(self.first_key, self.last_key, self.step, len)
     }
 
     /// Whether `args`, which begin with its name, are as many as it takes.

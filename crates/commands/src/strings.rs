@@ -268,7 +268,7 @@ pub(crate) fn append(e: &mut Evaluation<'_>) -> Outcome {
     if length > STRING_BYTES_MAX {
         return Err(Refusal::StringTooLong);
     }
-    e.check_bytes(key.len() + length)?;
+    e.check_value(key.len() + length)?;
     let mut value = BytesMut::with_capacity(length);
     value.extend_from_slice(&old);
     value.extend_from_slice(more);

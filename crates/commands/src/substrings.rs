@@ -20,7 +20,7 @@ pub(crate) fn grown(
 ) -> Result<BytesMut, Refusal> {
     let old = old.unwrap_or_default();
     let length = length.max(old.len());
-    e.check_bytes(e.args[1].len() + length)?;
+    e.check_value(e.args[1].len() + length)?;
     let mut value = BytesMut::with_capacity(length);
     value.extend_from_slice(&old);
     value.resize(length, 0);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use model::{
     Op, Stamp,
     codec::Malformed,
+    cursor,
     mutation::{Header, KeyKind, Ops},
     slot,
 };
@@ -240,7 +241,9 @@ impl View for MemoryView {
         visit: &mut dyn FnMut(&[u8], &Header),
     ) -> Result<Passed, ViewError> {
         // A slot is visited whole; the cursor is the next slot.
-        let first = (cursor >> 48) as u16;
+        let Some(first) = cursor::slot(cursor) else {
+            return Ok(Passed { next: 0, work: 0 });
+        };
         let from = Bound::Included((first, Bytes::new()));
         let (mut visited, mut last, mut work) = (0, first, 0);
         for (slot, key) in self
@@ -249,7 +252,7 @@ impl View for MemoryView {
             .map(|(at, ())| at)
         {
             if (visited >= limit.count || work > limit.work) && *slot != last {
-                let next = u64::from(*slot) << 48;
+                let next = cursor::at_slot(*slot);
                 return Ok(Passed { next, work });
             }
             visit(key, &self.headers[key]);

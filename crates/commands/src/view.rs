@@ -61,8 +61,7 @@ pub trait View {
 
     /// Keys from `cursor` on, expired ones included and tombstones left out: `count`, and those
     /// that share a cursor with the last, unless the end is reached or passing by them takes
-    /// more than `work`. The top 16 bits of a cursor are a hash slot; the rest is the view's
-    /// own.
+    /// more than `work`. Cursors are those of [`model::cursor`].
     fn scan(
         &self,
         cursor: u64,

@@ -36,6 +36,18 @@ pub struct Work {
     max: u64,
     left: Cell<u64>,
     over: Cell<bool>,
+    seen: Cell<Seen>,
+}
+
+/// What a command met, for whoever counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Keys that it looked up to read them, and found.
+    pub hits: u64,
+    /// The same, of those that it did not find.
+    pub misses: u64,
+    /// Keys that it deletes because their time is over.
+    pub expired: u64,
 }
 
 /// More was asked than is left.
@@ -49,7 +61,28 @@ impl Work {
             max,
             left: Cell::new(max),
             over: Cell::new(false),
+            seen: Cell::default(),
         }
+    }
+
+    /// Notes a key that was looked up to be read.
+    pub(crate) fn looked_up(&self, found: bool) {
+        let mut seen = self.seen.get();
+        seen.hits += u64::from(found);
+        seen.misses += u64::from(!found);
+        self.seen.set(seen);
+    }
+
+    /// Notes a key that is deleted because its time is over.
+    pub(crate) fn expired(&self) {
+        let mut seen = self.seen.get();
+        seen.expired += 1;
+        self.seen.set(seen);
+    }
+
+    /// What was noted since this was asked last.
+    pub fn take_seen(&self) -> Seen {
+        self.seen.take()
     }
 
     /// How much there was.

@@ -6,6 +6,7 @@
 //! | [`position`] | (epoch, index) in a shard's log, and the history of epochs |
 //! | [`stamp`] | the hybrid logical clock |
 //! | [`slot`] | key → hash slot, as in Redis Cluster |
+//! | [`cursor`] | where a scan of keys goes on |
 //! | [`strategy`] | topology, acknowledgement rule, placement: what a keyspace chooses |
 //! | [`catalog`] | the cluster's agreed facts |
 //! | [`cell`] | versioned cells that merge |
@@ -18,6 +19,7 @@
 pub mod catalog;
 pub mod cell;
 pub mod codec;
+pub mod cursor;
 pub mod entry;
 pub mod few;
 pub mod id;

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use control::{command::Command, create};
-use model::{KeyspaceName, NodeId, Position, ShardId};
+use model::{KeyspaceId, KeyspaceName, NodeId, Position, ShardId};
 use resp::Encoder;
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
@@ -54,12 +54,49 @@ pub fn is_administration(args: &[&[u8]]) -> bool {
     let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
     match container {
         "quire" | "keyspace" | "info" | "config" | "slowlog" | "latency" | "role" => true,
-        "client" => matches!(subcommand, "list" | "kill" | "info" | "id"),
+        "client" => matches!(
+            subcommand,
+            "list" | "kill" | "info" | "id" | "pause" | "unpause"
+        ),
         _ => false,
     }
 }
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
+
+const KEYSPACE_HELP: [&str; 11] = [
+    "KEYSPACE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    create::SYNTAX_BEHIND_KEYSPACE,
+    "    Create a keyspace; answer OK and its number once all its shards take writes.",
+    "LIST",
+    "    Show every keyspace: its number (id), its name, and what it has chosen.",
+    "SHOW <name>",
+    "    Show one keyspace.",
+    "DROP <name>",
+    "    Drop a keyspace with all that it holds.",
+    "HELP",
+    "    Print this help. A connection chooses a keyspace by number or name (SELECT 1, SELECT orders); clients that take a number alone do so with redis-cli -n 1, redis://HOST:PORT/1.",
+];
+
+const QUIRE_HELP: [&str; 17] = [
+    "QUIRE <subcommand> [<arg> ...]. Subcommands are:",
+    "STATUS",
+    "    Nodes, and the replicas of each shard, as this node sees them. JSON.",
+    "EVENTS",
+    "    What was decided about shards and nodes, and why. JSON.",
+    "VERIFY <keyspace>",
+    "    Compare all copies of a keyspace at one position. JSON.",
+    "VERIFICATIONS",
+    "    How far those are that go on now. JSON.",
+    "SCRUB",
+    "    Look through all files of this node for damage.",
+    "REWOUND LIST | SHOW <file> [cursor]",
+    "    What failovers lost, as this node has saved it.",
+    "WAN SHOW | CUT <from> <to> | HEAL <from> <to> | SET <from> <to> 250ms",
+    "    Show and change links that are emulated.",
+    "HELP",
+    "    Print this help.",
+];
 
 impl<S: Stores> Node<S> {
     pub(crate) fn keyspace_command(&mut self, conn: u64, args: &[&[u8]]) {
@@ -111,9 +148,10 @@ impl<S: Stores> Node<S> {
                     }
                 }
             }
+            (b"HELP", 2) => self.answer_lines(conn, &KEYSPACE_HELP),
             _ => {
                 let line = format!(
-                    "ERR use {}, KEYSPACE LIST, KEYSPACE SHOW name or KEYSPACE DROP name",
+                    "ERR use {}, KEYSPACE LIST, KEYSPACE SHOW name or KEYSPACE DROP name; KEYSPACE HELP explains them",
                     create::SYNTAX
                 );
                 self.answer_error(conn, &line);
@@ -137,23 +175,35 @@ impl<S: Stores> Node<S> {
         });
     }
 
-    fn is_created(&self, creating: &Creating) -> bool {
-        let Some((_, keyspace)) = self.catalog.keyspace_named(creating.name.as_str()) else {
-            return false;
-        };
-        keyspace.shards.iter().all(|shard| self.is_writable(*shard))
+    /// Its number, if it can be written everywhere.
+    fn created_as(&self, creating: &Creating) -> Option<KeyspaceId> {
+        let (id, keyspace) = self.catalog.keyspace_named(creating.name.as_str())?;
+        let everywhere = keyspace.shards.iter().all(|shard| self.is_writable(*shard))
             && self
                 .peers
                 .regions()
                 .filter(|(id, _)| self.peers.is_up(id, self.now.monotonic))
-                .all(|(id, _)| self.follows(id, creating.version))
+                .all(|(id, _)| self.follows(id, creating.version));
+        everywhere.then_some(id)
+    }
+
+    fn answer_lines(&mut self, conn: u64, lines: &[&str]) {
+        self.answer(conn, |out| {
+            out.array(lines.len());
+            lines.iter().for_each(|line| out.simple(line));
+        });
     }
 
     pub(crate) fn admin_tick(&mut self) {
         let now = self.now.monotonic;
         for creating in std::mem::take(&mut self.admin.creating) {
-            if self.is_created(&creating) {
-                self.deliver(&creating.target, ShardId(0), Position::ZERO, OK);
+            if let Some(id) = self.created_as(&creating) {
+                // The number is what URLs and most client libraries take.
+                let addr = self.config.client_addr;
+                let line = format!(
+                    "+OK keyspace {id}: SELECT {id}, redis-cli -n {id}, redis://{addr}/{id}\r\n"
+                );
+                self.deliver(&creating.target, ShardId(0), Position::ZERO, line.into());
             } else if now.saturating_sub(creating.since) > CREATE_MAX {
                 let line = format!(
                     "TRYAGAIN keyspace {} was created, but a shard of it has no primary that takes writes yet: see QUIRE STATUS",
@@ -196,6 +246,7 @@ impl<S: Stores> Node<S> {
                     "ERR a scrub is under way here: INFO persistence shows how far it is",
                 ),
             },
+            (b"HELP", 2) => self.answer_lines(conn, &QUIRE_HELP),
             (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
             (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
             (b"VERIFY", 3) => {

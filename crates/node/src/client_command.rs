@@ -1,6 +1,9 @@
 //! CLIENT: what a node knows of its connections.
 
-use crate::{node::Node, session::Session};
+use crate::{
+    node::Node,
+    session::{Session, Wants},
+};
 use bytes::Bytes;
 use commands::numbers;
 use resp::Version;
@@ -147,8 +150,23 @@ impl<S: Stores> Node<S> {
                 }
                 Err(line) => self.answer_error(conn, &line),
             },
-            ("reply", [word]) if word.eq_ignore_ascii_case(b"on") => {
+            ("reply", [word]) => {
+                let wants = match word.to_ascii_lowercase().as_slice() {
+                    b"on" => Wants::All,
+                    b"off" => Wants::None,
+                    // Of none, none is left out.
+                    b"skip" if session.wants == Wants::None => Wants::None,
+                    b"skip" => Wants::AllButNext,
+                    _ => return self.answer_error(conn, "ERR syntax error"),
+                };
+                session.wants = wants;
+                session.muted = wants != Wants::All;
                 self.answer(conn, |out| out.ok());
+            }
+            ("pause", rest) => self.pause_clients(conn, rest),
+            ("unpause", _) => {
+                self.answer(conn, |out| out.ok());
+                self.end_pause(true);
             }
             ("tracking", [word]) if word.eq_ignore_ascii_case(b"off") => {
                 self.answer(conn, |out| out.ok());
@@ -169,13 +187,29 @@ impl<S: Stores> Node<S> {
                 "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
             ),
             // No command blocks its client in Redis's sense.
-            ("unblock", [id, ..]) => match numbers::parse(id) {
-                Some(_) => self.answer(conn, |out| out.integer(0)),
-                None => self.answer_error(conn, "ERR value is not an integer or out of range"),
-            },
+            ("unblock", [id, rest @ ..]) => {
+                let is_reason = |word: &[u8]| {
+                    [&b"timeout"[..], b"error"].iter().any(|w| word.eq_ignore_ascii_case(w))
+                };
+                match (numbers::parse(id), rest) {
+                    (_, [_, _, ..]) => self.answer_error(
+                        conn,
+                        "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.",
+                    ),
+                    (_, [reason]) if !is_reason(reason) => self.answer_error(
+                        conn,
+                        "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+                    ),
+                    (Some(_), _) => self.answer(conn, |out| out.integer(0)),
+                    (None, _) => {
+                        let line = "ERR value is not an integer or out of range";
+                        self.answer_error(conn, line);
+                    }
+                }
+            }
             (subcommand, _) => {
                 let line = format!(
-                    "ERR CLIENT {} is not supported in this form: replies are always sent, and clients neither paused nor tracked",
+                    "ERR CLIENT {} is not supported in this form: clients are not tracked",
                     subcommand.to_ascii_uppercase()
                 );
                 self.answer_error(conn, &line);
@@ -236,12 +270,14 @@ impl<S: Stores> Node<S> {
             return String::new();
         };
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle=0 flags=N db={} sub=0 psub=0 ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} oll=0 omem=0 tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
             s.conn,
             s.addr,
             self.config.client_addr,
             String::from_utf8_lossy(&s.name),
             self.now.monotonic.saturating_sub(s.since).as_secs(),
+            self.now.monotonic.saturating_sub(s.heard_at).as_secs(),
+            if self.is_monitor(conn) { "O" } else { "N" },
             s.keyspace,
             s.gathering.as_ref().map_or(-1, |g| g.len() as i64),
             s.query.used,
@@ -257,25 +293,27 @@ impl<S: Stores> Node<S> {
         )
     }
 
-    pub(crate) fn clients_section(&self) -> String {
-        let listed = || self.sessions.values().filter(|s| !s.killed);
-        let most = |of: fn(&Session) -> usize| listed().map(of).max().unwrap_or(0);
-        format!(
-            "connected_clients:{}\r\nmaxclients:{}\r\nclient_recent_max_input_buffer:{}\r\nclient_recent_max_output_buffer:{}\r\n",
-            listed().count(),
-            self.config.clients.clients_max,
-            most(|s| s.query.used + s.query.free),
-            most(|s| s.out.capacity()),
-        )
-    }
-
-    pub(crate) fn memory_section(&self) -> String {
-        format!(
-            "mem_clients_normal:{}\r\nmem_clients_input:{}\r\nmem_clients_input_max:{}\r\n",
-            self.sessions.values().map(Session::memory).sum::<usize>(),
-            self.input_bytes(),
-            self.config.clients.input_bytes_max,
-        )
+    /// Closes those that have been idle for longer than `timeout` says, but for those that wait
+    /// for an answer, or are shown what others do.
+    pub(crate) fn close_idle(&mut self) {
+        if self.idle_max.is_zero() {
+            return;
+        }
+        let since = |s: &Session| self.now.monotonic.saturating_sub(s.heard_at);
+        let is_idle = |s: &&Session| {
+            let is_new = s.killed || s.closing || since(s) <= self.idle_max;
+            !is_new && s.is_idle() && !s.held && !self.is_monitor(s.conn)
+        };
+        let mut idle: Vec<u64> = self
+            .sessions
+            .values()
+            .filter(is_idle)
+            .map(|s| s.conn)
+            .collect();
+        idle.sort_unstable();
+        for conn in idle {
+            self.kill_client(conn, None);
+        }
     }
 
     /// A line of an HTTP request came as a command: a web page, most likely, that makes a browser

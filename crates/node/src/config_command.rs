@@ -1,14 +1,16 @@
 //! CONFIG and DEBUG: a node as an operator's tools look at it.
 
 use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, slowlog};
-
-use std::time::Duration;
+use commands::glob;
+use std::{borrow::Cow, time::Duration};
 use storage::{log::SyncPolicy, store::Stores};
 
 /// What copies for other nodes may take together.
 const COPY_RATE: &str = "copy-bytes-per-second";
 
 const LATENCY_FROM: &str = "latency-monitor-threshold";
+const LATENCY_TRACKING: &str = "latency-tracking";
+const TIMEOUT: &str = "timeout";
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const SLOW_MAX: &str = "slowlog-max-len";
 
@@ -21,6 +23,9 @@ enum Change {
     SlowMax(usize),
     /// Milliseconds; 0: never.
     LatencyFrom(u64),
+    LatencyTracking(bool),
+    /// Seconds; 0: never.
+    IdleMax(u64),
 }
 
 impl Change {
@@ -46,19 +51,34 @@ impl Change {
                 number(0, slowlog::COMMANDS_MAX as i64).map(|n| Change::SlowMax(n as usize))
             }
             LATENCY_FROM => number(0, i64::MAX).map(|ms| Change::LatencyFrom(ms as u64)),
+            LATENCY_TRACKING => match value.to_ascii_lowercase().as_str() {
+                "yes" => Ok(Change::LatencyTracking(true)),
+                "no" => Ok(Change::LatencyTracking(false)),
+                _ => Err("argument must be 'yes' or 'no'".to_owned()),
+            },
+            TIMEOUT => number(0, i64::from(i32::MAX)).map(|s| Change::IdleMax(s as u64)),
             _ => return None,
         })
     }
+}
+
+fn yes_or_no(is: bool) -> String {
+    if is { "yes".into() } else { "no".into() }
 }
 
 /// A DEBUG SLEEP ends by then.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// The name of an option as CONFIG GET replies it: a name is repeated as it was asked for.
-fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
+/// Nothing matches any more once `steps` are used up.
+fn shown_as<'a>(name: &'a str, pattern: &'a [u8], steps: &mut u64) -> Option<&'a [u8]> {
     if pattern.iter().any(|byte| b"[*?".contains(byte)) {
         let pattern = pattern.to_ascii_lowercase();
-        commands::glob::matches(&pattern, name.as_bytes()).then_some(name.as_bytes())
+        let found = glob::matches_within(&pattern, name.as_bytes(), steps);
+        if found.is_none() {
+            *steps = 0;
+        }
+        (found == Some(true)).then_some(name.as_bytes())
     } else {
         pattern
             .eq_ignore_ascii_case(name.as_bytes())
@@ -68,38 +88,57 @@ fn shown_as<'a>(name: &'a str, pattern: &'a [u8]) -> Option<&'a [u8]> {
 
 impl<S: Stores> Node<S> {
     /// Options that client programs and tools ask for, and what they are here; by name.
-    fn options(&self) -> [(&'static str, String); 20] {
+    fn options(&self) -> [(&'static str, String); 32] {
         let fsync = match self.config.log.sync {
             SyncPolicy::Always => "always",
             SyncPolicy::Os => "no",
             SyncPolicy::EveryMs(_) => "everysec",
         };
-        let databases = self.catalog.keyspaces.len().max(16).to_string();
+        // Tools go through all numbers below it.
+        let last = self.catalog.keyspaces.keys().next_back();
+        let databases = last
+            .map_or(0, |id| id.0.saturating_add(1))
+            .max(16)
+            .to_string();
         let port = self.config.client_addr.port().to_string();
+        let addr = self.config.client_addr.ip().to_string();
         [
+            ("activedefrag", "no".into()),
             ("appendfsync", fsync.into()),
             ("appendonly", "yes".into()),
             ("availability-zone", self.config.zone.clone()),
+            ("bind", addr),
             ("cluster-enabled", "no".into()),
             (COPY_RATE, self.config.copy_bytes_per_second.to_string()),
             ("databases", databases),
             ("hash-max-listpack-entries", "512".into()),
             ("hash-max-listpack-value", "64".into()),
             (LATENCY_FROM, self.latency.threshold_ms.to_string()),
-            ("latency-tracking", "no".into()),
+            (LATENCY_TRACKING, yes_or_no(self.stats.is_tracking)),
             ("maxclients", self.config.clients.clients_max.to_string()),
             ("maxmemory", "0".into()),
+            ("maxmemory-clients", "0".into()),
             ("maxmemory-policy", "noeviction".into()),
+            ("min-replicas-to-write", "0".into()),
             ("notify-keyspace-events", String::new()),
             ("port", port),
             (
                 "proto-max-bulk-len",
                 self.config.clients.bulk_bytes_max.to_string(),
             ),
+            ("protected-mode", "no".into()),
+            // What is written at a replica goes to the primary.
+            ("replica-read-only", "no".into()),
+            ("requirepass", String::new()),
             ("save", String::new()),
+            ("slave-read-only", "no".into()),
             (SLOWER_THAN, self.slow_log.from_us.to_string()),
             (SLOW_MAX, self.slow_log.commands_max.to_string()),
-            ("timeout", "0".into()),
+            ("stop-writes-on-bgsave-error", "yes".into()),
+            ("tcp-keepalive", "300".into()),
+            (TIMEOUT, self.idle_max.as_secs().to_string()),
+            ("tls-port", "0".into()),
+            ("unixsocket", String::new()),
         ]
     }
 
@@ -108,11 +147,20 @@ impl<S: Stores> Node<S> {
         match subcommand {
             "get" => {
                 let options = self.options();
-                let found = options.iter().filter_map(|(name, value)| {
-                    let shown = rest.iter().find_map(|pattern| shown_as(name, pattern))?;
-                    Some((shown, value))
-                });
+                let mut steps = glob::STEPS_MAX;
+                let mut shown = |name| {
+                    let mut shown = rest
+                        .iter()
+                        .map(|pattern| shown_as(name, pattern, &mut steps));
+                    shown.find_map(|shown| shown)
+                };
+                let found = options
+                    .iter()
+                    .filter_map(|(name, value)| Some((shown(*name)?, value)));
                 let found: Vec<_> = found.collect();
+                if steps == 0 {
+                    return self.answer_error(conn, glob::TOO_MANY_STEPS);
+                }
                 self.answer(conn, |out| {
                     out.map(found.len());
                     for (name, value) in found {
@@ -126,8 +174,7 @@ impl<S: Stores> Node<S> {
                 Err(line) => self.answer_error(conn, &line),
             },
             "resetstat" => {
-                self.commands_processed = 0;
-                self.connections_received = 0;
+                self.stats.reset();
                 self.answer(conn, |out| out.ok());
             }
             _ => self.answer_error(
@@ -145,25 +192,31 @@ impl<S: Stores> Node<S> {
         }
         let options = self.options();
         let mut changes = Vec::new();
-        for [option, value] in pairs {
-            let name = String::from_utf8_lossy(option).to_ascii_lowercase();
-            let value = String::from_utf8_lossy(value);
-            let failed = |why: &str| {
-                format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+        let failed = |name: &str, why: &str| {
+            format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+        };
+        let mut named: Vec<(&str, &String, Cow<'_, str>)> = Vec::new();
+        for [given, value] in pairs {
+            let given = String::from_utf8_lossy(given);
+            let known = |(known, _): &&(&str, String)| known.eq_ignore_ascii_case(&given);
+            let Some((name, is)) = options.iter().find(known) else {
+                return Err(format!(
+                    "ERR Unknown option or number of arguments for CONFIG SET - '{given}'"
+                ));
             };
-            let known = options.iter().find(|(known, _)| *known == name);
-            match (known, Change::of(&name, &value)) {
-                (Some(_), Some(change)) => changes.push(change.map_err(|why| failed(&why))?),
-                (Some((_, is)), None) if is.eq_ignore_ascii_case(&value) => {}
-                (Some(_), None) => {
+            if named.iter().any(|(before, ..)| before == name) {
+                return Err(failed(&given, "duplicate parameter"));
+            }
+            named.push((*name, is, String::from_utf8_lossy(value)));
+        }
+        for (name, is, value) in named {
+            match Change::of(name, &value) {
+                Some(change) => changes.push(change.map_err(|why| failed(name, &why))?),
+                None if is.eq_ignore_ascii_case(&value) => {}
+                None => {
                     return Err(failed(
+                        name,
                         "can't set immutable config: change it in the node's configuration file, if it can be changed",
-                    ));
-                }
-                (None, _) => {
-                    let name = String::from_utf8_lossy(option);
-                    return Err(format!(
-                        "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
                     ));
                 }
             }
@@ -175,6 +228,8 @@ impl<S: Stores> Node<S> {
                 Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
                 Change::SlowMax(commands) => self.slow_log.set_max(commands),
                 Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,
+                Change::LatencyTracking(on) => self.stats.is_tracking = on,
+                Change::IdleMax(seconds) => self.idle_max = Duration::from_secs(seconds),
             }
         }
         Ok(())

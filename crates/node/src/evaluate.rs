@@ -9,10 +9,11 @@ use crate::{
     watched::Watched,
 };
 use bytes::BytesMut;
-use commands::{Context, Family, Fanout, Spec, View, Work, transaction};
+use commands::{Context, Family, Fanout, Spec, View, Work, transaction, work::Seen};
 use model::{
     EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
     entry::WRITE_BYTES_MAX,
+    mutation::KeyKind,
     planted::{self, Bug},
 };
 use replication::{
@@ -125,6 +126,7 @@ impl<S: Stores> Node<S> {
             let view = Committed(&shard.store);
             let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
             self.worked += asked.work.done();
+            let seen = asked.work.take_seen();
             if let Err(line) = evaluated {
                 return self.refuse(version, &line);
             }
@@ -132,6 +134,7 @@ impl<S: Stores> Node<S> {
                 return self.refuse(version, &line);
             }
             if self.mutation.is_empty() {
+                self.stats.seen(seen);
                 if primary {
                     self.lease.answer();
                 }
@@ -147,6 +150,7 @@ impl<S: Stores> Node<S> {
                     Fanout::Scan | Fanout::EveryShardArray | Fanout::EveryShardAny
                 );
                 if lists || planted::is(Bug::ExpireOnReplicaClock) {
+                    self.stats.seen(Seen { expired: 0, ..seen });
                     return Evaluated::Ready(applied);
                 }
                 return Evaluated::NotNow;
@@ -183,8 +187,12 @@ impl<S: Stores> Node<S> {
             return Evaluated::NotNow;
         }
         if transaction::is_watch(spec) {
+            let view = at_tip(&shard.tip, &shard.store);
             for key in &args[1..] {
-                shard.watched.add(key, state.tip.index);
+                let header = view.header(key);
+                let there =
+                    header.map_or(true, |h| h.is_some_and(|h| h.kind != KeyKind::Tombstone));
+                shard.watched.add(key, state.tip.index, there);
             }
         }
         let view = at_tip(&shard.tip, &shard.store);
@@ -192,6 +200,7 @@ impl<S: Stores> Node<S> {
         let before = asked.work.done();
         let evaluated = asked.of(&view, watched, &mut self.mutation, &mut self.scratch);
         self.worked += asked.work.done() - before;
+        let seen = asked.work.take_seen();
         if let Err(line) = evaluated {
             return self.refuse(version, &line);
         }
@@ -201,6 +210,7 @@ impl<S: Stores> Node<S> {
         }
         self.replies.held(self.scratch.len());
         if self.mutation.is_empty() {
+            self.stats.seen(seen);
             // It was computed from the tip: it waits for the tip.
             return if state.tip.index <= applied.index {
                 self.lease.answer();
@@ -230,6 +240,7 @@ impl<S: Stores> Node<S> {
             // Replicas are about to acknowledge what was proposed before.
             Err(Refused::NotPrimary { .. } | Refused::Busy { .. }) => return Evaluated::NotNow,
         };
+        self.stats.seen(seen);
         self.dirty.insert(id);
         // Tombstones within a transaction carry the stamps that were expected.
         if transaction::is_exec(spec) && entry.stamp != asked.first {

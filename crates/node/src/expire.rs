@@ -185,6 +185,7 @@ impl<S: Stores> Node<S> {
             } else if let Some(entry) = proposed(shard, &self.mutation, self.now) {
                 shard.proposed(&entry).map_err(|e| e.to_string())?;
                 self.dirty.insert(id);
+                self.stats.expired += keys as u64;
                 shard.expiry.passed(found, self.now.wall_ms);
                 let index = entry.position.index;
                 shard.expiry.in_flight.push_back((index, keys));

@@ -134,6 +134,41 @@ impl<S: Stores> Node<S> {
         self.latency.note(Event::LogSync, at_s, took);
     }
 
+    /// Of these commands, all of a container's if it is named; of all that were measured, if none is.
+    fn histogram(&mut self, conn: u64, names: &[&[u8]]) {
+        let is_wanted = |of: &str| {
+            let container = of.split('|').next().unwrap_or_default();
+            let is = |name: &&[u8]| {
+                [of, container]
+                    .iter()
+                    .any(|of| of.as_bytes().eq_ignore_ascii_case(name))
+            };
+            names.is_empty() || names.iter().any(is)
+        };
+        let measured = self
+            .stats
+            .calls()
+            .map(|(of, calls)| (of, calls.histogram()));
+        let measured: Vec<(&str, Vec<(u64, u64)>)> = measured
+            .filter(|(of, histogram)| !histogram.is_empty() && is_wanted(of))
+            .collect();
+        self.answer(conn, |out| {
+            out.map(measured.len());
+            for (of, histogram) in measured {
+                out.bulk(of);
+                out.map(2);
+                out.bulk("calls");
+                out.integer(histogram.last().map_or(0, |(_, calls)| *calls as i64));
+                out.bulk("histogram_usec");
+                out.map(histogram.len());
+                for (bound, calls) in histogram {
+                    out.integer(bound as i64);
+                    out.integer(calls as i64);
+                }
+            }
+        });
+    }
+
     pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
         let rest = args.get(2..).unwrap_or_default();
         let name = rest.first().copied().unwrap_or_default();
@@ -160,7 +195,7 @@ impl<S: Stores> Node<S> {
                 }
             }),
             "doctor" => self.answer(conn, |out| out.verbatim(b"txt", monitor.report())),
-            "histogram" => self.answer(conn, |out| out.map(0)),
+            "histogram" => self.histogram(conn, rest),
             "reset" => {
                 let gone = monitor.reset(rest);
                 self.answer(conn, |out| out.integer(gone as i64));

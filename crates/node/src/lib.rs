@@ -32,7 +32,8 @@
 //! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
 //! | `failover`, `seal`, `lease` | another primary for a shard whose own is gone; replicas that are sealed for it; who may act as one |
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
-//! | `admin`, `connection` | commands that the node itself answers |
+//! | `admin`, `connection`, `info`, `save`, `pause`, `monitor` | commands that the node itself answers |
+//! | `stats` | what it counts of its work |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
 //! | `damage`, `scrub` | a replica whose store is damaged; looking through what is on the disk |
 //! | `rewind`, `rewound` | taking back a tail that a failover lost; the files that keep it |
@@ -67,12 +68,15 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hand_over;
+mod info;
 mod input;
 mod latency;
 mod lease;
 mod leaving;
 mod message;
+mod monitor;
 pub mod node;
+mod pause;
 mod replies;
 mod reply;
 mod report;
@@ -80,6 +84,7 @@ mod request;
 mod rewind;
 mod rewound;
 mod route;
+mod save;
 mod scrub;
 mod seal;
 mod session;
@@ -89,6 +94,7 @@ mod slowlog;
 mod split;
 mod stall;
 mod standing;
+mod stats;
 mod timekeeping;
 mod tip;
 mod transaction;
@@ -102,6 +108,7 @@ pub use ahead::AHEAD_MAX;
 pub use aside::{Aside, AsideDone};
 pub use commands::work::WORK_MAX as COMMAND_WORK_MAX;
 pub use copy::COPY_BYTES_PER_SECOND_MIN;
+pub use info::Usage;
 pub use input::{ClientBounds, QueryBuffer};
 pub use lease::Doubt;
 pub use message::MESSAGE_BYTES_MAX;

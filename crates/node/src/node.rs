@@ -10,15 +10,19 @@ use crate::{
     failover::Leading,
     forward::Forwards,
     hand_over::Ending,
+    info::Usage,
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
     message::{self, Incoming, Message},
+    monitor::Monitor,
+    pause::Pause,
     replies::Replies,
     report::Peers,
     request::Request,
     rewind::Rewinds,
     rewound::Rewound,
+    save::Saves,
     scrub::{ScrubConfig, Scrubs},
     seal::Sealing,
     session::Session,
@@ -27,6 +31,7 @@ use crate::{
     split::Splits,
     stall::DiskWatch,
     standing::Standing,
+    stats::Stats,
     timekeeping::Timekeeping,
     turn::Deferred,
     verify::Verifications,
@@ -158,6 +163,8 @@ pub struct NodeConfig {
     pub intact_since: u64,
     /// Bytes of the log that were durable after the last start: it can't have fewer now.
     pub log_was: u64,
+    /// What the process takes; None where that is not known.
+    pub usage: fn() -> Option<Usage>,
     /// What is to be written down for operators once the node is registered: what kind of event,
     /// and what.
     pub notes: Vec<(&'static str, String)>,
@@ -338,11 +345,14 @@ pub struct Node<S: Stores> {
     pub(crate) next_upkeep: Duration,
     pub(crate) next_release: Duration,
     pub(crate) stopped: bool,
-    /// Counts for INFO.
-    pub(crate) commands_processed: u64,
+    pub(crate) stats: Stats,
+    pub(crate) saves: Saves,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) monitors: Vec<Monitor>,
+    /// How long a client may be idle; 0: for good.
+    pub(crate) idle_max: Duration,
     /// Numbers drawn so far.
     pub(crate) draws: u64,
-    pub(crate) connections_received: u64,
 }
 
 impl<S: Stores> Node<S> {
@@ -466,9 +476,12 @@ impl<S: Stores> Node<S> {
             next_upkeep: Duration::ZERO,
             next_release: Duration::ZERO,
             stopped: false,
-            commands_processed: 0,
+            stats: Stats::default(),
+            saves: Saves::new(now.wall_ms),
+            pause: None,
+            monitors: Vec::new(),
+            idle_max: Duration::ZERO,
             draws: 0,
-            connections_received: 0,
             shards,
             config,
         };
@@ -510,7 +523,7 @@ impl<S: Stores> Node<S> {
     /// A client connected.
     pub fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now) {
         let now = self.arrives(now);
-        self.connections_received += 1;
+        self.stats.connections += 1;
         self.sessions
             .insert(conn.0, Session::new(conn.0, addr, now.monotonic));
     }
@@ -519,6 +532,7 @@ impl<S: Stores> Node<S> {
     pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
         self.arrives(now);
         self.let_go_of_input(conn.0);
+        self.end_monitor(conn.0);
         self.sessions.remove(&conn.0);
         self.verifications_left_by(conn.0);
     }
@@ -526,6 +540,7 @@ impl<S: Stores> Node<S> {
     /// One command, its name first. Its reply appears in `client_output`, in order.
     pub fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now) {
         self.arrives(now);
+        self.stats.handed_over();
         self.command(conn.0, args);
     }
 
@@ -778,6 +793,7 @@ impl<S: Stores> Node<S> {
         self.rewinds_durable(durable);
         self.drops_durable(durable);
         self.control.durable(durable);
+        self.log_survives(durable);
     }
 
     /// Time has passed.
@@ -822,9 +838,12 @@ impl<S: Stores> Node<S> {
         self.hand_over_tick();
         self.standing_tick();
         self.sleepers_tick();
+        self.end_pause(false);
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();
+            self.stats.sample(now.monotonic);
+            self.close_idle();
         }
     }
 

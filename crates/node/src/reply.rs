@@ -24,6 +24,7 @@ impl<S: Stores> Node<S> {
                     if position.index > 0 {
                         session.seen.advance(id, position);
                     }
+                    self.stats.replied(&reply);
                     session.fill(*slot, reply);
                     if !session.watches.is_empty() && session.watch_answered(*slot, position) {
                         self.resume(*conn);
@@ -85,13 +86,15 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        if session.is_in_turn() {
+        if session.is_in_turn() && !session.muted {
             let before = session.out.len();
             write(&mut Encoder::new(session.version, &mut session.out));
             self.replies.held(session.out.len() - before);
+            self.stats.replied(&session.out[before..]);
         } else {
             let mut reply = bytes::BytesMut::new();
             write(&mut Encoder::new(session.version, &mut reply));
+            self.stats.replied(&reply);
             let slot = session.reserve(0);
             session.fill(slot, reply.freeze());
         }

@@ -262,6 +262,12 @@ impl Peers {
         })
     }
 
+    /// How long nothing has come from there; None: nothing ever did.
+    pub(crate) fn silence(&self, id: &NodeId, now: Duration) -> Option<Duration> {
+        let heard_at = self.known.get(id)?.heard_at?;
+        Some(now.saturating_sub(heard_at))
+    }
+
     /// Whether something came from there within this time.
     pub(crate) fn was_heard_within(&self, id: &NodeId, now: Duration, time: Duration) -> bool {
         let heard_at = self.known.get(id).and_then(|p| p.heard_at);

@@ -55,10 +55,12 @@ impl<S: Stores> Node<S> {
         if session.closing {
             return;
         }
+        session.heard_at = self.now.monotonic;
         if session.must_wait() || !session.backlog.is_empty() {
             session.backlog.push_back(self.now.monotonic, own(args));
             return self.count_input(conn);
         }
+        session.begin_command();
         self.dispatch(conn, args, self.now.monotonic);
     }
 
@@ -80,6 +82,7 @@ impl<S: Stores> Node<S> {
             };
             // It may have to wait again: then it stays first in line.
             let behind = std::mem::take(&mut session.backlog);
+            session.begin_command();
             self.dispatch(conn, &borrow(&args), since);
             if let Some(session) = self.sessions.get_mut(&conn) {
                 if session.closing {
@@ -104,27 +107,36 @@ impl<S: Stores> Node<S> {
             && session.backlog.is_empty()
             && let Some(line) = session.last_words.take()
         {
+            session.begin_command();
             let slot = session.reserve(0);
             self.reply_error(&Target::Client { conn, slot }, &line);
         }
     }
 
-    /// Evaluates or sends a command that came at `since`, or puts it first in line again.
+    /// Evaluates or sends a command that came at `since` and was begun, or puts it first in line
+    /// again.
     fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
         if args.is_empty() {
             return;
         }
-        self.commands_processed += 1;
+        self.stats.commands += 1;
         let spec = match commands::find(args) {
             Ok(spec) => spec,
             Err(_) if is_http(args) => return self.refuse_http(conn),
             Err(line) => return self.refuse_transaction(conn, args, line),
         };
+        if self.pause.is_some() && self.is_paused(conn, spec, args, since) {
+            return;
+        }
+        if !self.monitors.is_empty() {
+            self.show_to_monitors(conn, spec, args);
+        }
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         session.last_command = spec.name;
         session.commands += 1;
+        self.stats.begun(spec);
         let transaction = spec.family == Family::Transactions;
         let at_once =
             transaction && spec.name != "unwatch" || matches!(spec.name, "reset" | "quit");
@@ -156,7 +168,7 @@ impl<S: Stores> Node<S> {
             None => self.place_split(conn, spec, args, keyspace),
         };
         if !placed && let Some(session) = self.sessions.get_mut(&conn) {
-            session.backlog.push_front(since, own(args));
+            session.put_back(since, own(args));
             self.count_input(conn);
         }
     }
@@ -339,11 +351,15 @@ impl<S: Stores> Node<S> {
         match evaluated {
             Evaluated::Ready(position) if session.is_in_turn() => {
                 session.seen.advance(shard, position);
+                self.stats.replied(&self.scratch);
                 session.take_out(&mut self.scratch);
                 self.announce(conn);
             }
             Evaluated::Refused if session.is_in_turn() => {
-                session.out.extend_from_slice(&self.scratch);
+                self.stats.replied(&self.scratch);
+                if !session.muted {
+                    session.out.extend_from_slice(&self.scratch);
+                }
                 self.announce(conn);
             }
             Evaluated::NotNow | Evaluated::ReadLater => {

@@ -28,10 +28,22 @@ const IN_FLIGHT_MAX: usize = 8 << 20;
 /// Output that the client may leave unread before its input is left unread too, in bytes.
 const OUTPUT_MAX: usize = 16 << 20;
 
+/// Which replies a client wants, as CLIENT REPLY says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wants {
+    #[default]
+    All,
+    /// All but that to the next command.
+    AllButNext,
+    None,
+}
+
 /// A reply's place.
 #[derive(Debug)]
 struct Slot {
     reply: Option<Bytes>,
+    /// The client does not want it.
+    muted: bool,
     /// Of its command, until the reply is ready.
     bytes: usize,
 }
@@ -46,6 +58,11 @@ pub(crate) struct Session {
     pub(crate) name: Bytes,
     pub(crate) library: (Bytes, Bytes),
     pub(crate) since: Duration,
+    /// When it sent its last command, by the monotonic clock.
+    pub(crate) heard_at: Duration,
+    pub(crate) wants: Wants,
+    /// The reply to the command at hand is not wanted.
+    pub(crate) muted: bool,
     pub(crate) last_command: &'static str,
     pub(crate) commands: u64,
     /// What it has written and read.
@@ -118,6 +135,9 @@ impl Session {
             name: Bytes::new(),
             library: (Bytes::new(), Bytes::new()),
             since: now,
+            heard_at: now,
+            wants: Wants::All,
+            muted: false,
             last_command: "",
             commands: 0,
             seen: SessionPositions::default(),
@@ -155,6 +175,8 @@ impl Session {
         self.keyspace = KeyspaceId(0);
         self.version = Version::Resp2;
         self.name = Bytes::new();
+        self.wants = Wants::All;
+        self.muted = false;
         self.end_transaction();
     }
 
@@ -172,7 +194,12 @@ impl Session {
     /// A place for a reply that comes later, to a command of so many bytes.
     pub(crate) fn reserve(&mut self, bytes: usize) -> u64 {
         self.in_flight += bytes;
-        self.slots.push_back(Slot { reply: None, bytes });
+        let muted = self.muted;
+        self.slots.push_back(Slot {
+            reply: None,
+            muted,
+            bytes,
+        });
         self.first_slot + self.slots.len() as u64 - 1
     }
 
@@ -182,15 +209,18 @@ impl Session {
             return;
         };
         if at == 0 && self.slots.len() == 1 {
-            self.slots.clear();
+            let muted = self.slots.pop_front().is_some_and(|slot| slot.muted);
             self.in_flight = 0;
             self.first_slot += 1;
-            self.put_out(reply);
+            if !muted {
+                self.put_out(reply);
+            }
             return;
         }
         if let Some(place) = self.slots.get_mut(at as usize)
             && place.reply.is_none()
         {
+            let reply = if place.muted { Bytes::new() } else { reply };
             self.slots_bytes += reply.len();
             place.reply = Some(reply);
             self.in_flight -= std::mem::take(&mut place.bytes);
@@ -200,6 +230,33 @@ impl Session {
             self.first_slot += 1;
             self.slots_bytes -= reply.len();
             self.put_out(reply);
+        }
+    }
+
+    /// Begins a command: whether its reply is wanted.
+    pub(crate) fn begin_command(&mut self) {
+        self.muted = self.wants != Wants::All;
+        if self.wants == Wants::AllButNext {
+            self.wants = Wants::All;
+        }
+    }
+
+    /// The command at hand waits, first in line, to be begun again.
+    pub(crate) fn put_back(&mut self, since: Duration, args: Vec<Bytes>) {
+        if self.muted && self.wants == Wants::All {
+            self.wants = Wants::AllButNext;
+        }
+        self.backlog.push_front(since, args);
+    }
+
+    /// Puts what no command asked for behind all that was asked before.
+    pub(crate) fn show(&mut self, bytes: Bytes) {
+        if self.is_in_turn() {
+            self.put_out(bytes);
+        } else {
+            let (muted, slot) = (std::mem::take(&mut self.muted), self.reserve(0));
+            self.muted = muted;
+            self.fill(slot, bytes);
         }
     }
 
@@ -216,7 +273,9 @@ impl Session {
 
     /// Puts what `reply` holds behind what is to go out; `reply` is empty then.
     pub(crate) fn take_out(&mut self, reply: &mut BytesMut) {
-        if reply.len() > LARGE && self.out.is_empty() {
+        if self.muted {
+            reply.clear();
+        } else if reply.len() > LARGE && self.out.is_empty() {
             self.out = std::mem::take(reply);
         } else {
             self.out.extend_from_slice(reply);
@@ -311,8 +370,29 @@ mod tests {
         s.fill(c, "c".into());
         assert_eq!(s.out.as_ref(), b"abc");
         assert!(s.is_in_turn() && s.is_idle() && s.in_flight() == 0);
+        // What CLIENT REPLY says holds for the commands behind it.
+        s.wants = Wants::AllButNext;
+        for (command, reply) in [(1, "x"), (2, "y")] {
+            s.begin_command();
+            let slot = s.reserve(command);
+            s.fill(slot, reply.into());
+        }
+        assert_eq!(s.out.as_ref(), b"abcy");
+        // One that waits and is begun again is still the one without.
+        s.wants = Wants::AllButNext;
+        s.begin_command();
+        s.put_back(Duration::ZERO, Vec::new());
+        assert!(s.wants == Wants::AllButNext && s.backlog.pop_front().is_some());
+        s.begin_command();
+        let (first, second) = (s.reserve(1), {
+            s.begin_command();
+            s.reserve(1)
+        });
+        s.fill(second, "z".into());
+        s.fill(first, "x".into());
+        assert_eq!(s.out.as_ref(), b"abcyz");
         // A reply for a slot that is gone (the client was told already) changes nothing.
         s.fill(a, "x".into());
-        assert_eq!(s.out.as_ref(), b"abc");
+        assert_eq!(s.out.as_ref(), b"abcyz");
     }
 }

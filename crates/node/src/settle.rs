@@ -21,6 +21,9 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long a hint for the next start may wait for something better to go with.
 const HINT_WITHIN: Duration = Duration::from_secs(1);
 
+/// Rows of the index of expiry that are counted at a time: a few milliseconds.
+const EXPIRING_A_TURN: usize = 10_000;
+
 impl<S: Stores> Node<S> {
     /// Carries out what strategies and the control group ask for, until nobody asks.
     pub(crate) fn settle(&mut self) {
@@ -273,6 +276,7 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn upkeep(&mut self) {
         self.damage_upkeep();
+        self.count_expiring();
         self.scrub_upkeep();
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
@@ -281,6 +285,24 @@ impl<S: Stores> Node<S> {
             self.release_log(given_up);
         }
         self.note_whole();
+    }
+
+    /// Counts keys that expire, where they are not counted yet.
+    fn count_expiring(&mut self) {
+        let mut left = EXPIRING_A_TURN;
+        let mut failed = None;
+        for (id, shard) in &mut self.shards {
+            if left == 0 || self.disk_watch.is_stalled() {
+                break;
+            }
+            match shard.store.count_expiring(left) {
+                Ok(counted) => left -= counted.min(left),
+                Err(error) => failed = Some((*id, error.to_string())),
+            }
+        }
+        if let Some((id, reason)) = failed {
+            self.stop_shard(id, reason);
+        }
     }
 
     /// What the cut of the log's tail may have taken is there again, once a replica has held all

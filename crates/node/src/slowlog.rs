@@ -70,7 +70,7 @@ impl SlowLog {
 }
 
 /// What is kept of a command's arguments, in Redis's words where it is not all.
-fn cut(args: &[&[u8]]) -> Vec<Bytes> {
+pub(crate) fn cut(args: &[&[u8]]) -> Vec<Bytes> {
     let whole = if args.len() > ARGS_MAX {
         ARGS_MAX - 1
     } else {
@@ -90,6 +90,27 @@ fn cut(args: &[&[u8]]) -> Vec<Bytes> {
         kept.push(format!("... ({} more arguments)", args.len() - whole).into());
     }
     kept
+}
+
+/// In whose place a password is shown.
+const REDACTED: &[u8] = b"(redacted)";
+
+/// A command without the passwords in it, as it may be shown and kept. None if it has none.
+pub(crate) fn without_secrets<'a>(args: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
+    let is = |arg: &[u8], name: &str| arg.eq_ignore_ascii_case(name.as_bytes());
+    let (name, rest) = args.split_first()?;
+    let secret = if is(name, "auth") {
+        1..args.len()
+    } else if is(name, "hello") {
+        // Whatever is like it, also where HELLO takes it for something else.
+        let at = rest.iter().position(|arg| is(arg, "auth"))? + 2;
+        at..args.len().min(at + 2)
+    } else {
+        return None;
+    };
+    let mut shown = args.to_vec();
+    shown[secret].fill(REDACTED);
+    Some(shown)
 }
 
 impl<S: Stores> Node<S> {
@@ -123,7 +144,7 @@ impl<S: Stores> Node<S> {
             number: log.next,
             at_s,
             took,
-            args: cut(args),
+            args: cut(without_secrets(args).as_deref().unwrap_or(args)),
             addr: session.addr,
             client: session.name.clone(),
         });
@@ -179,6 +200,24 @@ impl<S: Stores> Node<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_password_is_kept() {
+        let shown = |line: &'static str| {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let shown = without_secrets(&args).unwrap_or(args);
+            String::from_utf8(shown.join(&b' ')).unwrap()
+        };
+        assert_eq!(shown("AUTH pw"), "AUTH (redacted)");
+        assert_eq!(shown("auth ada pw"), "auth (redacted) (redacted)");
+        assert_eq!(
+            shown("HELLO 3 AUTH ada pw SETNAME x"),
+            "HELLO 3 AUTH (redacted) (redacted) SETNAME x"
+        );
+        assert_eq!(shown("HELLO 3 AUTH ada"), "HELLO 3 AUTH (redacted)");
+        assert_eq!(shown("HELLO 3 AUTH"), "HELLO 3 AUTH");
+        assert_eq!(shown("GET auth"), "GET auth");
+    }
 
     #[test]
     fn long_commands_are_cut_as_redis_cuts_them() {

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Fanout, Spec, evaluate::KEYS_MAX};
-use model::{KeyspaceId, Position, ShardId, slot};
+use model::{KeyspaceId, Position, ShardId, cursor, slot};
 use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
 use std::collections::BTreeMap;
 use storage::store::Stores;
@@ -102,13 +102,13 @@ impl<S: Stores> Node<S> {
                     .get(1)
                     .and_then(|c| commands::numbers::parse_cursor(c))
                     .unwrap_or(0);
-                let from = ((cursor >> 48) as u16).min(slot::SLOTS - 1);
+                let from = cursor::slot(cursor).unwrap_or(slot::SLOTS - 1);
                 let Some(id) = self.catalog.shard_of_slot(keyspace, from) else {
                     return self.answer_error(conn, "ERR invalid cursor");
                 };
                 let last = self.catalog.shards.get(&id).map_or(0, |s| s.slots.1);
                 if last + 1 < slot::SLOTS {
-                    next_cursor = u64::from(last + 1) << 48;
+                    next_cursor = cursor::at_slot(last + 1);
                 }
                 parts.push((id, own(args)));
             }

@@ -313,6 +313,7 @@ mod tests {
             process: 1,
             intact_since: 1,
             log_was: 0,
+            usage: || None,
             notes: Vec::new(),
             pid: 1,
             seed: 5,

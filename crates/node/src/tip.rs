@@ -621,6 +621,23 @@ mod tests {
         (keys, view.key_count().unwrap().0)
     }
 
+    /// All that lets a key expire, or no more.
+    fn write_with_time() -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => "SET [a-d] 1",
+            3 => "SET [a-d] 1 (EXAT 17000000[0-9]{2}|KEEPTTL)",
+            2 => "EXPIREAT [a-d] 17000000[0-9]{2}",
+            1 => "GETEX [a-d] (EXAT 17000000[0-9]{2}|PERSIST)",
+            1 => "(PERSIST|INCR|GETDEL|DEL) [a-d]",
+            1 => "APPEND [a-d] 1",
+            1 => "(MSET|GETSET|MSETNX) [a-d] 1",
+            1 => "HSET [a-d] f 1",
+            1 => "(RENAME|COPY|BITOP NOT) [a-d] [a-d]",
+            1 => "COPY [a-d] [a-d] REPLACE",
+            1 => Just("FLUSHDB".to_owned()),
+        ]
+    }
+
     fn write() -> impl Strategy<Value = String> {
         prop_oneof![
             4 => "SET [a-f] 1",
@@ -633,6 +650,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn keys_that_expire_are_counted(
+            steps in proptest::collection::vec((write_with_time(), 0usize..4, 0usize..3), 1..60),
+        ) {
+            let mut shard = Shard::new();
+            for (line, carried_out, counted) in steps {
+                shard.write(&line);
+                shard.carry_out(carried_out);
+                shard.store.count_expiring(counted).unwrap();
+            }
+            shard.carry_out(usize::MAX);
+            shard.store.count_expiring(usize::MAX).unwrap();
+            let (mut keys, mut sum) = (0, 0);
+            let mut visit = |_: &[u8], header: &Header| {
+                keys += u64::from(header.expires_ms > 0);
+                sum += u128::from(header.expires_ms);
+            };
+            Committed(&shard.store).scan(0, limit(usize::MAX), &mut visit).unwrap();
+            prop_assert_eq!(shard.store.expiring(), Some((keys, sum)));
+        }
+
         #[test]
         fn the_tip_lists_what_the_store_will(
             steps in proptest::collection::vec((write(), 0usize..4), 1..30),

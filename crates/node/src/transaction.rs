@@ -45,6 +45,11 @@ impl Gathering {
         self.commands.len()
     }
 
+    /// Whether a command of it may write.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
+    }
+
     pub(crate) fn kept_bytes(&self) -> usize {
         self.kept_bytes
     }
@@ -255,7 +260,7 @@ impl<S: Stores> Node<S> {
         } else {
             gathering.commands = carried.commands;
             session.gathering = Some(gathering);
-            session.backlog.push_front(since, vec!["EXEC".into()]);
+            session.put_back(since, vec!["EXEC".into()]);
         }
     }
 

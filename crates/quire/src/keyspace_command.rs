@@ -64,8 +64,12 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             client.set_reply_timeout(CHANGE_TIMEOUT);
             let mut request = vec!["KEYSPACE", "CREATE", name];
             request.extend(options.iter().map(String::as_str));
-            expect_ok(client.call(&request).await?)?;
-            sayln!("created {name}");
+            let reply = client.call(&request).await?;
+            // "OK keyspace 1: " and how to choose it.
+            match reply.as_bytes().and_then(|text| text.strip_prefix(b"OK")) {
+                Some(more) => sayln!("created {name},{}", String::from_utf8_lossy(more)),
+                None => expect_ok(reply)?,
+            }
         }
         Action::List { json } => {
             let keyspaces = list_of(&client.call(&["KEYSPACE", "LIST"]).await?)?;

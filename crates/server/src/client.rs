@@ -436,6 +436,7 @@ fn report_slow<H: Host>(host: &mut H, id: ConnId, args: &[&[u8]], since: Duratio
     };
     let now = clock::monotonic();
     let took = now.saturating_sub(since);
+    host.client_worked(took);
     if took >= from {
         host.client_took(id, args, took);
     }

@@ -65,6 +65,8 @@ pub trait Host: 'static {
     }
     /// `client_command` took so long.
     fn client_took(&mut self, _conn: ConnId, _args: &[&[u8]], _took: Duration) {}
+    /// The last `client_command` took so long, slow or not; told only where the clock is read.
+    fn client_worked(&mut self, _took: Duration) {}
     /// The client sent what isn't RESP: queue `line` (without CR LF) as an error behind the
     /// earlier replies, then close.
     fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now);

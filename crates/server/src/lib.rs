@@ -40,6 +40,7 @@ mod prefetch;
 mod run;
 mod sync;
 mod turns;
+mod usage;
 
 pub use config::{Config, ConfigError};
 pub use data_dir::DataDirError;

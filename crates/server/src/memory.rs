@@ -13,7 +13,7 @@ pub fn default_cache_bytes(nodes: usize) -> u64 {
 }
 
 /// The machine's memory, or what this process's control group is limited to if that is less.
-fn memory() -> u64 {
+pub(crate) fn memory() -> u64 {
     let machine = fs::read_to_string("/proc/meminfo").ok();
     let limits = [
         "/sys/fs/cgroup/memory.max",
@@ -23,13 +23,15 @@ fn memory() -> u64 {
         let text = fs::read_to_string(path).ok()?;
         text.trim().parse().ok() // "max": there is none
     });
-    let total = machine.as_deref().and_then(total_of);
+    let total = machine
+        .as_deref()
+        .and_then(|table| bytes_of(table, "MemTotal:"));
     limits.chain(total).min().unwrap_or(UNKNOWN)
 }
 
-/// `MemTotal` of the kernel's table, in bytes.
-fn total_of(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+/// What one of the kernel's tables has behind `name`, in bytes.
+pub(crate) fn bytes_of(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -41,8 +43,8 @@ mod tests {
     #[test]
     fn the_kernels_table_is_read() {
         let table = "MemTotal:       24737380 kB\nMemFree:        21870380 kB\n";
-        assert_eq!(total_of(table), Some(24_737_380 << 10));
-        assert_eq!(total_of("MemFree: 1 kB\n"), None);
+        assert_eq!(bytes_of(table, "MemTotal:"), Some(24_737_380 << 10));
+        assert_eq!(bytes_of("MemFree: 1 kB\n", "MemTotal:"), None);
         assert!(default_cache_bytes(1) >= 16 << 20);
         assert!(default_cache_bytes(7) <= default_cache_bytes(1) / 7);
     }

@@ -66,6 +66,9 @@ impl Host for NodeHost {
     fn client_took(&mut self, id: ConnId, args: &[&[u8]], took: Duration) {
         self.node.client_took(id, args, took);
     }
+    fn client_worked(&mut self, took: Duration) {
+        self.node.client_worked(took);
+    }
     fn is_worn(&self) -> bool {
         self.node.is_worn()
     }

@@ -258,6 +258,7 @@ fn node_config(
         process: last.process + 1,
         intact_since: last.intact_since,
         log_was: last.log,
+        usage: crate::usage::usage,
         notes,
         pid: std::process::id(),
         seed: random(),

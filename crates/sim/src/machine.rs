@@ -197,6 +197,7 @@ impl Machine {
             process: processes + 1,
             intact_since,
             log_was,
+            usage: || None,
             notes: Vec::new(),
             pid: processes as u32 + 1,
             seed: random.draw(),

@@ -27,7 +27,7 @@ pub(super) const SPECS: &[Spec] = &[
         .runs(Sum, keys::del)
         .also(Categories::KEYSPACE)
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("Delete a key asynchronously in another thread. Otherwise it is just as DEL, but non blocking", "4.0.0", "O(1) for each key removed regardless of its size"),
+        .doc("Delete a key, as DEL does", "4.0.0", "O(1) for each key removed regardless of its size"),
     Spec::new("exists", -2, READONLY.and(FAST), Generic)
         .keys_at(-1, 1, &["RO"])
         .runs(Sum, keys::exists)
@@ -86,7 +86,7 @@ pub(super) const SPECS: &[Spec] = &[
         .runs(Sum, keys::exists)
         .also(Categories::KEYSPACE)
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
-        .doc("Alters the last access time of a key(s). Returns the number of existing keys specified.", "3.2.1", "O(N) where N is the number of keys that will be touched."),
+        .doc("Count those of the keys that exist: no access times are kept", "3.2.1", "O(N) where N is the number of keys that will be touched."),
     Spec::new("expireat", -3, WRITE.and(FAST), Generic)
         .keys_at(1, 1, &["RW", "update"])
         .runs(OneShard, expiry::expireat)
@@ -125,6 +125,11 @@ pub(super) const SPECS: &[Spec] = &[
         .runs(OneShard, rename::copy)
         .also(Categories::KEYSPACE)
         .doc("Copy a key", "6.2.0", "O(N) worst case for collections, where N is the number of nested items. O(1) for string values."),
+    Spec::new("move", 3, WRITE.and(FAST), Generic)
+        .keys_at(1, 1, &["RW", "access", "update"])
+        .runs(OneShard, rename::move_key)
+        .also(Categories::KEYSPACE)
+        .doc("Not supported: each keyspace has shards of its own", "1.0.0", "O(1)"),
     Spec::new("keys", 2, READONLY, Generic)
         .runs(EveryShardArray, keys::keys)
         .also(Categories::KEYSPACE.and(Categories::DANGEROUS))
@@ -158,19 +163,19 @@ pub(super) const SPECS: &[Spec] = &[
                 .runs(OneShard, object::encoding)
                 .also(Categories::KEYSPACE)
                 .tips(&["nondeterministic_output"])
-                .doc("Inspect the internal encoding of a Redis object", "2.2.3", "O(1)"),
+                .doc("Name the encoding that Redis would have chosen for a value", "2.2.3", "O(1)"),
             Spec::new("object|freq", 3, READONLY, Generic)
                 .keys_from(2, 2, 1, &["RO"])
                 .runs(OneShard, object::freq)
                 .also(Categories::KEYSPACE)
                 .tips(&["nondeterministic_output"])
-                .doc("Get the logarithmic access frequency counter of a Redis object", "4.0.0", "O(1)"),
+                .doc("An error, as in Redis without an LFU policy: no accesses are counted", "4.0.0", "O(1)"),
             Spec::new("object|idletime", 3, READONLY, Generic)
                 .keys_from(2, 2, 1, &["RO"])
                 .runs(OneShard, object::idletime)
                 .also(Categories::KEYSPACE)
                 .tips(&["nondeterministic_output"])
-                .doc("Get the time since a Redis object was last accessed", "2.2.3", "O(1)"),
+                .doc("Not supported: no access times are kept", "2.2.3", "O(1)"),
             Spec::new("object|refcount", 3, READONLY, Generic)
                 .keys_from(2, 2, 1, &["RO"])
                 .runs(OneShard, object::refcount)
@@ -187,7 +192,10 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("memory|usage", -3, READONLY, Server)
                 .keys_from(2, 2, 1, &["RO"])
                 .runs(OneShard, object::memory_usage)
-                .doc("Estimate the memory usage of a key", "4.0.0", "O(N) where N is the number of samples."),
+                .doc("Count the bytes of a key's rows before the store packs them", "4.0.0", "O(N) where N is the number of samples."),
+            Spec::new("memory|stats", 2, NONE, Server)
+                .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+                .doc("Show what is known of the memory that this node uses", "4.0.0", "O(N) where N is the number of clients"),
             Spec::new("memory|help", 2, LOADING.and(STALE), Server)
                 .doc("Show helpful text about the different subcommands", "4.0.0", "O(1)"),
         ])

@@ -30,6 +30,8 @@ mod flags {
     pub(super) const NO_AUTH: Flags = Flags::NO_AUTH;
     pub(super) const ALLOW_BUSY: Flags = Flags::ALLOW_BUSY;
     pub(super) const SKIP_SLOWLOG: Flags = Flags::SKIP_SLOWLOG;
+    pub(super) const NO_ASYNC_LOADING: Flags = Flags::NO_ASYNC_LOADING;
+    pub(super) const NO_MULTI: Flags = Flags::NO_MULTI;
 }
 
 const FAMILIES: [&[Spec]; 6] = [
@@ -58,6 +60,7 @@ pub static TABLE: &[Spec] = &{
         let mut n = 0;
         while n < FAMILIES[family].len() {
             all[at] = FAMILIES[family][n];
+            all[at].number = at as u16;
             (at, n) = (at + 1, n + 1);
         }
         family += 1;

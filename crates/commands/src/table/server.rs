@@ -18,10 +18,10 @@ pub(super) const SPECS: &[Spec] = &[
         .doc("Echo the given string", "1.0.0", "O(1)"),
     Spec::new("hello", -1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
         .also(Categories::CONNECTION)
-        .doc("Handshake with Redis", "6.0.0", "O(1)"),
+        .doc("Choose the protocol and introduce the client", "6.0.0", "O(1)"),
     Spec::new("select", 2, LOADING.and(STALE).and(FAST), Connection)
         .also(Categories::CONNECTION)
-        .doc("Change the selected database for the current connection", "1.0.0", "O(1)"),
+        .doc("Choose the keyspace of the current connection, by number or name", "1.0.0", "O(1)"),
     Spec::new("reset", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
         .also(Categories::CONNECTION)
         .doc("Reset the connection", "6.2.0", "O(1)"),
@@ -34,22 +34,22 @@ pub(super) const SPECS: &[Spec] = &[
         .doc("Get information and statistics about the server", "1.0.0", "O(1)"),
     Spec::new("role", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST), Server)
         .also(Categories::ADMIN.and(Categories::DANGEROUS))
-        .doc("Return the role of the instance in the context of replication", "2.8.12", "O(1)"),
+        .doc("Return the role of this node in the keyspace of the connection", "2.8.12", "O(1)"),
     Spec::new("time", 1, LOADING.and(STALE).and(FAST), Server)
         .tips(&["nondeterministic_output"])
         .doc("Return the current server time", "2.6.0", "O(1)"),
     Spec::new("wait", 3, NOSCRIPT, Generic)
         .also(Categories::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
-        .doc("Wait for the synchronous replication of all the write commands sent in the context of the current connection", "3.0.0", "O(1)"),
+        .doc("Wait until so many replicas hold the last write of the connection", "3.0.0", "O(1)"),
     Spec::new("readonly", 1, LOADING.and(STALE).and(FAST), Cluster)
         .also(Categories::CONNECTION)
-        .doc("Enables read queries for a connection to a cluster replica node", "3.0.0", "O(1)"),
+        .doc("Does nothing: every node answers reads", "3.0.0", "O(1)"),
     Spec::new("readwrite", 1, LOADING.and(STALE).and(FAST), Cluster)
         .also(Categories::CONNECTION)
-        .doc("Disables read queries for a connection to a cluster replica node", "3.0.0", "O(1)"),
+        .doc("Does nothing: every node takes writes", "3.0.0", "O(1)"),
     Spec::new("keyspace", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
-        .doc("Create, alter, drop and describe keyspaces", "0.1.0", "Depends on subcommand"),
+        .doc("Create, drop and describe keyspaces", "0.1.0", "Depends on subcommand"),
     Spec::new("quire", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
         .doc("A container for what only Quire has", "0.1.0", "Depends on subcommand"),
     Spec::new("client", -2, NONE, Connection)
@@ -76,16 +76,16 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Returns information about the current client connection.", "6.2.0", "O(1)"),
             Spec::new("client|no-evict", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Set client eviction mode for the current connection", "7.0.0", "O(1)"),
+                .doc("Does nothing: no client is evicted for its memory by this mode", "7.0.0", "O(1)"),
             Spec::new("client|no-touch", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Control whether commands sent by the client affect the LRU/LFU of accessed keys", "7.2.0", "O(1)"),
+                .doc("Does nothing: no access times are kept", "7.2.0", "O(1)"),
             Spec::new("client|setinfo", 4, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Set information specific to the client or connection", "7.2.0", "O(1)"),
             Spec::new("client|pause", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Stop processing commands from clients for some time", "2.9.50", "O(1)"),
+                .doc("Hold up the commands of this node's clients for some time", "2.9.50", "O(1)"),
             Spec::new("client|unpause", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Resume processing of clients that were paused", "6.2.0", "O(N) Where N is the number of paused clients"),
@@ -94,16 +94,16 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Instruct the server whether to reply to commands", "3.2.0", "O(1)"),
             Spec::new("client|unblock", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Unblock a client blocked in a blocking command from a different connection", "5.0.0", "O(log N) where N is the number of client connections"),
+                .doc("Returns 0: no command that is there can be unblocked", "5.0.0", "O(log N) where N is the number of client connections"),
             Spec::new("client|tracking", -3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Enable or disable server assisted client side caching support", "6.0.0", "O(1). Some options may introduce additional complexity."),
+                .doc("Not supported but for OFF: clients are not tracked", "6.0.0", "O(1). Some options may introduce additional complexity."),
             Spec::new("client|trackinginfo", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Return information about server assisted client side caching for the current connection", "6.2.0", "O(1)"),
             Spec::new("client|caching", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
-                .doc("Instruct the server about tracking or not keys in the next request", "6.0.0", "O(1)"),
+                .doc("An error: clients are not tracked", "6.0.0", "O(1)"),
             Spec::new("client|getredir", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .also(Categories::CONNECTION)
                 .doc("Get tracking notifications redirection client ID if any", "6.0.0", "O(1)"),
@@ -134,11 +134,14 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("command|getkeys", -4, LOADING.and(STALE), Server)
                 .also(Categories::CONNECTION)
                 .doc("Extract keys given a full Redis command", "2.8.13", "O(N) where N is the number of arguments to the command"),
+            Spec::new("command|getkeysandflags", -4, LOADING.and(STALE), Server)
+                .also(Categories::CONNECTION)
+                .doc("Extract keys and access flags given a full Redis command", "7.0.0", "O(N) where N is the number of arguments to the command"),
             Spec::new("command|help", 2, LOADING.and(STALE), Server)
                 .also(Categories::CONNECTION)
                 .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
         ])
-        .doc("Get array of Redis command details", "2.8.13", "O(N) where N is the total number of Redis commands"),
+        .doc("Get array of command details", "2.8.13", "O(N) where N is the total number of Redis commands"),
     Spec::new("config", -2, NONE, Server)
         .subcommands(&[
             Spec::new("config|get", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
@@ -149,7 +152,7 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("config|resetstat", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .doc("Reset the stats returned by INFO", "2.0.0", "O(1)"),
             Spec::new("config|rewrite", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
-                .doc("Rewrite the configuration file with the in memory configuration", "2.8.0", "O(1)"),
+                .doc("Not supported: the configuration file is the operator's", "2.8.0", "O(1)"),
             Spec::new("config|help", 2, LOADING.and(STALE), Server)
                 .doc("Show helpful text about the different subcommands", "5.0.0", "O(1)"),
         ])
@@ -188,14 +191,29 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Return a human readable latency analysis report.", "2.8.13", "O(1)"),
             Spec::new("latency|graph", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
-                .doc("Return a latency graph for the event.", "2.8.13", "O(1)"),
+                .doc("Not supported: LATENCY HISTORY has the samples", "2.8.13", "O(1)"),
             Spec::new("latency|help", 2, LOADING.and(STALE), Server)
                 .doc("Show helpful text about the different subcommands.", "2.8.13", "O(1)"),
         ])
         .doc("A container for latency diagnostics commands", "2.8.13", "Depends on subcommand."),
+    Spec::new("auth", -2, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
+        .also(Categories::CONNECTION)
+        .doc("Authenticate to the server: as default, who needs no password", "1.0.0", "O(1)"),
+    Spec::new("monitor", 1, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
+        .doc("Show every command that clients of this node send", "1.0.0", "O(1)"),
+    Spec::new("save", 1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING).and(NO_MULTI), Server)
+        .doc("Wait until all that was written survives a loss of power", "1.0.0", "O(1)"),
+    Spec::new("bgsave", -1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING), Server)
+        .doc("Begin to make all that was written survive a loss of power", "1.0.0", "O(1)"),
+    Spec::new("lastsave", 1, LOADING.and(STALE).and(FAST), Server)
+        .also(Categories::ADMIN.and(Categories::DANGEROUS))
+        .tips(&["nondeterministic_output"])
+        .doc("Return the Unix time as of which all that was written survives a loss of power", "1.0.0", "O(1)"),
+    Spec::new("bgrewriteaof", 1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING), Server)
+        .doc("Does nothing: the log gives up by itself what the stores have", "1.0.0", "O(1)"),
     Spec::new("debug", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
         .doc("A container for debugging commands", "1.0.0", "Depends on subcommand."),
     Spec::new("swapdb", 3, WRITE.and(FAST), Server)
         .also(Categories::KEYSPACE.and(Categories::DANGEROUS))
-        .doc("Swaps two Redis databases", "4.0.0", "O(N) where N is the count of clients watching or blocking on keys from both databases."),
+        .doc("Not supported: a keyspace has a name, shards and a strategy", "4.0.0", "O(N) where N is the count of clients watching or blocking on keys from both databases."),
 ];

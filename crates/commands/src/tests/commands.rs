@@ -55,6 +55,12 @@ fn a_write_says_the_outcome() {
         s.ops("SET k x KEEPTTL"),
         [put("k", false, NOW_MS + 10_000, "x")]
     );
+    // That it expires no more is said by itself: a string's op alone is applied unseen.
+    let lasting = Op::SetHeader {
+        key: "k".into(),
+        header: header(KeyKind::String, 0, 0),
+    };
+    assert_eq!(s.ops("SET k y"), [lasting, put("k", false, 0, "y")]);
     assert_eq!(s.ops("SET k y"), [put("k", false, 0, "y")]);
     assert_eq!(s.ops("GETDEL k"), [delete("k", 0)]);
     assert_eq!(

@@ -50,7 +50,10 @@ fn a_large_string_is_read_and_written_again_but_not_twenty_times() {
     // What it would be is refused before it is made.
     let too_long = WRITE_BYTES_MAX + 1;
     let reply = s.reply(&format!("SETRANGE new {too_long} x"));
-    assert!(reply.starts_with("-ERR 'setrange' has "), "{reply}");
+    assert!(
+        reply.starts_with("-ERR 'setrange' would make a value of "),
+        "{reply}"
+    );
 }
 
 #[test]

@@ -240,7 +240,7 @@ fn a_key_deleted_once_more_in_flight_is_not_done() {
 #[test]
 fn who_watches_a_key_is_not_concerned_by_a_purge() {
     let mut shard = shard();
-    shard.watched.add(KEY, 5);
+    shard.watched.add(KEY, 5, true);
     let entry = |index| {
         let mut mutation = Mutation::new();
         mutation.remove_fields(KEY, None, [&b"dead"[..]].into_iter());

@@ -43,6 +43,7 @@ fn node() -> Node<MemoryStores> {
         process: 1,
         intact_since: 1,
         log_was: 0,
+        usage: || None,
         notes: Vec::new(),
         pid: 1,
         seed: 1,

@@ -205,6 +205,7 @@ impl World {
             pid: 1,
             intact_since: 1,
             log_was: 0,
+            usage: || None,
             notes: Vec::new(),
             seed: self.seed,
         };

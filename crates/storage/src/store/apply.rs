@@ -24,6 +24,7 @@ use super::{
     cache::{Cached, HashChange, WARM_KEYS_MAX},
     due::News,
     error::StoreError,
+    expiring::Counting,
     layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_head},
     rewind::Rewinding,
     rows::{RowBatch, Rows},
@@ -100,6 +101,7 @@ struct Work {
     /// It has caught up with what a rewind fetched.
     caught_up: bool,
     news: News,
+    expiring: Counting,
 }
 
 impl Work {
@@ -121,7 +123,9 @@ impl Work {
     }
 
     fn put_expiry(&mut self, rows: &KeyRows, expires_ms: u64) {
-        self.batch.put(&rows.expiry(expires_ms), &[]);
+        let row = rows.expiry(expires_ms);
+        self.batch.put(&row, &[]);
+        self.expiring.put(&row, expires_ms);
         self.news.expires_ms = self.news.expires_ms.min(expires_ms);
     }
 
@@ -213,6 +217,7 @@ impl<R: Rows> ShardStore<R> {
             tombstones: Vec::new(),
             caught_up: false,
             news: News::NONE,
+            expiring: self.expiring.clone(),
         }
     }
 
@@ -330,9 +335,11 @@ impl<R: Rows> ShardStore<R> {
                 work.heads_bytes = 0;
                 work.tombstones.clear();
                 work.reset = true;
+                work.expiring = Counting::nothing();
                 work.applied.keys = match self.fetched(work) {
                     Some(fetched) => {
                         work.news = News::ANYTHING;
+                        work.expiring = Counting::begin();
                         self.put_fetched(fetched, &mut work.batch)?
                     }
                     None => 0,
@@ -378,7 +385,9 @@ impl<R: Rows> ShardStore<R> {
         }
         let rows = KeyRows::new(key);
         if old.expires_ms != 0 {
-            work.batch.remove(&rows.expiry(old.expires_ms));
+            let row = rows.expiry(old.expires_ms);
+            work.batch.remove(&row);
+            work.expiring.removed(&row, old.expires_ms);
         }
         if expires_ms != 0 {
             work.put_expiry(&rows, expires_ms);
@@ -528,9 +537,11 @@ impl<R: Rows> ShardStore<R> {
             touched,
             applied,
             news,
+            expiring,
             ..
         } = work;
         self.applied = applied;
+        self.expiring = expiring;
         self.news.add(news);
         let mut ahead = touched.keys();
         for (n, (key, of_key)) in touched.iter().enumerate() {

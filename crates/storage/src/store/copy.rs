@@ -4,6 +4,7 @@
 use super::{
     due::News,
     error::StoreError,
+    expiring::Counting,
     layout::{
         Applied, END, FORMAT, FORMAT_VERSION, INSTALLING, LOCAL, REWINDING, bad_value, check_copied,
     },
@@ -197,6 +198,7 @@ impl<R: Rows> ShardStore<R> {
         self.rewinding = rewinding;
         self.filling = None;
         self.news = News::ANYTHING;
+        self.expiring = Counting::begin();
         Ok(())
     }
 

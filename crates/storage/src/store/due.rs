@@ -140,7 +140,10 @@ impl<R: Rows> ShardStore<R> {
                 Some(h) if h.kind != KeyKind::Tombstone && h.expires_ms == at => {
                     keys.push(Bytes::copy_from_slice(key));
                 }
-                _ => stale.remove(&row),
+                _ => {
+                    stale.remove(&row);
+                    self.expiring.removed(&row, at);
+                }
             }
         }
         if !stale.is_empty() {

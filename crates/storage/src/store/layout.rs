@@ -32,6 +32,7 @@ use model::{
     Epoch, EpochHistory, Position, Stamp,
     cell::{decode_sequenced, encode_sequenced},
     codec::{Malformed, Reader, put_len},
+    cursor,
     mutation::{Header, KeyKind},
     slot,
 };
@@ -275,13 +276,14 @@ pub(super) fn check_copied<'a>(row: &'a [u8], value: &Bytes) -> Result<CopiedRow
     Ok(CopiedRow { key, is_head })
 }
 
-/// The slot and hash of a row under 'k' as one number: SCAN's cursor.
+/// SCAN's cursor of the key that a row under 'k' belongs to.
 pub(super) fn place(row: &[u8]) -> u64 {
     let mut place = [0; 8];
     for (to, from) in place.iter_mut().zip(row.iter().skip(1)) {
         *to = *from;
     }
-    u64::from_be_bytes(place)
+    let place = u64::from_be_bytes(place);
+    cursor::of((place >> 48) as u16, place)
 }
 
 /// The cursor at which a scan meets `key`: see [`ShardStore::scan`](super::ShardStore::scan).
@@ -289,8 +291,9 @@ pub fn cursor_of(key: &[u8]) -> u64 {
     place(KeyRows::new(key).head())
 }
 
-/// The first row at or after a place.
-pub(super) fn row_at_place(place: u64) -> Vec<u8> {
+/// The first row at or after a cursor.
+pub(super) fn row_at_place(cursor: u64) -> Vec<u8> {
+    let place = cursor::place(cursor).map_or(u64::MAX, |(slot, hash)| u64::from(slot) << 48 | hash);
     [&[KEY][..], &place.to_be_bytes()].concat()
 }
 

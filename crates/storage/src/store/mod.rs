@@ -33,6 +33,7 @@ mod copy;
 mod digest;
 mod due;
 mod error;
+mod expiring;
 mod files;
 mod held;
 mod layout;

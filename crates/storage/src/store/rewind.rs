@@ -27,6 +27,7 @@ use super::{
     copy::ShardSnapshot,
     due::News,
     error::StoreError,
+    expiring::Counting,
     layout::{
         KEY, KeyRow, KeyRows, REWINDING, bad_row, bad_value, check_copied, decode_head, key_row,
     },
@@ -281,6 +282,7 @@ impl<R: Rows> ShardStore<R> {
         self.rewinding = ahead.then_some(rewinding);
         self.clear_cache();
         self.news = News::ANYTHING;
+        self.expiring = Counting::begin();
         self.rows.flush()
     }
 

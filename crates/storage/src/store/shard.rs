@@ -15,6 +15,7 @@ use super::{
     copy::Filling,
     due::News,
     error::StoreError,
+    expiring::Counting,
     layout::{
         APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING,
         KeyRows, REWINDING, bad_value, cell, decode_head,
@@ -40,6 +41,8 @@ pub struct ShardStore<R: Rows> {
     pub(super) rewinding: Option<Rewinding>,
     /// What may have come due since it was looked at.
     pub(super) news: News,
+    /// Keys that expire.
+    pub(super) expiring: Counting,
     /// Room for the next batch.
     pub(super) spare: Gathered,
 }
@@ -71,6 +74,7 @@ impl<R: Rows> ShardStore<R> {
             rows,
             cache: Cache::new(cache),
             news: News::ANYTHING,
+            expiring: Counting::begin(),
             spare: Gathered::default(),
         })
     }

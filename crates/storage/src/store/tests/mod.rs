@@ -6,6 +6,7 @@ mod primary;
 mod random;
 mod rewind;
 mod rows;
+mod scans;
 mod stories;
 
 use super::*;
