@@ -63,6 +63,7 @@ mod damage;
 mod evaluate;
 mod expire;
 mod failover;
+mod figures;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
