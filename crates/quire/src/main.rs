@@ -24,6 +24,7 @@ mod demo;
 mod events_command;
 mod keyspace_command;
 mod load_command;
+mod logging;
 mod output;
 mod rewound_command;
 mod rewound_file;
