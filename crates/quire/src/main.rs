@@ -17,6 +17,7 @@
     reason = "the binary is where clocks, files and sockets are"
 )]
 
+mod address;
 mod bench;
 mod client;
 mod cluster_status;
@@ -25,6 +26,7 @@ mod events_command;
 mod keyspace_command;
 mod load_command;
 mod logging;
+mod manuals;
 mod output;
 mod rewound_command;
 mod rewound_file;
@@ -78,6 +80,11 @@ enum Command {
     Load(load_command::Args),
     /// Measure latency and throughput, and check the sessions' promises meanwhile.
     Bench(bench::Args),
+    /// Print what lets a shell complete commands and options.
+    #[command(after_help = manuals::COMPLETIONS_HELP)]
+    Completions(manuals::CompletionsArgs),
+    /// Write a manual page for each command into a directory.
+    Man(manuals::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -110,5 +117,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Rewound(args) => rewound_command::run(&args).await,
         Command::Load(args) => load_command::run(&args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Completions(args) => manuals::completions(&args),
+        Command::Man(args) => manuals::man(&args),
     }
 }
