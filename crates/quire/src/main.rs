@@ -30,6 +30,7 @@ mod manuals;
 mod output;
 mod rewound_command;
 mod rewound_file;
+mod screen;
 mod scrub_command;
 mod server_command;
 mod status_command;

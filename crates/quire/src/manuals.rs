@@ -92,6 +92,7 @@ mod tests {
             "quire.1",
             "quire-status.1",
             "quire-keyspace-create.1",
+            "quire-demo-kill.1",
         ] {
             assert!(names.contains(&wanted), "{wanted} is not among {names:?}");
         }
