@@ -64,6 +64,7 @@ mod damage;
 mod evaluate;
 mod expire;
 mod failover;
+mod figures;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use model::{DiskId, Epoch, NodeId, Position, ShardId, codec::Malformed};
 use replication::consensus;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 const VERSION: u8 = 2;
 
@@ -122,6 +123,8 @@ pub(crate) enum Message {
     /// To a control leader, from a primary that ends, and holds its writes back: let another
     /// take its place in this epoch.
     HandOver { shard: ShardId, epoch: Epoch },
+    /// What the sender runs and holds, for people to see.
+    Figures(Figures),
 }
 
 /// A question for a lease.
@@ -133,6 +136,25 @@ pub(crate) struct LeaseAsk {
     /// What it knows of the catalog.
     pub(crate) catalog_version: u64,
     pub(crate) length_ms: u32,
+}
+
+/// What a node tells about itself that nobody decides by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// The release that it runs.
+    pub(crate) version: String,
+    pub(crate) uptime_ms: u64,
+    /// What each of its shards' stores holds.
+    pub(crate) stores: BTreeMap<ShardId, StoreFigures>,
+}
+
+/// What a shard's store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoreFigures {
+    /// Expired ones that were not deleted yet included.
+    pub(crate) keys: u64,
+    /// In files, and in memory for the next.
+    pub(crate) bytes: u64,
 }
 
 /// How far a copy is.
@@ -593,6 +615,17 @@ mod tests {
                 shard,
                 epoch: Epoch(4),
             },
+            Message::Figures(Figures {
+                version: "1.2.3".into(),
+                uptime_ms: 61_000,
+                stores: BTreeMap::from([(
+                    shard,
+                    StoreFigures {
+                        keys: 5,
+                        bytes: 900,
+                    },
+                )]),
+            }),
         ]
     }
 
@@ -639,10 +672,11 @@ mod tests {
                 | Message::DigestProgress(_)
                 | Message::VerifyHeld { .. }
                 | Message::VerifyOver { .. }
-                | Message::HandOver { .. } => {}
+                | Message::HandOver { .. }
+                | Message::Figures(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..35));
+        assert!(seen.into_iter().eq(0..36));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

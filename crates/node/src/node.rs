@@ -8,6 +8,7 @@ use crate::{
     copy::Copies,
     damage::open_shard,
     failover::Leading,
+    figures::KnownFigures,
     forward::Forwards,
     hand_over::Ending,
     info::Usage,
@@ -294,6 +295,7 @@ pub struct Node<S: Stores> {
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
+    pub(crate) figures: KnownFigures,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
     pub(crate) input: InputMemory,
@@ -440,6 +442,7 @@ impl<S: Stores> Node<S> {
             gives_up: None,
             leading: None,
             peers,
+            figures: KnownFigures::default(),
             sessions: FxHashMap::default(),
             input: InputMemory::default(),
             warn_of_http_at: Duration::ZERO,
@@ -680,6 +683,7 @@ impl<S: Stores> Node<S> {
             Message::HistoryAsk { shard } => self.history_asked(from, shard),
             Message::History(history) => self.history_told(from, history),
             Message::CopyProgress(copies) => self.peers.copying(from, copies),
+            Message::Figures(figures) => self.figures_told(from, figures),
             Message::ClockAsk { number } => self.clock_asked(from, number),
             Message::ClockTold {
                 number,
@@ -826,6 +830,7 @@ impl<S: Stores> Node<S> {
         self.retry_stalled();
         self.waiting_tick();
         self.report_tick();
+        self.figures_tick();
         self.copies_tick();
         if !self.disk_watch.is_stalled() {
             self.rewinds_tick();

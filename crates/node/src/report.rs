@@ -6,7 +6,7 @@ use crate::{
     node::{Lane, Node, NodeConfig},
 };
 use control::detector::Detector;
-use model::{Boot, Catalog, DiskId, NodeId, Region, ShardId};
+use model::{Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
 use std::{
@@ -42,6 +42,8 @@ struct Peer {
     /// It has made a new link to us, over which nothing came yet.
     remade: bool,
     report: Option<Report>,
+    /// When that came.
+    reported_at: Duration,
     /// The shards whose replicas there have stopped, by that report.
     stopped: BTreeSet<ShardId>,
     /// The copies that it takes, as it said last.
@@ -94,6 +96,7 @@ impl Peers {
                         log: 0,
                         remade: false,
                         report: None,
+                        reported_at: Duration::ZERO,
                         stopped: BTreeSet::new(),
                         copying: Vec::new(),
                         catalog_sent_at: None,
@@ -414,6 +417,7 @@ impl<S: Stores> Node<S> {
         peer.copying.retain(|copy| learns(copy.shard));
         peer.log = peer.log.max(report.log);
         peer.report = Some(report);
+        peer.reported_at = now;
         if lags {
             self.send_catalog(from, &self.catalog.clone());
         }
@@ -508,12 +512,15 @@ impl<S: Stores> Node<S> {
                 } else {
                     report.filter(|_| up).map(|r| r.pid)
                 };
+                let figures = self.figures_of(id);
                 json!({
                     "id": id.as_str(),
                     "region": info.region.as_str(),
                     "client_addr": info.client_addr.to_string(),
                     "pid": pid,
                     "state": state,
+                    "version": figures.as_ref().map(|f| f.version.as_str()),
+                    "uptime_ms": figures.filter(|_| up).map(|f| f.uptime.as_millis() as u64),
                 })
             })
             .collect();
@@ -547,6 +554,26 @@ impl<S: Stores> Node<S> {
         })
     }
 
+    /// What a node that is not up said last of its replica, and how long ago.
+    fn last_status(&self, node: &NodeId, shard: ShardId) -> Option<Value> {
+        let peer = self.peers.known.get(node)?;
+        let report = self.replica_report(node, shard)?;
+        let age = self.now.monotonic.saturating_sub(peer.reported_at);
+        Some(json!({
+            "position": report.position.to_string(),
+            "lag_ms": report.lag_ms,
+            "age_ms": age.as_millis() as u64,
+        }))
+    }
+
+    /// What the primary of `facts` has applied, as it said last, if it takes writes.
+    fn primary_position(&self, id: ShardId, facts: &model::catalog::Shard) -> Option<Position> {
+        let own = facts.primary == self.config.id;
+        let up = own || self.peers.is_up(&facts.primary, self.now.monotonic);
+        let report = self.replica_report(&facts.primary, id).filter(|_| up)?;
+        (report.role == ReportedRole::Primary && !report.stopped).then_some(report.position)
+    }
+
     fn shard_status(&self, id: ShardId) -> Value {
         let Some(facts) = self.catalog.shards.get(&id) else {
             return Value::Null;
@@ -556,6 +583,7 @@ impl<S: Stores> Node<S> {
             .keyspaces
             .get(&facts.keyspace)
             .map(|k| k.strategy.ack.clone());
+        let primary_position = self.primary_position(id, facts);
         let replicas: Vec<Value> = facts
             .replicas
             .iter()
@@ -576,6 +604,10 @@ impl<S: Stores> Node<S> {
                 // Only `sync` puts every acknowledged write on every replica.
                 let promotable =
                     primary || (caught_up && ack == Some(model::AckRule::Sync) && !facts.degraded);
+                let level = caught_up
+                    && primary_position.is_some()
+                    && report.as_ref().map(|r| r.position) == primary_position;
+                let store = self.store_figures(&replica.node, id);
                 let role = match report.as_ref().map(|r| r.role) {
                     Some(ReportedRole::Learner) => "learner",
                     _ if replica.node == facts.primary => "primary",
@@ -588,6 +620,10 @@ impl<S: Stores> Node<S> {
                     "promotable": promotable,
                     "position": report.as_ref().map(|r| r.position.to_string()),
                     "lag_ms": if primary { Some(0) } else { report.and_then(|r| r.lag_ms) },
+                    "level": level,
+                    "last": self.last_status(&replica.node, id).filter(|_| !up),
+                    "keys": store.map(|s| s.keys),
+                    "bytes": store.map(|s| s.bytes),
                     "copy": self.copy_progress(&replica.node, id).filter(|_| up),
                 })
             })

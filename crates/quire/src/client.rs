@@ -5,6 +5,7 @@
 //! Requests may be pipelined: [`Client::push`] any number, [`Client::flush`], then
 //! [`Client::pull`] as many replies, in the same order.
 
+use crate::address;
 use bytes::BytesMut;
 use resp::{Frame, FrameDecoder, FrameLimits, encode_command};
 use serde::de::DeserializeOwned;
@@ -22,6 +23,11 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// connection it stays below the two seconds that an administrator is made to wait.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(1_400);
 
+/// Names the node to speak to where no argument does.
+pub(crate) const NODE_ENV: &str = "QUIRE_NODE";
+/// The first node of `quire demo`.
+pub(crate) const NODE_DEFAULT: &str = "127.0.0.1:7001";
+
 /// Which node to speak to.
 #[derive(clap::Args)]
 pub(crate) struct NodeArg {
@@ -29,7 +35,9 @@ pub(crate) struct NodeArg {
     #[arg(
         long = "node",
         value_name = "ADDR",
-        default_value = "127.0.0.1:7001",
+        env = NODE_ENV,
+        default_value = NODE_DEFAULT,
+        value_parser = address::parse,
         global = true
     )]
     pub(crate) addr: String,
@@ -51,19 +59,26 @@ impl NodeArg {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// Nobody answers there.
-    #[error("can't connect to {addr}: {cause}; start the node, or name another with --node ADDR")]
+    #[error(
+        "can't connect to {addr}: {cause}; start the node, or name another with --node ADDR or {NODE_ENV}"
+    )]
     Connect { addr: String, cause: String },
     /// The connection stands, the answer doesn't come.
     #[error("{addr} did not answer within {waited:?}; try another node with --node ADDR")]
     NoReply { addr: String, waited: Duration },
-    /// The connection broke.
+    /// The connection broke after something had come over it.
     #[error(
         "the connection to {addr} was lost: {source}; whether the request was carried out is unknown"
     )]
     Lost { addr: String, source: io::Error },
-    /// What came is not RESP.
-    #[error("{addr} does not speak RESP ({cause}); is this a node's client address?")]
-    Malformed { addr: String, cause: String },
+    /// The connection broke before anything came over it.
+    #[error(
+        "{addr} closed the connection without an answer ({source}), as a node's peer address does: name its client address; if that is what it is, whether the request was carried out is unknown"
+    )]
+    Closed { addr: String, source: io::Error },
+    /// Something else answers there.
+    #[error("{addr} is not a Quire node: {found}; name a node's client address with --node ADDR")]
+    NotQuire { addr: String, found: String },
     /// The node refused.
     #[error("{0}")]
     Refused(String),
@@ -85,6 +100,8 @@ pub(crate) struct Client {
     received: BytesMut,
     out: BytesMut,
     reply_timeout: Duration,
+    /// Whether anything has come.
+    heard: bool,
 }
 
 impl Client {
@@ -107,6 +124,7 @@ impl Client {
             received: BytesMut::new(),
             out: BytesMut::new(),
             reply_timeout: REPLY_TIMEOUT,
+            heard: false,
         })
     }
 
@@ -138,10 +156,11 @@ impl Client {
     pub(crate) async fn pull(&mut self) -> Result<Frame, ClientError> {
         let pulled = timeout(self.reply_timeout, async {
             loop {
+                let begins: Vec<u8> = self.received.iter().take(8).copied().collect();
                 let decoded = self.decoder.decode(&mut self.received);
-                if let Some(frame) = decoded.map_err(|e| ClientError::Malformed {
+                if let Some(frame) = decoded.map_err(|e| ClientError::NotQuire {
                     addr: self.addr.clone(),
-                    cause: e.to_string(),
+                    found: speaks(&begins, &e),
                 })? {
                     return Ok(frame);
                 }
@@ -149,6 +168,7 @@ impl Client {
                 if read.map_err(|e| self.lost(e))? == 0 {
                     return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
                 }
+                self.heard = true;
             }
         })
         .await;
@@ -161,6 +181,10 @@ impl Client {
         self.flush().await?;
         let reply = self.pull().await?;
         match refusal(&reply) {
+            Some(refusal) if is_unknown(args[0].as_ref(), &refusal) => Err(ClientError::NotQuire {
+                addr: self.addr.clone(),
+                found: format!("a server answers there that says '{refusal}'; Redis does"),
+            }),
             Some(refusal) => Err(ClientError::Refused(refusal)),
             None => Ok(reply),
         }
@@ -174,11 +198,33 @@ impl Client {
     }
 
     fn lost(&self, source: io::Error) -> ClientError {
-        ClientError::Lost {
-            addr: self.addr.clone(),
-            source,
+        let addr = self.addr.clone();
+        if self.heard {
+            ClientError::Lost { addr, source }
+        } else {
+            ClientError::Closed { addr, source }
         }
     }
+}
+
+/// What a server speaks whose answer begins like this and is not RESP.
+fn speaks(begins: &[u8], error: &resp::ProtocolError) -> String {
+    match begins {
+        [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => {
+            "an HTTP server answers there (a node's HTTP address is not its client address)".into()
+        }
+        // An alert, or a handshake.
+        [0x15 | 0x16, 3, ..] => "a TLS server answers there".into(),
+        _ => format!("what answers there does not speak RESP ({error})"),
+    }
+}
+
+/// Whether a server that says `refusal` lacks a command that every Quire node has.
+fn is_unknown(command: &[u8], refusal: &str) -> bool {
+    matches!(command, b"QUIRE" | b"KEYSPACE")
+        && refusal
+            .to_ascii_lowercase()
+            .starts_with("err unknown command")
 }
 
 /// What the node said when it refused, if `reply` is a refusal.
@@ -283,6 +329,21 @@ mod tests {
         }
         assert!(object_of(&Frame::Array(vec![bulk("id")])).is_err());
         assert!(object_of(&bulk("id")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_quire_node_is_told_by_what_it_says() {
+        let error = resp::ProtocolError::UnknownType(b'H');
+        assert!(speaks(b"HTTP/1.1 400", &error).contains("HTTP server"));
+        assert!(speaks(b"<!DOCTYPE", &error).contains("HTTP server"));
+        assert!(speaks(&[0x15, 3, 3, 0], &error).contains("TLS"));
+        assert!(speaks(b"ERROR", &error).contains("does not speak RESP"));
+        assert!(is_unknown(
+            b"QUIRE",
+            "ERR unknown command 'QUIRE', with args"
+        ));
+        assert!(!is_unknown(b"QUIRE", "ERR unknown subcommand"));
+        assert!(!is_unknown(b"HSET", "ERR unknown command 'HSET'"));
     }
 
     #[test]

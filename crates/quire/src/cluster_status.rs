@@ -8,6 +8,15 @@ use std::collections::BTreeMap;
 pub(crate) struct ClusterStatus {
     pub(crate) nodes: Vec<NodeStatus>,
     pub(crate) keyspaces: Vec<KeyspaceStatus>,
+    #[serde(default)]
+    pub(crate) control: ControlStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ControlStatus {
+    /// None where it is not known.
+    pub(crate) leader: Option<String>,
+    pub(crate) voters: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -18,6 +27,12 @@ pub(crate) struct NodeStatus {
     pub(crate) pid: Option<u32>,
     /// `up`, `stalled` (its disk does not answer), `starting` or `down`.
     pub(crate) state: String,
+    /// The release that it runs, as it said last.
+    #[serde(default)]
+    pub(crate) version: Option<String>,
+    /// None while it is not up.
+    #[serde(default)]
+    pub(crate) uptime_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,9 +63,28 @@ pub(crate) struct ReplicaStatus {
     /// `epoch:index`; None where the node asked has not heard it.
     pub(crate) position: Option<String>,
     pub(crate) lag_ms: Option<f64>,
+    /// It is caught up, and holds exactly what the primary holds, as both said last.
+    #[serde(default)]
+    pub(crate) level: bool,
+    /// Of a node that is not up: what it said last.
+    #[serde(default)]
+    pub(crate) last: Option<LastStatus>,
+    /// What its store holds, as its node said last.
+    #[serde(default)]
+    pub(crate) keys: Option<u64>,
+    #[serde(default)]
+    pub(crate) bytes: Option<u64>,
     /// How far it is filled from another one, while it is.
     #[serde(default)]
     pub(crate) copy: Option<CopyStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct LastStatus {
+    pub(crate) position: String,
+    pub(crate) lag_ms: Option<f64>,
+    /// How long ago that was.
+    pub(crate) age_ms: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,12 +156,13 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) const EXAMPLE: &str = r#"{"nodes":[
-        {"id":"us-1","region":"us","client_addr":"127.0.0.1:7001","pid":41,"state":"up"},
+        {"id":"us-1","region":"us","client_addr":"127.0.0.1:7001","pid":41,"state":"up","version":"0.1.0","uptime_ms":61000},
         {"id":"eu-1","region":"eu","client_addr":"127.0.0.1:7004","pid":null,"state":"up"}],
       "keyspaces":[{"id":0,"name":"profiles","topology":"primary-replica","ack":"async","shards":[
         {"id":7,"epoch":3,"primary":"us-1","replicas":[
-          {"node":"us-1","role":"primary","caught_up":true,"promotable":true,"position":"3:9","lag_ms":0},
-          {"node":"eu-1","role":"replica","caught_up":true,"promotable":false,"position":null,"lag_ms":104.5}]}]}]}"#;
+          {"node":"us-1","role":"primary","caught_up":true,"promotable":true,"position":"3:9","lag_ms":0,"keys":537,"bytes":86016},
+          {"node":"eu-1","role":"replica","caught_up":true,"promotable":false,"position":null,"lag_ms":104.5}]}]}],
+      "control":{"leader":"us-1","voters":["us-1","eu-1"]}}"#;
 
     #[test]
     fn a_keyspace_is_ready_when_all_its_replicas_are_caught_up() {

@@ -4,6 +4,7 @@ use crate::{
     Outcome,
     client::{NodeArg, text_of},
     output::{say, sayln},
+    screen::Screen,
 };
 use model::time::rfc3339;
 use serde::Deserialize;
@@ -39,15 +40,19 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let events: Events = args.node.read(&json, "events")?;
-    say!("{}", show(&events));
+    say!("{}", show(&events, Screen::of_stdout()));
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(events: &Events) -> String {
+/// An event a line; on a terminal that is too narrow for one, its further lines are indented.
+fn show(events: &Events, screen: Screen) -> String {
     if events.events.is_empty() {
         return "nothing has happened yet\n".to_owned();
     }
-    let line = |e: &Event| format!("{}  {:<10}  {}\n", rfc3339(e.at_ms), e.kind, e.text);
+    let line = |e: &Event| {
+        let line = format!("{}  {:<10}  {}", rfc3339(e.at_ms), e.kind, e.text);
+        screen.wrap(&line, 4) + "\n"
+    };
     events.events.iter().map(line).collect()
 }
 
@@ -59,13 +64,21 @@ mod tests {
     fn events_are_lines_with_their_time() {
         let json = r#"{"events":[{"version":7,"at_ms":1795641231042,"shard":0,"kind":"failover","text":"us-2 takes over"}]}"#;
         let events: Events = serde_json::from_str(json).unwrap();
-        let shown = show(&events);
+        let shown = show(&events, Screen::default());
         assert_eq!(
             shown,
             "2026-11-25T21:13:51.042Z  failover    us-2 takes over\n"
         );
+        let narrow = Screen {
+            width: Some(50),
+            colour: false,
+        };
         assert_eq!(
-            show(&Events { events: vec![] }),
+            show(&events, narrow),
+            "2026-11-25T21:13:51.042Z  failover    us-2 takes\n    over\n"
+        );
+        assert_eq!(
+            show(&Events { events: vec![] }, narrow),
             "nothing has happened yet\n"
         );
     }

@@ -19,6 +19,38 @@ use std::{
 /// the world and choosing a leader.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The grammar of `control::create`, for people.
+const CREATE_HELP: &str = "\
+Options (keywords in any case):
+  PLACE region=replicas[,…]    how many copies of everything each region holds
+  PRIMARY region               where writes go; default: the first region of PLACE
+  SHARDS n                     1 to 1024, default 1
+  ACK rule                     when a write is acknowledged; it is durable on
+      async                      the primary (default)
+      semi-sync:k                the primary and k others of its region
+      semi-sync:k@region         the primary and k others of that region
+      sync                       every replica
+      quorum                     a majority of all replicas
+      local-quorum               a majority of those in the primary's region
+  ON_TIMEOUT what              when too few replicas answer within TIMEOUT
+      block                      the write waits (default)
+      error                      the client is told UNKNOWN: it may have been taken
+      degrade                    goes on as async until they are back
+  TIMEOUT ms                   default 10000
+  FAILOVER how                 when the primary is gone
+      safe                       waits until nothing acknowledged can be lost
+                                 (default but for async)
+      available                  the most advanced replica takes over; what may be
+                                 lost is said and saved (default for async)
+  REPLACE_AFTER ms             then another node takes the place of one that is
+                               gone; default 300000
+
+Examples:
+  quire keyspace create profiles PLACE us=3,eu=2,asia=2
+  quire keyspace create orders ACK sync PLACE us=2,eu=1,asia=1
+  quire keyspace create carts ACK semi-sync:1@eu ON_TIMEOUT degrade \\
+      PLACE us=2,eu=2 SHARDS 8 FAILOVER available";
+
 /// Create, list, show or drop keyspaces.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,11 +62,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Create a keyspace, as in: profiles TOPOLOGY primary-replica ACK async PLACE us=3,eu=2
+    /// Create a keyspace, as in: quire keyspace create profiles PLACE us=3,eu=2
+    #[command(after_help = CREATE_HELP)]
     Create {
-        /// How it is called.
+        /// How it is called: 1 to 64 of a-z, 0-9, '-' and '_', not a number.
         name: String,
-        /// What it chooses, as the node reads it: TOPOLOGY, ACK, ON_TIMEOUT, PLACE, …
+        /// What it chooses, in any order: PLACE is needed, the rest has defaults.
+        #[arg(value_name = "OPTION VALUE", required = true)]
         options: Vec<String>,
     },
     /// List all keyspaces.

@@ -17,6 +17,7 @@
     reason = "the binary is where clocks, files and sockets are"
 )]
 
+mod address;
 mod bench;
 mod client;
 mod cluster_status;
@@ -24,9 +25,12 @@ mod demo;
 mod events_command;
 mod keyspace_command;
 mod load_command;
+mod logging;
+mod manuals;
 mod output;
 mod rewound_command;
 mod rewound_file;
+mod screen;
 mod scrub_command;
 mod server_command;
 mod status_command;
@@ -77,6 +81,11 @@ enum Command {
     Load(load_command::Args),
     /// Measure latency and throughput, and check the sessions' promises meanwhile.
     Bench(bench::Args),
+    /// Print what lets a shell complete commands and options.
+    #[command(after_help = manuals::COMPLETIONS_HELP)]
+    Completions(manuals::CompletionsArgs),
+    /// Write a manual page for each command into a directory.
+    Man(manuals::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -109,5 +118,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Rewound(args) => rewound_command::run(&args).await,
         Command::Load(args) => load_command::run(&args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Completions(args) => manuals::completions(&args),
+        Command::Man(args) => manuals::man(&args),
     }
 }

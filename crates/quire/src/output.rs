@@ -9,8 +9,16 @@ use std::{
 
 /// Writes to standard output.
 pub(crate) fn write(text: fmt::Arguments<'_>) {
-    let mut out = io::stdout().lock();
-    match out.write_fmt(text).and_then(|()| out.flush()) {
+    ended(io::stdout().lock().write_fmt(text));
+}
+
+/// The same, for what need not be text.
+pub(crate) fn write_bytes(bytes: &[u8]) {
+    ended(io::stdout().lock().write_all(bytes));
+}
+
+fn ended(written: io::Result<()>) {
+    match written.and_then(|()| io::stdout().flush()) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(e) => {

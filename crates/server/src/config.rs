@@ -10,6 +10,7 @@
 //! http_addr = "127.0.0.1:7201"
 //! data_dir = "/var/lib/quire"
 //! fsync = "always"                 # or "os", or a number of milliseconds
+//! log_filter = "info"              # may be left out
 //!
 //! [cluster]                        # the same on every node
 //! name = "social"
@@ -75,6 +76,9 @@ pub struct Config {
     /// When the log is made durable.
     #[serde(default)]
     pub fsync: Fsync,
+    /// Which log lines are written, as in `warn,node=debug`. Read again at SIGHUP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_filter: Option<String>,
     /// What all nodes must agree on.
     pub cluster: Cluster,
     /// What the process may use.

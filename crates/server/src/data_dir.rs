@@ -38,9 +38,23 @@ pub enum DataDirError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process is the node that it belongs to.
+    #[error(
+        "another process{} uses the data directory {data}: two processes on one disk would be two nodes; stop it, or give this node another data_dir", named(*.process)
+    )]
+    InUse {
+        /// The directory.
+        data: PathBuf,
+        /// Which, if the system tells.
+        process: Option<u32>,
+    },
     /// The identity file is not one, or is gone and other files are not.
     #[error("{0} is damaged or gone, so that nothing beside it can be trusted")]
     Identity(PathBuf),
+}
+
+fn named(process: Option<u32>) -> String {
+    process.map_or_else(String::new, |pid| format!(" ({pid})"))
 }
 
 /// What is known of a disk before its log is opened.

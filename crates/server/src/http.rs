@@ -1,5 +1,6 @@
 //! The HTTP address: `GET /health` answers 200 `ok` while the node runs; everything else 404.
-//! One request a connection, of at most 8 KiB, within 5 s.
+//! One request a connection, of at most 8 KiB, within 5 s; what can't be a request is answered
+//! 400 at once, so that whoever speaks another protocol here learns it.
 
 use crate::accept::Acceptor;
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -43,8 +44,11 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
             return Ok(());
         }
         request.extend_from_slice(part.get(..read).unwrap_or_default());
+        if request.contains(&b'\r') && !is_http(first_line(&request)) {
+            break;
+        }
     }
-    let line = request.split(|b| *b == b'\r').next().unwrap_or_default();
+    let line = first_line(&request);
     match line.split(|b| *b == b' ').collect::<Vec<_>>().as_slice() {
         [b"GET", b"/health", _] => answer(&mut stream, "200 OK", "ok\n").await,
         [_, _, version] if version.starts_with(b"HTTP/1.") => {
@@ -52,6 +56,15 @@ async fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         }
         _ => answer(&mut stream, "400 Bad Request", "bad request\n").await,
     }
+}
+
+fn first_line(request: &[u8]) -> &[u8] {
+    request.split(|b| *b == b'\r').next().unwrap_or_default()
+}
+
+fn is_http(line: &[u8]) -> bool {
+    let mut words = line.split(|b| *b == b' ');
+    words.nth(2).is_some_and(|w| w.starts_with(b"HTTP/1."))
 }
 
 async fn answer(stream: &mut TcpStream, status: &str, body: &str) -> std::io::Result<()> {

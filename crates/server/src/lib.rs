@@ -37,7 +37,10 @@ mod memory;
 mod node_host;
 mod peer;
 mod prefetch;
+mod process;
+mod reload;
 mod run;
+mod signals;
 mod sync;
 mod turns;
 mod usage;
@@ -51,6 +54,8 @@ pub use host::{
 };
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
+pub use process::who_uses;
+pub use reload::Logs;
 pub use run::{RunError, run};
 
 use crate::core::{Core, SYNC_THREAD_ENDED};
@@ -67,7 +72,6 @@ use sync::{Ended, SyncThreads};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
     sync::mpsc::{Receiver, UnboundedReceiver},
     task::{LocalSet, spawn_local, yield_now},
     time::{MissedTickBehavior, interval, timeout},
@@ -88,7 +92,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// An address can't be listened on.
-    #[error("{field} {addr}: {source}")]
+    #[error("{field} {addr}: {source}{}", hint(source))]
     Bind {
         /// The field of the configuration.
         field: &'static str,
@@ -112,6 +116,18 @@ pub enum ServeError {
     /// What was pending could not be made durable in time.
     #[error("the log was not durable {} s after the node was told to stop; unacknowledged writes may be lost", STOP_TIMEOUT.as_secs())]
     NotFlushed,
+}
+
+/// What is likely wrong with an address that can't be listened on.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process listens there: is this node running already?"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+        _ => "",
+    }
 }
 
 /// The listening sockets of a node.
@@ -156,22 +172,8 @@ impl Listeners {
 /// # Errors
 /// `Ok` only if the node was told to stop and everything pending was made durable.
 pub fn serve<H: Host>(config: &Config, host: H) -> Result<(), ServeError> {
-    serve_until(config, Listeners::bind(config)?, host, async {
-        let handlers = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-        );
-        match handlers {
-            (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            },
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "can't listen for signals: stop the node by killing it");
-                std::future::pending().await
-            }
-        }
-    })
+    let told = signals::told_to_stop(|| tracing::info!("SIGHUP: nothing is to be read again"));
+    serve_until(config, Listeners::bind(config)?, host, told)
 }
 
 /// Runs a node on listening sockets until `stop` is ready or [`Effect::Stop`].

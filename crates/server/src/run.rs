@@ -13,7 +13,9 @@ use crate::{
     default_cache_bytes,
     descriptors::Descriptors,
     node_host::NodeHost,
-    serve_until,
+    process::who_uses,
+    reload::{Logs, Reload, set_filter},
+    serve_until, signals,
 };
 use model::DiskId;
 use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig, ScrubConfig};
@@ -31,7 +33,6 @@ use storage::{
     log::{LogError, Options, SyncPolicy},
     store::{Background, BackgroundOptions, CacheBudget, LsmStores},
 };
-use tokio::signal::unix::{SignalKind, signal};
 
 /// For the tests of clocks that step alone: a directory in which a file of a node's name says by
 /// how many milliseconds that node's wall clock is to look ahead.
@@ -72,15 +73,38 @@ pub enum RunError {
 /// Runs the node that `file` describes until SIGTERM, SIGINT, a fatal error or, if asked for,
 /// the end of standard input (so that a parent that dies takes its nodes along). A disk that turns
 /// out to be an older copy, or damaged, is set aside, and the node begins anew on an empty one.
-pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
+/// SIGHUP has the configuration read again (`reload`).
+pub fn run(file: &Path, stop_on_stdin_eof: bool, logs: &dyn Logs) -> Result<(), RunError> {
+    signals::take_hangups().map_err(ServeError::Start)?;
     let mut config = Config::load(file)?;
-    config.limits.descriptors = Descriptors::claim(&config.limits)?;
-    config.limits.max_clients = config.limits.descriptors.clients;
+    let log_filter = set_filter(file, &config, logs)?;
+    let reload = Reload {
+        file: file.to_owned(),
+        started: config.clone(),
+        logs,
+    };
     let base = file.parent().unwrap_or(Path::new("."));
     let data = base.join(&config.data_dir);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = %config.id,
+        region = %config.region,
+        zone = config.zone,
+        cluster = config.cluster.name,
+        clients = %config.client_addr,
+        peers = %config.peer_addr,
+        http = %config.http_addr,
+        data_dir = %data.display(),
+        config = %file.display(),
+        log_filter,
+        pid = std::process::id(),
+        "Quire starts"
+    );
+    config.limits.descriptors = Descriptors::claim(&config.limits)?;
+    config.limits.max_clients = config.limits.descriptors.clients;
     let mut stdin = stop_on_stdin_eof.then(stdin_ends);
     loop {
-        match run_on(&config, &data, &mut stdin) {
+        match run_on(&config, &data, &mut stdin, &reload) {
             Err(RunError::Serve(ServeError::StaleDisk(reason))) => {
                 data_dir::discard(&data, &reason)?;
             }
@@ -100,7 +124,12 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool) -> Result<(), RunError> {
 }
 
 /// Runs it on what its data directory holds now.
-fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(), RunError> {
+fn run_on(
+    config: &Config,
+    data: &Path,
+    stdin: &mut Option<Ended>,
+    reload: &Reload<'_>,
+) -> Result<(), RunError> {
     let listeners = Listeners::bind(config)?;
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -118,7 +147,13 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     }
     let log_dir = data.join("log");
     // Holds the directory's lock: two processes on one disk would be two primaries.
-    let disk = RealDisk::open(&log_dir).map_err(at(&log_dir))?;
+    let disk = RealDisk::open(&log_dir).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => DataDirError::InUse {
+            data: data.to_owned(),
+            process: who_uses(data),
+        },
+        _ => at(&log_dir)(source),
+    })?;
     let rewound_dir = data.join("rewound");
     let rewound = RealDisk::open(&rewound_dir).map_err(at(&rewound_dir))?;
     let last = data_dir::last_boot(data, DiskId(random()))?;
@@ -150,23 +185,9 @@ fn run_on(config: &Config, data: &Path, stdin: &mut Option<Ended>) -> Result<(),
     if kept > 0 {
         tracing::warn!(kept, data = %data.display(), "what was set aside here is kept: remove set-aside-* and store/*.damaged-* once every shard is whole");
     }
-    tracing::info!(id = %config.id, region = %config.region, process = boot.process, "the node starts");
+    tracing::info!(node = %config.id, process = boot.process, disk = %format_args!("{:016x}", boot.disk.0), "the node is open, and serves");
     serve_until(config, listeners, NodeHost::new(node), async {
-        let told = async {
-            match (
-                signal(SignalKind::terminate()),
-                signal(SignalKind::interrupt()),
-            ) {
-                (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                },
-                (Err(error), _) | (_, Err(error)) => {
-                    tracing::error!(%error, "can't listen for signals: stop the node by killing it");
-                    std::future::pending().await
-                }
-            }
-        };
+        let told = signals::told_to_stop(|| reload.run());
         match stdin {
             Some(ended) => tokio::select! {
                 () = told => {}

@@ -36,8 +36,11 @@ pub(crate) use report::{Figures, Row};
 pub(crate) use targets::Target;
 pub(crate) use workload::Workload;
 
-use crate::Outcome;
-use crate::output::{say, sayln};
+use crate::{
+    Outcome, address,
+    client::{NODE_DEFAULT, NODE_ENV},
+    output::{say, sayln},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{process::ExitCode, time::Duration};
 use targets::Targets;
@@ -70,6 +73,9 @@ pub(crate) struct Args {
     /// Print one JSON document (documented in docs/cli.md).
     #[arg(long)]
     json: bool,
+    /// Show a table by node too, not only by region.
+    #[arg(long, conflicts_with = "json")]
+    by_node: bool,
     /// The keyspace, by name or number. Default: `profiles` on a Quire cluster, none (0) on
     /// other servers.
     #[arg(long)]
@@ -91,7 +97,9 @@ pub(crate) struct Args {
         long = "node",
         value_name = "[REGION=]ADDR",
         value_delimiter = ',',
-        default_value = "127.0.0.1:7001"
+        env = NODE_ENV,
+        default_value = NODE_DEFAULT,
+        value_parser = address::parse_with_region
     )]
     nodes: Vec<String>,
 }
@@ -167,7 +175,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     let found = targets::find(&args.nodes).await?;
-    let json = args.json;
+    let (json, by_node) = (args.json, args.by_node);
     // Hidden by indicatif itself where standard error is not a terminal.
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} keys written, eta {eta}")
@@ -178,7 +186,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     if json {
         sayln!("{}", serde_json::to_string(&report)?);
     } else {
-        say!("{}", report.show());
+        say!("{}", report.show(by_node));
     }
     Ok(if report.is_success() {
         ExitCode::SUCCESS

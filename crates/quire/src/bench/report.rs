@@ -166,12 +166,10 @@ impl Report {
             && self.total.iter().any(|figures| figures.count > 0)
     }
 
-    /// For people: by region, then in all, then by node; what would say the same is left out.
-    pub(crate) fn show(&self) -> String {
+    /// For people: by region, then in all, and by node if that is wanted.
+    pub(crate) fn show(&self, by_node: bool) -> String {
         let mut regions: Vec<&str> = self.operations.iter().map(|r| r.region.as_str()).collect();
         regions.dedup();
-        let mut nodes: Vec<&str> = self.nodes.iter().map(|r| r.node.as_str()).collect();
-        nodes.dedup();
         let mut rows: Vec<_> = self
             .operations
             .iter()
@@ -181,7 +179,7 @@ impl Report {
             rows.extend(self.total.iter().map(|figures| ("all", figures)));
         }
         let mut text = figures_table("REGION", &rows);
-        if nodes.len() > regions.len() {
+        if by_node {
             let rows: Vec<_> = self
                 .nodes
                 .iter()
@@ -189,6 +187,7 @@ impl Report {
                 .collect();
             text.push_str(&format!("\n{}", figures_table("NODE", &rows)));
         }
+        text.push_str("\n latencies in ms; OP/S and latencies are of what succeeded\n");
         let asked = match (self.rate_asked, self.pipeline) {
             (Some(rate), _) => format!("{rate:.0}/s asked"),
             (None, Some(pipeline)) if pipeline > 1 => format!("closed loop of {pipeline}"),
@@ -219,44 +218,42 @@ impl Report {
     }
 }
 
-/// A line for each of `rows`, which the first column names.
+/// A line for each of `rows`, which the first column names. It fits 80 columns where names have up
+/// to 14 characters; the JSON has all figures.
 fn figures_table(named: &str, rows: &[(&str, &Figures)]) -> String {
-    let mut shown = table(
-        &[
-            named,
-            "OPERATION",
-            "COUNT",
-            "PER-S",
-            "ERRORS",
-            "P50-MS",
-            "P90-MS",
-            "P99-MS",
-            "P99.9-MS",
-            "P99.99-MS",
-            "MAX-MS",
-        ],
-        &[2, 3, 4, 5, 6, 7, 8, 9, 10],
-    );
+    let headers = [
+        named,
+        "OPERATION",
+        "OP/S",
+        "ERRORS",
+        "P50",
+        "P99",
+        "P99.9",
+        "P99.99",
+        "MAX",
+    ];
+    let mut shown = table(&headers, &[2, 3, 4, 5, 6, 7, 8]);
     for (name, f) in rows {
         let mut cells = vec![
             name.to_string(),
             f.operation.to_string(),
-            f.count.to_string(),
             format!("{:.0}", f.rate),
             f.errors.to_string(),
         ];
-        let latencies = [
-            f.p50_ms,
-            f.p90_ms,
-            f.p99_ms,
-            f.p99_9_ms,
-            f.p99_99_ms,
-            f.max_ms,
-        ];
-        cells.extend(latencies.map(|ms| format!("{ms:.2}")));
+        let latencies = [f.p50_ms, f.p99_ms, f.p99_9_ms, f.p99_99_ms, f.max_ms];
+        cells.extend(latencies.map(three_digits));
         shown.add_row(cells);
     }
     render(&shown)
+}
+
+/// To three digits, which is what the histograms are exact to.
+fn three_digits(ms: f64) -> String {
+    match ms {
+        ..9.995 => format!("{ms:.2}"),
+        ..99.95 => format!("{ms:.1}"),
+        _ => format!("{ms:.0}"),
+    }
 }
 
 #[cfg(test)]
@@ -335,21 +332,46 @@ mod tests {
             total: rows.total,
             ..Report::default()
         };
-        let shown = report.show();
-        for line in [
-            " eu      read ",
-            " all     read ",
-            " h:3   read ",
-            "P99.99-MS",
-        ] {
+        let shown = report.show(true);
+        for line in [" eu      read ", " all     read ", " h:3   read ", "P99.99"] {
             assert!(shown.contains(line), "{line} is missing in:\n{shown}");
         }
+        assert!(!report.show(false).contains("h:3"));
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["operations"][0]["region"], "eu");
         assert_eq!(json["nodes"][5]["node"], "h:3");
         assert_eq!(json["nodes"][5]["operation"], "read");
         assert_eq!(json["total"][1]["count"], 3);
         assert!(json["total"][1]["p99_99_ms"].is_f64());
+    }
+
+    #[test]
+    fn the_tables_fit_80_columns() {
+        let figures = Figures {
+            operation: "read-own",
+            rate: 123_456.0,
+            errors: 123_456,
+            p50_ms: 0.812,
+            p99_ms: 99.94,
+            p99_9_ms: 999.0,
+            p99_99_ms: 9_999.0,
+            max_ms: 12_345.0,
+            ..Figures::default()
+        };
+        let table = figures_table("NODE", &[("127.0.0.1:7001", &figures)]);
+        for line in table.lines() {
+            assert!(line.len() <= 80, "{line}");
+        }
+        for (ms, wanted) in [
+            (0.0, "0.00"),
+            (9.994, "9.99"),
+            (9.996, "10.0"),
+            (99.94, "99.9"),
+            (99.96, "100"),
+            (12_345.6, "12346"),
+        ] {
+            assert_eq!(three_digits(ms), wanted);
+        }
     }
 
     #[test]
@@ -381,7 +403,7 @@ mod tests {
 
     #[test]
     fn shows_what_people_ask_for() {
-        let shown = report(3, true).show();
+        let shown = report(3, true).show(false);
         for wanted in [
             "reference: 100 operations/s achieved, 120/s asked",
             "errors: NOREPLICAS 2",

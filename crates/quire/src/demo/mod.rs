@@ -2,10 +2,14 @@
 //! links between its regions, until Ctrl-C.
 //!
 //! ```text
-//! plan ─→ ports free? ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
+//! plan ─→ ports free? ─→ home ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
 //!      ─→ [sample profiles ─→ short workload ─→ what was measured] ─→ ready ─→ Ctrl-C ─→ stop
 //! ```
+//! Meanwhile it takes orders from other terminals (`control`).
 
+mod control;
+mod home;
+mod machine;
 mod nodes;
 mod plan;
 mod showcase;
@@ -15,16 +19,12 @@ use crate::{
     client::{Client, text_of},
     cluster_status::ClusterStatus,
 };
+use control::OrderArgs;
+use home::{Home, Where};
 use model::strategy::Placement;
 use nodes::Nodes;
 use plan::{Fsync, Plan, Wan, addr};
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{fs, io::Write, path::Path, process::ExitCode, rc::Rc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -41,13 +41,8 @@ const KEYSPACE_ID: u32 = 0;
 /// Run a whole cluster on this machine, with emulated links between its regions.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the nodes keep their data. A demo started again on the same directory, with the
-    /// same nodes, goes on with it. Default: a temporary directory, deleted at the end.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// The first client port; each node takes the next.
-    #[arg(long, default_value_t = 7001, value_parser = clap::value_parser!(u16).range(1..))]
-    base_port: u16,
+    #[command(flatten)]
+    place: Where,
     /// Nodes of each region. The first region is the primary's.
     #[arg(long, default_value = "us=3,eu=2,asia=2")]
     nodes: Placement,
@@ -60,10 +55,18 @@ pub(crate) struct Args {
     /// Load no sample profiles and run no workload.
     #[arg(long)]
     no_workload: bool,
+    /// Show what the workload measured by node too, not only by region.
+    #[arg(long)]
+    by_node: bool,
+    #[command(subcommand)]
+    order: Option<OrderArgs>,
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let plan = Plan::new(&args.nodes, args.base_port)?;
+    if let Some(order) = &args.order {
+        return control::give(order, &args.place).await;
+    }
+    let plan = Rc::new(Plan::new(&args.nodes, args.place.base_port)?);
     let wan = match &args.wan {
         Wan::File(path) => {
             Wan::File(fs::canonicalize(path).map_err(|e| format!("--wan {}: {e}", path.display()))?)
@@ -83,18 +86,14 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
-    let temporary;
-    let dir = match &args.dir {
-        Some(dir) => {
-            fs::create_dir_all(dir).map_err(|e| format!("--dir {}: {e}", dir.display()))?;
-            fs::canonicalize(dir)?
-        }
-        None => {
-            temporary = tempfile::Builder::new().prefix("quire-demo-").tempdir()?;
-            temporary.path().to_path_buf()
-        }
-    };
-    let others = nodes::others_in(&plan, &dir)?;
+    let home = Home::open(&args.place)?;
+    let dir = home.path();
+    let running = nodes::running_in(&plan, dir);
+    if !running.is_empty() {
+        return Err(still_running(&running, dir).into());
+    }
+    home.clear()?;
+    let others = nodes::others_in(&plan, dir)?;
     if !others.is_empty() {
         return Err(format!(
             "{} holds the data of other nodes too ({}): give the same --nodes as before, or another --dir",
@@ -103,35 +102,55 @@ pub(crate) async fn run(args: Args) -> Outcome {
         )
         .into());
     }
-    nodes::write_configs(&plan, &dir, &wan, args.fsync)?;
-    let nodes = Nodes::start(&plan, &dir)?;
+    nodes::write_configs(&plan, dir, &wan, args.fsync)?;
+    let socket = control::listen(dir)?;
+    let nodes = Nodes::start(&plan, dir)?;
     println!(
         "{} nodes started; data and logs in {}",
         plan.nodes.len(),
         dir.display()
     );
 
+    let running = async {
+        bring_up(&args, &plan, &nodes, dir).await?;
+        std::future::pending::<Result<(), String>>().await
+    };
     let outcome = tokio::select! {
-        brought_up = bring_up(&args, &plan, &nodes, &dir) => match brought_up {
-            Ok(()) => {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                Ok(())
-            }
-            Err(error) => Err(error),
-        },
+        failed = running => failed,
+        () = control::take(socket, nodes.orders(), plan.clone()) => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
     nodes.stop().await;
-    if outcome.is_err() && args.dir.is_none() {
-        show_log_ends(&plan, &dir);
+    control::unlisten(dir);
+    if outcome.is_err() && home.is_temporary() {
+        show_log_ends(&plan, dir);
+    }
+    let running = nodes::running_in(&plan, dir);
+    if running.is_empty() {
+        home.close();
+    } else {
+        eprintln!("quire: {}", still_running(&running, dir));
     }
     outcome?;
     println!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names nodes that this demo did not start and that run on its directory.
+fn still_running(running: &[(String, u32)], dir: &Path) -> String {
+    let ids: Vec<&str> = running.iter().map(|(id, _)| id.as_str()).collect();
+    let pids: Vec<String> = running.iter().map(|(_, pid)| pid.to_string()).collect();
+    let (verb, them) = match ids.len() {
+        1 => ("runs", "it"),
+        _ => ("run", "them"),
+    };
+    format!(
+        "{} still {verb} on {}, started by hand, not by this demo; stop {them} with: kill {}",
+        ids.join(", "),
+        dir.display(),
+        pids.join(" ")
+    )
 }
 
 /// From running processes to `ready`.
@@ -144,11 +163,11 @@ async fn bring_up(args: &Args, plan: &Plan, nodes: &Nodes, dir: &Path) -> Result
     // The cluster may know a node before that node's clients can reach it.
     wait(deadline, nodes, dir, || all_answer(plan)).await?;
     if !args.no_workload
-        && let Err(why) = showcase::run(plan, &first).await
+        && let Err(why) = showcase::run(plan, &first, args.by_node).await
     {
         eprintln!("quire: the sample workload failed: {why}; the nodes go on");
     }
-    showcase::say_how_to_connect(plan, dir);
+    showcase::say_how_to_connect(plan, &args.place, dir).await;
     println!("ready");
     std::io::stdout().flush().map_err(|e| e.to_string())
 }
@@ -242,5 +261,23 @@ fn show_log_ends(plan: &Plan, dir: &Path) {
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             eprintln!("  {}: {line}", node.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_stay_are_named() {
+        let one = [("us-1".to_owned(), 7)];
+        assert_eq!(
+            still_running(&one, Path::new("/d")),
+            "us-1 still runs on /d, started by hand, not by this demo; stop it with: kill 7"
+        );
+        let two = [("us-1".to_owned(), 7), ("eu-1".to_owned(), 8)];
+        let text = still_running(&two, Path::new("/d"));
+        assert!(text.starts_with("us-1, eu-1 still run on"), "{text}");
+        assert!(text.ends_with("stop them with: kill 7 8"), "{text}");
     }
 }

@@ -3,6 +3,8 @@
 
 use super::{
     KEYSPACE, KEYSPACE_ID,
+    home::Where,
+    machine::{self, CpuTimes},
     plan::{NodePlan, Plan, addr},
     status,
 };
@@ -10,11 +12,13 @@ use crate::{
     bench::{self, Report, Settings, Target, Workload},
     client::Client,
     load_command,
-    table::{render, table},
+    screen::Screen,
+    table::{Cell, render, table},
     update::KeyTemplate,
 };
 use indicatif::ProgressBar;
-use std::{collections::BTreeMap, path::Path, thread, time::Duration};
+use resp::Frame;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 const PROFILES: &str = include_str!("../../../../testdata/profiles.jsonl");
 const PROFILE_KEY: &str = "profile:{id}";
@@ -30,21 +34,22 @@ const KEYS: u32 = 2_000;
 const LAG_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Loads, measures, prints.
-pub(super) async fn run(plan: &Plan, first: &str) -> Result<(), String> {
+pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), String> {
     let loaded = load_profiles(first).await?;
     println!("{loaded} sample profiles loaded, such as {PROFILE_EXAMPLE}");
 
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = machine::cores();
     let rate = (RATE_PER_CORE * cores as f64).min(RATE_MAX);
     let targets: Vec<Target> = plan.nodes.iter().map(target).collect();
     println!(
-        "the reference workload for {} s: {:.0} updates/s and {:.0} reads/s, all regions \
-         together ({cores} cores for {} nodes and the clients) …",
+        "the reference workload for {} s: {:.0} updates/s and {:.0} reads/s,\n\
+         all regions together ({cores} cores for {} nodes and the clients) …",
         WORKLOAD_DURATION.as_secs(),
         rate / 11.0,
         rate * 10.0 / 11.0,
         plan.nodes.len()
     );
+    let before = CpuTimes::now();
     let measuring = bench::measure(Settings {
         workload: Workload::Reference,
         rate: Some(rate),
@@ -63,8 +68,15 @@ pub(super) async fn run(plan: &Plan, first: &str) -> Result<(), String> {
         report = measuring => report?,
         () = watch_lag(first, &mut lag_ms) => return Err("the lag can't be watched".into()),
     };
-    print!("\n{}", report.show());
-    print!("\n{}", compare(&report, &lag_ms, &plan.nodes[0].region));
+    print!("\n{}", report.show(by_node));
+    let times = before.zip(CpuTimes::now());
+    let unfit = machine::unfit(cores, times, rate, report.rate_achieved);
+    let screen = Screen::of_stdout();
+    let home = &plan.nodes[0].region;
+    print!(
+        "\n{}",
+        compare(&report, &lag_ms, home, unfit.as_deref(), screen)
+    );
     Ok(())
 }
 
@@ -103,13 +115,25 @@ async fn watch_lag(first: &str, lag_ms: &mut BTreeMap<String, f64>) {
     }
 }
 
-/// What was measured beside what is expected, a line each.
-fn compare(report: &Report, lag_ms: &BTreeMap<String, f64>, home: &str) -> String {
-    let mut rows = table(&["WHAT", "MEASURED", "EXPECTED", ""], &[1, 2]);
-    let mut add = |what: String, measured: String, expected: &str, holds: bool| {
-        let verdict = if holds { "ok" } else { "MISSED" };
-        rows.add_row([what, measured, expected.into(), verdict.into()]);
+/// What was measured beside what is expected, a line each. Times are not judged where the machine
+/// can't tell them, for the reason in `unfit`; promises are, always.
+fn compare(
+    report: &Report,
+    lag_ms: &BTreeMap<String, f64>,
+    home: &str,
+    unfit: Option<&str>,
+    screen: Screen,
+) -> String {
+    let mut rows = table(&["WHAT", "MEASURED", "EXPECTED"], &[1, 2]);
+    let mut add = |what: String, measured: String, expected: &str, holds: Option<bool>| {
+        let verdict = match holds {
+            None => "not judged".into(),
+            Some(true) => "ok".into(),
+            Some(false) => Cell::styled("MISSED", screen.alarm()),
+        };
+        rows.add_row([what.into(), measured.into(), expected.into(), verdict]);
     };
+    let judged = |holds| unfit.is_none().then_some(holds);
     for row in &report.operations {
         let figures = &row.figures;
         let what = match figures.operation {
@@ -119,7 +143,7 @@ fn compare(report: &Report, lag_ms: &BTreeMap<String, f64>, home: &str) -> Strin
         };
         let p99 = format!("{:.1} ms", figures.p99_ms);
         let holds = figures.count > 0 && figures.p99_ms < 10.0;
-        add(what, p99, "under 10 ms", holds);
+        add(what, p99, "under 10 ms", judged(holds));
     }
     for (region, lag) in lag_ms {
         let (expected, lag_ms_max) = if region == home {
@@ -132,7 +156,7 @@ fn compare(report: &Report, lag_ms: &BTreeMap<String, f64>, home: &str) -> Strin
             format!("lag in {region}, greatest"),
             measured,
             expected,
-            *lag < lag_ms_max,
+            judged(*lag < lag_ms_max),
         );
     }
     for (what, promise) in [
@@ -140,32 +164,51 @@ fn compare(report: &Report, lag_ms: &BTreeMap<String, f64>, home: &str) -> Strin
         ("reads that went back in time", &report.monotonic_reads),
     ] {
         let measured = format!("{} of {}", promise.violations, promise.checked);
-        add(what.into(), measured, "0", promise.violations == 0);
+        add(what.into(), measured, "0", Some(promise.violations == 0));
     }
-    render(&rows)
+    let mut text = render(&rows);
+    if let Some(why) = unfit {
+        let line = format!("\n latency can't be judged on this machine:\n   {why}\n");
+        text.push_str(&line);
+    }
+    text
 }
 
-/// How to go on from here.
-pub(super) fn say_how_to_connect(plan: &Plan, dir: &Path) {
+/// How to go on from here: only what answers.
+pub(super) async fn say_how_to_connect(plan: &Plan, place: &Where, dir: &Path) {
     println!();
     for node in &plan.nodes {
         println!(
-            " {:<8} redis-cli -p {}    http://{}",
+            " {:<8} redis-cli -p {:<5}    http://{}/health",
             node.id,
             node.client_port,
             addr(node.http_port)
         );
     }
-    let first = addr(plan.nodes[0].client_port);
     println!();
-    println!(" quire status --node {first}");
-    println!(
-        " redis-cli -p {} HGETALL {PROFILE_EXAMPLE}",
-        plan.nodes[0].client_port
-    );
+    let first = &plan.nodes[0];
+    let example = if is_there(&addr(first.client_port), PROFILE_EXAMPLE).await {
+        format!("HGETALL {PROFILE_EXAMPLE}")
+    } else {
+        "HSET user:1 name Ada city London".into()
+    };
+    println!(" redis-cli -p {} {example}", first.client_port);
+    println!(" quire status --node {}", addr(first.client_port));
+    let options = place.options();
+    println!(" quire demo kill {}{options}", first.id);
+    println!(" quire demo start {}{options}", first.id);
     println!(" logs: {}/<node>/log", dir.display());
     println!(" Ctrl-C stops all nodes");
     println!();
+}
+
+/// Whether the demo's keyspace has `key`; no, if the node does not say.
+async fn is_there(addr: &str, key: &str) -> bool {
+    let Ok(mut client) = Client::connect(addr).await else {
+        return false;
+    };
+    let selected = client.call(&["SELECT", KEYSPACE]).await;
+    selected.is_ok() && client.call(&["EXISTS", key]).await.ok() == Some(Frame::Integer(1))
 }
 
 #[cfg(test)]
@@ -196,8 +239,9 @@ mod tests {
         report.monotonic_reads.checked = 9;
         report.monotonic_reads.violations = 1;
         let lag_ms = BTreeMap::from([("us".into(), 1_500.0), ("eu".into(), 1_500.0)]);
+        let shown = |unfit| compare(&report, &lag_ms, "us", unfit, Screen::default());
         assert_eq!(
-            compare(&report, &lag_ms, "us"),
+            shown(None),
             " WHAT                            MEASURED     EXPECTED
  writes in us, p99                 4.0 ms  under 10 ms  ok
  reads in eu, p99                 11.0 ms  under 10 ms  MISSED
@@ -207,5 +251,17 @@ mod tests {
  reads that went back in time      1 of 9            0  MISSED
 "
         );
+        let unfit = shown(Some("it has 2 cores"));
+        assert_eq!(unfit.matches("not judged").count(), 4, "{unfit}");
+        assert_eq!(
+            unfit.matches("MISSED").count(),
+            1,
+            "a promise is one anywhere"
+        );
+        let says = "\n latency can't be judged on this machine:\n   it has 2 cores\n";
+        assert!(unfit.ends_with(says), "{unfit}");
+        for line in unfit.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) fn config(name: &str, limits: Limits) -> Config {
         peer_addr: any,
         http_addr: any,
         data_dir: ".".into(),
+        log_filter: None,
         fsync: Fsync::Always,
         cluster: Cluster {
             name: "test".into(),
