@@ -11,7 +11,9 @@ use model::mutation::KeyKind;
 type Outcome = Result<(), Refusal>;
 
 /// All that a key holds.
-pub(crate) enum Value {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Any bytes.
     String(Bytes),
     /// Fields and values, no field twice.
     Hash(Vec<(Bytes, Bytes)>),

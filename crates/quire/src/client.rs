@@ -106,13 +106,17 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(addr: &str) -> Result<Self, ClientError> {
+        Client::connect_within(addr, CONNECT_TIMEOUT).await
+    }
+
+    pub(crate) async fn connect_within(addr: &str, wait: Duration) -> Result<Self, ClientError> {
         let failed = |cause: String| ClientError::Connect {
             addr: addr.into(),
             cause,
         };
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
+        let stream = timeout(wait, TcpStream::connect(addr))
             .await
-            .map_err(|_| failed(format!("no answer within {CONNECT_TIMEOUT:?}")))?
+            .map_err(|_| failed(format!("no answer within {wait:?}")))?
             .map_err(|e| failed(e.to_string()))?;
         stream
             .set_nodelay(true)
@@ -136,6 +140,11 @@ impl Client {
     /// Puts a request into the pipeline; [`flush`](Self::flush) sends it.
     pub(crate) fn push<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         encode_command(args.iter().map(AsRef::as_ref), &mut self.out);
+    }
+
+    /// Where [`push`](Self::push) puts a request that is encoded already.
+    pub(crate) fn pipeline(&mut self) -> &mut BytesMut {
+        &mut self.out
     }
 
     /// Bytes that were pushed and not yet sent.

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! main ── *_command ── client ── resp ── a node's client port
+//!      ├─ moving/  import and export: live (another server) and target (a cluster)
 //!      ├─ bench/   schedule → connection (workload, scan, checks) → recorder → report
 //!      └─ demo/    plan → ports → nodes (child processes) → steps
 //! ```
@@ -23,10 +24,13 @@ mod client;
 mod cluster_status;
 mod demo;
 mod events_command;
+mod export_command;
+mod import_command;
 mod keyspace_command;
 mod load_command;
 mod logging;
 mod manuals;
+mod moving;
 mod output;
 mod rewound_command;
 mod rewound_file;
@@ -79,6 +83,8 @@ enum Command {
     Rewound(rewound_command::Args),
     /// Load a file of hashes, one JSON object a line.
     Load(load_command::Args),
+    Import(import_command::Args),
+    Export(export_command::Args),
     /// Measure latency and throughput, and check the sessions' promises meanwhile.
     Bench(bench::Args),
     /// Print what lets a shell complete commands and options.
@@ -117,6 +123,8 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Scrub(args) => scrub_command::run(&args).await,
         Command::Rewound(args) => rewound_command::run(&args).await,
         Command::Load(args) => load_command::run(&args).await,
+        Command::Import(args) => import_command::run(&args).await,
+        Command::Export(args) => export_command::run(&args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Completions(args) => manuals::completions(&args),
         Command::Man(args) => manuals::man(&args),

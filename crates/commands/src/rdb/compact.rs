@@ -59,7 +59,8 @@ fn ended(input: &Input<'_>, elements: Vec<Bytes>, count: usize) -> Option<Vec<By
     (input.0.is_empty() && counted).then_some(elements)
 }
 
-pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Bytes>> {
+/// The elements of a listpack; None if it makes no sense.
+pub fn listpack(bytes: &[u8]) -> Option<Vec<Bytes>> {
     let mut input = Input(bytes);
     if input.length(4)? != bytes.len() {
         return None;

@@ -22,7 +22,12 @@ const TABLE: [u64; 256] = {
 
 /// The checksum of `bytes`.
 pub fn of(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |crc, byte| {
+    on(0, bytes)
+}
+
+/// The checksum of what `crc` is that of, and `bytes` behind it.
+pub fn on(crc: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(crc, |crc, byte| {
         TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8)
     })
 }

@@ -16,20 +16,21 @@
 //! ```
 //! What is written is the plainest form, that of version 10 (Redis 7.0): any Redis reads it.
 //! What is read may be of any version up to that, in any form; it comes from a client, so
-//! nothing in it is trusted: no size in it makes room before the bytes are there.
+//! nothing in it is trusted: no size in it makes room before the bytes are there. A reader of
+//! whole snapshots (`transfer`) takes [`value`] and [`Input`] for the values in them.
 
-mod compact;
+pub mod compact;
 pub mod crc64;
 mod lzf;
 
-use crate::{numbers, rename::Value};
+pub use crate::rename::Value;
+
+use crate::numbers;
 use bytes::Bytes;
 use model::entry::WRITE_BYTES_MAX;
 
 /// The version that is written, and the greatest that is read.
 const VERSION: u16 = 10;
-/// Bytes of version and checksum.
-const FOOTER: usize = 10;
 
 const STRING: u8 = 0;
 const HASH: u8 = 4;
@@ -48,7 +49,8 @@ pub enum Error {
     Type(&'static str),
 }
 
-pub(crate) fn encode(value: &Value) -> Vec<u8> {
+/// The payload that holds `value`.
+pub fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     match value {
         Value::String(value) => {
@@ -104,29 +106,41 @@ fn put_string(out: &mut Vec<u8>, string: &[u8]) {
     }
 }
 
-pub(crate) fn decode(payload: &[u8]) -> Result<Value, Error> {
-    let body = payload.len().checked_sub(FOOTER).ok_or(Error::Checksum)?;
-    let (body, footer) = payload.split_at(body);
-    let (version, checksum) = footer.split_at(2);
-    let sum = crc64::of(&payload[..payload.len() - 8]).to_le_bytes();
-    if checksum != sum || version.iter().rev().gt(VERSION.to_be_bytes().iter()) {
-        return Err(Error::Checksum);
+/// The value in `payload`, of a version up to that which is written.
+///
+/// # Errors
+/// See [`Error`].
+pub fn decode(payload: &[u8]) -> Result<Value, Error> {
+    match open(payload) {
+        Some((..=VERSION, [kind, body @ ..])) => value(*kind, body),
+        Some((..=VERSION, [])) => Err(Error::Format),
+        _ => Err(Error::Checksum),
     }
-    let mut input = Input {
-        rest: body,
-        room: WRITE_BYTES_MAX,
-    };
-    let kind = input.byte().ok_or(Error::Format)?;
+}
+
+/// The version of a payload, and its type and value, if its checksum holds.
+pub fn open(payload: &[u8]) -> Option<(u16, &[u8])> {
+    let (summed, checksum) = payload.split_last_chunk::<8>()?;
+    let (body, version) = summed.split_last_chunk::<2>()?;
+    (crc64::of(summed).to_le_bytes() == *checksum).then_some((u16::from_le_bytes(*version), body))
+}
+
+/// The value whose type is `kind` and whose bytes are `body`, up to [`WRITE_BYTES_MAX`].
+///
+/// # Errors
+/// Bytes that make no sense, and types that Quire has not, by name.
+pub fn value(kind: u8, body: &[u8]) -> Result<Value, Error> {
+    let mut input = Input::new(body);
     let value = match kind {
         STRING => input.string().map(|value| Value::String(value.into())),
         HASH => input.hash(),
-        HASH_ZIPMAP => input.string().and_then(|map| hash(compact::zipmap(&map)?)),
+        HASH_ZIPMAP => input.string().and_then(|map| flat(compact::zipmap(&map)?)),
         HASH_ZIPLIST => input
             .string()
-            .and_then(|list| hash(compact::ziplist(&list)?)),
+            .and_then(|list| flat(compact::ziplist(&list)?)),
         HASH_LISTPACK => input
             .string()
-            .and_then(|list| hash(compact::listpack(&list)?)),
+            .and_then(|list| flat(compact::listpack(&list)?)),
         1 | 10 | 14 | 18 => return Err(Error::Type("list")),
         2 | 11 => return Err(Error::Type("set")),
         3 | 5 | 12 | 17 => return Err(Error::Type("sorted set")),
@@ -137,18 +151,23 @@ pub(crate) fn decode(payload: &[u8]) -> Result<Value, Error> {
     value.ok_or(Error::Format)
 }
 
-/// A hash of fields and values in turn; it has some, and no field twice.
-fn hash(flat: Vec<Bytes>) -> Option<Value> {
+/// A hash of fields and values in turn.
+fn flat(flat: Vec<Bytes>) -> Option<Value> {
     let (pairs, odd) = flat.as_chunks::<2>();
-    let mut fields: Vec<(Bytes, Bytes)> =
-        pairs.iter().map(|[f, v]| (f.clone(), v.clone())).collect();
-    fields.sort_unstable();
-    let repeated = fields.windows(2).any(|two| two[0].0 == two[1].0);
-    (odd.is_empty() && !fields.is_empty() && !repeated).then_some(Value::Hash(fields))
+    let fields = pairs.iter().map(|[f, v]| (f.clone(), v.clone())).collect();
+    odd.is_empty().then(|| hash(fields)).flatten()
 }
 
-/// What is left of a payload, and how many bytes may yet be made of it.
-struct Input<'a> {
+/// A hash of `fields`, sorted by name; it has some, and none twice.
+pub fn hash(mut fields: Vec<(Bytes, Bytes)>) -> Option<Value> {
+    fields.sort_unstable();
+    let repeated = fields.windows(2).any(|two| two[0].0 == two[1].0);
+    (!fields.is_empty() && !repeated).then_some(Value::Hash(fields))
+}
+
+/// What is left of a payload, and how many bytes may yet be made of it. Bytes that make no sense
+/// are answered with None.
+pub struct Input<'a> {
     rest: &'a [u8],
     room: usize,
 }
@@ -160,13 +179,27 @@ enum Length {
 }
 
 impl<'a> Input<'a> {
+    /// All of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Input {
+            rest: bytes,
+            room: WRITE_BYTES_MAX,
+        }
+    }
+
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n)?;
         self.rest = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    /// The next N bytes as they are.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
@@ -187,14 +220,16 @@ impl<'a> Input<'a> {
         usize::try_from(length).ok().map(Length::Bytes)
     }
 
-    fn plain_length(&mut self) -> Option<usize> {
+    /// The next number, if it is one.
+    pub fn plain_length(&mut self) -> Option<usize> {
         match self.length()? {
             Length::Bytes(length) => Some(length),
             Length::Encoded(_) => None,
         }
     }
 
-    fn string(&mut self) -> Option<Vec<u8>> {
+    /// The next string, in whichever encoding.
+    pub fn string(&mut self) -> Option<Vec<u8>> {
         let integer = match self.length()? {
             Length::Bytes(length) => return Some(self.take(length)?.to_vec()),
             Length::Encoded(0) => i8::from_le_bytes(self.array()?).into(),
@@ -216,11 +251,11 @@ impl<'a> Input<'a> {
         if count > self.rest.len() {
             return None;
         }
-        let mut flat = Vec::new();
-        for _ in 0..2 * count {
-            flat.push(self.string()?.into());
+        let mut fields = Vec::new();
+        for _ in 0..count {
+            fields.push((self.string()?.into(), self.string()?.into()));
         }
-        hash(flat)
+        hash(fields)
     }
 }
 
