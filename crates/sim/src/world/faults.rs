@@ -267,8 +267,8 @@ impl World {
         Ok(())
     }
 
-    /// Whether every other voter of the control group runs and has this node's present process
-    /// in its own log.
+    /// Whether no majority of the control group is without a voter that runs and has this node's
+    /// present process in its own log, be that node itself among it.
     pub fn is_known_to_voters(&self, node: &str) -> Result<bool, Wrong> {
         let at = self.machine(node)?;
         let (id, boot) = {
@@ -276,8 +276,9 @@ impl World {
             (&machine.id, machine.node.as_ref().map(|n| n.boot().nonce))
         };
         let others = (self.machines.iter()).filter(|m| m.id != *id && self.voters.contains(&m.id));
-        let mut registered = others.map(|m| m.node.as_ref()?.registered(id));
-        Ok(boot.is_some() && registered.all(|other| other.map(|b| b.nonce) == boot))
+        let registered = others.map(|m| m.node.as_ref()?.registered(id));
+        let unaware = registered.filter(|other| other.map(|b| b.nonce) != boot);
+        Ok(boot.is_some() && unaware.count() < self.voters.len() / 2)
     }
 
     /// The copy that was made takes the place of a dead node's disks.

@@ -34,7 +34,7 @@ const TABLE: [Row; 18] = [
     Row(Bug::ReplayOneLate, Trouble::Power, 1000, 60),
     Row(Bug::ExpireOnReplicaClock, Trouble::Any, 1000, 60),
     Row(Bug::OfficeWithoutHearing, Trouble::Disks, 1000, 100),
-    Row(Bug::ForgetGreatestProcess, Trouble::Disks, 1000, 100),
+    Row(Bug::ForgetGreatestProcess, Trouble::Disks, 1000, 300),
     Row(Bug::FollowWallClock, Trouble::Any, 1000, 150),
     Row(Bug::ExpireBelowTip, Trouble::Any, 1000, 60),
 ];
