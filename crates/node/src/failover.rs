@@ -261,11 +261,12 @@ impl<S: Stores> Node<S> {
             .is_some_and(|case| case.has_heard_office(facts));
         let hands_over = (leading.hand_overs).is_wanted(id, facts.epoch, sealed, now);
         let gone = self.gone(leading, id, facts);
+        let planned = gone.is_none();
         let ends = || hands_over.then(|| format!("{} is about to end", facts.primary));
         let own = match gone.or_else(ends) {
             Some(cause) => {
                 let case = case.get_or_insert_with(|| Case::new(facts, now));
-                self.pursue(leading, case, id, facts, cause)
+                self.pursue(leading, case, id, facts, cause, planned)
             }
             None => {
                 case = case.and_then(|case| self.is_back(case, id));
@@ -411,7 +412,8 @@ impl<S: Stores> Node<S> {
         self.catalog.nodes.get(node).map(|info| info.boot.disk)
     }
 
-    /// One step for a shard whose primary is gone. Returns whether the replica on this node is
+    /// One step for a shard whose primary is gone, or (`planned`) only about to end: for that
+    /// nothing may be lost. Returns whether the replica on this node is
     /// to be sealed.
     fn pursue(
         &mut self,
@@ -420,6 +422,7 @@ impl<S: Stores> Node<S> {
         id: ShardId,
         facts: &catalog::Shard,
         cause: String,
+        planned: bool,
     ) -> bool {
         let now = self.now.monotonic;
         let mut own = false;
@@ -477,7 +480,7 @@ impl<S: Stores> Node<S> {
                 return own;
             }
         };
-        if !safe && !self.is_as_good_as_it_gets(leading, case, facts) {
+        if !safe && (planned || !self.is_as_good_as_it_gets(leading, case, facts)) {
             return own;
         }
         let gave_up = case.has_heard_office(facts);

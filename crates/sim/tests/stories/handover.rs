@@ -99,3 +99,28 @@ fn all_end_at_once(world: &mut World) -> Result<(), Wrong> {
 fn nobody_waits_where_all_end_at_once() {
     tell(1300..1310, all_end_at_once);
 }
+
+/// The disk of a primary that is told to end answers nothing for a while, so that its seal comes
+/// late: it is waited for, whatever the keyspace would lose in a failover.
+fn a_primary_that_ends_on_a_slow_disk(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK async FAILOVER available")?;
+    world.run_for(Duration::from_secs(3))?;
+    let primary = world.primary_of("profiles")?;
+    world.ask(&primary, Some("profiles"), &["SET", "k", "v"])?;
+    world.run_for(ms(500))?;
+    world.hang_disk(&primary, ms(2000))?;
+    world.begin_end(&primary)?;
+    world.run_for(Duration::from_secs(4))?;
+    let events = format!("{:?}", world.ask(&primary, None, &["QUIRE", "EVENTS"])?);
+    if events.contains("may be lost") || !events.contains("handover") {
+        return Err(Wrong(format!("no handover without a loss: {events}")));
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_for_a_primary_that_only_ends() {
+    tell(1320..1330, a_primary_that_ends_on_a_slow_disk);
+}
