@@ -1,0 +1,331 @@
+//! How a node begins: what it must know, and what it reads back from its log and its stores.
+
+use super::{CONTROL_ADMITTED, CONTROL_MUTED, Node};
+use crate::{
+    aside::Asides,
+    clock::Clock,
+    control::Control,
+    copy::Copies,
+    damage::open_shard,
+    figures::KnownFigures,
+    forward::Forwards,
+    info::Usage,
+    input::{ClientBounds, InputMemory},
+    latency::LatencyMonitor,
+    lease::Lease,
+    replies::Replies,
+    report::Peers,
+    rewind::Rewinds,
+    rewound::Rewound,
+    save::Saves,
+    scrub::{ScrubConfig, Scrubs},
+    shard::Shard,
+    slowlog::SlowLog,
+    split::Splits,
+    stall::DiskWatch,
+    standing::Standing,
+    stats::Stats,
+    timekeeping::Timekeeping,
+    turn::Deferred,
+    verify::Verifications,
+};
+use bytes::{Bytes, BytesMut};
+use model::{
+    Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
+    planted::{self, Bug},
+};
+use rustc_hash::FxHashMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+use storage::{
+    disk::Disk,
+    log::{self, Log, LogError, Lsn, Options, Record},
+    store::{CacheBudget, StoreError, Stores},
+};
+use wan::Links;
+
+/// What a node must know from the start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where within the region.
+    pub zone: String,
+    /// Where clients reach it.
+    pub client_addr: SocketAddr,
+    /// Where other nodes reach it.
+    pub peer_addr: SocketAddr,
+    /// Where people and monitoring reach it.
+    pub http_addr: SocketAddr,
+    /// Nodes to begin with; the catalog names the rest.
+    pub peers: Vec<PeerConfig>,
+    /// The voters of the control group: the same list on every node, for good.
+    pub control_voters: Vec<NodeId>,
+    /// Emulated links, if any.
+    pub links: Links,
+    /// What clients may take.
+    pub clients: ClientBounds,
+    /// The shared log.
+    pub log: Options,
+    /// The caches in front of the shards' stores: so much for all of them.
+    pub cache: CacheBudget,
+    /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
+    pub log_retention_bytes: u64,
+    /// What copies for other nodes may take together, in bytes a second.
+    pub copy_bytes_per_second: u64,
+    /// How long a write or sync of the log may be outstanding before the disk counts as stalled.
+    pub disk_stall_after: Duration,
+    /// How what is on the disk is looked through.
+    pub scrub: ScrubConfig,
+    /// The disk took the place of one that was set aside: what that held is known elsewhere, or
+    /// nowhere, and was not nothing.
+    pub emptied: bool,
+    /// What one command, or one transaction, may cost ([`commands::Work`]).
+    pub command_work_max: u64,
+    /// Memory for replies that were not taken yet, all clients' together, in bytes.
+    pub reply_memory_bytes: usize,
+    /// The disk that the data directory lies on.
+    pub disk: DiskId,
+    /// This process: greater than any before it on this disk.
+    pub process: u64,
+    /// The first process of this disk from which on each left its log closed, as it was after
+    /// the last start.
+    pub intact_since: u64,
+    /// Bytes of the log that were durable after the last start: it can't have fewer now.
+    pub log_was: u64,
+    /// What the process takes; None where that is not known.
+    pub usage: fn() -> Option<Usage>,
+    /// What is to be written down for operators once the node is registered: what kind of event,
+    /// and what.
+    pub notes: Vec<(&'static str, String)>,
+    /// The process as the operating system numbers it, for people.
+    pub pid: u32,
+    /// Where everything that looks random comes from; another one for each start.
+    pub seed: u64,
+}
+
+impl NodeConfig {
+    /// Where this process begins to number what it asks of others, so that an answer to what
+    /// an earlier one asked is not taken for an answer to this.
+    pub(crate) fn first_number(&self) -> u64 {
+        self.seed ^ self.process.rotate_left(40)
+    }
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its name.
+    pub id: NodeId,
+    /// Where it stands.
+    pub region: Region,
+    /// Where nodes reach it.
+    pub peer_addr: SocketAddr,
+}
+
+/// The directories that a node keeps, but for its stores.
+#[derive(Clone)]
+pub struct Disks {
+    /// The shared log.
+    pub log: Arc<dyn Disk>,
+    /// What failovers lost: files for people.
+    pub rewound: Arc<dyn Disk>,
+}
+
+/// Why a node did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its log.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// A store.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Log and store don't fit together, or a record makes no sense.
+    #[error("{0}")]
+    Replay(String),
+    /// The control group.
+    #[error("control group: {0}")]
+    Control(String),
+    /// The end of the log is gone.
+    #[error(
+        "the log ends at position {end}, and went to {was} when this node started last: its last files are missing, damaged, or from an older copy; put the newest ones back, or move the data directory away and start the node again: it is filled from the other replicas"
+    )]
+    LogEndGone {
+        /// Where it ends.
+        end: u64,
+        /// Where it went to.
+        was: u64,
+    },
+}
+
+impl<S: Stores> Node<S> {
+    /// Reads back what the disk holds. Nothing is served before the catalog is known.
+    pub fn open(config: NodeConfig, disks: Disks, stores: S, now: Now) -> Result<Self, OpenError> {
+        let mut shards = BTreeMap::new();
+        for id in stores.list()? {
+            shards.insert(id, open_shard(&stores, id, config.cache)?);
+        }
+        let mut recovered = replication::consensus::Recovered::default();
+        let mut muted = None;
+        let mut previous = None;
+        let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
+            // The record ends at `at`, and begins where the one before it ended.
+            let before = previous.unwrap_or(Lsn(at.0 - record.body.len() as u64 - 13));
+            previous = Some(at);
+            Self::replay(
+                &mut shards,
+                &mut recovered,
+                &mut muted,
+                &stores,
+                config.cache,
+                before,
+                record,
+            )
+        })
+        .map_err(|error| match error {
+            log::OpenError::Log(error) => OpenError::Log(error),
+            error @ log::OpenError::Visit(_) => OpenError::Replay(error.to_string()),
+        })?;
+        let end = log.opened_at().0;
+        if end < config.log_was && !planted::is(Bug::ForgetGreatestProcess) {
+            let was = config.log_was;
+            return Err(OpenError::LogEndGone { end, was });
+        }
+        let mut notes = config.notes.clone();
+        if let Some(cut) = log
+            .cut()
+            .filter(|_| !log.was_closed() && log.cut() == Some(log.opened_at()))
+        {
+            notes.push(("cut", format!("the end of its log, behind {cut}, could not be read after an unclean end, and was cut: what was being written when the process ended, or damage")));
+        }
+        let boot = Boot {
+            disk: config.disk,
+            process: config.process,
+            nonce: config.seed,
+            log: log.durable().0,
+            intact_since: match log.was_closed() {
+                true => config.intact_since,
+                false => config.process,
+            },
+        };
+        for shard in shards.values_mut() {
+            shard.note_cut(log.cut());
+            // The log's checksums hold, so log and store are not of one life.
+            if let Err(reason) = shard.finish_replay() {
+                tracing::error!(shard = shard.id.0, %reason, "a shard stops");
+                shard.stopped = Some(reason.clone());
+                shard.damaged = Some(reason);
+            }
+        }
+        // A disk on which nothing was written may have held votes before it was emptied.
+        let muted = muted.unwrap_or(recovered.is_empty());
+        let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
+        let peers = Peers::new(&config, now.monotonic);
+        let mut node = Node {
+            boot,
+            standing: Standing::new(notes),
+            links: config.links.clone(),
+            now,
+            clock: Clock::new(now),
+            timekeeping: Timekeeping::default(),
+            started: now.monotonic,
+            stores,
+            log,
+            appended: VecDeque::new(),
+            dirty: BTreeSet::new(),
+            catalog: Arc::new(Catalog::default()),
+            control,
+            lease: Lease::new(config.first_number()),
+            sealing: VecDeque::new(),
+            dropping: VecDeque::new(),
+            leaving: BTreeMap::new(),
+            ending: None,
+            gives_up: None,
+            leading: None,
+            peers,
+            figures: KnownFigures::default(),
+            sessions: FxHashMap::default(),
+            input: InputMemory::default(),
+            warn_of_http_at: Duration::ZERO,
+            forwards: Forwards::new(config.first_number()),
+            splits: Splits::default(),
+            copies: Copies::new(config.first_number()),
+            rewinds: Rewinds::new(config.first_number()),
+            rewound: Rewound::new(disks.rewound),
+            damage_borne: BTreeSet::new(),
+            scrubs: Scrubs::default(),
+            scrub_due: None,
+            waiters: Vec::new(),
+            sleepers: Vec::new(),
+            slow_log: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            admin: crate::admin::Pending::default(),
+            verifications: Verifications::default(),
+            asides: Asides::default(),
+            stalled: VecDeque::new(),
+            deferred: Deferred::default(),
+            worked: 0,
+            replies: Replies::new(config.reply_memory_bytes),
+            effects: VecDeque::new(),
+            prefetches: VecDeque::new(),
+            mutation: Mutation::new(),
+            scratch: BytesMut::new(),
+            log_room: config.log.pending_bytes_max / 2,
+            flush_at: None,
+            disk_watch: DiskWatch::new(config.disk_stall_after),
+            flush_not_before: Duration::ZERO,
+            expire_at: None,
+            expire_first: ShardId(0),
+            ticked_at: now.monotonic,
+            next_upkeep: Duration::ZERO,
+            next_release: Duration::ZERO,
+            stopped: false,
+            stats: Stats::default(),
+            saves: Saves::new(now.wall_ms),
+            pause: None,
+            monitors: Vec::new(),
+            idle_max: Duration::ZERO,
+            draws: 0,
+            shards,
+            config,
+        };
+        node.share_cache();
+        Ok(node)
+    }
+
+    fn replay(
+        shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
+        recovered: &mut replication::consensus::Recovered,
+        muted: &mut Option<bool>,
+        stores: &S,
+        cache: CacheBudget,
+        before: Lsn,
+        record: Record,
+    ) -> Result<(), String> {
+        let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
+            if let CONTROL_MUTED | CONTROL_ADMITTED = record.kind {
+                *muted = Some(record.kind == CONTROL_MUTED);
+                return Ok(());
+            }
+            let body = Bytes::copy_from_slice(&record.body);
+            let record =
+                replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
+            recovered.replay(record);
+            return Ok(());
+        };
+        let shard = match shards.entry(id) {
+            std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
+            std::collections::btree_map::Entry::Vacant(v) => {
+                v.insert(open_shard(stores, id, cache).map_err(|e| e.to_string())?)
+            }
+        };
+        shard.replay(before, record)
+    }
+}
