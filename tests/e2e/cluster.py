@@ -43,6 +43,18 @@ def eventually(check, within_s, what, every_s=0.05):
         time.sleep(every_s)
 
 
+def are_free(*ports):
+    """Whether a process could listen on all of these."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
+
+
 class Cluster:
     """Seven nodes in three regions; `us-1` is the primary of keyspace 0, `profiles`."""
 
@@ -132,14 +144,7 @@ class Cluster:
 
     def is_free(self, node):
         """Whether another process could listen where `node` does: for clients and for peers."""
-        for port in (self.port(node), self.port(node) + 20):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    return False
-        return True
+        return are_free(self.port(node), self.port(node) + 20)
 
     def server(self, node):
         """Starts a node by hand."""

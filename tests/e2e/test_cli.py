@@ -22,7 +22,7 @@ import urllib.request
 import pytest
 import redis
 
-from cluster import BASE_PORT, BINARY, eventually
+from cluster import BASE_PORT, BINARY, are_free, eventually
 
 COLUMNS = 80
 
@@ -450,14 +450,7 @@ def test_a_demo_in_its_default_directory_is_found_and_leaves_nothing(alone, tmp_
 
 
 def cluster_ports_are_free():
-    for port in (BASE_PORT, BASE_PORT + 20, BASE_PORT + 40):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-    return True
+    return are_free(BASE_PORT, BASE_PORT + 20, BASE_PORT + 40)
 
 
 def test_what_a_demo_shows_fits_80_columns(alone, tmp_path):

@@ -148,25 +148,30 @@ impl<'a> Evaluation<'a> {
 
     /// Refuses what would not fit into one entry of the log, and is the work of writing it.
     pub(crate) fn check_bytes(&self, bytes: usize) -> Result<(), Refusal> {
-        if bytes > WRITE_BYTES_MAX {
-            return Err(Refusal::TooManyBytes {
-                name: self.spec.name,
-                bytes,
-                bytes_max: WRITE_BYTES_MAX,
-            });
-        }
-        self.spend(bytes as u64)
+        let (name, bytes_max) = (self.spec.name, WRITE_BYTES_MAX);
+        let refusal = Refusal::TooManyBytes {
+            name,
+            bytes,
+            bytes_max,
+        };
+        self.bound(bytes, refusal)
     }
 
     /// The same of a value that a command makes of what is there: to split the command would not
     /// help.
     pub(crate) fn check_value(&self, bytes: usize) -> Result<(), Refusal> {
+        let (name, bytes_max) = (self.spec.name, WRITE_BYTES_MAX);
+        let refusal = Refusal::ValueTooLong {
+            name,
+            bytes,
+            bytes_max,
+        };
+        self.bound(bytes, refusal)
+    }
+
+    fn bound(&self, bytes: usize, refusal: Refusal) -> Result<(), Refusal> {
         if bytes > WRITE_BYTES_MAX {
-            return Err(Refusal::ValueTooLong {
-                name: self.spec.name,
-                bytes,
-                bytes_max: WRITE_BYTES_MAX,
-            });
+            return Err(refusal);
         }
         self.spend(bytes as u64)
     }
