@@ -13,6 +13,7 @@ use resp::{
 
 /// What a decoder reserves for an announcement alone.
 const RESERVE_MIN: usize = 64 << 10;
+const RESERVE_FACTOR: usize = 3;
 
 /// See the module.
 pub fn check(data: &[u8]) {
@@ -54,6 +55,11 @@ fn look_ahead(mut data: &[u8]) {
         }
         data = &data[request.consumed..];
     }
+}
+
+/// How much a decoder may ask for, with so much at hand.
+fn needed_max(input: usize) -> usize {
+    (input * RESERVE_FACTOR).max(RESERVE_MIN)
 }
 
 fn limits() -> [Limits; 3] {
@@ -127,7 +133,7 @@ fn commands<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
         // What is kept is part of one command, and what is asked for is its rest.
         assert!(input.len() <= limits.frame_len_max);
         let needed = decoder.needed();
-        assert!((1..=input.len().max(RESERVE_MIN)).contains(&needed));
+        assert!((1..=needed_max(input.len())).contains(&needed));
         assert!(input.len() + needed <= limits.frame_len_max + 2);
     }
     (commands, None)
@@ -162,7 +168,7 @@ fn frames<'a>(limits: &FrameLimits, pieces: impl IntoIterator<Item = &'a [u8]>) 
             }
         }
         assert!(input.len() <= limits.frame_len_max + 2);
-        assert!((1..=input.len().max(RESERVE_MIN)).contains(&decoder.needed()));
+        assert!((1..=needed_max(input.len())).contains(&decoder.needed()));
     }
     (frames, None)
 }

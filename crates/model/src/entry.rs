@@ -39,9 +39,11 @@ pub enum EntryKind {
 const HEAD: usize = 31;
 /// The bytes around the payload.
 pub const OVERHEAD: usize = HEAD + 4;
-/// What one command may write, in bytes of its entry's payload. The log's buffer has room for it
-/// beside what must never be refused, and a message between nodes carries it.
-pub const WRITE_BYTES_MAX: usize = 48 << 20;
+/// What one command may write, in bytes of its entry's payload. A node copies such an entry several
+/// times within a turn of its only thread, in fresh memory: at a gigabyte a second, which is slow for
+/// memory, 16 MiB take a fifth of a lease. The log's buffer has room for it beside what must never be
+/// refused, and a message between nodes carries it.
+pub const WRITE_BYTES_MAX: usize = 16 << 20;
 /// How long one command may be, as it is sent: a message between nodes carries that too.
 pub const COMMAND_BYTES_MAX: usize = WRITE_BYTES_MAX + (8 << 20);
 /// The largest payload that is taken: above the largest command, below what would hurt.

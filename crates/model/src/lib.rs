@@ -12,6 +12,7 @@
 //! | [`cell`] | versioned cells that merge |
 //! | [`mutation`] | the effect of a command: what to write |
 //! | [`entry`] | a mutation in a shard's log; the same bytes on disk and on the wire |
+//! | [`parts`] | bytes in parts, so that what is large is sent without a copy |
 //!
 //! Everything here is plain data: no clock, no randomness, no IO. A type that can be
 //! wrong is checked by its constructor; holding one is the proof.
@@ -24,6 +25,7 @@ pub mod entry;
 pub mod few;
 pub mod id;
 pub mod mutation;
+pub mod parts;
 pub mod planted;
 pub mod position;
 pub mod slot;
@@ -35,6 +37,7 @@ pub use catalog::{Boot, Catalog};
 pub use entry::{Entry, EntryKind};
 pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};
 pub use mutation::{Mutation, Op};
+pub use parts::Parts;
 pub use position::{EpochHistory, Position};
 pub use stamp::{HybridClock, Stamp};
 pub use strategy::{AckRule, Failover, OnTimeout, Placement, Topology};

@@ -57,7 +57,7 @@ fn set_aside<S: Stores>(
     cache: CacheBudget,
 ) -> Result<ShardStore<S::Rows>, StoreError> {
     let rows = ShardStore::<S::Rows>::in_place_of_damaged(damaged);
-    ShardStore::open(stores.replace(id, &rows)?, cache)
+    ShardStore::open(stores.replace(id, rows)?, cache)
 }
 
 impl<R: Rows> Shard<R> {

@@ -205,7 +205,7 @@ impl<S: Stores> Node<S> {
         self.effects.push_back(Effect::Answer {
             to: node.clone(),
             lane,
-            message: Message::Forwarded { id, answer }.encode(),
+            message: Message::Forwarded { id, answer }.encode().into(),
         });
     }
 

@@ -8,7 +8,9 @@ pub fn message(bytes: Bytes) -> Option<(String, Bytes)> {
     let incoming = message::decode(bytes).ok()?;
     let told = format!("{incoming:?}");
     let bytes = match &incoming {
-        Incoming::Replica(shard, message) => message::encode_replica(*shard, message),
+        Incoming::Replica(shard, message) => {
+            message::encode_replica(*shard, message.clone().into()).into_bytes()
+        }
         Incoming::Message(message) => message.encode(),
     };
     Some((told, bytes))

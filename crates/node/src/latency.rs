@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! client_took ── "command", "fast-command" ──┐
-//! flush_took ──── "log-sync" ────────────────┴▶ LatencyMonitor ─▶ LATEST, HISTORY, DOCTOR
+//! flush_took ──── "log-sync" ────────────────┤
+//! held_up ─────── "event-loop" ──────────────┴▶ LatencyMonitor ─▶ LATEST, HISTORY, DOCTOR
 //! ```
 //! As in Redis the monitor is off until a threshold is set, an event has one sample a second, the
 //! worst, and the last [`SAMPLES_MAX`] are kept. A command counts by its work alone, as in SLOWLOG.
@@ -28,16 +29,24 @@ pub(crate) enum Event {
     FastCommand,
     /// A batch of the log: written, and synced where that is due.
     LogSync,
+    /// The node's thread came round too late.
+    EventLoop,
 }
 
 impl Event {
-    const ALL: [Event; 3] = [Event::Command, Event::FastCommand, Event::LogSync];
+    const ALL: [Event; 4] = [
+        Event::Command,
+        Event::FastCommand,
+        Event::LogSync,
+        Event::EventLoop,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Event::Command => "command",
             Event::FastCommand => "fast-command",
             Event::LogSync => "log-sync",
+            Event::EventLoop => "event-loop",
         }
     }
 
@@ -122,7 +131,7 @@ impl LatencyMonitor {
             report +=
                 &format!("{name}: {seconds} seconds, {mean} ms on average, {worst} ms at worst\n");
         }
-        report += "command, fast-command: while one is at work no other client of this node is served. SLOWLOG GET tells which, from slowlog-log-slower-than microseconds on.\nlog-sync: the disk of the log is slow, or busy with something else. Reads don't wait for it; writes do, with fsync = always.\n";
+        report += "command, fast-command: while one is at work no other client of this node is served. SLOWLOG GET tells which, from slowlog-log-slower-than microseconds on.\nlog-sync: the disk of the log is slow, or busy with something else. Reads don't wait for it; writes do, with fsync = always.\nevent-loop: the node's thread came round so much too late. Its log says, from 200 ms on, whether it was at work or the machine did not let it run.\n";
         report
     }
 }
@@ -132,6 +141,12 @@ impl<S: Stores> Node<S> {
     pub fn flush_took(&mut self, took: Duration) {
         let at_s = self.now.wall_ms / 1000;
         self.latency.note(Event::LogSync, at_s, took);
+    }
+
+    /// This node's thread came round so much too late.
+    pub fn held_up(&mut self, late: Duration) {
+        let at_s = self.now.wall_ms / 1000;
+        self.latency.note(Event::EventLoop, at_s, late);
     }
 
     /// Of these commands, all of a container's if it is named; of all that were measured, if none is.

@@ -9,8 +9,8 @@
 //! and no seals. Variants are only added at
 //! the end: their order is part of the format.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use model::{DiskId, Epoch, NodeId, Position, ShardId, codec::Malformed};
+use bytes::Bytes;
+use model::{DiskId, Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
 use replication::consensus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const VERSION: u8 = 2;
 
 /// The longest message that a node takes: a host refuses longer ones, so that whoever makes a
 /// message sees to it that it is no longer.
-pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
 /// A message, with the hot one kept apart.
 #[derive(Debug)]
@@ -392,13 +392,10 @@ impl Message {
 }
 
 /// What a topology says to its replica on another node.
-pub(crate) fn encode_replica(shard: ShardId, message: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(10 + message.len());
-    out.put_u8(VERSION);
-    out.put_u8(1);
-    out.put_u64_le(shard.0);
-    out.put_slice(message);
-    out.freeze()
+pub(crate) fn encode_replica(shard: ShardId, message: Parts) -> Parts {
+    let mut head = [VERSION, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    head[2..].copy_from_slice(&shard.0.to_le_bytes());
+    message.behind(&head)
 }
 
 /// Reads a message from a peer.
@@ -423,7 +420,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Buf;
+    use bytes::{Buf, BufMut, BytesMut};
     use proptest::prelude::*;
 
     fn one_of_each() -> Vec<Message> {
@@ -716,7 +713,7 @@ mod tests {
 
     #[test]
     fn the_hot_message_is_not_copied() {
-        let bytes = encode_replica(ShardId(5), b"inside");
+        let bytes = encode_replica(ShardId(5), Bytes::from_static(b"inside").into()).into_bytes();
         let Ok(Incoming::Replica(ShardId(5), inside)) = decode(bytes.clone()) else {
             panic!("it does not read back");
         };

@@ -40,7 +40,7 @@ use crate::{
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use model::{Boot, Catalog, Mutation, NodeId, Now, ShardId};
+use model::{Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
 use std::{
@@ -89,7 +89,7 @@ pub enum Effect {
         /// How.
         lane: Lane,
         /// What.
-        message: Bytes,
+        message: Parts,
     },
     /// Like `Send`: what a client is to be answered.
     Answer {
@@ -98,7 +98,7 @@ pub enum Effect {
         /// How.
         lane: Lane,
         /// What.
-        message: Bytes,
+        message: Parts,
     },
     /// [`Node::peers`] answers differently now.
     PeersChanged,
@@ -644,6 +644,7 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn send_encoded(&mut self, to: &NodeId, lane: Lane, message: Bytes) {
         let to = to.clone();
+        let message = message.into();
         (self.effects).push_back(Effect::Send { to, lane, message });
     }
 

@@ -88,7 +88,7 @@ impl<S: Stores> Node<S> {
                     self.effects.push_back(Effect::Send {
                         to,
                         lane: Lane::Ordinary,
-                        message: message::encode_replica(id, &message),
+                        message: message::encode_replica(id, message),
                     });
                 }
                 Output::Fetch {

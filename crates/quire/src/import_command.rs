@@ -219,10 +219,7 @@ impl Import<'_> {
             let report = &mut self.target.report;
             match instead {
                 Piece::Other(name) => report.skip(name),
-                Piece::TooLarge => report.fail(
-                    "larger than 48 MB, or a small encoding larger than 16 MB",
-                    &key,
-                ),
+                Piece::TooLarge => report.fail("larger than 16 MB", &key),
                 Piece::Damaged => report.fail("its bytes in the file make no sense", &key),
                 _ => report.expired += 1,
             }

@@ -226,7 +226,7 @@ impl<S: Strategy> World<S> {
                 }
                 Output::Send { to, message } => {
                     let to = self.hosts.iter().position(|h| h.id == to).unwrap();
-                    self.network.push((to, n, message));
+                    self.network.push((to, n, message.into_bytes()));
                 }
                 Output::Fetch { to, from, .. } => {
                     let entries = (from >= host.log_first).then(|| {

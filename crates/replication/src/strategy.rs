@@ -33,8 +33,8 @@
 
 use bytes::Bytes;
 use model::{
-    AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
-    Region, ShardId, Stamp, catalog::Replica,
+    AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Parts,
+    Position, Region, ShardId, Stamp, catalog::Replica,
 };
 use std::time::Duration;
 
@@ -135,7 +135,7 @@ pub enum Output {
         /// Which node.
         to: NodeId,
         /// The topology's own encoding.
-        message: Bytes,
+        message: Parts,
     },
     /// Read entries from the log for `to`; `fetched` answers.
     Fetch {

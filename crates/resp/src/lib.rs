@@ -51,11 +51,13 @@ pub enum Version {
     Resp3,
 }
 
-/// Reserves for bytes that a peer announced no more than this, or than what it has already
-/// sent of them if that is more: an announcement is not yet a delivery.
+/// Reserves for bytes that a peer announced no more than this, or than [`RESERVE_FACTOR`] times what
+/// it has already sent of them if that is more: an announcement is not yet a delivery.
 const RESERVE_MIN: usize = 64 << 10;
+/// Every growth copies what is there; with this factor that is a third of it in all.
+const RESERVE_FACTOR: usize = 3;
 
 /// How much of `missing` to make room for, when `present` bytes of the frame are there.
 fn room(missing: usize, present: usize) -> usize {
-    missing.clamp(1, present.max(RESERVE_MIN))
+    missing.clamp(1, (present * RESERVE_FACTOR).max(RESERVE_MIN))
 }

@@ -270,6 +270,10 @@ impl<H: Host> Connection<H> {
             let rest = input.get(consumed..).unwrap_or_default();
             self.pending.extend_from_slice(rest);
         } else {
+            if self.pending.capacity() - self.pending.len() < input.len() {
+                let missing = self.decoder.needed();
+                self.pending.reserve(missing.max(input.len()));
+            }
             self.pending.extend_from_slice(input);
             self.more = !input.is_empty();
         }

@@ -29,6 +29,11 @@ pub(crate) fn now() -> Now {
     }
 }
 
+/// How long this thread has run, in the program and in the kernel.
+pub(crate) fn thread() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
 /// For tests of clocks that step: from now on the wall clock looks as many milliseconds ahead as
 /// this file says, whenever it is changed.
 pub(crate) fn follow_test_file(file: &Path) -> std::io::Result<()> {

@@ -22,8 +22,7 @@ use crate::{
     sync::SyncThreads,
     turns::Turns,
 };
-use bytes::Bytes;
-use model::{NodeId, Now};
+use model::{NodeId, Now, Parts};
 use rustc_hash::FxHashMap;
 use std::{
     cell::{Cell, RefCell},
@@ -269,7 +268,7 @@ impl<H: Host> Core<H> {
         }
     }
 
-    fn send(&self, host: &H, to: &NodeId, lane: Lane, message: Bytes, now: Now) {
+    fn send(&self, host: &H, to: &NodeId, lane: Lane, message: Parts, now: Now) {
         if let Some(link) = self.links.borrow().get(to) {
             link.observe(host.link(to));
             link.send(lane, message, host.link(to), now);

@@ -125,6 +125,8 @@ pub trait Host: 'static {
     fn flush_synced(&mut self, done: Self::Synced, now: Now);
     /// Time has passed; called every 20 ms.
     fn tick(&mut self, now: Now);
+    /// Told before each `tick`: by how much it comes too late.
+    fn held_up(&mut self, _late: Duration) {}
     /// Asked before each effect is carried out: whether what was answered may be said (the
     /// process may have been stopped within the turn). In doubt it is kept back; what is void
     /// is never said, and every connection is closed instead.

@@ -38,6 +38,7 @@ mod node_host;
 mod peer;
 mod prefetch;
 mod process;
+mod pulse;
 mod reload;
 mod run;
 mod signals;
@@ -61,6 +62,7 @@ pub use run::{RunError, run};
 use crate::core::{Core, SYNC_THREAD_ENDED};
 use aside::AsideThread;
 use prefetch::PrefetchThreads;
+use pulse::Pulse;
 use std::{
     future::Future,
     io,
@@ -299,12 +301,16 @@ async fn take_asides<H: Host>(core: Rc<Core<H>>, mut asides: UnboundedReceiver<A
 async fn tick<H: Host>(core: Rc<Core<H>>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pulse = Pulse::new(TICK, clock::monotonic(), clock::thread());
     loop {
         ticks.tick().await;
         // What peers have sent by now is heard before anybody is judged silent.
         yield_now().await;
+        let held_up = pulse.beat(clock::monotonic(), clock::thread());
+        held_up.tell();
         {
             let mut host = core.host.borrow_mut();
+            host.held_up(held_up.late);
             core.tell_queued(&mut *host);
             host.tick(clock::now());
         }
@@ -337,7 +343,6 @@ async fn wake<H: Host>(core: Rc<Core<H>>) {
     }
 }
 
-/// Until nothing is left to flush; replies that this makes ready are written.
 /// Lets other nodes take over, and then answers what clients have asked: both while the node
 /// goes on as ever, and within bounds.
 async fn hand_over<H: Host>(core: &Rc<Core<H>>) {
@@ -360,6 +365,7 @@ async fn hand_over<H: Host>(core: &Rc<Core<H>>) {
     }
 }
 
+/// Until nothing is left to flush; replies that this makes ready are written.
 async fn drain<H: Host>(core: &Rc<Core<H>>) {
     loop {
         core.take_turn();

@@ -139,6 +139,9 @@ impl Host for NodeHost {
     fn tick(&mut self, now: Now) {
         self.node.tick(now);
     }
+    fn held_up(&mut self, late: Duration) {
+        self.node.held_up(late);
+    }
     fn doubt(&mut self, clock: fn() -> Now) -> Doubt {
         self.node.doubt(clock)
     }

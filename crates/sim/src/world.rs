@@ -546,6 +546,7 @@ impl World {
                 let Ok(to) = self.machine(to.as_str()) else {
                     return;
                 };
+                let message = message.into_bytes();
                 self.sends(at, &message);
                 if !self.network.is_up(at, to) {
                     return;

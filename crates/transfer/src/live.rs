@@ -119,7 +119,7 @@ pub fn held(dump: &Frame, expires_ms: Option<u64>, expiring: Expiring) -> Held {
         Parsed::Expired => Held::Gone,
         Parsed::Other(name) => Held::Other(name),
         Parsed::Damaged => {
-            Held::Failed("the server's DUMP makes no sense, or is larger than 48 MB".into())
+            Held::Failed("the server's DUMP makes no sense, or is larger than 16 MB".into())
         }
     }
 }

@@ -143,7 +143,7 @@ impl Host {
             }
             Output::NeedsRewind { .. } => self.replica.rewind_given_up(now),
             Output::Send { message, .. } => {
-                let told = replication::primary_replica::fuzzing::message(message);
+                let told = replication::primary_replica::fuzzing::message(message.into_bytes());
                 assert!(told.is_some(), "what it says can be read");
             }
             Output::SetDegraded(_)

@@ -274,7 +274,7 @@ impl World {
                 match effect {
                     Effect::Send { to, message, .. } | Effect::Answer { to, message, .. } => {
                         if let Some(to) = NAMES.iter().position(|n| *n == to.as_str()) {
-                            self.network.push_back((n, to, message));
+                            self.network.push_back((n, to, message.into_bytes()));
                         }
                     }
                     Effect::Stop(reason) | Effect::Discard(reason) => {

@@ -29,7 +29,7 @@ fn sent(world: &mut World, n: usize) -> Vec<Bytes> {
     let mut sent = Vec::new();
     while let Some(effect) = world.node(n).poll_effect() {
         if let Effect::Send { message, .. } = effect {
-            sent.push(message);
+            sent.push(message.into_bytes());
         }
     }
     sent

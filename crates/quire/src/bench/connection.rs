@@ -37,7 +37,7 @@ const IN_FLIGHT_MAX: usize = 32_768;
 /// Bytes read at once, at most.
 const READ_BYTES: usize = 256 * 1024;
 /// The longest reply that is waited for.
-const REPLY_BYTES_MAX: usize = 64 << 20;
+const REPLY_BYTES_MAX: usize = 32 << 20;
 
 /// How a connection paces itself.
 pub(super) enum Pace {

@@ -205,7 +205,7 @@ impl World {
                 }
                 Output::Send { to, message } => {
                     let to = (0..HOSTS).find(|n| name(*n) == to).unwrap();
-                    self.network.push((to, n, message));
+                    self.network.push((to, n, message.into_bytes()));
                 }
                 Output::Fetch { to, from, .. } => {
                     let entries = (from > host.begin).then(|| {

@@ -20,6 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use model::{
     DiskId, Entry, Epoch, EpochHistory, Position,
     codec::{Malformed, Reader},
+    parts::{Parts, PartsWriter},
 };
 
 const VERSION: u8 = 3;
@@ -91,12 +92,15 @@ pub(super) struct Append {
 }
 
 impl Message {
-    pub(super) fn encode(&self) -> Bytes {
+    pub(super) fn encode(&self) -> Parts {
         let entries = match &self.body {
-            Body::Append(a) => a.entries.iter().map(|e| e.bytes().len()).sum(),
+            Body::Append(a) => (a.entries.iter())
+                .map(|entry| PartsWriter::copied(entry.bytes()))
+                .sum(),
             _ => 0,
         };
-        let mut out = BytesMut::with_capacity(72 + entries);
+        let mut parts = PartsWriter::with_capacity(72 + entries);
+        let out = parts.out();
         out.put_u8(VERSION);
         out.put_u8(match &self.body {
             Body::Append(_) => 1,
@@ -117,7 +121,7 @@ impl Message {
                 out.put_u64_le(a.floor);
                 out.put_u8(a.urgent.into());
                 for entry in &a.entries {
-                    out.put_slice(entry.bytes());
+                    parts.put_shared(entry.bytes());
                 }
             }
             Body::Ack(Ack {
@@ -141,7 +145,7 @@ impl Message {
                 out.put_u64_le(last.epoch.0);
                 out.put_u64_le(last.index);
                 out.put_u64_le(*probe);
-                put_history(history, &mut out);
+                put_history(history, out);
             }
             Body::Behind {
                 first,
@@ -150,11 +154,11 @@ impl Message {
             } => {
                 out.put_u64_le(*first);
                 out.put_u64_le(*last);
-                put_history(history, &mut out);
+                put_history(history, out);
             }
             Body::Stale => {}
         }
-        out.freeze()
+        parts.finish()
     }
 
     pub(super) fn decode(bytes: Bytes) -> Result<Message, Malformed> {
@@ -301,8 +305,8 @@ mod tests {
     #[test]
     fn read_back_as_written() {
         for message in one_of_each() {
-            assert_eq!(Message::decode(message.encode()).unwrap(), message);
-            let bytes = message.encode();
+            assert_eq!(Message::decode(message.encode().into_bytes()).unwrap(), message);
+            let bytes = message.encode().into_bytes();
             for end in 0..bytes.len() {
                 // An append cut between two entries is a shorter append; all else is refused.
                 if let Ok(Message {
@@ -322,7 +326,7 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v3.bin");
         let mut written = BytesMut::new();
         for message in one_of_each() {
-            let bytes = message.encode();
+            let bytes = message.encode().into_bytes();
             written.put_u32_le(bytes.len() as u32);
             written.put_slice(&bytes);
         }
@@ -355,7 +359,7 @@ mod tests {
     #[test]
     fn numbers_and_histories_that_no_replica_has_are_refused() {
         for message in one_of_each() {
-            let bytes = message.encode();
+            let bytes = message.encode().into_bytes();
             // The epoch stands in every message.
             let mut greatest = bytes.to_vec();
             greatest[2..10].fill(0xff);
@@ -372,7 +376,7 @@ mod tests {
                 probe: 9,
             };
             let epoch = Epoch(4);
-            Message::decode(Message { epoch, body }.encode())
+            Message::decode(Message { epoch, body }.encode().into_bytes())
         };
         assert!(report(&[(1, 1), (4, 77)]).is_ok());
         assert!(report(&[(1, 0)]).is_err());

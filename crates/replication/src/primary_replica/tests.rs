@@ -84,14 +84,14 @@ fn nothing_is_committed_before_it_is_durable_here_and_where_the_rule_says() {
             disk: conformance::disk(&node("us-2")),
         }),
     };
-    p.receive(&node("us-2"), ack(1).encode(), now);
+    p.receive(&node("us-2"), ack(1).encode().into_bytes(), now);
     assert_eq!(commits(&outputs(&mut p, now)), [1]);
     assert_eq!(p.state(now).role, Role::Primary);
     // A repeated acknowledgement, and one from a stranger, count for nothing.
-    p.receive(&node("us-2"), ack(1).encode(), now);
-    p.receive(&node("us-9"), ack(2).encode(), now);
+    p.receive(&node("us-2"), ack(1).encode().into_bytes(), now);
+    p.receive(&node("us-9"), ack(2).encode().into_bytes(), now);
     assert_eq!(commits(&outputs(&mut p, now)), Vec::<u64>::new());
-    p.receive(&node("us-2"), ack(2).encode(), now);
+    p.receive(&node("us-2"), ack(2).encode().into_bytes(), now);
     assert_eq!(commits(&outputs(&mut p, now)), [2]);
 }
 
@@ -122,12 +122,12 @@ fn an_older_epoch_changes_nothing() {
             entries: vec![entry],
         }),
     };
-    r.receive(&node("us-1"), message.encode(), now);
+    r.receive(&node("us-1"), message.encode().into_bytes(), now);
     let outputs = outputs(&mut r, now);
     assert_eq!(r.state(now).tip, Position::ZERO);
     assert!(
         matches!(&outputs[..], [Output::Send { message, .. }]
-            if matches!(Message::decode(message.clone()).unwrap().body, Body::Stale)),
+            if matches!(Message::decode(message.clone().into_bytes()).unwrap().body, Body::Stale)),
         "{outputs:?}"
     );
 }
@@ -160,7 +160,7 @@ fn two_entries_at_one_position_stop_the_shard() {
                 entries: vec![entry],
             }),
         };
-        r.receive(&node("us-1"), message.encode(), now);
+        r.receive(&node("us-1"), message.encode().into_bytes(), now);
     }
     assert!(
         outputs(&mut r, now)
@@ -198,7 +198,7 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
             disk: conformance::disk(&node("us-2")),
         }),
     };
-    p.receive(&node("us-2"), ack.encode(), later);
+    p.receive(&node("us-2"), ack.encode().into_bytes(), later);
     p.tick(later);
     assert!(outputs(&mut p, later).contains(&Output::SetDegraded(false)));
     p.propose(EntryKind::Mutation, 1, b"x", later).unwrap();
@@ -246,14 +246,14 @@ fn append(r: &mut PrimaryReplica, prev: Position, epoch: u64, indexes: std::ops:
             entries: indexes.map(entry).collect(),
         }),
     };
-    r.receive(&node("us-1"), message.encode(), Now::at_ms(2));
+    r.receive(&node("us-1"), message.encode().into_bytes(), Now::at_ms(2));
 }
 
 fn sent(outputs: &[Output]) -> Vec<Body> {
     outputs
         .iter()
         .filter_map(|o| match o {
-            Output::Send { message, .. } => Some(Message::decode(message.clone()).unwrap().body),
+            Output::Send { message, .. } => Some(Message::decode(message.clone().into_bytes()).unwrap().body),
             _ => None,
         })
         .collect()
@@ -403,7 +403,7 @@ fn a_log_that_parted_below_what_its_primary_holds_is_replaced_by_a_copy() {
         };
         let epoch = Epoch(2);
         let message = Message { epoch, body };
-        r.receive(&node("us-1"), message.encode(), now);
+        r.receive(&node("us-1"), message.encode().into_bytes(), now);
         let out = outputs(&mut r, now);
         let from = node("us-1");
         match common {
@@ -443,6 +443,7 @@ fn ack_from_disk(matched: u64, disk: DiskId) -> Bytes {
         body: Body::Ack(ack),
     }
     .encode()
+    .into_bytes()
 }
 
 #[test]

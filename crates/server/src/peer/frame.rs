@@ -5,11 +5,15 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use model::Parts;
+use std::collections::VecDeque;
 
 /// Bytes of a message to a peer, at most.
 pub const MESSAGE_LEN_MAX: usize = node::MESSAGE_BYTES_MAX;
 /// Bytes before the payload.
 pub(crate) const HEADER_LEN: usize = 8;
+/// From so many bytes on a part of a message is written from where it is, without a copy.
+const LARGE: usize = 64 << 10;
 
 /// Bytes that aren't a frame. What follows them can't be understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +26,43 @@ pub(crate) enum FrameError {
 
 /// Appends `payload` as a frame.
 pub(crate) fn encode(payload: &[u8], out: &mut BytesMut) {
-    debug_assert!(payload.len() <= MESSAGE_LEN_MAX);
     out.reserve(HEADER_LEN + payload.len());
-    out.put_u32_le(payload.len() as u32);
-    out.put_u32_le(crc32c::crc32c(payload));
+    put_header(payload.len(), crc32c::crc32c(payload), out);
     out.put_slice(payload);
+}
+
+/// Appends what a frame begins with, up to the first part that is large. What is returned is to be
+/// written behind it.
+pub(crate) fn encode_parts(payload: Parts, out: &mut BytesMut) -> VecDeque<Bytes> {
+    let crc = payload.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+    let len = payload.len();
+    let (first, rest) = payload.split();
+    let mut rest = VecDeque::from(rest);
+    if first.len() >= LARGE {
+        put_header(len, crc, out);
+        rest.push_front(first);
+    } else {
+        out.reserve(HEADER_LEN + first.len());
+        put_header(len, crc, out);
+        out.put_slice(&first);
+    }
+    rest
+}
+
+fn put_header(len: usize, crc: u32, out: &mut BytesMut) {
+    debug_assert!(len <= MESSAGE_LEN_MAX);
+    out.put_u32_le(len as u32);
+    out.put_u32_le(crc);
+}
+
+/// How many bytes of the frame at the front of `input` are missing for sure; 0 where that is not
+/// known yet.
+pub(crate) fn missing(input: &[u8], max: usize) -> usize {
+    let Some(mut header) = input.get(..HEADER_LEN) else {
+        return 0;
+    };
+    let len = (header.get_u32_le() as usize).min(max);
+    (HEADER_LEN + len).saturating_sub(input.len())
 }
 
 /// Takes the frame at the front of `input`; `None` if it isn't complete. Never asks for more

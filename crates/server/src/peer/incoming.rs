@@ -21,6 +21,9 @@ use tokio::{
 
 /// Room for one read, in bytes.
 const READ_LEN: usize = 256 << 10;
+/// The room for a message grows to so many times what has come of it: fast, that little is copied,
+/// and never as far as a header claims.
+const GROWTH: usize = 8;
 /// After a read of so many bytes others are served before the next one.
 const LONG_READ: usize = 64 << 10;
 
@@ -142,7 +145,8 @@ async fn receive<H: Host>(
 ) -> Result<(), IncomingError> {
     let mut input = BytesMut::new();
     loop {
-        input.reserve(READ_LEN);
+        let missing = frame::missing(&input, MESSAGE_LEN_MAX);
+        input.reserve(missing.min(GROWTH * input.len()).max(READ_LEN));
         let read = stream.read_buf(&mut input).await?;
         if read == 0 || !session.alive.get() {
             return Ok(());

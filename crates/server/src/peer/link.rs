@@ -11,18 +11,20 @@ use crate::{
     host::{Host, Lane, LinkState},
 };
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now};
+use model::{NodeId, Now, Parts};
 use rustix::net::sockopt;
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     convert::Infallible,
+    io,
     net::SocketAddr,
     rc::Rc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, tcp::OwnedWriteHalf},
     sync::Notify,
     task::spawn_local,
     time::{sleep, timeout},
@@ -66,7 +68,7 @@ enum LinkError {
     #[error("can't connect within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("closed by the peer")]
     Closed,
     #[error("given up: it was healed after a cut, took too little, or isn't wanted any more")]
@@ -118,7 +120,7 @@ impl Link {
     }
 
     /// Queues a message; drops it while the link is down or, but for bypass, cut.
-    pub(crate) fn send(&self, lane: Lane, message: Bytes, state: LinkState, now: Now) {
+    pub(crate) fn send(&self, lane: Lane, message: Parts, state: LinkState, now: Now) {
         if !self.up.get() {
             return;
         }
@@ -213,7 +215,7 @@ impl Link {
             .map_err(|_| LinkError::ConnectTimeout)??;
         stream.set_nodelay(true)?;
         sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)
-            .map_err(std::io::Error::from)?;
+            .map_err(io::Error::from)?;
         let hello = Hello {
             lane,
             session,
@@ -279,19 +281,44 @@ impl Link {
     }
 }
 
+/// What is being written on a connection.
+#[derive(Default)]
+struct Outgoing {
+    frames: BytesMut,
+    /// What follows them, and is written from where it is.
+    large: VecDeque<Bytes>,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.large.is_empty()
+    }
+
+    async fn write_to(&mut self, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+        writer.write_all_buf(&mut self.frames).await?;
+        while let Some(large) = self.large.front_mut() {
+            writer.write_all_buf(large).await?;
+            self.large.pop_front();
+        }
+        Ok(())
+    }
+}
+
 impl Channel {
     /// Writes what is due, until the connection breaks. There is a timer only while something
     /// waits for its time.
     async fn drive(&self, stream: TcpStream) -> Result<Infallible, LinkError> {
         let (mut reader, mut writer) = stream.into_split();
-        let mut out = BytesMut::new();
+        let mut out = Outgoing::default();
         // The peer sends nothing here: whatever comes, the connection is of no use any more.
         let mut end = [0];
         loop {
             let now = clock::now().monotonic;
             let due = {
                 let mut queue = self.queue.borrow_mut();
-                queue.release(now, &mut out);
+                if out.is_empty() {
+                    out.large = queue.release(now, &mut out.frames);
+                }
                 queue.due()
             };
             if out.is_empty() {
@@ -306,7 +333,7 @@ impl Channel {
                 }
             } else {
                 tokio::select! {
-                    written = writer.write_all_buf(&mut out) => written?,
+                    written = out.write_to(&mut writer) => written?,
                     read = reader.read(&mut end) => {
                         read?;
                         return Err(LinkError::Closed);

@@ -196,7 +196,7 @@ impl Host for TestHost {
                 self.effects.push_back(Effect::Send {
                     to: NodeId::new(to).unwrap(),
                     lane,
-                    message: (*text).to_owned().into(),
+                    message: Bytes::from((*text).to_owned()).into(),
                 });
                 self.reply(id, now_flushed, "+OK\r\n".into());
             }

@@ -316,6 +316,10 @@ impl Log {
             self.begin_batch();
         }
         if let Some(batch) = self.pending.back_mut() {
+            if batch.bytes.capacity() - batch.bytes.len() < len {
+                // The end mark has room, too: it would double a batch that is one large record.
+                batch.bytes.reserve(len + BATCH_HEADER_BYTES);
+            }
             put_record_header(&mut batch.bytes, body_len as u32, stream, kind);
             body.iter()
                 .for_each(|part| batch.bytes.extend_from_slice(part));

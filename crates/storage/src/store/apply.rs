@@ -145,6 +145,7 @@ impl Work {
 
     /// Puts and removes the key rows.
     fn finish_heads(&mut self) {
+        self.batch.reserve(self.heads_bytes);
         for (key, touched) in &self.touched {
             let mut rows = KeyRows::new(key);
             match &touched.head {
@@ -514,20 +515,21 @@ impl<R: Rows> ShardStore<R> {
     }
 
     fn commit(&mut self, mut work: Work) -> Result<(), StoreError> {
-        work.finish_heads();
         put_applied(&mut work.batch, &work.applied);
+        // At the end, and with room for all of them: one of the values may be most of the batch.
+        work.finish_heads();
         if work.reset {
             work.batch.put(FORMAT, &[FORMAT_VERSION]);
             if let Some(fetched) = self.fetched(&work) {
                 work.batch.put(REWINDING, &fetched.encode());
             }
-            self.rows.reset(&work.batch)?;
+            self.rows.reset(&mut work.batch)?;
             self.clear_cache();
         } else {
             if work.caught_up {
                 work.batch.remove(REWINDING);
             }
-            self.rows.write(&work.batch)?;
+            self.rows.write(&mut work.batch)?;
         }
         if work.caught_up {
             self.rewinding = None;

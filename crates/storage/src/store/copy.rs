@@ -132,7 +132,7 @@ impl<R: Rows> ShardStore<R> {
         let mut batch = RowBatch::new();
         batch.put(FORMAT, &[FORMAT_VERSION]);
         batch.put(INSTALLING, &filling.encode());
-        self.rows.reset(&batch)?;
+        self.rows.reset(&mut batch)?;
         self.clear_cache();
         self.applied = Applied::default();
         self.rewinding = None;
@@ -170,7 +170,7 @@ impl<R: Rows> ShardStore<R> {
             keys += u64::from(check_copied(row, value)?.is_head);
             batch.put(row, value);
         }
-        self.rows.write(&batch)?;
+        self.rows.write(&mut batch)?;
         Ok(keys)
     }
 
@@ -192,7 +192,7 @@ impl<R: Rows> ShardStore<R> {
             batch.put(REWINDING, &rewinding.encode());
         }
         put_applied(&mut batch, &applied);
-        self.rows.write(&batch)?;
+        self.rows.write(&mut batch)?;
         self.rows.flush()?;
         self.applied = applied;
         self.rewinding = rewinding;

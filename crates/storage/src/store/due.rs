@@ -147,7 +147,7 @@ impl<R: Rows> ShardStore<R> {
             }
         }
         if !stale.is_empty() {
-            self.rows.write(&stale)?;
+            self.rows.write(&mut stale)?;
         }
         Ok(Expired {
             keys,

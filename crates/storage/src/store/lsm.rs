@@ -289,7 +289,7 @@ impl LsmRows {
         }))
     }
 
-    fn insert(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+    fn insert(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         // Checked before the first goes in: a batch is written whole or not at all.
         let too_long = |what, bytes, max| Err(StoreError::TooLong { what, bytes, max });
         for (key, value) in batch.rows() {
@@ -308,8 +308,8 @@ impl LsmRows {
         let Some(active) = Arc::get_mut(&mut self.active) else {
             return Err(StoreError::damaged("a new memtable is shared")); // It can't be.
         };
-        active.insert(batch);
         self.written_bytes += batch.bytes() as u64;
+        active.insert(batch);
         Ok(())
     }
 
@@ -439,11 +439,11 @@ impl Rows for LsmRows {
             .map_err(|e| self.tree.failed(e))
     }
 
-    fn write(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+    fn write(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         self.insert(batch)
     }
 
-    fn reset(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+    fn reset(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         let generation = self.background.new_generation();
         let leftover = self.dir.join(format!("g{generation}"));
         if leftover.exists() {
@@ -704,7 +704,7 @@ impl Stores for LsmStores {
         self.with_held(|held| Ok(held.all()))
     }
 
-    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<LsmRows, StoreError> {
+    fn replace(&self, shard: ShardId, mut rows: RowBatch) -> Result<LsmRows, StoreError> {
         let (dir, next) = (self.dir_of(shard), self.dir.join(format!("{shard}.new")));
         let names = (1..=DAMAGED_MAX).map(|n| self.dir.join(format!("{shard}.damaged-{n}")));
         let Some(aside) = names.into_iter().find(|path| !path.exists()) else {
@@ -719,7 +719,7 @@ impl Stores for LsmStores {
         // Made elsewhere: whenever this ends, what stands in the shard's place is the damaged
         // one, or none though one is held, or the new one with all of `rows`.
         let mut made = LsmRows::open(next.clone(), self.background.clone())?;
-        made.insert(rows)?;
+        made.insert(&mut rows)?;
         made.flush()?;
         drop(made);
         match fs::rename(&dir, &aside) {

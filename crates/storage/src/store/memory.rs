@@ -113,18 +113,18 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn write(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
-        let mut disk = self.disk()?;
-        disk.batches.push(batch.clone());
-        disk.unflushed_bytes += batch.bytes();
-        drop(disk);
+    fn write(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         write(Arc::make_mut(&mut self.rows), batch);
+        let mut disk = self.disk()?;
+        disk.unflushed_bytes += batch.bytes();
+        disk.batches.push(std::mem::take(batch));
         Ok(())
     }
 
-    fn reset(&mut self, batch: &RowBatch) -> Result<(), StoreError> {
+    fn reset(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         let mut table = Table::new();
         write(&mut table, batch);
+        batch.clear();
         let mut disk = self.disk()?;
         disk.settle(0);
         disk.flushed.clone_from(&table);
@@ -266,10 +266,10 @@ impl Stores for MemoryStores {
         Ok(lock(&self.disks).keys().copied().collect())
     }
 
-    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<MemoryRows, StoreError> {
+    fn replace(&self, shard: ShardId, mut rows: RowBatch) -> Result<MemoryRows, StoreError> {
         self.destroy(shard)?;
         let mut opened = self.open(shard)?;
-        opened.reset(rows)?;
+        opened.reset(&mut rows)?;
         Ok(opened)
     }
 

@@ -35,6 +35,9 @@ const ROW_BYTES: u64 = 56;
 
 /// Bytes that are copied and kept in one piece, unless one row has more.
 const PIECES_BYTES: usize = 256 << 10;
+/// The bytes of a batch that is so long are taken as they are: most of it is a large value, and to
+/// copy that takes longer than anything else does.
+const TAKEN_FROM: usize = 1 << 20;
 
 /// Rows of a block, at most; halved when it is full. More are more to be moved by each that comes
 /// in between, fewer make more blocks.
@@ -72,7 +75,7 @@ impl Place {
 
 /// What the batches brought, in the order they came.
 #[derive(Debug, Default)]
-struct Pieces(Vec<Box<[u8]>>);
+struct Pieces(Vec<Vec<u8>>);
 
 impl Pieces {
     fn key(&self, place: Place) -> &[u8] {
@@ -254,8 +257,15 @@ pub(super) struct Memtable {
 }
 
 impl Memtable {
-    /// Takes in a batch. Each of its rows is shorter than 4 GiB.
-    pub(super) fn insert(&mut self, batch: &RowBatch) {
+    /// Takes in a batch, and leaves it empty. Each of its rows is shorter than 4 GiB.
+    pub(super) fn insert(&mut self, batch: &mut RowBatch) {
+        let rows = batch.rows().len() as u64;
+        self.bytes += batch.bytes() as u64 + rows * ROW_BYTES;
+        if (TAKEN_FROM..u32::MAX as usize).contains(&batch.bytes()) {
+            let (data, spans) = batch.take();
+            self.insert_piece(data, 0, &spans);
+            return;
+        }
         let (data, spans) = batch.parts();
         let last = |&(_, middle, end): &Span| end.unwrap_or(middle);
         let mut left = spans;
@@ -265,20 +275,25 @@ impl Memtable {
                 .take_while(|span| last(span) - begin <= PIECES_BYTES);
             let (some, rest) = left.split_at(fits.count().max(1));
             let end = some.last().map_or(begin, last);
-            let piece = self.pieces.0.len() as u32;
-            self.pieces.0.push(data[begin..end].into());
-            let place = |&(start, middle, end): &Span| Place {
-                piece,
-                start: (start - begin) as u32,
-                middle: (middle - begin) as u32,
-                end: end.map_or(REMOVED, |end| (end - begin) as u32),
-            };
-            for some in some.chunks(WARM_ROWS) {
-                self.put_some(some.iter().map(place));
-            }
+            self.insert_piece(data[begin..end].into(), begin, some);
             left = rest;
         }
-        self.bytes += data.len() as u64 + spans.len() as u64 * ROW_BYTES;
+        batch.clear();
+    }
+
+    /// Takes in rows that stand in `data`, whose first byte their spans count as `begin`.
+    fn insert_piece(&mut self, data: Vec<u8>, begin: usize, spans: &[Span]) {
+        let piece = self.pieces.0.len() as u32;
+        self.pieces.0.push(data);
+        let place = |&(start, middle, end): &Span| Place {
+            piece,
+            start: (start - begin) as u32,
+            middle: (middle - begin) as u32,
+            end: end.map_or(REMOVED, |end| (end - begin) as u32),
+        };
+        for some in spans.chunks(WARM_ROWS) {
+            self.put_some(some.iter().map(place));
+        }
     }
 
     /// Puts [`WARM_ROWS`] at most. It waits for their blocks at once, as none hangs on another.
@@ -500,7 +515,7 @@ mod tests {
             for number in some {
                 batch.put(&[prefix, &number.to_be_bytes()].concat(), b"value");
             }
-            memtable.insert(&batch);
+            memtable.insert(&mut batch);
         }
         memtable
     }
@@ -539,7 +554,7 @@ mod tests {
             batch.put(&key(number), b"new");
             batch.remove(&key(number + 1));
         }
-        memtable.insert(&batch);
+        memtable.insert(&mut batch);
         check(&memtable);
         assert!(memtable.branches.len() > 2);
         for number in 0..5_000 {
@@ -582,7 +597,7 @@ mod tests {
                     }
                     model.insert(key, value);
                 }
-                memtable.insert(&batch);
+                memtable.insert(&mut batch);
                 prop_assert!(memtable.bytes() >= batch.bytes() as u64);
                 check(&memtable);
                 memtables.insert(0, memtable);

@@ -277,7 +277,7 @@ impl<R: Rows> ShardStore<R> {
         if ahead {
             batch.put(REWINDING, &rewinding.encode());
         }
-        self.rows.write(&batch)?;
+        self.rows.write(&mut batch)?;
         self.applied = applied;
         self.rewinding = ahead.then_some(rewinding);
         self.clear_cache();

@@ -31,6 +31,11 @@ impl RowBatch {
         Self::default()
     }
 
+    /// Makes room for rows of so many bytes, keys and values.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.data.reserve(bytes);
+    }
+
     /// Puts a row.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.put_with(key, |out| out.extend_from_slice(value));
@@ -53,7 +58,7 @@ impl RowBatch {
     }
 
     /// Key and value, None to remove it, in the order they were added.
-    pub fn rows(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
         self.rows.iter().map(|&(start, middle, end)| {
             let value = end.map(|end| &self.data[middle..end]);
             (&self.data[start..middle], value)
@@ -63,6 +68,11 @@ impl RowBatch {
     /// All keys and values, and where in them each row stands.
     pub(super) fn parts(&self) -> (&[u8], &[Span]) {
         (&self.data, &self.rows)
+    }
+
+    /// The same, taken out: it is empty, and has no room.
+    pub(super) fn take(&mut self) -> (Vec<u8>, Vec<Span>) {
+        (std::mem::take(&mut self.data), std::mem::take(&mut self.rows))
     }
 
     /// The bytes of all keys and values.
@@ -130,13 +140,15 @@ pub trait Rows {
     /// Visits the rows from `from` up to, not including, `to`, in order.
     fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 
-    /// Writes a batch. It is visible when this returns, and durable after the next flush.
-    fn write(&mut self, batch: &RowBatch) -> Result<(), StoreError>;
+    /// Writes a batch, and leaves it empty. It is visible when this returns, and durable after the
+    /// next flush.
+    fn write(&mut self, batch: &mut RowBatch) -> Result<(), StoreError>;
 
-    /// Puts the rows of `batch` in place of everything there is. Durable when it returns;
+    /// Puts the rows of `batch` in place of everything there is, and leaves it empty. Durable when it
+    /// returns;
     /// after a crash in the middle either all old rows (as after any crash) or exactly the
     /// new ones are there. Costs a few syncs, however much there was.
-    fn reset(&mut self, batch: &RowBatch) -> Result<(), StoreError>;
+    fn reset(&mut self, batch: &mut RowBatch) -> Result<(), StoreError>;
 
     /// A view pinned at the last batch.
     fn snapshot(&self) -> Self::Snapshot;
@@ -217,7 +229,7 @@ pub trait Stores {
     /// Sets aside what there is of a shard's rows, for people, and opens `rows` in their place.
     /// Durable when it returns; after a crash in the middle either what was there, or an error
     /// that says that it is gone, or exactly the new rows are found. A handle must be gone.
-    fn replace(&self, shard: ShardId, rows: &RowBatch) -> Result<Self::Rows, StoreError>;
+    fn replace(&self, shard: ShardId, rows: RowBatch) -> Result<Self::Rows, StoreError>;
 
     /// Removes a shard's rows. Its handle must be gone.
     fn destroy(&self, shard: ShardId) -> Result<(), StoreError>;

@@ -56,7 +56,7 @@ impl<R: Rows> ShardStore<R> {
             None if applied.is_none() => {
                 let mut batch = RowBatch::new();
                 batch.put(FORMAT, &[FORMAT_VERSION]);
-                rows.write(&batch)?;
+                rows.write(&mut batch)?;
             }
             found => {
                 return Err(StoreError::Format {

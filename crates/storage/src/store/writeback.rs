@@ -156,7 +156,7 @@ mod tests {
         }
         assert!(batch.bytes() > 2 * SYNC_EVERY);
         let mut memtable = Memtable::default();
-        memtable.insert(&batch);
+        memtable.insert(&mut batch);
         tree.set_aside().push(Arc::new(memtable));
         flush(tree).unwrap();
     }

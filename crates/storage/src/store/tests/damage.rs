@@ -195,7 +195,7 @@ fn what_takes_the_place_of_a_damaged_store_says_so_and_what_was_there_is_kept() 
         let error = open(dir.path()).err().unwrap();
         let stores = lsm(&dir.path().join("store"));
         let rows = ShardStore::<LsmRows>::in_place_of_damaged(&error.to_string());
-        drop(stores.replace(SHARD, &rows).unwrap());
+        drop(stores.replace(SHARD, rows.clone()).unwrap());
         assert_eq!(
             files(&dir.path().join(format!("store/4.damaged-{times}"))).len(),
             before
@@ -211,7 +211,7 @@ fn what_takes_the_place_of_a_damaged_store_says_so_and_what_was_there_is_kept() 
     fill(dir.path());
     let stores = lsm(&dir.path().join("store"));
     let rows = ShardStore::<LsmRows>::in_place_of_damaged("again");
-    let error = stores.replace(SHARD, &rows).err().unwrap();
+    let error = stores.replace(SHARD, rows.clone()).err().unwrap();
     assert!(
         matches!(error, StoreError::DamagedAgain { .. }) && !error.is_damage(),
         "{error}"

@@ -115,7 +115,7 @@ proptest! {
                             map.remove(&key);
                         }
                     }
-                    rows.write(&batch).unwrap();
+                    rows.write(&mut batch).unwrap();
                 }
                 Step::Snapshot => held.push((rows.snapshot(), map.clone())),
                 Step::Forget if held.is_empty() => {}
@@ -126,7 +126,7 @@ proptest! {
                 Step::Reset => {
                     let mut batch = RowBatch::new();
                     batch.put(b"k-reset", &[number as u8]);
-                    rows.reset(&batch).unwrap();
+                    rows.reset(&mut batch).unwrap();
                     map = Map::from([(b"k-reset".to_vec(), vec![number as u8])]);
                 }
                 Step::Reopen => {
