@@ -12,6 +12,7 @@ use model::{
     Mutation, Stamp,
     entry::WRITE_BYTES_MAX,
     mutation::{Header, KeyKind},
+    work::of_value,
 };
 use resp::reply::Encoder;
 use std::{borrow::Cow, collections::BTreeSet};
@@ -173,7 +174,7 @@ impl<'a> Evaluation<'a> {
         if bytes > WRITE_BYTES_MAX {
             return Err(refusal);
         }
-        self.spend(bytes as u64)
+        self.spend(of_value(bytes))
     }
 
     /// Refuses so many fields of a key that their rows, each of which names the key, would not be
@@ -335,7 +336,7 @@ impl<'a> Evaluation<'a> {
     pub(crate) fn string(&mut self, key: &'a [u8]) -> Result<(Found, Option<Bytes>), Refusal> {
         self.spend(LOOK_UP)?;
         let (header, value) = self.view.string(key)?.unzip();
-        self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
+        self.spend(value.as_ref().map_or(0, |value| of_value(value.len())))?;
         let found = self.judge(key, header);
         self.note_read(&found);
         let found = found.expect(KeyKind::String)?;
@@ -346,7 +347,7 @@ impl<'a> Evaluation<'a> {
     pub(crate) fn stored_string(&self, key: &[u8]) -> Result<Option<Bytes>, Refusal> {
         self.spend(LOOK_UP)?;
         let value = self.view.string(key)?.map(|(_, value)| value);
-        self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
+        self.spend(value.as_ref().map_or(0, |value| of_value(value.len())))?;
         Ok(value)
     }
 
@@ -361,7 +362,7 @@ impl<'a> Evaluation<'a> {
             Some(header) => {
                 self.spend(LOOK_UP)?;
                 let value = self.view.field(key, header, field)?;
-                self.spend(value.as_ref().map_or(0, |value| value.len() as u64))?;
+                self.spend(value.as_ref().map_or(0, |value| of_value(value.len())))?;
                 Ok(value)
             }
             None => Ok(None),

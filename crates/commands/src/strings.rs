@@ -9,6 +9,7 @@ use crate::{
     set_options::{Condition, Expiry, SetOptions, Time, Unit},
 };
 use bytes::{Bytes, BytesMut};
+use model::work::of_value;
 use std::collections::BTreeMap;
 
 type Outcome = Result<(), Refusal>;
@@ -23,7 +24,7 @@ pub(crate) fn reply_value(e: &mut Evaluation<'_>, value: Option<&Bytes>) {
 
 /// The same of a command that may show many, and writes nothing.
 pub(crate) fn show_value(e: &mut Evaluation<'_>, value: Option<&Bytes>) -> Outcome {
-    e.spend(value.map_or(0, |value| value.len() as u64))?;
+    e.spend(value.map_or(0, |value| of_value(value.len())))?;
     reply_value(e, value);
     Ok(())
 }

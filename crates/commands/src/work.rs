@@ -3,16 +3,16 @@
 //! lies there.
 //!
 //! ```text
-//! a byte read, written, or replied once more         1
+//! a byte read, written, or replied                   1, or 3 beyond 64 KiB ([`model::work`])
 //! a row that is passed by                            [`ROW`], and its bytes
 //! a key or a field that is looked up                 [`LOOK_UP`], and its value's bytes
 //! a key or a field that is written                   [`WRITE`], and its value's bytes
 //! a pair of bytes that LCS compares                  [`PAIR`]
 //! a byte of a pattern that is compared               [`STEP`]
 //! ```
-//! A unit is about what copying a byte costs, half a nanosecond: [`WORK_MAX`] is some 60 ms, and
-//! enough to read the largest string and to reply it, or to write it again. What is written
-//! costs as much once more when it is applied, in a turn of its own.
+//! A unit is about what copying a byte costs, half a nanosecond: [`WORK_MAX`] is some 60 ms (150 on
+//! a machine whose memory is slow), and enough to read the largest string and to reply it, or to
+//! write it again. What is written costs as much once more when it is applied, in a turn of its own.
 
 use std::cell::Cell;
 

@@ -12,6 +12,7 @@
 //! | [`cell`] | versioned cells that merge |
 //! | [`mutation`] | the effect of a command: what to write |
 //! | [`entry`] | a mutation in a shard's log; the same bytes on disk and on the wire |
+//! | [`work`] | what a value costs |
 //! | [`parts`] | bytes in parts, so that what is large is sent without a copy |
 //!
 //! Everything here is plain data: no clock, no randomness, no IO. A type that can be
@@ -32,6 +33,7 @@ pub mod slot;
 pub mod stamp;
 pub mod strategy;
 pub mod time;
+pub mod work;
 
 pub use catalog::{Boot, Catalog};
 pub use entry::{Entry, EntryKind};

@@ -161,7 +161,10 @@ mod tests {
         let parts = writer.finish().behind(b"head");
         assert!(parts.iter().any(|part| part.as_ptr() == large.as_ptr()));
         assert_eq!(
-            (PartsWriter::copied(&large), PartsWriter::copied(&"a".into())),
+            (
+                PartsWriter::copied(&large),
+                PartsWriter::copied(&"a".into())
+            ),
             (0, 1)
         );
     }

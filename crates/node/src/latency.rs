@@ -30,7 +30,7 @@ pub(crate) enum Event {
     /// A batch of the log: written, and synced where that is due.
     LogSync,
     /// The node's thread came round too late.
-    EventLoop,
+    Turn,
 }
 
 impl Event {
@@ -38,7 +38,7 @@ impl Event {
         Event::Command,
         Event::FastCommand,
         Event::LogSync,
-        Event::EventLoop,
+        Event::Turn,
     ];
 
     fn name(self) -> &'static str {
@@ -46,7 +46,7 @@ impl Event {
             Event::Command => "command",
             Event::FastCommand => "fast-command",
             Event::LogSync => "log-sync",
-            Event::EventLoop => "event-loop",
+            Event::Turn => "event-loop",
         }
     }
 
@@ -146,7 +146,7 @@ impl<S: Stores> Node<S> {
     /// This node's thread came round so much too late.
     pub fn held_up(&mut self, late: Duration) {
         let at_s = self.now.wall_ms / 1000;
-        self.latency.note(Event::EventLoop, at_s, late);
+        self.latency.note(Event::Turn, at_s, late);
     }
 
     /// Of these commands, all of a container's if it is named; of all that were measured, if none is.

@@ -20,6 +20,7 @@ use model::{
     codec::Malformed,
     few::FewMap,
     mutation::{Header, KeyKind, Ops},
+    work::of_value,
 };
 use std::collections::{HashMap, VecDeque, hash_map};
 use storage::store::{self, ROW_WORK, Rows, ShardStore, StoreError, cursor_of, field_cursor_of};
@@ -404,7 +405,7 @@ impl<V: View> View for Over<'_, V> {
                 && at >= cursor
                 && (passed.next == 0 || at < passed.next)
             {
-                passed.work += (field.len() + value.len()) as u64;
+                passed.work += field.len() as u64 + of_value(2 * value.len());
                 visit(field, value);
             }
         }

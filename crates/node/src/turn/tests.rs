@@ -191,7 +191,7 @@ fn a_command_that_no_message_has_room_for_does_not_travel() {
             .all(|message| message.len() < 1 << 20)
     );
     let reply = output(&mut world, NEW, conn);
-    assert!(reply.starts_with("-ERR 'set' has 66060"), "{reply}");
+    assert!(reply.starts_with("-ERR 'set' has 32505"), "{reply}");
     assert_eq!(world.node(NEW).sessions[&conn.0].writes_away, 0);
 }
 

@@ -305,7 +305,10 @@ mod tests {
     #[test]
     fn read_back_as_written() {
         for message in one_of_each() {
-            assert_eq!(Message::decode(message.encode().into_bytes()).unwrap(), message);
+            assert_eq!(
+                Message::decode(message.encode().into_bytes()).unwrap(),
+                message
+            );
             let bytes = message.encode().into_bytes();
             for end in 0..bytes.len() {
                 // An append cut between two entries is a shorter append; all else is refused.

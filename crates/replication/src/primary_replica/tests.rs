@@ -253,7 +253,9 @@ fn sent(outputs: &[Output]) -> Vec<Body> {
     outputs
         .iter()
         .filter_map(|o| match o {
-            Output::Send { message, .. } => Some(Message::decode(message.clone().into_bytes()).unwrap().body),
+            Output::Send { message, .. } => {
+                Some(Message::decode(message.clone().into_bytes()).unwrap().body)
+            }
             _ => None,
         })
         .collect()

@@ -34,7 +34,9 @@ pub(crate) fn encode(payload: &[u8], out: &mut BytesMut) {
 /// Appends what a frame begins with, up to the first part that is large. What is returned is to be
 /// written behind it.
 pub(crate) fn encode_parts(payload: Parts, out: &mut BytesMut) -> VecDeque<Bytes> {
-    let crc = payload.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+    let crc = payload
+        .iter()
+        .fold(0, |crc, part| crc32c::crc32c_append(crc, part));
     let len = payload.len();
     let (first, rest) = payload.split();
     let mut rest = VecDeque::from(rest);

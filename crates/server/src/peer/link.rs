@@ -214,8 +214,7 @@ impl Link {
             .await
             .map_err(|_| LinkError::ConnectTimeout)??;
         stream.set_nodelay(true)?;
-        sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX)
-            .map_err(io::Error::from)?;
+        sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MS_MAX).map_err(io::Error::from)?;
         let hello = Hello {
             lane,
             session,

@@ -72,7 +72,10 @@ impl RowBatch {
 
     /// The same, taken out: it is empty, and has no room.
     pub(super) fn take(&mut self) -> (Vec<u8>, Vec<Span>) {
-        (std::mem::take(&mut self.data), std::mem::take(&mut self.rows))
+        (
+            std::mem::take(&mut self.data),
+            std::mem::take(&mut self.rows),
+        )
     }
 
     /// The bytes of all keys and values.

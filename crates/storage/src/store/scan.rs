@@ -14,6 +14,7 @@ use super::{
 use model::{
     Stamp,
     mutation::{Header, KeyKind},
+    work::of_value,
 };
 
 /// Field rows that [`ShardStore::scan`] steps over before it seeks past a key.
@@ -31,13 +32,14 @@ type VisitField<'a> = &'a mut dyn FnMut(u64, (&[u8], &[u8]), Stamp) -> bool;
 pub struct Passed {
     /// The cursor to go on from; 0 at the end.
     pub next: u64,
-    /// The bytes of the rows that it stepped over, shown or not, and [`ROW_WORK`] for each.
+    /// The rows that it stepped over, shown or not: [`ROW_WORK`] for each, its bytes, and its value
+    /// once more, since mostly it is replied.
     pub work: u64,
 }
 
 impl Passed {
     fn row(&mut self, row: &[u8], value: &[u8]) {
-        self.work += ROW_WORK + (row.len() + value.len()) as u64;
+        self.work += ROW_WORK + row.len() as u64 + of_value(2 * value.len());
     }
 }
 
