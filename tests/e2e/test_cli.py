@@ -305,9 +305,14 @@ def test_hangups_leave_a_node_serving(node):
     assert "log_filter" in hang_up("goes on as it was")
     node.write(end="nonsense = 1")
     assert "nonsense" in hang_up("goes on as it was")
-    node.write(top='log_filter = "info,server=debug"', end="[limits]\nmax_clients = 77")
+    limits = "[limits]\nmax_clients = 77\ncommand_work_max = 2000000"
+    node.write(top='log_filter = "info,server=debug"', end=limits)
     said = hang_up("is read again")
     assert "limits.max_clients" in said and "next start" in said
+    assert "command_work_max" not in said
+    client = node.client()
+    with pytest.raises(redis.ResponseError, match="limits.command_work_max is 2000000"):
+        client.execute_command("MGET", *["k"] * 2000)
     # A filter that lets nothing through is in force at once: nothing is said of the next.
     node.write(top='log_filter = "off"')
     node.process.send_signal(signal.SIGHUP)

@@ -109,7 +109,10 @@ impl<S: Stores> Node<S> {
             ("availability-zone", self.config.zone.clone()),
             ("bind", addr),
             ("cluster-enabled", "no".into()),
-            (COPY_RATE, self.config.copy_bytes_per_second.to_string()),
+            (
+                COPY_RATE,
+                self.config.limits.copy_bytes_per_second.to_string(),
+            ),
             ("databases", databases),
             ("hash-max-listpack-entries", "512".into()),
             ("hash-max-listpack-value", "64".into()),
@@ -224,7 +227,7 @@ impl<S: Stores> Node<S> {
         for change in changes {
             match change {
                 Change::Zone(zone) => self.config.zone = zone,
-                Change::CopyRate(rate) => self.config.copy_bytes_per_second = rate,
+                Change::CopyRate(rate) => self.config.limits.copy_bytes_per_second = rate,
                 Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
                 Change::SlowMax(commands) => self.slow_log.set_max(commands),
                 Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,

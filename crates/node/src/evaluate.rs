@@ -98,7 +98,7 @@ impl<S: Stores> Node<S> {
             spec,
             args,
             cx,
-            work: Work::new(self.config.command_work_max),
+            work: Work::new(self.config.limits.command_work_max),
             first: strategy.next_stamp(self.now),
         };
         let mut tip = spec.is_write();

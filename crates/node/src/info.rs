@@ -212,7 +212,7 @@ impl<S: Stores> Node<S> {
         let clients = self.sessions.values().map(|session| session.memory());
         lines.put("mem_clients_normal", clients.sum::<usize>());
         lines.put("mem_clients_input", self.input_bytes());
-        lines.put("mem_clients_input_max", self.config.clients.input_bytes_max);
+        lines.put("mem_clients_input_max", self.config.limits.input_bytes_max);
     }
 
     /// `MEMORY STATS`: what of it is known here.

@@ -26,15 +26,13 @@ use std::{
 };
 use storage::store::Stores;
 
-/// How many clients there may be, and what they may send.
+/// How many clients there may be, and how long what each sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientBounds {
     /// Clients at once. The host refuses more.
     pub clients_max: usize,
     /// Bytes of one argument. The host refuses more.
     pub bulk_bytes_max: usize,
-    /// Bytes that are held of what all clients have sent and is not done.
-    pub input_bytes_max: usize,
 }
 
 impl Default for ClientBounds {
@@ -42,7 +40,6 @@ impl Default for ClientBounds {
         ClientBounds {
             clients_max: 10_000,
             bulk_bytes_max: entry::WRITE_BYTES_MAX,
-            input_bytes_max: 256 << 20,
         }
     }
 }
@@ -163,12 +160,12 @@ impl<S: Stores> Node<S> {
         session.counted = session.input_bytes();
         let grown = session.counted > before;
         self.input.bytes = self.input.bytes + session.counted - before;
-        while grown && self.input.bytes > self.config.clients.input_bytes_max {
+        while grown && self.input.bytes > self.config.limits.input_bytes_max {
             let holding = self.sessions.values().filter(|s| s.counted > 0);
             let Some(most) = holding.max_by_key(|s| (s.counted, Reverse(s.conn))) else {
                 return;
             };
-            let (conn, input_bytes_max) = (most.conn, self.config.clients.input_bytes_max);
+            let (conn, input_bytes_max) = (most.conn, self.config.limits.input_bytes_max);
             tracing::warn!(
                 conn,
                 addr = %most.addr,

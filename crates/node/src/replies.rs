@@ -60,6 +60,12 @@ impl Replies {
         }
     }
 
+    /// From now on so much is held.
+    pub(crate) fn set_max(&mut self, max: usize) {
+        self.max = max;
+        self.count_at = max.saturating_sub(REPLY_BYTES_MAX);
+    }
+
     /// A reply was made that is held from now on.
     pub(crate) fn held(&mut self, bytes: usize) {
         self.estimate = self.estimate.saturating_add(bytes);

@@ -15,7 +15,7 @@ use storage::{
 };
 
 /// How what is on the disk is looked through.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubConfig {
     /// How long after the end of one the next begins; none begins by itself without.
     pub every: Option<Duration>,
@@ -52,7 +52,7 @@ impl<S: Stores> Node<S> {
         let scrub = Scrub {
             stores: (self.shards.values().filter_map(|s| s.store.scrub())).collect(),
             log: self.log.scrub(),
-            bytes_per_second: self.config.scrub.bytes_per_second,
+            bytes_per_second: self.config.limits.scrub.bytes_per_second,
         };
         let (work, watch) = scrub.begin();
         self.scrubs.under_way = Some((watch, self.now.monotonic));
@@ -80,10 +80,10 @@ impl<S: Stores> Node<S> {
                     tracing::error!(what = %decay.what, "the log is damaged: what is in it is written to the stores, and then that part of it is given up");
                 }
             }
-            self.scrub_due = self.config.scrub.every.map(|every| now + every);
+            self.scrub_due = self.config.limits.scrub.every.map(|every| now + every);
         }
         let due = *(self.scrub_due).get_or_insert_with(|| now + FIRST_AFTER);
-        if self.config.scrub.every.is_some() && due <= now {
+        if self.config.limits.scrub.every.is_some() && due <= now {
             self.begin_scrub();
         }
     }

@@ -50,6 +50,11 @@ impl DiskWatch {
         }
     }
 
+    /// From now on it may take so long.
+    pub(crate) fn set_bound(&mut self, bound: Duration) {
+        self.bound = bound;
+    }
+
     /// This node did nothing until `now`.
     pub(crate) fn absent(&mut self, now: Duration) {
         self.back_at = now;
@@ -91,7 +96,7 @@ impl<S: Stores> Node<S> {
         let now = self.now.monotonic;
         match self.disk_watch.look(self.log.outstanding_since(), now) {
             Some(News::Stalled) => {
-                let seconds = self.config.disk_stall_after.as_secs_f64();
+                let seconds = self.config.limits.disk_stall_after.as_secs_f64();
                 tracing::error!(
                     pending_bytes = self.log.pending_bytes(),
                     "the disk of the log has not answered for {seconds} s: this node asks for no lease, and its replicas are not read, until it does"

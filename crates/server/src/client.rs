@@ -89,7 +89,7 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
     let mut acceptor = Acceptor::new(listener, "a client");
     loop {
         let (stream, addr) = acceptor.next().await;
-        let (clients, clients_max) = (core.clients.borrow().len(), core.limits.max_clients);
+        let (clients, clients_max) = (core.clients.borrow().len(), core.limits().max_clients);
         if clients >= clients_max {
             acceptor.tell(|_| {
                 tracing::warn!(clients_max, "there are as many clients as there may be");
@@ -159,7 +159,7 @@ async fn serve<H: Host>(
     }
     let mut connection = Connection {
         spare,
-        decoder: RequestDecoder::new(core.limits.resp()),
+        decoder: RequestDecoder::new(core.limits().resp()),
         pending: BytesMut::new(),
         more: false,
         told: QueryBuffer::default(),
@@ -174,7 +174,7 @@ async fn serve<H: Host>(
     }
     // Its end may take a while, for which nothing of it is held.
     connection.pending = BytesMut::new();
-    connection.decoder = RequestDecoder::new(core.limits.resp());
+    connection.decoder = RequestDecoder::new(core.limits().resp());
     // Replies to its last commands may be ready: a client may say all it has to and close.
     core.take_turn();
     if client.closing.get() {
@@ -470,7 +470,7 @@ impl Client {
             }
         }
         let len = output.len();
-        if len > core.limits.output_bytes_max {
+        if len > core.limits().output_bytes_max {
             tracing::warn!(
                 conn = self.id.0,
                 len,

@@ -34,8 +34,8 @@ use model::{
     entry::{COMMAND_BYTES_MAX, WRITE_BYTES_MAX},
 };
 use node::{
-    COMMAND_WORK_MAX, COMMAND_WORK_MIN, COPY_BYTES_PER_SECOND_MIN, ClientBounds,
-    REPLY_MEMORY_BYTES_MIN,
+    COMMAND_WORK_MAX, COMMAND_WORK_MIN, COPY_BYTES_PER_SECOND_MIN, ClientBounds, NodeLimits,
+    REPLY_MEMORY_BYTES_MIN, ScrubConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -43,6 +43,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 use storage::store::BackgroundOptions;
 use wan::{Base, Links};
@@ -212,7 +213,7 @@ impl Default for Limits {
             command_work_max: COMMAND_WORK_MAX,
             bulk_bytes_max: WRITE_BYTES_MAX,
             command_bytes_max: COMMAND_BYTES_MAX,
-            input_bytes_max: ClientBounds::default().input_bytes_max,
+            input_bytes_max: NodeLimits::default().input_bytes_max,
             peer_queue_bytes_max: 256 << 20,
             descriptors: Descriptors::default(),
             log_retention_bytes: 1 << 30,
@@ -225,6 +226,37 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Those that a running node takes over from a configuration that it has read again.
+    pub(crate) fn reloaded(&self, again: &Limits) -> Limits {
+        Limits {
+            output_bytes_max: again.output_bytes_max,
+            reply_memory_bytes: again.reply_memory_bytes,
+            command_work_max: again.command_work_max,
+            input_bytes_max: again.input_bytes_max,
+            peer_queue_bytes_max: again.peer_queue_bytes_max,
+            copy_bytes_per_second: again.copy_bytes_per_second,
+            disk_stall_ms: again.disk_stall_ms,
+            scrub_bytes_per_second: again.scrub_bytes_per_second,
+            scrub_every_hours: again.scrub_every_hours,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn of_node(&self) -> NodeLimits {
+        let hours = u64::from(self.scrub_every_hours);
+        NodeLimits {
+            input_bytes_max: self.input_bytes_max,
+            reply_memory_bytes: self.reply_memory_bytes,
+            command_work_max: self.command_work_max,
+            copy_bytes_per_second: self.copy_bytes_per_second,
+            disk_stall_after: Duration::from_millis(self.disk_stall_ms),
+            scrub: ScrubConfig {
+                every: (hours > 0).then(|| Duration::from_secs(3600 * hours)),
+                bytes_per_second: self.scrub_bytes_per_second,
+            },
+        }
+    }
+
     pub(crate) fn resp(&self) -> resp::Limits {
         resp::Limits {
             bulk_len_max: self.bulk_bytes_max,

@@ -25,7 +25,7 @@ use crate::{
 use model::{NodeId, Now, Parts};
 use rustc_hash::FxHashMap;
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::Duration,
@@ -56,7 +56,7 @@ pub(crate) struct Core<H: Host> {
     pub(crate) host: RefCell<H>,
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
-    pub(crate) limits: Limits,
+    limits: RefCell<Limits>,
     pub(crate) clients: RefCell<FxHashMap<ConnId, Rc<Client>>>,
     pub(crate) links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
     /// The current link of each peer to us.
@@ -101,7 +101,7 @@ impl<H: Host> Core<H> {
             host: RefCell::new(host),
             id,
             cluster,
-            limits,
+            limits: RefCell::new(limits),
             clients: RefCell::default(),
             links: RefCell::default(),
             sessions: RefCell::default(),
@@ -120,6 +120,19 @@ impl<H: Host> Core<H> {
             fatal: RefCell::new(None),
             stop: Notify::new(),
         })
+    }
+
+    pub(crate) fn limits(&self) -> Ref<'_, Limits> {
+        self.limits.borrow()
+    }
+
+    /// From now on these hold, as far as they can change while the node runs.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        for link in self.links.borrow().values() {
+            link.set_queue_bytes_max(limits.peer_queue_bytes_max);
+        }
+        self.host.borrow_mut().set_limits(&limits);
+        self.limits.replace(limits);
     }
 
     /// Hands over what is to be flushed, then drains the effects.

@@ -14,6 +14,7 @@
 //! always on one thread; only [`Host::run_flush`], [`Prefetch::run`] and [`Aside::run`] run on
 //! others.
 
+use crate::Limits;
 use bytes::{Bytes, BytesMut};
 use model::{Boot, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
@@ -143,6 +144,8 @@ pub trait Host: 'static {
     fn poll_effect(&mut self) -> Option<Effect>;
     /// Makes a batch durable, and tells when it is written. Runs on a log-sync thread.
     fn run_flush(flush: Self::Flush, tell: impl FnOnce(Self::Written)) -> Self::Synced;
+    /// Its configuration was read again: these limits hold from now on.
+    fn set_limits(&mut self, _limits: &Limits) {}
     /// The node is to end: it lets others take over what they can.
     fn end(&mut self, _now: Now) {}
     /// Whether there is nothing left that others could take over.

@@ -46,7 +46,7 @@ mod sync;
 mod turns;
 mod usage;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Limits};
 pub use data_dir::DataDirError;
 pub use descriptors::{Descriptors, TooFewDescriptors};
 pub use host::{
@@ -74,7 +74,10 @@ use sync::{Ended, SyncThreads};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
-    sync::mpsc::{Receiver, UnboundedReceiver},
+    sync::{
+        mpsc::{Receiver, UnboundedReceiver},
+        watch,
+    },
     task::{LocalSet, spawn_local, yield_now},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -175,15 +178,18 @@ impl Listeners {
 /// `Ok` only if the node was told to stop and everything pending was made durable.
 pub fn serve<H: Host>(config: &Config, host: H) -> Result<(), ServeError> {
     let told = signals::told_to_stop(|| tracing::info!("SIGHUP: nothing is to be read again"));
-    serve_until(config, Listeners::bind(config)?, host, told)
+    let (_, reloads) = watch::channel(config.limits.clone());
+    serve_until(config, Listeners::bind(config)?, host, told, reloads)
 }
 
-/// Runs a node on listening sockets until `stop` is ready or [`Effect::Stop`].
+/// Runs a node on listening sockets until `stop` is ready or [`Effect::Stop`]; under those limits
+/// that `reloads` had last.
 pub fn serve_until<H: Host>(
     config: &Config,
     listeners: Listeners,
     host: H,
     stop: impl Future<Output = ()>,
+    reloads: watch::Receiver<Limits>,
 ) -> Result<(), ServeError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sync, results) = SyncThreads::<H>::start()?;
@@ -199,6 +205,7 @@ pub fn serve_until<H: Host>(
         aside,
     );
     let tasks = LocalSet::new();
+    tasks.spawn_local(take_limits(core.clone(), reloads));
     let ended = (results, prefetched, asides);
     let result = runtime.block_on(tasks.run_until(serve_on(core, listeners, ended, stop)));
     // Connections end here; the sync threads with the last owner of the core.
@@ -227,7 +234,7 @@ async fn serve_on<H: Host>(
         )),
         spawn_local(http::listen(
             TcpListener::from_std(listeners.http)?,
-            core.limits.descriptors.http,
+            core.limits().descriptors.http,
         )),
     ];
     core.reconcile_links(&*core.host.borrow());
@@ -254,6 +261,13 @@ async fn serve_on<H: Host>(
     flushed.map_err(|_| ServeError::NotFlushed)?;
     let closed = core.host.borrow_mut().close();
     closed.map_err(ServeError::NotClosed)
+}
+
+async fn take_limits<H: Host>(core: Rc<Core<H>>, mut reloads: watch::Receiver<Limits>) {
+    while reloads.changed().await.is_ok() {
+        let limits = reloads.borrow_and_update().clone();
+        core.set_limits(limits);
+    }
 }
 
 /// Once after each batch of inputs: whoever asks is queued behind the tasks that are ready,

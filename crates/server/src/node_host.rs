@@ -1,7 +1,7 @@
 //! A node as the server's host: nothing but names between the two.
 
 use crate::{
-    clock,
+    Limits, clock,
     host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted, QueryBuffer},
 };
 use bytes::{Bytes, BytesMut};
@@ -160,6 +160,9 @@ impl Host for NodeHost {
         tell(written);
         let synced = sync.run();
         (synced, clock::monotonic().saturating_sub(began))
+    }
+    fn set_limits(&mut self, limits: &Limits) {
+        self.node.set_limits(limits.of_node());
     }
     fn end(&mut self, now: Now) {
         self.node.end(now);

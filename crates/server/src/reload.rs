@@ -1,8 +1,8 @@
-//! What SIGHUP does: the configuration is read again, the log filter that it names is in force at
-//! once, and whatever else has changed in it is named, since that waits for the next start. A
-//! configuration that can't be used changes nothing.
+//! What SIGHUP does: the configuration is read again, the log filter that it names and the limits
+//! that can change ([`Limits::reloaded`]) are in force at once, and whatever else has changed in it is
+//! named, since that waits for the next start. A configuration that can't be used changes nothing.
 
-use crate::{Config, ConfigError};
+use crate::{Config, ConfigError, Limits};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -22,26 +22,31 @@ pub(crate) struct Reload<'a> {
 }
 
 impl Reload<'_> {
-    pub(crate) fn run(&self) {
+    /// What limits hold from now on; None: as before.
+    pub(crate) fn run(&self) -> Option<Limits> {
         let file = self.file.display();
         match self.reload() {
-            Ok((filter, waiting)) if waiting.is_empty() => {
+            Ok((filter, limits, waiting)) if waiting.is_empty() => {
                 tracing::info!(%file, log_filter = filter, "SIGHUP: the configuration is read again");
+                Some(limits)
             }
-            Ok((filter, waiting)) => {
+            Ok((filter, limits, waiting)) => {
                 let waiting = waiting.join(", ");
                 tracing::warn!(%file, log_filter = filter, waiting, "SIGHUP: the configuration is read again; what is waiting has changed in it and takes effect at the next start");
+                Some(limits)
             }
             Err(error) => {
                 tracing::error!(%error, "SIGHUP: the configuration can't be used, and the node goes on as it was");
+                None
             }
         }
     }
 
-    fn reload(&self) -> Result<(String, Vec<String>), ConfigError> {
+    fn reload(&self) -> Result<(String, Limits, Vec<String>), ConfigError> {
         let config = Config::load(&self.file)?;
         let filter = set_filter(&self.file, &config, self.logs)?;
-        Ok((filter, changed(&self.started, &config)))
+        let limits = self.started.limits.reloaded(&config.limits);
+        Ok((filter, limits, changed(&self.started, &config)))
     }
 }
 
@@ -59,11 +64,12 @@ pub(crate) fn set_filter(
     })
 }
 
-/// The fields that differ, but for the log filter; in their order.
+/// The fields that differ, but for those that were taken over; in their order.
 fn changed(before: &Config, after: &Config) -> Vec<String> {
     let value = |config: &Config| {
         let config = Config {
             log_filter: None,
+            limits: config.limits.reloaded(&Limits::default()),
             ..config.clone()
         };
         // What was read from TOML can be written as TOML.
@@ -139,9 +145,14 @@ control_voters = ["us-1"]
             started: Config::load(&file).unwrap(),
             logs: &logs,
         };
+        let taken = RefCell::new(Limits::default());
         let with = |top: &str, end: &str| {
             fs::write(&file, format!("{top}\n{CONFIG}\n{end}")).unwrap();
-            reload.reload().map_err(|e| e.to_string())
+            let reloaded = reload.reload().map_err(|e| e.to_string());
+            reloaded.map(|(filter, limits, waiting)| {
+                taken.replace(limits);
+                (filter, waiting)
+            })
         };
         let none = Vec::<String>::new();
         assert_eq!(with("", ""), Ok(("info".into(), none.clone())));
@@ -149,13 +160,21 @@ control_voters = ["us-1"]
             with("log_filter = \"debug\"", ""),
             Ok(("debug".into(), none))
         );
-        let limits = "[limits]\ncache_bytes = 1000000000\nmax_clients = 9\n[wan]\nlinks = \"none\"";
+        let limits = "[limits]\ncache_bytes = 1000000000\nmax_clients = 9\ndisk_stall_ms = 5000\n[wan]\nlinks = \"none\"";
         let (_, waiting) = with("fsync = \"os\"", limits).unwrap();
         let mut expected = ["fsync", "limits.cache_bytes", "limits.max_clients", "wan"];
         let mut found: Vec<&str> = waiting.iter().map(String::as_str).collect();
         found.sort_unstable();
         expected.sort_unstable();
         assert_eq!(found, expected);
+        let as_started = Limits::default();
+        assert_eq!(
+            *taken.borrow(),
+            Limits {
+                disk_stall_ms: 5000,
+                ..as_started
+            }
+        );
 
         let error = with("log_filter = \"loud\"", "").unwrap_err();
         assert!(error.contains("log_filter: 'loud' is no filter"), "{error}");

@@ -18,7 +18,7 @@ use crate::{
     serve_until, signals,
 };
 use model::DiskId;
-use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig, ScrubConfig};
+use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     fs,
     hash::{BuildHasher, RandomState},
@@ -26,13 +26,13 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
-    time::Duration,
 };
 use storage::{
     disk::RealDisk,
     log::{LogError, Options, SyncPolicy},
     store::{Background, BackgroundOptions, CacheBudget, LsmStores},
 };
+use tokio::sync::watch;
 
 /// For the tests of clocks that step alone: a directory in which a file of a node's name says by
 /// how many milliseconds that node's wall clock is to look ahead.
@@ -186,8 +186,13 @@ fn run_on(
         tracing::warn!(kept, data = %data.display(), "what was set aside here is kept: remove set-aside-* and store/*.damaged-* once every shard is whole");
     }
     tracing::info!(node = %config.id, process = boot.process, disk = %format_args!("{:016x}", boot.disk.0), "the node is open, and serves");
-    serve_until(config, listeners, NodeHost::new(node), async {
-        let told = signals::told_to_stop(|| reload.run());
+    let (reloaded, reloads) = watch::channel(config.limits.clone());
+    let stop = async {
+        let told = signals::told_to_stop(|| {
+            if let Some(limits) = reload.run() {
+                reloaded.send_replace(limits);
+            }
+        });
         match stdin {
             Some(ended) => tokio::select! {
                 () = told => {}
@@ -195,7 +200,8 @@ fn run_on(
             },
             None => told.await,
         }
-    })?;
+    };
+    serve_until(config, listeners, NodeHost::new(node), stop, reloads)?;
     Ok(())
 }
 
@@ -255,7 +261,6 @@ fn node_config(
         clients: ClientBounds {
             clients_max: config.limits.max_clients,
             bulk_bytes_max: config.limits.bulk_bytes_max,
-            input_bytes_max: config.limits.input_bytes_max,
         },
         log: Options {
             sync,
@@ -265,15 +270,7 @@ fn node_config(
             bytes: (config.limits.cache_bytes).unwrap_or_else(|| default_cache_bytes(1)),
         },
         log_retention_bytes: config.limits.log_retention_bytes,
-        disk_stall_after: Duration::from_millis(config.limits.disk_stall_ms),
-        copy_bytes_per_second: config.limits.copy_bytes_per_second,
-        scrub: ScrubConfig {
-            every: (config.limits.scrub_every_hours > 0)
-                .then(|| Duration::from_secs(3600 * u64::from(config.limits.scrub_every_hours))),
-            bytes_per_second: config.limits.scrub_bytes_per_second,
-        },
-        command_work_max: config.limits.command_work_max,
-        reply_memory_bytes: config.limits.reply_memory_bytes,
+        limits: config.limits.of_node(),
         emptied: last.emptied,
         disk: last.disk,
         process: last.process + 1,

@@ -6,7 +6,9 @@ use crate::random::Random;
 use bytes::Bytes;
 use clock::Clock;
 use model::{DiskId, NodeId, Now, Region};
-use node::{ClientBounds, Disks, Effect, Node, NodeConfig, OpenError, PeerConfig, ScrubConfig};
+use node::{
+    ClientBounds, Disks, Effect, Node, NodeConfig, NodeLimits, OpenError, PeerConfig, ScrubConfig,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{Ipv4Addr, SocketAddr},
@@ -183,15 +185,15 @@ impl Machine {
             },
             cache: CacheBudget { bytes: 256 << 10 },
             log_retention_bytes: self.log_retention_bytes,
-            disk_stall_after: Duration::from_secs(3),
-            // Some give copies so slowly that much happens meanwhile.
-            copy_bytes_per_second: [256 << 10, 64 << 20][(disk.0 & 1) as usize],
-            scrub: ScrubConfig {
-                every: None,
-                bytes_per_second: 1 << 20,
+            limits: NodeLimits {
+                // Some give copies so slowly that much happens meanwhile.
+                copy_bytes_per_second: [256 << 10, 64 << 20][(disk.0 & 1) as usize],
+                scrub: ScrubConfig {
+                    every: None,
+                    bytes_per_second: 1 << 20,
+                },
+                ..NodeLimits::default()
             },
-            command_work_max: node::COMMAND_WORK_MAX,
-            reply_memory_bytes: 512 << 20,
             emptied: false,
             disk,
             process: processes + 1,

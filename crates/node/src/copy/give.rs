@@ -229,7 +229,7 @@ impl<S: Stores> Node<S> {
                     let message = Message::CopyChunk(chunk).encode();
                     self.copies.pace.spend(
                         message.len() as u64,
-                        self.config.copy_bytes_per_second,
+                        self.config.limits.copy_bytes_per_second,
                         self.now.monotonic,
                     );
                     self.send_encoded(&to, Lane::Bulk, message);

@@ -23,20 +23,13 @@ fn node() -> Node<MemoryStores> {
         peers: Vec::new(),
         control_voters: vec![NodeId::new("elsewhere").unwrap()],
         links: wan::Links::absent(),
-        clients: ClientBounds {
-            input_bytes_max: MAX,
-            ..ClientBounds::default()
-        },
+        clients: ClientBounds::default(),
         log: Options::default(),
         cache: CacheBudget { bytes: 64 << 10 },
         log_retention_bytes: 1 << 20,
-        disk_stall_after: std::time::Duration::from_secs(3),
-        copy_bytes_per_second: 64 << 20,
-        command_work_max: commands::work::WORK_MAX,
-        reply_memory_bytes: 512 << 20,
-        scrub: crate::ScrubConfig {
-            every: None,
-            bytes_per_second: 1 << 20,
+        limits: crate::NodeLimits {
+            input_bytes_max: MAX,
+            ..crate::NodeLimits::default()
         },
         emptied: false,
         disk: DiskId(1),

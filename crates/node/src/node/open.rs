@@ -13,12 +13,13 @@ use crate::{
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     lease::Lease,
+    limits::NodeLimits,
     replies::Replies,
     report::Peers,
     rewind::Rewinds,
     rewound::Rewound,
     save::Saves,
-    scrub::{ScrubConfig, Scrubs},
+    scrub::Scrubs,
     shard::Shard,
     slowlog::SlowLog,
     split::Splits,
@@ -77,19 +78,11 @@ pub struct NodeConfig {
     pub cache: CacheBudget,
     /// Log that is kept for replicas that lag, in bytes; beyond it they copy the store.
     pub log_retention_bytes: u64,
-    /// What copies for other nodes may take together, in bytes a second.
-    pub copy_bytes_per_second: u64,
-    /// How long a write or sync of the log may be outstanding before the disk counts as stalled.
-    pub disk_stall_after: Duration,
-    /// How what is on the disk is looked through.
-    pub scrub: ScrubConfig,
+    /// What may change while the node runs.
+    pub limits: NodeLimits,
     /// The disk took the place of one that was set aside: what that held is known elsewhere, or
     /// nowhere, and was not nothing.
     pub emptied: bool,
-    /// What one command, or one transaction, may cost ([`commands::Work`]).
-    pub command_work_max: u64,
-    /// Memory for replies that were not taken yet, all clients' together, in bytes.
-    pub reply_memory_bytes: usize,
     /// The disk that the data directory lies on.
     pub disk: DiskId,
     /// This process: greater than any before it on this disk.
@@ -272,14 +265,14 @@ impl<S: Stores> Node<S> {
             stalled: VecDeque::new(),
             deferred: Deferred::default(),
             worked: 0,
-            replies: Replies::new(config.reply_memory_bytes),
+            replies: Replies::new(config.limits.reply_memory_bytes),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),
             mutation: Mutation::new(),
             scratch: BytesMut::new(),
             log_room: config.log.pending_bytes_max / 2,
             flush_at: None,
-            disk_watch: DiskWatch::new(config.disk_stall_after),
+            disk_watch: DiskWatch::new(config.limits.disk_stall_after),
             flush_not_before: Duration::ZERO,
             expire_at: None,
             expire_first: ShardId(0),

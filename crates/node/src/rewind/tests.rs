@@ -2,9 +2,7 @@
 
 mod damage;
 
-use crate::{
-    ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, ScrubConfig, lease::Lease,
-};
+use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
 use bytes::Bytes;
 use model::{
     AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now,
@@ -20,7 +18,7 @@ use storage::{
     store::{CacheBudget, MemoryStores},
 };
 
-const SHARD: ShardId = ShardId(1);
+pub(crate) const SHARD: ShardId = ShardId(1);
 /// The former primary, and the new one.
 pub(crate) const OLD: usize = 0;
 pub(crate) const NEW: usize = 1;
@@ -191,15 +189,8 @@ impl World {
             },
             cache: CacheBudget { bytes: 64 << 10 },
             log_retention_bytes: 1 << 20,
-            disk_stall_after: Duration::from_secs(3),
-            copy_bytes_per_second: 64 << 20,
-            scrub: ScrubConfig {
-                every: None,
-                bytes_per_second: 1 << 20,
-            },
+            limits: crate::NodeLimits::default(),
             emptied: false,
-            command_work_max: commands::work::WORK_MAX,
-            reply_memory_bytes: 512 << 20,
             disk: DiskId(n as u64),
             process: machine.process,
             pid: 1,

@@ -59,7 +59,7 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
     let mut acceptor = Acceptor::new(listener, "a peer");
     loop {
         let (stream, addr) = acceptor.next().await;
-        if open.get() >= core.limits.descriptors.peers_in {
+        if open.get() >= core.limits().descriptors.peers_in {
             acceptor.tell(|_| {
                 tracing::warn!(%addr, "too many connections on the peer port: some are closed");
             });

@@ -49,7 +49,7 @@ pub(crate) struct Link {
     control: Channel,
     /// The link is to be given up and made anew.
     reset: Notify,
-    queue_bytes_max: usize,
+    queue_bytes_max: Cell<usize>,
 }
 
 /// One of a link's connections.
@@ -87,10 +87,14 @@ impl Link {
             bulk: Channel::default(),
             control: Channel::default(),
             reset: Notify::new(),
-            queue_bytes_max: core.limits.peer_queue_bytes_max,
+            queue_bytes_max: Cell::new(core.limits().peer_queue_bytes_max),
         });
         spawn_local(link.clone().run(core));
         link
+    }
+
+    pub(crate) fn set_queue_bytes_max(&self, bytes: usize) {
+        self.queue_bytes_max.set(bytes);
     }
 
     /// The host doesn't want it any more.
@@ -144,7 +148,7 @@ impl Link {
                     .push(message, latency, now.monotonic);
             }
         }
-        if self.queued_bytes() > self.queue_bytes_max {
+        if self.queued_bytes() > self.queue_bytes_max.get() {
             tracing::warn!(peer = %self.peer, bytes = self.queued_bytes(), "the peer takes too little: link reset");
             return self.give_up();
         }

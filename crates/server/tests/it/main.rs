@@ -70,9 +70,11 @@ pub(crate) fn start(
     let of_host = shared.clone();
     let thread = std::thread::spawn(move || {
         let host = TestHost::new(of_host, peers);
-        server::serve_until(&config, listeners, host, async {
+        let stop = async {
             let _ = stopped.await;
-        })
+        };
+        let (_, reloads) = tokio::sync::watch::channel(config.limits.clone());
+        server::serve_until(&config, listeners, host, stop, reloads)
     });
     Running {
         client_addr,
