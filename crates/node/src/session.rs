@@ -81,7 +81,7 @@ pub(crate) struct Session {
     pub(crate) reads_away: u32,
     /// Where all of these went, if to one replica: what is sent behind them there sees as much.
     pub(crate) reads_to: Option<(ShardId, NodeId)>,
-    /// Reads that wait here for what the session has seen: a later write must not overtake
+    /// Reads that wait here for what the session has seen: what comes later must not overtake
     /// them.
     pub(crate) reads_waiting: u32,
     /// Reads of files that its next commands wait for: they don't come before.
@@ -310,15 +310,16 @@ impl Session {
     }
 
     /// Whether a command may not be placed before earlier reads were answered: a write, because
-    /// they must not show it; a read, because it must not show less than they will. A read
-    /// behind writes that are away follows those. WATCH follows everything.
+    /// they must not show it; a read, because it must not show less than they will: also than those
+    /// that wait here, which may be given up and go to the primary after it. A read behind writes
+    /// that are away follows those. WATCH follows everything.
     pub(crate) fn must_follow(&self, spec: &Spec) -> bool {
         if transaction::is_watch(spec) {
             self.reads_waiting > 0 || self.reads_away > 0 || self.writes_away > 0
         } else if spec.is_write() {
             self.reads_waiting > 0 || self.reads_away > 0
         } else {
-            self.reads_away > 0 && self.writes_away == 0
+            (self.reads_waiting > 0 || self.reads_away > 0) && self.writes_away == 0
         }
     }
 

@@ -4,9 +4,10 @@ use crate::{
     ConnId, Effect,
     forward::FORWARD_BYTES_MAX,
     replies::Replies,
-    rewind::tests::{NEW, OLD, World, addr, id},
+    rewind::tests::{NEW, OLD, SHARD, World, addr, id},
 };
 use bytes::Bytes;
+use model::Position;
 
 fn connect(world: &mut World, n: usize, conn: u64) -> ConnId {
     let (conn, now) = (ConnId(conn), world.now());
@@ -193,6 +194,30 @@ fn a_command_that_no_message_has_room_for_does_not_travel() {
     let reply = output(&mut world, NEW, conn);
     assert!(reply.starts_with("-ERR 'set' has 32505"), "{reply}");
     assert_eq!(world.node(NEW).sessions[&conn.0].writes_away, 0);
+}
+
+/// One that waits for the replica here may be given up and sent to the primary: a later read that
+/// had gone there at once, since the replica could not answer it, would have shown less.
+#[test]
+fn a_read_does_not_overtake_one_that_waits_here() {
+    let mut world = World::new(1);
+    let conn = connect(&mut world, NEW, 100);
+    world.settle();
+    let applied = world.node(NEW).shards[&SHARD].applied();
+    let ahead = Position {
+        index: applied.index + 10,
+        ..applied
+    };
+    let session = world.node(NEW).sessions.get_mut(&conn.0).unwrap();
+    session.seen.advance(SHARD, ahead);
+    send(&mut world, NEW, conn, &[b"GET", b"k"]);
+    assert_eq!(world.node(NEW).sessions[&conn.0].reads_waiting, 1);
+    let shard = world.node(NEW).shards.get_mut(&SHARD).unwrap();
+    let strategy = shard.strategy.take();
+    send(&mut world, NEW, conn, &[b"GET", b"k"]);
+    let session = &world.node(NEW).sessions[&conn.0];
+    assert_eq!((session.reads_away, session.backlog.len()), (0, 1));
+    world.node(NEW).shards.get_mut(&SHARD).unwrap().strategy = strategy;
 }
 
 #[test]
