@@ -4,6 +4,7 @@
 use crate::{
     message::{CopyProgress, Message, ReplicaReport, Report, ReportedRole},
     node::{Lane, Node, NodeConfig},
+    shard::Shard,
 };
 use control::detector::Detector;
 use model::{Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
@@ -41,6 +42,7 @@ struct Peer {
     log: u64,
     /// It has made a new link to us, over which nothing came yet.
     remade: bool,
+    /// Its replicas are in the order of their shards.
     report: Option<Report>,
     /// When that came.
     reported_at: Duration,
@@ -316,37 +318,48 @@ impl Peers {
     fn report(&self, id: &NodeId) -> Option<&Report> {
         self.known.get(id)?.report.as_ref()
     }
+
+    /// How its replica of a shard stands, as it said last.
+    fn replica(&self, id: &NodeId, shard: ShardId) -> Option<&ReplicaReport> {
+        replica_in(&self.report(id)?.replicas, shard)
+    }
+}
+
+/// Among replicas that are in the order of their shards.
+fn replica_in(replicas: &[ReplicaReport], shard: ShardId) -> Option<&ReplicaReport> {
+    let at = replicas.binary_search_by_key(&shard, |replica| replica.shard);
+    replicas.get(at.ok()?)
 }
 
 impl<S: Stores> Node<S> {
-    fn own_report(&self) -> Report {
+    fn own_replica(&self, shard: &Shard<S::Rows>) -> ReplicaReport {
         let leased = self.lease.holds(self.now.monotonic);
-        let replicas = self
-            .shards
-            .values()
-            .map(|shard| {
-                let state = shard.state(self.now);
-                let lag = state
-                    .as_ref()
-                    .and_then(|s| s.fresh_at)
-                    .map(|at| self.now.monotonic.saturating_sub(at));
-                let role = match state.as_ref().map(|s| s.role) {
-                    _ if !shard.store.is_serving() => ReportedRole::Learner,
-                    Some(Role::Primary) if leased => ReportedRole::Primary,
-                    Some(Role::Primary) => ReportedRole::Starting,
-                    Some(Role::Starting) => ReportedRole::Starting,
-                    Some(Role::Learner) => ReportedRole::Learner,
-                    Some(Role::Replica) | None => ReportedRole::Replica,
-                };
-                ReplicaReport {
-                    shard: shard.id,
-                    role,
-                    epoch: state.map_or(0, |s| s.epoch.0),
-                    position: shard.applied(),
-                    lag_ms: lag.map(|l| l.as_millis() as u64),
-                    stopped: shard.stopped.is_some(),
-                }
-            })
+        let state = shard.state(self.now);
+        let lag = state
+            .as_ref()
+            .and_then(|s| s.fresh_at)
+            .map(|at| self.now.monotonic.saturating_sub(at));
+        let role = match state.as_ref().map(|s| s.role) {
+            _ if !shard.store.is_serving() => ReportedRole::Learner,
+            Some(Role::Primary) if leased => ReportedRole::Primary,
+            Some(Role::Primary) => ReportedRole::Starting,
+            Some(Role::Starting) => ReportedRole::Starting,
+            Some(Role::Learner) => ReportedRole::Learner,
+            Some(Role::Replica) | None => ReportedRole::Replica,
+        };
+        ReplicaReport {
+            shard: shard.id,
+            role,
+            epoch: state.map_or(0, |s| s.epoch.0),
+            position: shard.applied(),
+            lag_ms: lag.map(|l| l.as_millis() as u64),
+            stopped: shard.stopped.is_some(),
+        }
+    }
+
+    fn own_report(&self) -> Report {
+        let replicas = (self.shards.values())
+            .map(|shard| self.own_replica(shard))
             .collect();
         Report {
             pid: self.config.pid,
@@ -391,8 +404,11 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    pub(crate) fn reported(&mut self, from: &NodeId, report: Report) {
+    pub(crate) fn reported(&mut self, from: &NodeId, mut report: Report) {
         let now = self.now.monotonic;
+        report
+            .replicas
+            .sort_unstable_by_key(|replica| replica.shard);
         if let Some(control) = report.control {
             self.control.voter_said(from, now, control);
         }
@@ -412,8 +428,10 @@ impl<S: Stores> Node<S> {
         let stopped = report.replicas.iter().filter(|r| r.stopped);
         peer.stopped = stopped.map(|r| r.shard).collect();
         // What is no learner any more has been filled.
-        let learns =
-            |id| (report.replicas.iter()).any(|r| r.shard == id && r.role == ReportedRole::Learner);
+        let learns = |id| {
+            let replica = replica_in(&report.replicas, id);
+            replica.is_some_and(|r| r.role == ReportedRole::Learner)
+        };
         peer.copying.retain(|copy| learns(copy.shard));
         peer.log = peer.log.max(report.log);
         peer.report = Some(report);
@@ -449,8 +467,7 @@ impl<S: Stores> Node<S> {
         if !self.peers.is_up(node, self.now.monotonic) {
             return None;
         }
-        let report = self.peers.report(node)?;
-        let report = report.replicas.iter().find(|r| r.shard == shard)?;
+        let report = self.peers.replica(node, shard)?;
         let lag = match report.role {
             _ if report.stopped || self.peers.is_stalled(node) => None,
             ReportedRole::Primary => Some(Duration::ZERO),
@@ -461,12 +478,10 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn replica_report(&self, node: &NodeId, shard: ShardId) -> Option<ReplicaReport> {
-        let report = if *node == self.config.id {
-            Some(self.own_report())
-        } else {
-            self.peers.report(node).cloned()
-        };
-        report?.replicas.into_iter().find(|r| r.shard == shard)
+        if *node == self.config.id {
+            return self.shards.get(&shard).map(|shard| self.own_replica(shard));
+        }
+        self.peers.replica(node, shard).cloned()
     }
 
     /// How far the copy is that fills `shard` on `node`, if one does.
