@@ -204,6 +204,8 @@ pub struct Node<S: Stores> {
     pub(crate) deferred: Deferred,
     /// Work that was done in this turn.
     pub(crate) worked: u64,
+    /// See [`Node::unsettled`].
+    pub(crate) unsettled: u64,
     pub(crate) replies: Replies,
     pub(crate) effects: VecDeque<Effect>,
     /// To be taken.

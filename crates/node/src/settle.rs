@@ -21,14 +21,16 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How long a hint for the next start may wait for something better to go with.
 const HINT_WITHIN: Duration = Duration::from_secs(1);
 
+/// Each round of settling answers what the one before caused; a topology comes to rest in a few.
+const SETTLE_ROUNDS_MAX: u32 = 64;
+
 /// Rows of the index of expiry that are counted at a time: a few milliseconds.
 const EXPIRING_A_TURN: usize = 10_000;
 
 impl<S: Stores> Node<S> {
     /// Carries out what strategies and the control group ask for, until nobody asks.
     pub(crate) fn settle(&mut self) {
-        // Each round answers what the one before caused; a topology comes to rest in a few.
-        for _ in 0..64 {
+        for _ in 0..SETTLE_ROUNDS_MAX {
             self.control_settle();
             if self.dirty.is_empty() || self.stopped {
                 return;
@@ -37,6 +39,22 @@ impl<S: Stores> Node<S> {
                 self.settle_shard(id);
             }
         }
+        // What is left is settled in the next turn, so that this one ends.
+        self.unsettled += 1;
+        if self.unsettled.is_power_of_two() {
+            let shards: Vec<u64> = self.dirty.iter().map(|id| id.0).take(8).collect();
+            tracing::error!(
+                ?shards,
+                times = self.unsettled,
+                "shards do not come to rest: this is a defect, please report it"
+            );
+        }
+    }
+
+    /// How often shards, or the control group, did not come to rest within a turn, as they always
+    /// should.
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled
     }
 
     fn settle_shard(&mut self, id: ShardId) {

@@ -265,6 +265,7 @@ impl<S: Stores> Node<S> {
             stalled: VecDeque::new(),
             deferred: Deferred::default(),
             worked: 0,
+            unsettled: 0,
             replies: Replies::new(config.limits.reply_memory_bytes),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),

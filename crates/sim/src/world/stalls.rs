@@ -65,6 +65,11 @@ impl World {
             let released = machine.released.pop_front();
             let next = released.or_else(|| machine.node.as_mut()?.poll_effect());
             let Some(effect) = next else {
+                let node = machine.node.as_ref();
+                if node.is_some_and(|node| node.unsettled() > 0) {
+                    let wrong = self.wrong_at(at, "shards do not come to rest");
+                    self.wrong.push_back(wrong.0);
+                }
                 return;
             };
             let answers = matches!(
