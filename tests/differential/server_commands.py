@@ -41,7 +41,9 @@ SAME = """
     COMMAND GETKEYSANDFLAGS SET a b|COMMAND GETKEYSANDFLAGS SET a b get|COMMAND GETKEYSANDFLAGS MSET a b c d
     COMMAND GETKEYSANDFLAGS MSET a|COMMAND GETKEYSANDFLAGS RENAME a b|COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0
     COMMAND GETKEYSANDFLAGS BITFIELD a OVERFLOW WRAP SET u8 0 1|COMMAND GETKEYSANDFLAGS BITFIELD a GET u8|COMMAND GETKEYSANDFLAGS OBJECT ENCODING x
-    COMMAND INFO auth monitor save bgsave lastsave bgrewriteaof move|COMMAND INFO multi exec discard watch unwatch|OBJECT|OBJECT bogus x|MEMORY|MEMORY bogus|MEMORY USAGE|SWAPDB 0|SWAPDB 0 1 2|QUIT x y
+    COMMAND INFO auth monitor save bgsave lastsave bgrewriteaof move|COMMAND INFO multi exec discard watch unwatch|OBJECT|OBJECT bogus x|MEMORY|MEMORY bogus|MEMORY USAGE|SWAPDB 0|SWAPDB 0 1 2
+    CLUSTER|CLUSTER bogus|CLUSTER SLOTS|CLUSTER SHARDS|CLUSTER NODES|CLUSTER INFO|CLUSTER MYID|CLUSTER KEYSLOT k|CLUSTER HELP
+    CLUSTER SLOTS x|CLUSTER KEYSLOT|CLUSTER MEET a|CLUSTER RESET|CLUSTER RESET HARD x|QUIT x y
 """.replace("\n", "|").split("|")
 
 REFUSED = {
@@ -58,6 +60,29 @@ REFUSED = {
     "EXEC": b"-EXECABORT",
     "MOVE k 1": b"-ERR MOVE to another keyspace is not supported: ",
 }
+
+# What calls, fails and is rejected is counted as in Redis: these by one connection, one by one.
+COUNTED = """
+    SET k v|GET|GET a b|GET k|HGET k f|HGET k|INCR k|SETRANGE k -1 x|HSET h f|HSET h a b c|HSET h a b|NOSUCH x|nosuch
+    CLUSTER SLOTS|CLUSTER|CLUSTER bogus|CLUSTER KEYSLOT|CONFIG GET|CONFIG SET nope x|CONFIG bogus|OBJECT ENCODING|OBJECT ENCODING k
+    EXEC|EXEC x|DISCARD|MULTI|MULTI|MULTI x|EXEC|MULTI|NOSUCH|EXEC|MULTI|DISCARD x|EXEC|SELECT|WATCH|AUTH|AUTH a b
+    CLIENT|CLIENT bogus|CLIENT KILL ID x|CLIENT REPLY bogus|WAIT x 0|PING a b|ECHO|DEL h|DEL|COPY k|MSET a
+""".replace("\n", "|").split("|")
+
+
+def counts(server):
+    """Of every command that was called or rejected: calls, rejected and failed; errors by code."""
+    found = {}
+    for section in (b"commandstats", b"errorstats"):
+        server.send([[b"INFO", section]])
+        for line in server.read()[0].decode().split("\r\n"):
+            name, _, value = line.partition(":")
+            if name.startswith(("cmdstat_", "errorstat_")):
+                found[name] = [pair for pair in value.split(",") if not pair.startswith("usec")]
+    # What begins and ends the counting is not counted alike: it is still going on.
+    for name in ("cmdstat_info", "cmdstat_config|resetstat"):
+        found.pop(name, None)
+    return found
 
 
 def words(line):
@@ -86,6 +111,18 @@ def check(connect_redis, connect_quire):
             ours = quire.read()[0]
             if not ours.startswith(expected):
                 wrong.append(f"{line}\n  quire {ours[:300]}")
+    both = []
+    for server in (connect_redis(), connect_quire()):
+        server.call(b"CONFIG", b"RESETSTAT")
+        for line in COUNTED:
+            if line.strip():
+                server.send([words(line.strip())])
+                server.read()
+        both.append(counts(server))
+    for name in sorted(both[0].keys() | both[1].keys()):
+        theirs, ours = (found.get(name) for found in both)
+        if theirs != ours:
+            wrong.append(f"counts of {name}\n  redis {theirs}\n  quire {ours}")
     # A sleep holds up its own connection alone.
     sleeper, other = connect_quire(), connect_quire()
     sleeper.send([words("DEBUG SLEEP 1000"), words("PING")])

@@ -69,6 +69,6 @@ pub mod work;
 
 pub use error::Refusal;
 pub use evaluate::evaluate;
-pub use table::{Family, Fanout, Flags, Spec, find, lookup};
+pub use table::{Family, Fanout, Flags, Spec, called, find, lookup};
 pub use view::{Context, Passed, View, ViewError};
 pub use work::Work;

@@ -286,7 +286,7 @@ impl<S: Stores> Node<S> {
             s.transaction_bytes(),
             s.out.len(),
             s.memory(),
-            s.last_command,
+            s.last_command.map_or("NULL", |spec| spec.name),
             if s.version == Version::Resp3 { 3 } else { 2 },
             String::from_utf8_lossy(&s.library.0),
             String::from_utf8_lossy(&s.library.1),

@@ -177,7 +177,7 @@ impl<S: Stores> Node<S> {
                 Err(line) => self.answer_error(conn, &line),
             },
             "resetstat" => {
-                self.stats.reset();
+                self.stats.reset((self.config.traffic)());
                 self.answer(conn, |out| out.ok());
             }
             _ => self.answer_error(

@@ -55,6 +55,9 @@ impl<S: Stores> Node<S> {
             return self.answer_error(conn, &line);
         }
         self.worked += (bytes + args.len() * ARG_WORK) as u64;
+        if container == "cluster" {
+            return self.answer_error(conn, "ERR This instance has cluster support disabled");
+        }
         if subcommand == "help"
             && let Some(spec) = commands::lookup(container.as_bytes())
         {

@@ -236,9 +236,17 @@ impl<S: Stores> Node<S> {
 
     fn stats_section(&self, _: KeyspaceId, lines: &mut Lines) {
         let stats = &self.stats;
+        let traffic = stats.traffic((self.config.traffic)());
+        let (commands, bytes) = stats.a_second();
+        let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
         lines.put("total_connections_received", stats.connections);
         lines.put("total_commands_processed", stats.commands);
-        lines.put("instantaneous_ops_per_sec", stats.commands_a_second());
+        lines.put("instantaneous_ops_per_sec", commands);
+        lines.put("total_net_input_bytes", traffic.input_bytes);
+        lines.put("total_net_output_bytes", traffic.output_bytes);
+        lines.put("instantaneous_input_kbps", kib(bytes.input_bytes));
+        lines.put("instantaneous_output_kbps", kib(bytes.output_bytes));
+        lines.put("rejected_connections", traffic.turned_away);
         lines.put("expired_keys", stats.expired);
         lines.put("evicted_keys", 0);
         lines.put("evicted_clients", self.input.evicted);
@@ -270,12 +278,13 @@ impl<S: Stores> Node<S> {
 
     fn commandstats_section(&self, _: KeyspaceId, lines: &mut Lines) {
         for (name, calls) in self.stats.calls() {
-            let mut value = format!("calls={}", calls.calls);
-            if calls.measured > 0 {
-                let us = calls.took.as_nanos() as f64 / 1e3;
-                let each = us / calls.measured as f64;
-                value.push_str(&format!(",usec={us:.0},usec_per_call={each:.2}"));
-            }
+            // Programs take the values by their places: what was not measured is 0.
+            let us = calls.took.as_nanos() as f64 / 1e3;
+            let each = us / calls.measured.max(1) as f64;
+            let value = format!(
+                "calls={},usec={us:.0},usec_per_call={each:.2},rejected_calls={},failed_calls={}",
+                calls.calls, calls.rejected, calls.failed
+            );
             lines.put(&format!("cmdstat_{name}"), value);
         }
     }

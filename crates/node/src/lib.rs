@@ -99,6 +99,7 @@ mod standing;
 mod stats;
 mod timekeeping;
 mod tip;
+mod traffic;
 mod transaction;
 mod turn;
 mod verify;
@@ -119,4 +120,5 @@ pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerCon
 pub use replies::REPLY_MEMORY_BYTES_MIN;
 pub use scrub::ScrubConfig;
 pub use standing::NotAdmitted;
+pub use traffic::Traffic;
 pub use turn::COMMAND_WORK_MIN;

@@ -565,7 +565,7 @@ impl<S: Stores> Node<S> {
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();
-            self.stats.sample(now.monotonic);
+            self.stats.sample(now.monotonic, (self.config.traffic)());
             self.close_idle();
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     node::{ConnId, Effect, Node},
     request::Target,
+    stats::Ended,
 };
 use bytes::Bytes;
 use model::{Position, ShardId};
@@ -24,7 +25,8 @@ impl<S: Stores> Node<S> {
                     if position.index > 0 {
                         session.seen.advance(id, position);
                     }
-                    self.stats.replied(&reply);
+                    let command = || session.command_of(*slot);
+                    self.stats.replied(&reply, Ended::Called, command);
                     session.fill(*slot, reply);
                     if !session.watches.is_empty() && session.watch_answered(*slot, position) {
                         self.resume(*conn);
@@ -81,8 +83,17 @@ impl<S: Stores> Node<S> {
         self.answer(conn, |out| out.error(line));
     }
 
+    /// An error as the next reply of a client whose command is not called.
+    pub(crate) fn reject(&mut self, conn: u64, line: &str) {
+        self.answer_as(conn, Ended::Uncalled, |out| out.error(line));
+    }
+
     /// The next reply of a client.
     pub(crate) fn answer(&mut self, conn: u64, write: impl FnOnce(&mut Encoder<'_>)) {
+        self.answer_as(conn, Ended::Called, write);
+    }
+
+    fn answer_as(&mut self, conn: u64, ended: Ended, write: impl FnOnce(&mut Encoder<'_>)) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -90,11 +101,12 @@ impl<S: Stores> Node<S> {
             let before = session.out.len();
             write(&mut Encoder::new(session.version, &mut session.out));
             self.replies.held(session.out.len() - before);
-            self.stats.replied(&session.out[before..]);
+            let command = session.last_command;
+            (self.stats).replied(&session.out[before..], ended, || command);
         } else {
             let mut reply = bytes::BytesMut::new();
             write(&mut Encoder::new(session.version, &mut reply));
-            self.stats.replied(&reply);
+            self.stats.replied(&reply, ended, || session.last_command);
             let slot = session.reserve(0);
             session.fill(slot, reply.freeze());
         }

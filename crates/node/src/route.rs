@@ -12,6 +12,7 @@ use crate::{
     evaluate::{Asking, Evaluated},
     node::Node,
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
+    stats::Ended,
     turn::DEFERRED,
 };
 use commands::{Family, Fanout, Spec, transaction};
@@ -119,24 +120,27 @@ impl<S: Stores> Node<S> {
         if args.is_empty() {
             return;
         }
-        self.stats.commands += 1;
         let spec = match commands::find(args) {
             Ok(spec) => spec,
-            Err(_) if is_http(args) => return self.refuse_http(conn),
-            Err(line) => return self.refuse_transaction(conn, args, line),
+            Err(line) => return self.refuse_unfound(conn, args, line),
         };
         if self.pause.is_some() && self.is_paused(conn, spec, args, since) {
             return;
         }
-        if !self.monitors.is_empty() {
-            self.show_to_monitors(conn, spec, args);
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.last_command = Some(spec);
+        if !std::mem::take(&mut session.is_begun) {
+            session.commands += 1;
+            self.stats.begun(spec);
+            if !self.monitors.is_empty() {
+                self.show_to_monitors(conn, spec, args);
+            }
         }
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        session.last_command = spec.name;
-        session.commands += 1;
-        self.stats.begun(spec);
         let transaction = spec.family == Family::Transactions;
         let at_once =
             transaction && spec.name != "unwatch" || matches!(spec.name, "reset" | "quit");
@@ -154,7 +158,7 @@ impl<S: Stores> Node<S> {
         let keyspace = session.keyspace;
         let shard = match self.only_shard(keyspace, spec, args) {
             Ok(shard) => shard,
-            Err(line) => return self.answer_error(conn, &line),
+            Err(line) => return self.reject(conn, &line),
         };
         let placed = match shard {
             Some(shard) => self.place(&Coming {
@@ -168,8 +172,25 @@ impl<S: Stores> Node<S> {
             None => self.place_split(conn, spec, args, keyspace),
         };
         if !placed && let Some(session) = self.sessions.get_mut(&conn) {
+            session.is_begun = true;
             session.put_back(since, own(args));
             self.count_input(conn);
+        }
+    }
+
+    /// What there isn't, or has too few or many arguments, is answered.
+    #[cold]
+    fn refuse_unfound(&mut self, conn: u64, args: &[&[u8]], line: String) {
+        let called = commands::called(args).ok();
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.last_command = called;
+        }
+        if let Some(spec) = called {
+            self.stats.begun(spec);
+        }
+        match is_http(args) {
+            true => self.refuse_http(conn),
+            false => self.refuse_transaction(conn, args, line),
         }
     }
 
@@ -351,12 +372,14 @@ impl<S: Stores> Node<S> {
         match evaluated {
             Evaluated::Ready(position) if session.is_in_turn() => {
                 session.seen.advance(shard, position);
-                self.stats.replied(&self.scratch);
+                self.stats
+                    .replied(&self.scratch, Ended::Called, || Some(spec));
                 session.take_out(&mut self.scratch);
                 self.announce(conn);
             }
             Evaluated::Refused if session.is_in_turn() => {
-                self.stats.replied(&self.scratch);
+                let command = session.last_command;
+                self.stats.replied(&self.scratch, Ended::Called, || command);
                 if !session.muted {
                     session.out.extend_from_slice(&self.scratch);
                 }

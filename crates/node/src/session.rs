@@ -46,6 +46,7 @@ struct Slot {
     muted: bool,
     /// Of its command, until the reply is ready.
     bytes: usize,
+    command: Option<&'static Spec>,
 }
 
 /// One connection.
@@ -63,8 +64,11 @@ pub(crate) struct Session {
     pub(crate) wants: Wants,
     /// The reply to the command at hand is not wanted.
     pub(crate) muted: bool,
-    pub(crate) last_command: &'static str,
+    /// None: there is no such command.
+    pub(crate) last_command: Option<&'static Spec>,
     pub(crate) commands: u64,
+    /// The command that is first in line was looked at before, and counted.
+    pub(crate) is_begun: bool,
     /// What it has written and read.
     pub(crate) seen: SessionPositions,
     /// Which of its replies told it last that a failover threw away what it had seen.
@@ -138,8 +142,9 @@ impl Session {
             heard_at: now,
             wants: Wants::All,
             muted: false,
-            last_command: "",
+            last_command: None,
             commands: 0,
+            is_begun: false,
             seen: SessionPositions::default(),
             told_lost: BTreeMap::new(),
             last_write: None,
@@ -191,7 +196,7 @@ impl Session {
         self.slots.is_empty()
     }
 
-    /// A place for a reply that comes later, to a command of so many bytes.
+    /// A place for a reply that comes later, to the last command, which is of so many bytes.
     pub(crate) fn reserve(&mut self, bytes: usize) -> u64 {
         self.in_flight += bytes;
         let muted = self.muted;
@@ -199,8 +204,16 @@ impl Session {
             reply: None,
             muted,
             bytes,
+            command: self.last_command,
         });
         self.first_slot + self.slots.len() as u64 - 1
+    }
+
+    /// The command whose reply has this place, if that is not filled yet.
+    pub(crate) fn command_of(&self, slot: u64) -> Option<&'static Spec> {
+        let at = slot.checked_sub(self.first_slot)?;
+        let place = self.slots.get(usize::try_from(at).ok()?)?;
+        place.command.filter(|_| place.reply.is_none())
     }
 
     /// Fills a place, and moves what is ready to `out`.

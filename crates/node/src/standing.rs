@@ -307,6 +307,7 @@ mod tests {
             intact_since: 1,
             log_was: 0,
             usage: || None,
+            traffic: Default::default,
             notes: Vec::new(),
             pid: 1,
             seed: 5,

@@ -4,9 +4,15 @@
 //! number, none reads a clock or allocates. How long commands took is what the host has measured
 //! for SLOWLOG anyway ([`Node::client_worked`]): the work of this node's thread, not the wait for
 //! disks, replicas and other nodes.
+//!
+//! A command is a *call* once it is looked at ([`Stats::begun`]), and once only, however often it
+//! has to wait its turn. It ends in one of three ways, told apart by its reply: it is done; it has
+//! *failed*; or it was *rejected*, which says that nothing was evaluated. What this node rejects on
+//! sight is no call, as in Redis. What its shard turns away ([`REJECTIONS`]) has been one.
 
-use crate::node::Node;
-use commands::{Spec, table::TABLE, work::Seen};
+use crate::{node::Node, traffic::Traffic};
+use commands::{Spec, table::TABLE, transaction, work::Seen};
+use resp::nested_errors;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -21,10 +27,34 @@ const SAMPLES: usize = 8;
 /// Buckets of a histogram: up to 1 µs, 2 µs, 4 µs and so on, the last without a bound.
 const BUCKETS: usize = 24;
 
+/// Codes of errors that say that nothing was evaluated.
+const REJECTIONS: [&str; 7] = [
+    "NOPRIMARY",
+    "MASTERDOWN",
+    "MISCONF",
+    "BUSY",
+    "TRYAGAIN",
+    "NOKEYSPACE",
+    "CROSSSLOT",
+];
+
+/// What an error says of the command that it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was called.
+    Called,
+    /// It was not, here and now: it is no call.
+    Uncalled,
+}
+
 /// Of one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
     pub(crate) calls: u64,
+    /// Those that were answered with an error.
+    pub(crate) failed: u64,
+    /// Those that were answered with an error before anything was evaluated.
+    pub(crate) rejected: u64,
     /// Those that were measured, and how long they took together.
     pub(crate) measured: u64,
     pub(crate) took: Duration,
@@ -78,8 +108,17 @@ pub(crate) struct Stats {
     current: Option<usize>,
     /// Whether LATENCY HISTOGRAM goes on.
     pub(crate) is_tracking: bool,
-    /// When a sample was taken, and `commands` then.
-    samples: VecDeque<(Duration, u64)>,
+    /// When a sample was taken, and what was counted by then.
+    samples: VecDeque<(Duration, Sample)>,
+    /// What the host had counted when this began.
+    traffic_before: Traffic,
+}
+
+/// What is shown by the second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    commands: u64,
+    traffic: Traffic,
 }
 
 impl Default for Stats {
@@ -96,6 +135,7 @@ impl Default for Stats {
             current: None,
             is_tracking: true,
             samples: VecDeque::new(),
+            traffic_before: Traffic::default(),
         }
     }
 }
@@ -113,10 +153,11 @@ fn number(spec: &'static Spec) -> Option<usize> {
 }
 
 impl Stats {
-    /// Counts anew.
-    pub(crate) fn reset(&mut self) {
+    /// Counts anew; the host, which does not, has counted so much.
+    pub(crate) fn reset(&mut self, traffic: Traffic) {
         *self = Stats {
             is_tracking: self.is_tracking,
+            traffic_before: traffic,
             ..Stats::default()
         };
     }
@@ -126,8 +167,9 @@ impl Stats {
         self.current = None;
     }
 
-    /// A command is looked at.
+    /// A command is looked at, for the first time.
     pub(crate) fn begun(&mut self, spec: &'static Spec) {
+        self.commands += 1;
         self.current = number(spec);
         if let Some(calls) = self.current.and_then(|at| self.calls.get_mut(at)) {
             calls.calls += 1;
@@ -153,48 +195,104 @@ impl Stats {
         self.expired += seen.expired;
     }
 
-    /// A reply goes to a client.
-    pub(crate) fn replied(&mut self, reply: &[u8]) {
-        if let [b'-', error @ ..] = reply {
-            self.failed(error);
+    /// A reply goes to a client that has sent `command`: none, if there is no such command.
+    pub(crate) fn replied(
+        &mut self,
+        reply: &[u8],
+        ended: Ended,
+        command: impl FnOnce() -> Option<&'static Spec>,
+    ) {
+        match reply {
+            [b'-', error @ ..] => self.failed(error, ended, command()),
+            [b'*', ..] if command().is_some_and(transaction::is_exec) => self.executed(reply),
+            _ => {}
         }
     }
 
     #[cold]
-    fn failed(&mut self, error: &[u8]) {
+    fn failed(&mut self, error: &[u8], ended: Ended, command: Option<&'static Spec>) {
+        let code = self.count_error(error);
+        let Some(spec) = command else {
+            return;
+        };
+        let rejected = ended == Ended::Uncalled || REJECTIONS.contains(&code.as_str());
+        if let Some(calls) = number(spec).and_then(|at| self.calls.get_mut(at)) {
+            match rejected {
+                true => calls.rejected += 1,
+                false => calls.failed += 1,
+            }
+            if ended == Ended::Uncalled {
+                calls.calls = calls.calls.saturating_sub(1);
+                self.commands = self.commands.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A transaction is done. What failed within it is a failure of its EXEC, once: which of the
+    /// commands failed is known only where they were evaluated.
+    fn executed(&mut self, reply: &[u8]) {
+        let mut failed = 0;
+        for error in nested_errors(reply) {
+            self.count_error(error);
+            failed = 1;
+        }
+        let exec = commands::lookup(b"exec").and_then(number);
+        if let Some(calls) = exec.and_then(|at| self.calls.get_mut(at)) {
+            calls.failed += failed;
+        }
+    }
+
+    /// Counts an error by its code, which it returns.
+    fn count_error(&mut self, error: &[u8]) -> String {
         self.errors += 1;
         let end = error.iter().position(|b| b" \r\n".contains(b));
         let code = String::from_utf8_lossy(&error[..end.unwrap_or(error.len())]).into_owned();
         if self.codes.len() < CODES_MAX || self.codes.contains_key(&code) {
-            *self.codes.entry(code).or_default() += 1;
+            *self.codes.entry(code.clone()).or_default() += 1;
         }
+        code
     }
 
-    /// Time has passed.
-    pub(crate) fn sample(&mut self, now: Duration) {
-        self.samples.push_back((now, self.commands));
+    /// Time has passed, and the host has counted so much by now.
+    pub(crate) fn sample(&mut self, now: Duration, traffic: Traffic) {
+        let commands = self.commands;
+        self.samples.push_back((now, Sample { commands, traffic }));
         if self.samples.len() > SAMPLES {
             self.samples.pop_front();
         }
     }
 
-    /// Commands a second, over the last samples.
-    pub(crate) fn commands_a_second(&self) -> u64 {
-        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
-            return 0;
+    /// Commands, and bytes of clients and for them, a second, over the last samples.
+    pub(crate) fn a_second(&self) -> (u64, Traffic) {
+        let (Some((from, first)), Some((to, last))) = (self.samples.front(), self.samples.back())
+        else {
+            return (0, Traffic::default());
         };
-        let ms = last.0.saturating_sub(first.0).as_millis().max(1);
-        let commands = u128::from(last.1.saturating_sub(first.1));
-        u64::try_from(commands * 1000 / ms).unwrap_or(u64::MAX)
+        let ms = to.saturating_sub(*from).as_millis().max(1);
+        let rate = |first: u64, last: u64| {
+            let more = u128::from(last.saturating_sub(first));
+            u64::try_from(more * 1000 / ms).unwrap_or(u64::MAX)
+        };
+        let traffic = Traffic {
+            input_bytes: rate(first.traffic.input_bytes, last.traffic.input_bytes),
+            output_bytes: rate(first.traffic.output_bytes, last.traffic.output_bytes),
+            ..Traffic::default()
+        };
+        (rate(first.commands, last.commands), traffic)
     }
 
-    /// Every command that was called, with its counts.
+    /// Of what the host has counted, what came since the counts began.
+    pub(crate) fn traffic(&self, now: Traffic) -> Traffic {
+        now.since(self.traffic_before)
+    }
+
+    /// Every command that was called, or rejected, with its counts.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&'static str, Calls)> {
         let specs = TABLE.iter().chain(subcommands());
         let all = specs
             .zip(&self.calls)
             .map(|(spec, calls)| (spec.name, *calls));
-        all.filter(|(_, calls)| calls.calls > 0)
+        all.filter(|(_, calls)| calls.calls + calls.rejected + calls.failed > 0)
     }
 
     /// Error codes, and how many replies had each.
@@ -284,7 +382,7 @@ mod tests {
             "",
             "$1\r\n-\r\n",
         ] {
-            stats.replied(reply.as_bytes());
+            stats.replied(reply.as_bytes(), Ended::Called, || None);
         }
         let codes: Vec<_> = stats.codes().collect();
         assert_eq!(
@@ -292,7 +390,8 @@ mod tests {
             (3, vec![("ERR", 2), ("WRONGTYPE", 1)])
         );
         for n in 0..10 * CODES_MAX {
-            stats.replied(format!("-E{n} x\r\n").as_bytes());
+            let reply = format!("-E{n} x\r\n");
+            stats.replied(reply.as_bytes(), Ended::Called, || None);
         }
         assert!(stats.codes().count() <= CODES_MAX);
     }
@@ -300,11 +399,61 @@ mod tests {
     #[test]
     fn commands_a_second_are_those_of_the_last_samples() {
         let mut stats = Stats::default();
-        assert_eq!(stats.commands_a_second(), 0);
+        assert_eq!(stats.a_second().0, 0);
+        let mut traffic = Traffic::default();
         for n in 0..100 {
             stats.commands += if n < 50 { 1_000_000 } else { 20 };
-            stats.sample(Duration::from_millis(200 * n));
+            traffic.input_bytes += if n < 50 { 1 << 30 } else { 2048 };
+            stats.sample(Duration::from_millis(200 * n), traffic);
         }
-        assert_eq!(stats.commands_a_second(), 100);
+        let (commands, bytes) = stats.a_second();
+        assert_eq!(
+            (commands, bytes.input_bytes, bytes.output_bytes),
+            (100, 10_240, 0)
+        );
+    }
+
+    #[test]
+    fn calls_fail_or_are_rejected() {
+        let mut stats = Stats::default();
+        let get = commands::find(&[b"get", b"k"]).unwrap();
+        let exec = commands::find(&[b"exec"]).unwrap();
+        for (reply, ended) in [
+            ("$1\r\nx\r\n", Ended::Called),
+            ("-WRONGTYPE x\r\n", Ended::Called),
+            ("-UNKNOWN x\r\n", Ended::Called),
+            ("-NOPRIMARY x\r\n", Ended::Called),
+            ("-ERR wrong number\r\n", Ended::Uncalled),
+        ] {
+            stats.begun(get);
+            stats.replied(reply.as_bytes(), ended, || Some(get));
+        }
+        for reply in [
+            "*2\r\n*2\r\n+OK\r\n-ERR no error of a command\r\n$4\r\n-ERR\r\n",
+            "*3\r\n-WRONGTYPE x\r\n-ERR y\r\n:1\r\n",
+            "*-1\r\n",
+        ] {
+            stats.begun(exec);
+            stats.replied(reply.as_bytes(), Ended::Called, || Some(exec));
+        }
+        // An array of another command's holds no errors.
+        stats.replied(b"*1\r\n-ERR\r\n", Ended::Called, || Some(get));
+        let all: Vec<_> = stats.calls().collect();
+        let counts = |name| {
+            let (_, c) = all.iter().find(|(of, _)| *of == name).unwrap();
+            (c.calls, c.failed, c.rejected)
+        };
+        assert_eq!((counts("get"), counts("exec")), ((4, 2, 2), (3, 1, 0)));
+        let codes: Vec<_> = stats.codes().collect();
+        assert_eq!(
+            codes,
+            [
+                ("ERR", 2),
+                ("NOPRIMARY", 1),
+                ("UNKNOWN", 1),
+                ("WRONGTYPE", 2)
+            ]
+        );
+        assert_eq!((stats.errors, stats.commands), (6, 7));
     }
 }

@@ -129,7 +129,7 @@ impl<S: Stores> Node<S> {
             }
             (Err(line), _) => {
                 self.spoil(conn);
-                self.answer_error(conn, &line);
+                self.reject(conn, &line);
             }
             (Ok(_), None) => {}
         }
@@ -191,10 +191,10 @@ impl<S: Stores> Node<S> {
             session.watches.clear();
             let why = line.strip_prefix("ERR ").unwrap_or(&line);
             let line = format!("EXECABORT Transaction discarded because of: {why}");
-            return self.answer_error(conn, &line);
+            return self.reject(conn, &line);
         }
         self.spoil(conn);
-        self.answer_error(conn, &line);
+        self.reject(conn, &line);
     }
 
     /// Something that was to be part of a transaction was refused.
@@ -260,6 +260,7 @@ impl<S: Stores> Node<S> {
         } else {
             gathering.commands = carried.commands;
             session.gathering = Some(gathering);
+            session.is_begun = true;
             session.put_back(since, vec!["EXEC".into()]);
         }
     }

@@ -32,12 +32,14 @@ pub mod ahead;
 pub mod error;
 pub mod frame;
 mod inline;
+mod nested;
 mod number;
 pub mod reply;
 pub mod request;
 
 pub use error::ProtocolError;
 pub use frame::{Frame, FrameDecoder, FrameLimits, encode_command};
+pub use nested::nested_errors;
 pub use reply::Encoder;
 pub use request::{Limits, Request, RequestDecoder};
 

@@ -96,6 +96,7 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
             });
         }
         if clients >= clients_max + ADMINISTRATION {
+            crate::traffic::turned_away();
             // One small write into an empty socket buffer; if it fails the client learns less.
             let _ = stream.try_write(format!("-{TOO_MANY}\r\n").as_bytes());
             continue;
@@ -122,6 +123,7 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 async fn refuse_idle<H: Host>(core: Rc<Core<H>>, client: Rc<Client>) {
     sleep(ASK_WITHIN).await;
     if !client.asked.get() && !client.closing.get() && !client.gone.get() {
+        crate::traffic::turned_away();
         let mut host = core.host.borrow_mut();
         host.client_protocol_error(client.id, TOO_MANY, clock::now());
         core.turn.notify_one();
@@ -265,6 +267,7 @@ impl<H: Host> Connection<H> {
             return Poll::Pending;
         }
         let input = buffer.filled();
+        crate::traffic::read(input.len());
         if self.pending.is_empty() {
             let consumed = self.handle(input);
             let rest = input.get(consumed..).unwrap_or_default();
@@ -363,6 +366,7 @@ impl<H: Host> Connection<H> {
                     if self.spare && !args.is_empty() {
                         self.client.asked.set(true);
                         if !host.is_administration(args) {
+                            crate::traffic::turned_away();
                             host.client_protocol_error(id, TOO_MANY, now);
                             at = input.len();
                             self.broken = true;
@@ -486,12 +490,14 @@ impl Client {
         while !output.is_empty() {
             match self.writer.try_write(output) {
                 Ok(written) if written == output.len() => {
+                    crate::traffic::written(written);
                     output.clear();
                     if output.capacity() > KEPT_MAX || self.written.take() > 0 {
                         *output = BytesMut::new();
                     }
                 }
                 Ok(written) => {
+                    crate::traffic::written(written);
                     output.advance(written);
                     let gone = self.written.get() + written;
                     self.written.set(gone);

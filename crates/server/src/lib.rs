@@ -43,6 +43,7 @@ mod reload;
 mod run;
 mod signals;
 mod sync;
+mod traffic;
 mod turns;
 mod usage;
 

@@ -277,6 +277,7 @@ fn node_config(
         intact_since: last.intact_since,
         log_was: last.log,
         usage: crate::usage::usage,
+        traffic: crate::traffic::counted,
         notes,
         pid: std::process::id(),
         seed: random(),

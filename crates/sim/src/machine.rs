@@ -200,6 +200,7 @@ impl Machine {
             intact_since,
             log_was,
             usage: || None,
+            traffic: Default::default,
             notes: Vec::new(),
             pid: processes as u32 + 1,
             seed: random.draw(),

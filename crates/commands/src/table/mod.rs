@@ -6,6 +6,7 @@
 //! `container|subcommand`.
 
 mod bits;
+mod cluster;
 mod hashes;
 mod keys;
 mod server;
@@ -34,13 +35,14 @@ mod flags {
     pub(super) const NO_MULTI: Flags = Flags::NO_MULTI;
 }
 
-const FAMILIES: [&[Spec]; 6] = [
+const FAMILIES: [&[Spec]; 7] = [
     strings::SPECS,
     bits::SPECS,
     hashes::SPECS,
     keys::SPECS,
     server::SPECS,
     transactions::SPECS,
+    cluster::SPECS,
 ];
 
 const COMMANDS: usize = {
@@ -123,22 +125,27 @@ pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
 /// What `args`, which begin with a command's name, call: a subcommand if it is a container,
 /// with its own arity, flags and keys. What is refused here was not looked at any further.
 pub fn find(args: &[&[u8]]) -> Result<&'static Spec, String> {
+    let found = called(args)?;
+    match found.check_arity(args) {
+        Ok(()) => Ok(found),
+        Err(refusal) => Err(refusal.to_string()),
+    }
+}
+
+/// The same, however many they are.
+pub fn called(args: &[&[u8]]) -> Result<&'static Spec, String> {
     let Some(spec) = args.first().and_then(|name| lookup(name)) else {
         return Err(crate::error::unknown_command(args));
     };
-    let found = match (spec.subcommands, args.get(1)) {
-        ([], _) | (_, None) => spec,
+    match (spec.subcommands, args.get(1)) {
+        ([], _) | (_, None) => Ok(spec),
         (_, Some(wanted)) => spec.subcommand(wanted).ok_or_else(|| {
             let unknown = Refusal::UnknownSubcommand {
                 subcommand: c_line(&wanted[..wanted.len().min(128)]),
                 container: spec.name.to_ascii_uppercase(),
             };
             unknown.to_string()
-        })?,
-    };
-    match found.check_arity(args) {
-        Ok(()) => Ok(found),
-        Err(refusal) => Err(refusal.to_string()),
+        }),
     }
 }
 

@@ -37,6 +37,7 @@ fn node() -> Node<MemoryStores> {
         intact_since: 1,
         log_was: 0,
         usage: || None,
+        traffic: Default::default,
         notes: Vec::new(),
         pid: 1,
         seed: 1,

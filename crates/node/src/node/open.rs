@@ -27,6 +27,7 @@ use crate::{
     standing::Standing,
     stats::Stats,
     timekeeping::Timekeeping,
+    traffic::Traffic,
     turn::Deferred,
     verify::Verifications,
 };
@@ -94,6 +95,8 @@ pub struct NodeConfig {
     pub log_was: u64,
     /// What the process takes; None where that is not known.
     pub usage: fn() -> Option<Usage>,
+    /// What went over its clients' connections.
+    pub traffic: fn() -> Traffic,
     /// What is to be written down for operators once the node is registered: what kind of event,
     /// and what.
     pub notes: Vec<(&'static str, String)>,

@@ -197,6 +197,7 @@ impl World {
             intact_since: 1,
             log_was: 0,
             usage: || None,
+            traffic: Default::default,
             notes: Vec::new(),
             seed: self.seed,
         };
