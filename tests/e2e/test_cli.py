@@ -310,7 +310,8 @@ def test_hangups_leave_a_node_serving(node):
     said = hang_up("is read again")
     assert "limits.max_clients" in said and "next start" in said
     assert "command_work_max" not in said
-    client = node.client()
+    client = redis.Redis(port=node.port)
+    client.execute_command("KEYSPACE", "CREATE", "kept", "PLACE", "us=1")
     with pytest.raises(redis.ResponseError, match="limits.command_work_max is 2000000"):
         client.execute_command("MGET", *["k"] * 2000)
     # A filter that lets nothing through is in force at once: nothing is said of the next.

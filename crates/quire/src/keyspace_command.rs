@@ -170,7 +170,11 @@ fn show_list(keyspaces: &[Map<String, Value>]) -> String {
         "primary_region",
         "shards",
     ];
-    let headers = columns.map(|c| c.to_uppercase().replace('_', "-"));
+    let headers = columns.map(|column| match column {
+        // Names of keyspaces need the room.
+        "primary_region" => "PRIMARY".to_owned(),
+        column => column.to_uppercase(),
+    });
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
     let mut rows = table(&headers, &[0, 6]);
     for keyspace in keyspaces {
@@ -205,8 +209,8 @@ mod tests {
         let keyspaces = list_of(&Frame::Array(vec![one])).unwrap();
         assert_eq!(
             show_list(&keyspaces),
-            " ID  NAME      TOPOLOGY  ACK  PLACEMENT  PRIMARY-REGION  SHARDS
-  0  profiles  -         -    us=3,eu=2  -                    -
+            " ID  NAME      TOPOLOGY  ACK  PLACEMENT  PRIMARY  SHARDS
+  0  profiles  -         -    us=3,eu=2  -             -
 "
         );
         assert!(show_one(&keyspaces[0]).contains(" placement  us=3,eu=2\n"));
