@@ -294,7 +294,7 @@ def test_what_takes_long_is_noted_by_the_latency_monitor(shared, keyspaces):
         at_s, last_ms, worst_ms = latest["command"]
         assert abs(at_s - time.time()) < 60 and 1 <= last_ms <= worst_ms
         # More than any disk takes in a millisecond.
-        first.set("large", b"x" * (32 << 20))
+        first.set("large", b"x" * (15 << 20))
         synced = [r for r in nodes if r.latency_history("log-sync")]
         assert synced and "log-sync" in synced[0].execute_command("LATENCY DOCTOR")
         assert synced[0].latency_reset("log-sync") == 1
