@@ -134,7 +134,7 @@ def test_unfinished_input_is_shown_and_bounded(cluster):
     # One of each kind: a bulk string, a transaction, an array of very many arguments, commands
     # that wait behind another.
     kinds = {
-        "bulk": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$20000000\r\n" + b"x" * (10 * MB),
+        "bulk": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$15000000\r\n" + b"x" * (10 * MB),
         "multi": b"MULTI\r\n" + b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n" + b"x" * 10**6 + b"\r\n",
         "array": b"*1000000\r\n" + b"$1\r\nx\r\n" * 900_000,
         "behind": b"DEBUG SLEEP 600\r\n" + b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n" + b"x" * 10**6 + b"\r\n",
@@ -160,9 +160,9 @@ def test_unfinished_input_is_shown_and_bounded(cluster):
     flood, part = [], b"x" * MB
     for n in range(40):
         sock = connect(cluster)
-        if push(sock, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$45000000\r\n"):
+        if push(sock, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$15000000\r\n"):
             flood.append(sock)
-        for _ in range(24):
+        for _ in range(14):
             push(sock, part)
         peak = max(peak, memory(pid, "VmRSS"))
         assert us1.set("meanwhile", n)
