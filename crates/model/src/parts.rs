@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// From so many bytes on something is a part of its own. Below, a copy costs less than a write of
 /// its own.
-const SHARED_FROM: usize = 64 << 10;
+pub const SHARED_FROM: usize = 64 << 10;
 
 /// See the module. The parts follow each other, and mostly there is only the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

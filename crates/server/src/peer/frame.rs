@@ -5,15 +5,13 @@
 //! ```
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use model::Parts;
+use model::{Parts, parts::SHARED_FROM};
 use std::collections::VecDeque;
 
 /// Bytes of a message to a peer, at most.
 pub const MESSAGE_LEN_MAX: usize = node::MESSAGE_BYTES_MAX;
 /// Bytes before the payload.
 pub(crate) const HEADER_LEN: usize = 8;
-/// From so many bytes on a part of a message is written from where it is, without a copy.
-const LARGE: usize = 64 << 10;
 
 /// Bytes that aren't a frame. What follows them can't be understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +38,7 @@ pub(crate) fn encode_parts(payload: Parts, out: &mut BytesMut) -> VecDeque<Bytes
     let len = payload.len();
     let (first, rest) = payload.split();
     let mut rest = VecDeque::from(rest);
-    if first.len() >= LARGE {
+    if first.len() >= SHARED_FROM {
         put_header(len, crc, out);
         rest.push_front(first);
     } else {
