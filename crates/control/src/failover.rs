@@ -382,8 +382,9 @@ pub fn may_lead_from(keyspace: &Keyspace, region: &Region) -> bool {
 }
 
 /// Who is to take over `shard`, of `keyspace`, if anybody. `heard` may hold anything. Among
-/// equals nobody is taken that is `ending` if others are not; the primary itself comes first, and of one region the
-/// control group's `leader` last, so that the two don't go down together.
+/// equals nobody is taken that is to be `avoided` (it gives away its offices) if others are not;
+/// the primary itself comes first, and of one region the control group's `leader` last, so that
+/// the two don't go down together.
 pub fn decide(
     id: ShardId,
     shard: &Shard,
@@ -391,14 +392,14 @@ pub fn decide(
     heard: &[Heard],
     nodes: &Nodes,
     leader: &NodeId,
-    ending: &BTreeSet<NodeId>,
+    avoided: &BTreeSet<NodeId>,
 ) -> Decision {
     let counted = counted(shard, heard);
     let best = may_lead(keyspace, &counted).next().map(|(h, _)| h.last);
     let mut equals: Vec<_> = may_lead(keyspace, &counted)
         .take_while(|(h, _)| Some(h.last) == best)
         .collect();
-    let stays = |(h, _): &(&Heard, &Replica)| !ending.contains(&h.node);
+    let stays = |(h, _): &(&Heard, &Replica)| !avoided.contains(&h.node);
     if equals.iter().any(stays) {
         equals.retain(stays);
     }

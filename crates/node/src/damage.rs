@@ -143,8 +143,8 @@ impl<S: Stores> Node<S> {
         });
         let heard: Vec<Heard> = heard.collect();
         let nodes = &self.catalog.nodes;
-        let (me, ending) = (&self.config.id, self.endings());
-        let decision = failover::decide(id, facts, keyspace, &heard, nodes, me, &ending);
+        let (me, avoided) = (&self.config.id, self.handing_over());
+        let decision = failover::decide(id, facts, keyspace, &heard, nodes, me, &avoided);
         matches!(decision, Decision::Name { .. })
     }
 

@@ -259,11 +259,11 @@ impl<S: Stores> Node<S> {
         let sealed = case
             .as_ref()
             .is_some_and(|case| case.has_heard_office(facts));
-        let hands_over = (leading.hand_overs).is_wanted(id, facts.epoch, sealed, now);
+        let hands_over = (leading.hand_overs).wanted(id, facts.epoch, sealed, now);
         let gone = self.gone(leading, id, facts);
         let planned = gone.is_none();
-        let ends = || hands_over.then(|| format!("{} is about to end", facts.primary));
-        let own = match gone.or_else(ends) {
+        let asks = || hands_over.map(|why| format!("{} {why}", facts.primary));
+        let own = match gone.or_else(asks) {
             Some(cause) => {
                 let case = case.get_or_insert_with(|| Case::new(facts, now));
                 self.pursue(leading, case, id, facts, cause, planned)
@@ -331,7 +331,7 @@ impl<S: Stores> Node<S> {
         let there = |node: &&NodeId| {
             let can = !self.control.is_muted(node)
                 && !self.peers.is_stalled(node)
-                && !self.peers.is_ending(node);
+                && !self.peers.hands_over(node);
             can && self.peers.is_up(node, now)
         };
         let voters = self.control.voters().iter();
@@ -412,9 +412,8 @@ impl<S: Stores> Node<S> {
         self.catalog.nodes.get(node).map(|info| info.boot.disk)
     }
 
-    /// One step for a shard whose primary is gone, or (`planned`) only about to end: for that
-    /// nothing may be lost. Returns whether the replica on this node is
-    /// to be sealed.
+    /// One step for a shard whose primary is gone, or (`planned`) only hands over: for that
+    /// nothing may be lost. Returns whether the replica on this node is to be sealed.
     fn pursue(
         &mut self,
         leading: &Leading,
@@ -435,7 +434,7 @@ impl<S: Stores> Node<S> {
         {
             case.sealed_at = Some(now);
             let epoch = facts.epoch.next();
-            let hands_over = leading.hand_overs.is_wanted(id, facts.epoch, false, now);
+            let hands_over = (leading.hand_overs.wanted(id, facts.epoch, false, now)).is_some();
             for member in facts.members() {
                 let is_gone =
                     member.node == facts.primary && !self.has_returned(facts) && !hands_over;
@@ -458,7 +457,7 @@ impl<S: Stores> Node<S> {
             &heard,
             &self.catalog.nodes,
             &self.config.id,
-            &self.endings(),
+            &self.handing_over(),
         );
         let (node, safe) = match decision {
             Decision::Name { node, is_safe } => (node, is_safe),

@@ -1,8 +1,9 @@
 //! A node that is told to end gives away its offices first, so that nobody waits for a failover
-//! and no outcome is unknown (docs/adr/0011-failover, "A planned end").
+//! and no outcome is unknown (docs/adr/0011-failover, "A planned end"). One whose wall clock is
+//! wrong does the same, as long as it is (docs/adr/0006-positions, "The time that a node keeps").
 //!
 //! ```text
-//!       the shard's primary, ending                      the control leader
+//!       the shard's primary, handing over                the control leader
 //!   Serves ── a member that could lead is nearly level
 //!     ▲  ▼
 //!    Holds: no write is taken, and what came waits
@@ -30,8 +31,10 @@ use crate::{
 };
 use control::failover;
 use model::{Epoch, NodeId, ShardId};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 use storage::store::Stores;
@@ -39,8 +42,6 @@ use storage::store::Stores;
 /// How long writes wait before an attempt is given up: less than what is refused in the end has
 /// waited, at this node or another.
 const HOLD_MAX: Duration = Duration::from_millis(500);
-/// How long until the next one.
-const REST: Duration = Duration::from_secs(1);
 /// With how many entries still on their way a member counts as nearly level.
 const NEARLY: u64 = 4096;
 /// How often the control leader is asked.
@@ -51,9 +52,40 @@ const LINGER: Duration = Duration::from_millis(100);
 /// For how long a question counts.
 const ASKED_FOR: Duration = Duration::from_millis(300);
 
-/// A node that ends.
-#[derive(Debug, Default)]
-pub(crate) struct Ending {
+/// Why a node gives away its offices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Why {
+    /// It is told to end.
+    Ends,
+    /// Its machine's wall clock is wrong. It gives away what another node of its region could
+    /// lead, and serves the rest.
+    ClockIsOff,
+}
+
+impl Why {
+    /// How long an attempt that was given up rests. A wrong clock is no reason to let writes wait
+    /// again and again.
+    fn rest(self) -> Duration {
+        match self {
+            Why::Ends => Duration::from_secs(1),
+            Why::ClockIsOff => Duration::from_secs(60),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Ends => "is about to end",
+            Why::ClockIsOff => "has a wrong clock",
+        })
+    }
+}
+
+/// A node that gives away its offices.
+#[derive(Debug)]
+pub(crate) struct HandingOver {
+    why: Why,
     /// Whether others have sent commands here as to a primary.
     had_offices: bool,
     /// Since when there is nothing to hand over any more, and all others know.
@@ -72,32 +104,41 @@ struct Holding {
     asked_at: Option<Duration>,
 }
 
-/// What primaries have asked a control leader for: the epoch that is to end, and when.
+/// What primaries have asked a control leader for.
 #[derive(Debug, Default)]
-pub(crate) struct HandOvers(BTreeMap<ShardId, (Epoch, Duration)>);
+pub(crate) struct HandOvers(BTreeMap<ShardId, Asked>);
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The epoch that is to end.
+    epoch: Epoch,
+    why: Why,
+    at: Duration,
+}
 
 impl HandOvers {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this shard is to be handed over. `is_sealed`: its primary has answered, and asks
-    /// no more.
-    pub(crate) fn is_wanted(
+    /// Why this shard is to be handed over, if it is. `is_sealed`: its primary has answered, and
+    /// asks no more.
+    pub(crate) fn wanted(
         &self,
         shard: ShardId,
         epoch: Epoch,
         is_sealed: bool,
         now: Duration,
-    ) -> bool {
-        let asked = self.0.get(&shard).filter(|(ends, _)| *ends == epoch);
-        asked.is_some_and(|(_, at)| is_sealed || now.saturating_sub(*at) < ASKED_FOR)
+    ) -> Option<Why> {
+        let asked = self.0.get(&shard).filter(|asked| asked.epoch == epoch)?;
+        let counts = is_sealed || now.saturating_sub(asked.at) < ASKED_FOR;
+        counts.then_some(asked.why)
     }
 
     /// Forgets what was done. `epoch_of`: that of a shard that is there.
     pub(crate) fn retain(&mut self, epoch_of: impl Fn(ShardId) -> Option<Epoch>) {
         self.0
-            .retain(|id, (epoch, _)| epoch_of(*id) == Some(*epoch));
+            .retain(|id, asked| epoch_of(*id) == Some(asked.epoch));
     }
 }
 
@@ -105,24 +146,44 @@ impl<S: Stores> Node<S> {
     /// This node is to end: from now on it gives away its offices.
     pub fn end(&mut self, now: model::Now) {
         self.arrives(now);
-        if self.ending.is_none() {
+        if !self.is_ending() {
             tracing::info!(
                 offices = self.offices(),
                 "the node is to end, and hands over"
             );
-            self.ending = Some(Ending {
-                had_offices: self.offices() > 0,
-                ..Ending::default()
-            });
-            self.report_soon();
-            self.hand_over_tick();
+            self.begin_handing_over(Why::Ends);
+        }
+    }
+
+    /// From now on the node gives away its offices.
+    fn begin_handing_over(&mut self, why: Why) {
+        self.handing_over = Some(HandingOver {
+            why,
+            had_offices: self.offices() > 0,
+            known_at: None,
+            shards: BTreeMap::new(),
+        });
+        self.report_soon();
+        self.hand_over_tick();
+    }
+
+    /// The machine's wall clock has been wrong for so long that others had better lead, or isn't.
+    pub(crate) fn clock_is_off(&mut self, is_off: bool) {
+        let why = self.handing_over.as_ref().map(|h| h.why);
+        match (is_off, why) {
+            (true, None) => self.begin_handing_over(Why::ClockIsOff),
+            (false, Some(Why::ClockIsOff)) => {
+                self.handing_over = None;
+                self.report_soon();
+            }
+            _ => {}
         }
     }
 
     /// Whether there is nothing left that this node could give away, and what others sent here
     /// before they knew is answered.
     pub fn has_handed_over(&self) -> bool {
-        let Some(ending) = &self.ending else {
+        let Some(ending) = self.handing_over.as_ref().filter(|_| self.is_ending()) else {
             return false;
         };
         let stays = self.peers.catalogs_of_who_stays(self.now.monotonic).next();
@@ -152,28 +213,34 @@ impl<S: Stores> Node<S> {
         shards.filter(|s| s.primary == self.config.id).count()
     }
 
+    /// Why this node gives away its offices, if it does.
+    pub(crate) fn hands_over(&self) -> Option<Why> {
+        self.handing_over.as_ref().map(|h| h.why)
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
-        self.ending.is_some()
+        self.hands_over() == Some(Why::Ends)
     }
 
     /// Whether writes of a shard wait because it is about to be handed over.
     pub(crate) fn is_held(&self, shard: ShardId) -> bool {
-        let ending = self.ending.as_ref();
-        ending.is_some_and(|e| e.shards.get(&shard).is_some_and(|h| !h.given_up))
+        let handing_over = self.handing_over.as_ref();
+        let holding = handing_over.and_then(|h| h.shards.get(&shard));
+        holding.is_some_and(|holding| !holding.given_up)
     }
 
-    /// Who ends, as far as is known here.
-    pub(crate) fn endings(&self) -> BTreeSet<NodeId> {
-        let mut ending = self.peers.ending();
-        ending.extend(self.is_ending().then(|| self.config.id.clone()));
-        ending
+    /// Who gives away its offices, as far as is known here.
+    pub(crate) fn handing_over(&self) -> BTreeSet<NodeId> {
+        let mut nodes = self.peers.handing_over();
+        nodes.extend(self.hands_over().map(|_| self.config.id.clone()));
+        nodes
     }
 
     fn could_another_lead_the_group(&self) -> bool {
         let now = self.now.monotonic;
         let voters = self.control.voters().iter();
         voters
-            .filter(|voter| **voter != self.config.id && !self.peers.is_ending(voter))
+            .filter(|voter| **voter != self.config.id && !self.peers.hands_over(voter))
             .any(|voter| self.peers.is_up(voter, now))
     }
 
@@ -194,30 +261,34 @@ impl<S: Stores> Node<S> {
         };
         let now = self.now.monotonic;
         let others = facts.members().filter(|m| m.node != self.config.id);
+        let stays_near = self.hands_over() == Some(Why::ClockIsOff);
+        let others = others.filter(|m| !stays_near || m.region == self.config.region);
         others
             .filter(|m| m.disk.is_some() && failover::may_lead_from(keyspace, &m.region))
             .map(|m| m.node.clone())
-            .filter(|node| self.peers.is_up(node, now) && !self.peers.is_ending(node))
+            .filter(|node| self.peers.is_up(node, now) && !self.peers.hands_over(node))
             .filter(|node| !self.peers.is_stalled(node) && !self.peers.has_stopped(node, id))
             .collect()
     }
 
     pub(crate) fn hand_over_tick(&mut self) {
-        let Some(mut ending) = self.ending.take() else {
+        let Some(handing_over) = &mut self.handing_over else {
             return;
         };
+        let why = handing_over.why;
+        let mut shards = std::mem::take(&mut handing_over.shards);
         let catalog = self.catalog.clone();
         let now = self.now.monotonic;
         let me = &self.config.id;
-        ending.shards.retain(|id, holding| {
+        shards.retain(|id, holding| {
             let facts = catalog.shards.get(id);
             facts.is_some_and(|f| f.primary == *me && f.epoch == holding.epoch)
         });
         let own = catalog.shards.iter().filter(|(_, f)| f.primary == *me);
         let mut asks = Vec::new();
         for (id, facts) in own {
-            self.hold_back(&mut ending, *id, facts.epoch);
-            if let Some(holding) = ending.shards.get_mut(id)
+            self.hold_back(&mut shards, *id, facts.epoch, why);
+            if let Some(holding) = shards.get_mut(id)
                 && self.is_to_ask(*id, holding)
                 && holding
                     .asked_at
@@ -228,14 +299,16 @@ impl<S: Stores> Node<S> {
             }
         }
         let known = self.is_known_to_have_handed_over();
-        ending.known_at = known.then(|| ending.known_at.unwrap_or(now));
-        self.ending = Some(ending);
+        if let Some(handing_over) = &mut self.handing_over {
+            handing_over.shards = shards;
+            handing_over.known_at = known.then(|| handing_over.known_at.unwrap_or(now));
+        }
         for (shard, epoch) in asks {
             let me = self.config.id.clone();
             match self.control.leader() {
-                Some(leader) if leader == me => self.hand_over_asked(&me, shard, epoch),
+                Some(leader) if leader == me => self.hand_over_asked(&me, shard, epoch, why),
                 Some(leader) => {
-                    let message = Message::HandOver { shard, epoch };
+                    let message = Message::HandOver { shard, epoch, why };
                     self.send(&leader, Lane::Control, &message);
                 }
                 None => {}
@@ -244,14 +317,20 @@ impl<S: Stores> Node<S> {
     }
 
     /// Begins to let writes of a shard wait, or gives that up.
-    fn hold_back(&self, ending: &mut Ending, id: ShardId, epoch: Epoch) {
+    fn hold_back(
+        &self,
+        shards: &mut BTreeMap<ShardId, Holding>,
+        id: ShardId,
+        epoch: Epoch,
+        why: Why,
+    ) {
         let now = self.now.monotonic;
         let is_primary = self.may_act(id);
-        match ending.shards.get_mut(&id) {
+        match shards.get_mut(&id) {
             Some(holding) if holding.given_up => {
-                let rests = now.saturating_sub(holding.since) < HOLD_MAX + REST;
+                let rests = now.saturating_sub(holding.since) < HOLD_MAX + why.rest();
                 if !rests {
-                    ending.shards.remove(&id);
+                    shards.remove(&id);
                 }
             }
             Some(holding) => {
@@ -265,7 +344,7 @@ impl<S: Stores> Node<S> {
                     given_up: false,
                     asked_at: None,
                 };
-                ending.shards.insert(id, holding);
+                shards.insert(id, holding);
             }
             None => {}
         }
@@ -297,15 +376,22 @@ impl<S: Stores> Node<S> {
         able.any(|m| tip.saturating_sub(m.matched) <= at_most)
     }
 
-    /// At the control leader: `from`, which ends, asks for another primary in its place.
-    pub(crate) fn hand_over_asked(&mut self, from: &NodeId, shard: ShardId, epoch: Epoch) {
-        let now = self.now.monotonic;
+    /// At the control leader: `from` asks for another primary in its place.
+    pub(crate) fn hand_over_asked(
+        &mut self,
+        from: &NodeId,
+        shard: ShardId,
+        epoch: Epoch,
+        why: Why,
+    ) {
+        let at = self.now.monotonic;
         let facts = self.catalog.shards.get(&shard);
         if facts.is_none_or(|facts| facts.primary != *from || facts.epoch != epoch) {
             return;
         }
         if let Some(leading) = &mut self.leading {
-            leading.hand_overs.0.insert(shard, (epoch, now));
+            let asked = Asked { epoch, why, at };
+            leading.hand_overs.0.insert(shard, asked);
             self.look_after_now(shard);
         }
     }

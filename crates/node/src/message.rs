@@ -9,6 +9,7 @@
 //! and no seals. Variants are only added at
 //! the end: their order is part of the format.
 
+use crate::hand_over::Why;
 use bytes::Bytes;
 use model::{DiskId, Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
 use replication::consensus;
@@ -122,7 +123,11 @@ pub(crate) enum Message {
     VerifyOver { id: u64, shard: ShardId },
     /// To a control leader, from a primary that ends, and holds its writes back: let another
     /// take its place in this epoch.
-    HandOver { shard: ShardId, epoch: Epoch },
+    HandOver {
+        shard: ShardId,
+        epoch: Epoch,
+        why: Why,
+    },
     /// What the sender runs and holds, for people to see.
     Figures(Figures),
 }
@@ -219,8 +224,8 @@ pub(crate) struct Report {
     pub(crate) replicas: Vec<ReplicaReport>,
     /// For how long its disk has not answered, if that is too long.
     pub(crate) stalled_ms: Option<u64>,
-    /// Whether it is about to end, and takes no office.
-    pub(crate) ending: bool,
+    /// Why it gives away its offices, and takes none, if it does.
+    pub(crate) hands_over: Option<Why>,
 }
 
 /// How a voter of the control group stands.
@@ -479,7 +484,7 @@ mod tests {
                     stopped: false,
                 }],
                 stalled_ms: Some(3200),
-                ending: true,
+                hands_over: Some(Why::Ends),
             }),
             Message::Forwarded {
                 id: 7,
@@ -611,6 +616,7 @@ mod tests {
             Message::HandOver {
                 shard,
                 epoch: Epoch(4),
+                why: Why::ClockIsOff,
             },
             Message::Figures(Figures {
                 version: "1.2.3".into(),

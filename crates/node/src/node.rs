@@ -13,7 +13,7 @@ use crate::{
     failover::Leading,
     figures::KnownFigures,
     forward::Forwards,
-    hand_over::Ending,
+    hand_over::HandingOver,
     input::InputMemory,
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
@@ -168,7 +168,7 @@ pub struct Node<S: Stores> {
     /// Shards whose place another node has taken, and when their primary was asked for its log.
     pub(crate) leaving: BTreeMap<ShardId, Duration>,
     /// Set once this node was told to end.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) handing_over: Option<HandingOver>,
     /// The shard that is just giving its office away.
     pub(crate) gives_up: Option<ShardId>,
     /// What it has observed, if it leads the control group.
@@ -382,7 +382,9 @@ impl<S: Stores> Node<S> {
             Message::LeaseGranted { number } => self.lease_granted(number),
             Message::Seal { shard, epoch } => self.seal_asked(from, shard, epoch),
             Message::Sealed(sealed) => self.sealed(from, sealed),
-            Message::HandOver { shard, epoch } => self.hand_over_asked(from, shard, epoch),
+            Message::HandOver { shard, epoch, why } => {
+                self.hand_over_asked(from, shard, epoch, why);
+            }
             Message::Report(report) => self.reported(from, report),
             Message::Forward(forward) => self.forwarded_here(from, forward),
             Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),

@@ -2,6 +2,7 @@
 //! heartbeat between nodes, and what `QUIRE STATUS` answers from.
 
 use crate::{
+    hand_over::Why,
     message::{CopyProgress, Message, ReplicaReport, Report, ReportedRole},
     node::{Lane, Node, NodeConfig},
     shard::Shard,
@@ -205,15 +206,22 @@ impl Peers {
         report.is_some_and(|report| report.stalled_ms.is_some())
     }
 
-    /// Who is about to end.
-    pub(crate) fn ending(&self) -> BTreeSet<NodeId> {
-        let ending = |(_, p): &(&NodeId, &Peer)| p.report.as_ref().is_some_and(|r| r.ending);
-        (self.known.iter().filter(ending).map(|(id, _)| id.clone())).collect()
+    /// Who gives away its offices.
+    pub(crate) fn handing_over(&self) -> BTreeSet<NodeId> {
+        let nodes = self.known.keys().filter(|id| self.hands_over(id));
+        nodes.cloned().collect()
     }
 
-    /// Whether `id` is.
-    pub(crate) fn is_ending(&self, id: &NodeId) -> bool {
-        self.report(id).is_some_and(|report| report.ending)
+    /// Whether `id` gives away its offices.
+    pub(crate) fn hands_over(&self, id: &NodeId) -> bool {
+        self.report(id)
+            .is_some_and(|report| report.hands_over.is_some())
+    }
+
+    /// Whether `id` is about to end.
+    fn is_ending(&self, id: &NodeId) -> bool {
+        let report = self.report(id);
+        report.is_some_and(|report| report.hands_over == Some(Why::Ends))
     }
 
     /// The catalog's version at everybody who is up, and stays.
@@ -373,7 +381,7 @@ impl<S: Stores> Node<S> {
             replicas,
             stalled_ms: (self.disk_watch.stalled_for(self.now.monotonic))
                 .map(|time| time.as_millis() as u64),
-            ending: self.is_ending(),
+            hands_over: self.hands_over(),
         }
     }
 

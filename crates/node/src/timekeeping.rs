@@ -18,6 +18,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// over which it answers, may be made later than ours, and its answer be lost. It is longer than
 /// the way around the world and back, since an answer to an earlier question does not count.
 const ASK_SOON: Duration = Duration::from_millis(600);
+/// How long a clock has to be off until this node gives away its offices: longer than it takes
+/// until a step that most clocks bear out is followed.
+const HANDS_OVER_AFTER: Duration = Duration::from_secs(15);
 /// A clock that comes and goes is written down this often at most.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
@@ -28,6 +31,8 @@ pub(crate) struct Timekeeping {
     asked: BTreeMap<NodeId, Asked>,
     /// Whether the machine's clock was off when it was last written down, and when that was.
     noted: (bool, Option<Duration>),
+    /// Since when the machine's clock has been off.
+    off_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +84,9 @@ impl<S: Stores> Node<S> {
         }
         let ahead_ms = self.clock.machine_ahead_ms();
         let is_off = ahead_ms.unsigned_abs() > OFFSET_MAX.as_millis() as u64;
+        let off_since = is_off.then(|| self.timekeeping.off_since.unwrap_or(now));
+        self.timekeeping.off_since = off_since;
+        self.clock_is_off(off_since.is_some_and(|at| now.saturating_sub(at) >= HANDS_OVER_AFTER));
         let (noted, at) = self.timekeeping.noted;
         let rests = at.is_some_and(|at| now.saturating_sub(at) < NOTE_EVERY);
         if is_off == noted || rests || !self.clock.is_settled() {

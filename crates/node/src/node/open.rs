@@ -242,7 +242,7 @@ impl<S: Stores> Node<S> {
             sealing: VecDeque::new(),
             dropping: VecDeque::new(),
             leaving: BTreeMap::new(),
-            ending: None,
+            handing_over: None,
             gives_up: None,
             leading: None,
             peers,

@@ -146,6 +146,48 @@ fn a_clock_that_stays_wrong_is_not_followed_across_failovers_and_starts() {
     tell(1120..1126, a_clock_that_stays_wrong);
 }
 
+/// The wall clock of a primary stays wrong: another of its region leads soon, without a failover
+/// and without a write refused, and another again when that one's is wrong and the first one's right.
+fn a_clock_that_stays_wrong_ends_an_office(world: &mut World) -> Result<(), Wrong> {
+    let first = begin(world)?;
+    world.step_clock(&first, HOUR_MS)?;
+    for _ in 0..40 {
+        world.run_for(s(1))?;
+        expect(world, &first, &["SET", "k", "v"], &ok())?;
+    }
+    let second = world.primary_of("profiles")?;
+    if second == first {
+        return Err(Wrong(format!("{first} leads with a wrong clock")));
+    }
+    keys_live_as_long_as_they_are_to(world, &second)?;
+    world.step_clock(&first, -HOUR_MS)?;
+    world.run_for(s(20))?;
+    if world.primary_of("profiles")? != second {
+        return Err(Wrong(format!("{second} had no reason to hand over")));
+    }
+    world.step_clock(&second, -HOUR_MS)?;
+    for _ in 0..40 {
+        world.run_for(s(1))?;
+        expect(world, &second, &["SET", "k", "v"], &ok())?;
+    }
+    let third = world.primary_of("profiles")?;
+    if third == second {
+        return Err(Wrong(format!("{second} leads with a wrong clock")));
+    }
+    let told = events(world, &third)?;
+    let handovers = told.matches("has a wrong clock").count();
+    if handovers < 2 || told.contains("\\\"failover\\\"") {
+        return Err(Wrong(format!("not two handovers alone: {told}")));
+    }
+    world.until_settled()?;
+    world.verify("profiles")
+}
+
+#[test]
+fn a_primary_whose_clock_stays_wrong_hands_over() {
+    tell(1127..1132, a_clock_that_stays_wrong_ends_an_office);
+}
+
 /// A replica starts with a wrong clock, and what it first asks the others may be lost: their links
 /// to it are made a moment later than its own.
 fn a_start_with_a_wrong_clock(world: &mut World) -> Result<(), Wrong> {
