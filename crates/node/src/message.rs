@@ -209,6 +209,8 @@ pub(crate) struct Sealed {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) pid: u32,
+    /// The nonce of the sender's boot: a report that comes late may be of a former one.
+    pub(crate) nonce: u64,
     pub(crate) catalog_version: u64,
     pub(crate) ready: bool,
     /// The term in which the sender leads the control group, if it does.
@@ -464,6 +466,7 @@ mod tests {
             Message::Catalog { bytes: vec![1] },
             Message::Report(Report {
                 pid: 42,
+                nonce: 9,
                 catalog_version: 8,
                 ready: true,
                 leads: Some(4),

@@ -371,6 +371,7 @@ impl<S: Stores> Node<S> {
             .collect();
         Report {
             pid: self.config.pid,
+            nonce: self.boot.nonce,
             catalog_version: self.catalog.version,
             hears: self.peers.heard_lately(self.now.monotonic),
             leads: self.control.leads(),
@@ -414,6 +415,9 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn reported(&mut self, from: &NodeId, mut report: Report) {
         let now = self.now.monotonic;
+        if (self.peers.boot(from)).is_some_and(|boot| boot.nonce != report.nonce) {
+            return;
+        }
         report
             .replicas
             .sort_unstable_by_key(|replica| replica.shard);

@@ -213,9 +213,10 @@ impl World {
             .get(&SHARD)
             .is_some_and(|s| s.store.is_installing());
         node.adopt(self.catalog.clone());
+        let boot = node.boot;
         machine.node = Some(node);
         if let Some(node) = &mut self.machines[other].node {
-            node.peer_inbound(&id(n), boot(n), now);
+            node.peer_inbound(&id(n), boot, now);
             node.peer_connected(&id(n), now);
         }
     }

@@ -65,6 +65,35 @@ fn a_disk_that_is_put_back_is_refused_and_nothing_is_lost() {
     });
 }
 
+/// What a node said before its disk was replaced is heard once more when it goes on with the new
+/// one: that is no word of the new disk, and the next start of it is no older state of it.
+fn words_of_a_former_disk_come_late(world: &mut World) -> Result<(), Wrong> {
+    begin(world)?;
+    world.run_for(ms(5000))?;
+    world.meddle(2, 0, ms(2500));
+    world.run_for(ms(500))?;
+    world.stop_clients();
+    world.crash("eu-1", Moment::Now)?;
+    world.replace_disk("eu-1")?;
+    world.start("eu-1")?;
+    world.run_for(ms(2600))?;
+    world.meddle(0, 0, ms(0));
+    world.run_for(ms(500))?;
+    world.crash("eu-1", Moment::Now)?;
+    world.start("eu-1")?;
+    world.run_for(ms(3000))?;
+    end(world)?;
+    match world.faults().stale_disks {
+        0 => Ok(()),
+        n => Err(Wrong(format!("{n} disks were refused"))),
+    }
+}
+
+#[test]
+fn what_a_former_disk_said_is_no_word_of_the_new_one() {
+    tell(960..970, words_of_a_former_disk_come_late);
+}
+
 /// The last batch of the primary's log decays while all are down.
 fn the_end_of_a_log_decays(world: &mut World) -> Result<(), Wrong> {
     begin(world)?;
