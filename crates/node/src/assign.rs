@@ -85,10 +85,10 @@ impl<S: Stores> Node<S> {
             .get_mut(&id)
             .map(|s| std::mem::take(&mut s.readers));
         for (_, request) in readers.into_iter().flatten() {
-            let conn = self.count_waiting(&request, -1);
+            let conn = self.has_waited(&request);
             self.elsewhere(request);
             if let Some(conn) = conn {
-                self.resume(conn);
+                self.continue_shard(conn, id);
             }
         }
         self.forget_appended(id);

@@ -282,7 +282,7 @@ impl<S: Stores> Node<S> {
             s.gathering.as_ref().map_or(-1, |g| g.len() as i64),
             s.query.used,
             s.query.free,
-            s.query.args + s.backlog.bytes(),
+            s.query.args + s.waiting_bytes(),
             s.transaction_bytes(),
             s.out.len(),
             s.memory(),

@@ -314,8 +314,8 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        // Its own writes that are away must be answered first: then their positions are known.
-        if session.writes_away > 0 {
+        // Its own writes must be answered first: then their positions are known.
+        if !session.order.is_empty() {
             session.put_back(self.now.monotonic, own(args));
             return;
         }

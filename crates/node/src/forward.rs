@@ -10,6 +10,7 @@ use crate::{
     node::{Effect, Lane, Node},
     replies::LARGE,
     request::{ReadFrom, Request, Target, bytes_of},
+    route::kind_of,
 };
 use bytes::Bytes;
 use commands::Refusal;
@@ -72,8 +73,7 @@ impl<S: Stores> Node<S> {
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
         let behind = self.is_behind_reads(&request, to);
-        self.note_away(&request, to);
-        self.count_away(&request, 1);
+        self.goes_away(&request, to);
         let message = Message::Forward(Forward {
             id,
             shard: request.shard,
@@ -98,52 +98,52 @@ impl<S: Stores> Node<S> {
         let session = conn.and_then(|conn| self.sessions.get(&conn));
         let facts = self.catalog.shards.get(&request.shard);
         !request.spec.is_write()
-            && session.is_some_and(|s| s.reads_away > 0)
+            && session.is_some_and(|s| s.order.has_reads_away(request.shard))
             && facts.is_some_and(|facts| facts.primary == *to)
     }
 
-    /// Notes where the writes of a session are; and its reads, if all went to one place.
-    fn note_away(&mut self, request: &Request, to: &NodeId) {
-        let conn = self.client_of(&request.target);
-        let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) else {
-            return;
-        };
-        let there = (request.shard, to.clone());
-        if request.spec.is_write() {
-            if session.writes_away == 0 {
-                session.writes_to.clear();
-            }
-            if !session.writes_to.contains(&there) {
-                session.writes_to.push(there);
-            }
-        } else if session.reads_away == 0 {
-            session.reads_to = Some(there);
-        } else if session.reads_to.as_ref() != Some(&there) {
-            session.reads_to = None;
+    /// Notes what goes to `to`.
+    fn goes_away(&mut self, request: &Request, to: &NodeId) {
+        self.forwards.bytes += bytes_of(&request.args);
+        if let Some(conn) = self.client_of(&request.target)
+            && let Some(number) = self.splits.slot_of(&request.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
+        {
+            let kind = kind_of(request.spec);
+            (session.order).sent(request.shard, number, kind, request.seen, to);
         }
     }
 
-    /// Keeps count of what is away, of a session and in all, and lets it go on. To be called before a reply
-    /// is delivered: the last part's reply is the end of a split command.
-    fn count_away(&mut self, request: &Request, by: i32) {
-        let bytes = bytes_of(&request.args);
-        self.forwards.bytes = match by {
-            1 => self.forwards.bytes + bytes,
-            _ => self.forwards.bytes - bytes,
-        };
-        let Some(conn) = self.client_of(&request.target) else {
-            return;
-        };
-        if let Some(session) = self.sessions.get_mut(&conn) {
-            let away = if request.spec.is_write() {
-                &mut session.writes_away
-            } else {
-                &mut session.reads_away
-            };
-            *away = away.saturating_add_signed(by);
-            if *away == 0 {
-                self.resume(conn);
+    /// Notes that it is away no more, and refuses what it has `overtaken`: what came before it and
+    /// was not taken. Returns its client. To be called before its reply is delivered: the last
+    /// part's reply is the end of a split command.
+    fn returned(&mut self, request: &Request, from: &NodeId, overtakes: bool) -> Option<u64> {
+        self.forwards.bytes -= bytes_of(&request.args);
+        let conn = self.client_of(&request.target)?;
+        let number = self.splits.slot_of(&request.target)?;
+        let session = self.sessions.get_mut(&conn)?;
+        session
+            .order
+            .answered(request.shard, kind_of(request.spec), from);
+        if overtakes {
+            for request in session.order.overtaken(request.shard, number) {
+                self.refuse_stalled(&request);
             }
+        }
+        Some(conn)
+    }
+
+    /// It was refused where it was sent before anything was appended: it is tried again, in a
+    /// while, in its place among those of its client.
+    fn comes_back(&mut self, request: Request, from: &NodeId) {
+        let (shard, conn) = (request.shard, self.returned(&request, from, false));
+        self.stand_in_order(request);
+        let session = conn.and_then(|conn| self.sessions.get_mut(&conn));
+        if let Some(first) = session.and_then(|s| s.order.first_to_stall(shard)) {
+            self.stall(first);
+        }
+        if let Some(conn) = conn {
+            self.continue_shard(conn, shard);
         }
     }
 
@@ -260,23 +260,20 @@ impl<S: Stores> Node<S> {
                 {
                     session.seen.advance(shard, position);
                 }
-                self.count_away(&request, -1);
+                let conn = self.returned(&request, from, true);
                 self.hold_reply(reply.len());
                 self.deliver(&request.target, shard, position, reply);
-            }
-            Answer::NotHere => {
-                // Refused before anything was appended: it may be tried again, in a while. But
-                // not behind what this client sent after it, which is away already.
-                if self.is_followed(&request) {
-                    self.refuse_stalled(&request);
-                } else {
-                    self.stall(request.clone());
+                if let Some(conn) = conn {
+                    self.continue_shard(conn, shard);
                 }
-                self.count_away(&request, -1);
             }
+            Answer::NotHere => self.comes_back(request, from),
             Answer::Lost => {
-                self.count_away(&request, -1);
+                let conn = self.returned(&request, from, true);
                 self.finish(request.target, shard, crate::evaluate::Evaluated::Lost);
+                if let Some(conn) = conn {
+                    self.continue_shard(conn, shard);
+                }
             }
         }
     }
@@ -295,22 +292,15 @@ impl<S: Stores> Node<S> {
                 continue;
             };
             if request.spec.is_write() && !planted::is(Bug::RetryForwardedWrite) {
+                let conn = self.returned(&request, &to, true);
                 self.reply_unknown(&request.target, &format!("{to} did not answer: {why}"));
-            } else if self.is_followed(&request) {
-                self.refuse_stalled(&request);
+                if let Some(conn) = conn {
+                    self.continue_shard(conn, request.shard);
+                }
             } else {
-                self.stall(request.clone());
+                self.comes_back(request, &to);
             }
-            self.count_away(&request, -1);
         }
-    }
-
-    /// Whether its client has anything else away, or stalled: what was sent behind it may take
-    /// effect before it is tried again.
-    fn is_followed(&self, request: &Request) -> bool {
-        self.client_of(&request.target)
-            .and_then(|conn| self.sessions.get(&conn))
-            .is_some_and(|s| s.writes_away + s.reads_away > 1 || s.stalled > 0)
     }
 
     pub(crate) fn forwards_tick(&mut self) {

@@ -124,7 +124,12 @@ pub(crate) struct InputMemory {
 impl Session {
     /// What is held of what it has sent, by its parts.
     pub(crate) fn input_bytes(&self) -> usize {
-        self.query.bytes() + self.backlog.bytes() + self.transaction_bytes()
+        self.query.bytes() + self.waiting_bytes() + self.transaction_bytes()
+    }
+
+    /// Its commands that wait behind others.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.backlog.bytes() + self.order.queued_bytes()
     }
 
     /// What came since `MULTI`, and what is watched.
@@ -206,6 +211,7 @@ impl<S: Stores> Node<S> {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.query = QueryBuffer::default();
             session.backlog = Backlog::default();
+            session.order.let_go();
             session.end_transaction();
             self.count_input(conn);
         }

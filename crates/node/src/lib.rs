@@ -78,6 +78,7 @@ mod limits;
 mod message;
 mod monitor;
 pub mod node;
+mod order;
 mod pause;
 mod replies;
 mod reply;

@@ -10,13 +10,16 @@
 use crate::{
     client_command::is_http,
     evaluate::{Asking, Evaluated},
+    input::kept_bytes,
     node::Node,
+    order::{Kind, There, Way},
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
+    session::Session,
     stats::Ended,
     turn::DEFERRED,
 };
 use commands::{Family, Fanout, Spec, transaction};
-use model::{KeyspaceId, NodeId, ShardId, slot};
+use model::{Catalog, KeyspaceId, NodeId, ShardId, slot};
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -37,16 +40,6 @@ pub(crate) struct Coming<'a> {
     pub(crate) since: Duration,
 }
 
-/// How a command goes that must not overtake what its connection has away.
-enum Way {
-    /// Behind them, over the same link, to a replica of this shard.
-    Along(NodeId),
-    /// Only once they were answered.
-    Wait,
-    /// As if they were not there.
-    Any,
-}
-
 impl<S: Stores> Node<S> {
     /// A command of a client, behind those it sent before.
     pub(crate) fn command(&mut self, conn: u64, args: &[&[u8]]) {
@@ -57,7 +50,7 @@ impl<S: Stores> Node<S> {
             return;
         }
         session.heard_at = self.now.monotonic;
-        if session.must_wait() || !session.backlog.is_empty() {
+        if session.held || !session.backlog.is_empty() {
             session.backlog.push_back(self.now.monotonic, own(args));
             return self.count_input(conn);
         }
@@ -68,7 +61,7 @@ impl<S: Stores> Node<S> {
     /// What waited behind a command goes on.
     pub(crate) fn resume(&mut self, conn: u64) {
         while let Some(session) = self.sessions.get(&conn)
-            && !session.must_wait()
+            && !session.held
             && !session.backlog.is_empty()
         {
             if self.is_worn() {
@@ -104,7 +97,7 @@ impl<S: Stores> Node<S> {
     /// What wasn't RESP is answered behind all that came before it.
     pub(crate) fn say_last_words(&mut self, conn: u64) {
         if let Some(session) = self.sessions.get_mut(&conn)
-            && !session.must_wait()
+            && !session.held
             && session.backlog.is_empty()
             && let Some(line) = session.last_words.take()
         {
@@ -194,28 +187,37 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// Evaluates or sends a command; false if it must wait for earlier ones.
+    /// Evaluates or sends a command, or puts it in line behind others of its shard; false if it
+    /// must wait for these with all that comes behind it.
     pub(crate) fn place(&mut self, coming: &Coming<'_>) -> bool {
         let Some(session) = self.sessions.get(&coming.conn) else {
             return true;
         };
-        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(coming.spec));
-        let way = if writes && self.writes_are_elsewhere(coming.conn, Some(coming.shard)) {
-            Way::Wait
-        } else if !must_follow {
-            Way::Any
-        } else {
-            self.way_behind_reads(coming)
+        let kind = kind_of(coming.spec);
+        let way = match session.order.is_empty() {
+            true => Way::Free,
+            false => {
+                let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+                let there = there(&self.catalog, coming.shard, &is_up);
+                session.order.way(coming.shard, kind, there)
+            }
         };
         match way {
+            Way::Free if kind == Kind::Watch => self.watch(coming),
+            Way::Free => self.run(coming, ReadFrom::Any),
+            Way::AtTip => self.run(coming, ReadFrom::PrimaryTip),
             Way::Along(node) => {
                 if let Some(request) = self.take_in(coming, ReadFrom::Any) {
                     self.forward(request, &node);
                 }
             }
-            Way::Any if transaction::is_watch(coming.spec) => self.watch(coming),
-            Way::Any => self.run(coming),
-            Way::Wait => return false,
+            Way::Wait if kind == Kind::Watch => return false,
+            Way::Wait => {
+                if let Some(request) = self.take_in(coming, ReadFrom::Any) {
+                    self.stand_in_order(request);
+                    self.count_input(coming.conn);
+                }
+            }
         }
         true
     }
@@ -231,51 +233,52 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get(&conn) else {
             return true;
         };
-        let (writes, must_follow) = (session.writes_away > 0, session.must_follow(spec));
-        if must_follow || writes && self.writes_are_elsewhere(conn, None) {
+        let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+        let there = |shard| there(&self.catalog, shard, &is_up);
+        if !session.order.lets_all_go(kind_of(spec), there) {
             return false;
         }
         self.split(conn, spec, args, keyspace);
         true
     }
 
-    /// Of a connection that has writes away: whether some are at another than their shard's
-    /// primary, as the catalog knows it now: this node, perhaps. They may be refused there and
-    /// tried again, so that nothing of that shard may be placed before they were answered.
-    /// `shard`: of what comes, if it is of one only.
-    fn writes_are_elsewhere(&self, conn: u64, shard: Option<ShardId>) -> bool {
-        let Some(session) = self.sessions.get(&conn) else {
-            return false;
-        };
-        session.writes_to.iter().any(|(there, node)| {
-            let concerned = shard.is_none_or(|shard| shard == *there);
-            let primary = self.catalog.shards.get(there).map(|s| &s.primary);
-            concerned && primary != Some(node)
-        })
+    /// A request waits in its place among those of its connection and shard; not if that is gone.
+    pub(crate) fn stand_in_order(&mut self, request: Request) {
+        if let Some(conn) = self.client_of(&request.target)
+            && let Some(number) = self.splits.slot_of(&request.target)
+            && let Some(session) = self.sessions.get_mut(&conn)
+        {
+            let bytes = kept_bytes(&request.args);
+            (session.order).queue(request.shard, number, bytes, request);
+        }
     }
 
-    /// How a command goes that comes behind reads of its connection that are away, or wait here.
-    fn way_behind_reads(&self, coming: &Coming<'_>) -> Way {
-        let Some(session) = self.sessions.get(&coming.conn) else {
-            return Way::Wait;
-        };
-        if transaction::is_watch(coming.spec) {
-            return Way::Wait;
+    /// What waited for commands of its shard that are answered now goes, and what waited behind
+    /// all of its connection's.
+    pub(crate) fn continue_shard(&mut self, conn: u64, shard: ShardId) {
+        while let Some(session) = self.sessions.get_mut(&conn) {
+            let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+            let there = there(&self.catalog, shard, &is_up);
+            let kind = |request: &Request| kind_of(request.spec);
+            let Some((mut request, way)) = session.order.next(shard, kind, there) else {
+                break;
+            };
+            // What was answered meanwhile came before it.
+            request.seen = request.seen.max(session.seen.get(shard));
+            request.read_from = match way {
+                Way::AtTip => ReadFrom::PrimaryTip,
+                _ => ReadFrom::Any,
+            };
+            match way {
+                Way::Along(node) => self.forward(request, &node),
+                _ => self.route(request),
+            }
         }
-        let (Some((there, node)), 0) = (&session.reads_to, session.reads_waiting) else {
-            return Way::Wait;
-        };
-        if *there != coming.shard {
-            return Way::Any; // What they show is of another shard.
-        }
-        // Links keep the order. A replica never goes back; a primary answers a read as soon as
-        // it comes, and what comes behind it after that.
-        let primary = self.catalog.shards.get(there).map(|s| &s.primary);
-        let in_order = !coming.spec.is_write() || primary == Some(node);
-        if in_order && self.peers.is_up(node, self.now.monotonic) {
-            Way::Along(node.clone())
+        let waits = |s: &Session| !s.backlog.is_empty() || s.last_words.is_some();
+        if self.sessions.get(&conn).is_some_and(waits) {
+            self.resume(conn);
         } else {
-            Way::Wait
+            self.count_input(conn);
         }
     }
 
@@ -346,7 +349,7 @@ impl<S: Stores> Node<S> {
 
     /// A client's command for one shard. The straight way: no copy of the arguments, and the
     /// reply goes right behind the last one, where nothing has to be waited for.
-    fn run(&mut self, coming: &Coming<'_>) {
+    fn run(&mut self, coming: &Coming<'_>, read_from: ReadFrom) {
         let &Coming {
             conn,
             spec,
@@ -358,7 +361,6 @@ impl<S: Stores> Node<S> {
             return;
         };
         let (seen, version) = (session.seen.get(shard), session.version);
-        let read_from = session.read_from(spec);
         let asking = Asking {
             seen,
             version,
@@ -461,7 +463,7 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn stall(&mut self, mut request: Request) {
-        if self.stalled.len() >= STALLED_MAX {
+        if self.stalled.len() >= STALLED_MAX || self.is_out_of_patience(&request) {
             return self.refuse_stalled(&request);
         }
         request.read_from = ReadFrom::Any;
@@ -473,7 +475,7 @@ impl<S: Stores> Node<S> {
         if let Some(conn) = self.client_of(&request.target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
-            session.stalled += 1;
+            session.order.stalls(request.shard);
         }
         if let Target::Remote { .. } = request.target {
             self.deferred.remote += 1;
@@ -504,27 +506,36 @@ impl<S: Stores> Node<S> {
             if let Some(conn) = self.client_of(&request.target)
                 && let Some(session) = self.sessions.get_mut(&conn)
             {
-                session.stalled -= 1;
-                conns.push(conn);
+                let shard = request.shard;
+                session.order.stalled(shard);
+                conns.push((conn, shard));
+                if slot.is_some_and(|slot| session.order.is_preceded(shard, slot)) {
+                    self.stand_in_order(request);
+                    continue;
+                }
                 // What came behind it was told of a loss, and its session goes on from what is
                 // left: this one's reply comes first, and must not show that already.
                 let told = session.told_lost.get(&request.shard).copied();
                 lost = request.seen.index > 0 && slot < told;
                 // What was answered meanwhile, or is away still, came before it.
                 request.seen = request.seen.max(session.seen.get(request.shard));
-                request.read_from = session.read_from(request.spec);
+                request.read_from = session.read_from(shard, request.spec);
             }
             if lost {
                 self.tell_lost(&request.target, request.shard);
-            } else if self.now.monotonic.saturating_sub(request.since) > self.patience(&request) {
+            } else if self.is_out_of_patience(&request) {
                 self.refuse_stalled(&request);
             } else {
                 self.route_now(request);
             }
         }
-        for conn in conns {
-            self.resume(conn);
+        for (conn, shard) in conns {
+            self.continue_shard(conn, shard);
         }
+    }
+
+    fn is_out_of_patience(&self, request: &Request) -> bool {
+        self.now.monotonic.saturating_sub(request.since) > self.patience(request)
     }
 
     /// How long a stalled command waits: for room as long as there is hope, else for a primary.
@@ -559,6 +570,28 @@ impl<S: Stores> Node<S> {
             )
         };
         self.reply_error(&request.target, &line);
+    }
+}
+
+/// What a command does, as far as its order matters.
+pub(crate) fn kind_of(spec: &Spec) -> Kind {
+    if transaction::is_watch(spec) {
+        Kind::Watch
+    } else if spec.is_write() {
+        Kind::Write
+    } else {
+        Kind::Read
+    }
+}
+
+fn there<'a>(
+    catalog: &'a Catalog,
+    shard: ShardId,
+    is_up: &'a dyn Fn(&NodeId) -> bool,
+) -> There<'a> {
+    There {
+        primary: catalog.shards.get(&shard).map(|s| &s.primary),
+        is_up,
     }
 }
 

@@ -3,13 +3,14 @@
 
 use crate::{
     input::{Backlog, QueryBuffer},
+    order::Order,
     replies::LARGE,
-    request::ReadFrom,
+    request::{ReadFrom, Request},
     transaction::{Gathering, Watch},
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Spec, transaction};
-use model::{KeyspaceId, NodeId, Position, ShardId};
+use model::{KeyspaceId, Position, ShardId};
 use replication::session::SessionPositions;
 use resp::Version;
 use std::{
@@ -75,24 +76,10 @@ pub(crate) struct Session {
     pub(crate) told_lost: BTreeMap<ShardId, u64>,
     /// Its last write, for WAIT.
     pub(crate) last_write: Option<(ShardId, Position)>,
-    /// Writes on their way to another node: their positions are not known yet, so that a read
-    /// must follow them there.
-    pub(crate) writes_away: u32,
-    /// Where these went, since none was away: each shard, and who was its primary.
-    pub(crate) writes_to: Vec<(ShardId, NodeId)>,
-    /// Reads on their way to another node: what they will have seen is not known yet, so that
-    /// a read here must wait for them.
-    pub(crate) reads_away: u32,
-    /// Where all of these went, if to one replica: what is sent behind them there sees as much.
-    pub(crate) reads_to: Option<(ShardId, NodeId)>,
-    /// Reads that wait here for what the session has seen: what comes later must not overtake
-    /// them.
-    pub(crate) reads_waiting: u32,
+    /// What is under way, and what waits for that.
+    pub(crate) order: Order<Request>,
     /// Reads of files that its next commands wait for: they don't come before.
     pub(crate) prefetching: u32,
-    /// Commands of it that wait for somewhere to go, or for the next turn: later ones must not
-    /// overtake them.
-    pub(crate) stalled: u32,
     /// What came since MULTI, if that did.
     pub(crate) gathering: Option<Gathering>,
     /// What it watches.
@@ -148,13 +135,8 @@ impl Session {
             seen: SessionPositions::default(),
             told_lost: BTreeMap::new(),
             last_write: None,
-            writes_away: 0,
-            writes_to: Vec::new(),
-            reads_away: 0,
-            reads_to: None,
-            reads_waiting: 0,
+            order: Order::default(),
             prefetching: 0,
-            stalled: 0,
             gathering: None,
             watches: Vec::new(),
             watched_bytes: 0,
@@ -317,31 +299,12 @@ impl Session {
         waits
     }
 
-    /// Whether the next command must wait behind an earlier one.
-    pub(crate) fn must_wait(&self) -> bool {
-        self.held || self.stalled > 0
-    }
-
-    /// Whether a command may not be placed before earlier reads were answered: a write, because
-    /// they must not show it; a read, because it must not show less than they will: also than those
-    /// that wait here, which may be given up and go to the primary after it. A read behind writes
-    /// that are away follows those. WATCH follows everything.
-    pub(crate) fn must_follow(&self, spec: &Spec) -> bool {
-        if transaction::is_watch(spec) {
-            self.reads_waiting > 0 || self.reads_away > 0 || self.writes_away > 0
-        } else if spec.is_write() {
-            self.reads_waiting > 0 || self.reads_away > 0
-        } else {
-            (self.reads_waiting > 0 || self.reads_away > 0) && self.writes_away == 0
-        }
-    }
-
-    /// Who may answer a read that comes now.
-    pub(crate) fn read_from(&self, spec: &Spec) -> ReadFrom {
-        if transaction::is_watch(spec) || !spec.is_write() && self.writes_away > 0 {
-            ReadFrom::PrimaryTip
-        } else {
-            ReadFrom::Any
+    /// Who may answer a command of this shard behind what is away.
+    pub(crate) fn read_from(&self, shard: ShardId, spec: &Spec) -> ReadFrom {
+        let behind = || !spec.is_write() && self.order.has_writes_away(shard);
+        match transaction::is_watch(spec) || behind() {
+            true => ReadFrom::PrimaryTip,
+            false => ReadFrom::Any,
         }
     }
 

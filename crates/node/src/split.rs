@@ -4,7 +4,7 @@
 use crate::{
     node::Node,
     replies::{REPLY_BYTES_MAX, too_long},
-    request::{Request, Target, bytes_of, own},
+    request::{ReadFrom, Request, Target, bytes_of, own},
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Fanout, Spec, evaluate::KEYS_MAX};
@@ -148,8 +148,8 @@ impl<S: Stores> Node<S> {
         };
         let slot = session.reserve(bytes_of(args));
         let version = session.version;
-        let read_from = session.read_from(spec);
-        let seen: Vec<Position> = parts.iter().map(|(id, _)| session.seen.get(*id)).collect();
+        let sees = |(id, _): &(ShardId, _)| (session.seen.get(*id), session.read_from(*id, spec));
+        let sees: Vec<(Position, ReadFrom)> = parts.iter().map(sees).collect();
         self.splits.next += 1;
         let id = self.splits.next;
         self.splits.open.insert(
@@ -168,7 +168,7 @@ impl<S: Stores> Node<S> {
                 choice,
             },
         );
-        for (part, ((shard, args), seen)) in parts.into_iter().zip(seen).enumerate() {
+        for (part, ((shard, args), (seen, read_from))) in parts.into_iter().zip(sees).enumerate() {
             let keyspace = self
                 .catalog
                 .shards

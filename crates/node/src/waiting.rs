@@ -83,14 +83,17 @@ impl<S: Stores> Node<S> {
         };
         let until = self.now.monotonic + READ_WAIT_MAX;
         shard.readers.push((until, request.clone()));
-        self.count_waiting(&request, 1);
+        let conn = self.client_of(&request.target);
+        if let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) {
+            session.order.waits(request.shard, request.seen);
+        }
     }
 
-    /// Keeps count of the reads of a session that wait here. Its client, if it has one.
-    pub(crate) fn count_waiting(&mut self, request: &Request, by: i32) -> Option<u64> {
+    /// A read does not wait here any more. Its client, if it has one.
+    pub(crate) fn has_waited(&mut self, request: &Request) -> Option<u64> {
         let conn = self.client_of(&request.target)?;
         let session = self.sessions.get_mut(&conn)?;
-        session.reads_waiting = session.reads_waiting.saturating_add_signed(by);
+        session.order.waited(request.shard);
         Some(conn)
     }
 
@@ -126,10 +129,10 @@ impl<S: Stores> Node<S> {
         }
         for (deadline, request) in readers {
             if request.seen.index <= applied {
-                let conn = self.count_waiting(&request, -1);
+                let conn = self.has_waited(&request);
                 self.route(request);
                 if let Some(conn) = conn {
-                    self.resume(conn);
+                    self.continue_shard(conn, id);
                 }
             } else if let Some(shard) = self.shards.get_mut(&id) {
                 shard.readers.push((deadline, request));
@@ -181,11 +184,11 @@ impl<S: Stores> Node<S> {
             }
         }
         for mut request in late_reads {
-            let conn = self.count_waiting(&request, -1);
+            let (conn, shard) = (self.has_waited(&request), request.shard);
             request.read_from = ReadFrom::Primary;
             self.elsewhere(request);
             if let Some(conn) = conn {
-                self.resume(conn);
+                self.continue_shard(conn, shard);
             }
         }
         for (id, late, why) in late_replies {
@@ -208,6 +211,8 @@ impl<S: Stores> Node<S> {
             for later in shard.waiting.iter().filter(of_client) {
                 session.seen.advance(id, later.position);
             }
+            // Nor may a read show less than one that is under way.
+            session.seen.advance(id, session.order.asked(id));
         }
         if waiting.wrote {
             self.reply_unknown(&waiting.target, why);

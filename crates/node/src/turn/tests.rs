@@ -193,7 +193,7 @@ fn a_command_that_no_message_has_room_for_does_not_travel() {
     );
     let reply = output(&mut world, NEW, conn);
     assert!(reply.starts_with("-ERR 'set' has 32505"), "{reply}");
-    assert_eq!(world.node(NEW).sessions[&conn.0].writes_away, 0);
+    assert!(world.node(NEW).sessions[&conn.0].order.is_empty());
 }
 
 /// One that waits for the replica here may be given up and sent to the primary: a later read that
@@ -211,12 +211,12 @@ fn a_read_does_not_overtake_one_that_waits_here() {
     let session = world.node(NEW).sessions.get_mut(&conn.0).unwrap();
     session.seen.advance(SHARD, ahead);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    assert_eq!(world.node(NEW).sessions[&conn.0].reads_waiting, 1);
+    assert_eq!(world.node(NEW).shards[&SHARD].readers.len(), 1);
     let shard = world.node(NEW).shards.get_mut(&SHARD).unwrap();
     let strategy = shard.strategy.take();
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    let session = &world.node(NEW).sessions[&conn.0];
-    assert_eq!((session.reads_away, session.backlog.len()), (0, 1));
+    let order = &world.node(NEW).sessions[&conn.0].order;
+    assert!(!order.has_reads_away(SHARD) && order.queued_bytes() > 0);
     world.node(NEW).shards.get_mut(&SHARD).unwrap().strategy = strategy;
 }
 

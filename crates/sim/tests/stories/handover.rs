@@ -75,6 +75,41 @@ fn nobody_waits_for_a_primary_that_ends() {
     }
 }
 
+/// Somebody counts in a pipeline over another node while the primary is told to end: what the
+/// primary did not take any more is taken by the next one, in its order.
+fn a_pipeline_over_another_node(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK quorum")?;
+    world.run_for(Duration::from_secs(3))?;
+    let primary = world.primary_of("profiles")?;
+    let conn = world.open_session("eu-1", "profiles")?;
+    for turn in 0..100 {
+        if turn == 20 {
+            world.begin_end(&primary)?;
+        }
+        for _ in 0..10 {
+            world.send("eu-1", conn, &["INCR", "n"])?;
+        }
+        world.run_for(ms(10))?;
+    }
+    world.run_for(Duration::from_secs(2))?;
+    if world.primary_of("profiles")? == primary {
+        return Err(Wrong(format!("{primary} is primary still")));
+    }
+    let answers = world.answers(conn).iter().skip(1);
+    let wrong = (answers.zip(1..)).find(|(answer, n)| **answer != Frame::Integer(*n));
+    match (wrong, world.answers(conn).len()) {
+        (None, 1001) => Ok(()),
+        (wrong, answered) => Err(Wrong(format!("{answered} answered, one so: {wrong:?}"))),
+    }
+}
+
+#[test]
+fn a_pipeline_goes_over_to_the_next_primary_whole() {
+    tell(1340..1360, a_pipeline_over_another_node);
+}
+
 /// All nodes are told to end at once: nobody hands anything to one that ends, and all have done
 /// soon.
 fn all_end_at_once(world: &mut World) -> Result<(), Wrong> {
