@@ -257,7 +257,7 @@ pub enum StrategyRefusal {
         region: Region,
     },
     /// More replicas than nodes.
-    #[error("region {region} has {}, {} asked", count(*.nodes, "node"), were(*.replicas))]
+    #[error("region {region} has {}, {} asked for", count(*.nodes, "node"), were(*.replicas))]
     TooFewNodes {
         /// The region.
         region: Region,

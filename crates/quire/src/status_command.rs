@@ -39,6 +39,13 @@ pub(crate) async fn run(args: &Args) -> Outcome {
 
 /// The nodes, the control group, and each keyspace's replicas.
 fn show(status: &ClusterStatus, screen: Screen) -> String {
+    if status.nodes.is_empty() {
+        let line = format!(
+            " no nodes are known yet: a new cluster begins once all its voters are up ({})\n",
+            status.control.voters.join(", ")
+        );
+        return screen.wrap(&line, 4);
+    }
     let mut text = show_nodes(status, screen);
     text.push('\n');
     for line in [control_line(&status.control), versions_line(&status.nodes)] {
@@ -313,6 +320,17 @@ mod tests {
         assert!(
             shown.ends_with("with: quire keyspace create NAME PLACE eu=1,us=1\n"),
             "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_cluster_that_has_not_begun_says_what_it_waits_for() {
+        let shown = plain(
+            r#"{"nodes":[],"keyspaces":[],"control":{"leader":null,"voters":["n1","n2","n3"]}}"#,
+        );
+        assert_eq!(
+            shown,
+            " no nodes are known yet: a new cluster begins once all its voters are up (n1, n2, n3)\n"
         );
     }
 

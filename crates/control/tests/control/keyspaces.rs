@@ -152,7 +152,7 @@ fn a_wish_that_cannot_be_met_or_means_nothing_is_refused_with_what_would_be_righ
         ),
         (
             "k PLACE us=4",
-            "region us has 3 nodes, 4 replicas were asked",
+            "region us has 3 nodes, 4 replicas were asked for",
         ),
     ] {
         expect(c, create(words), &format!("refused: {golden}"));
