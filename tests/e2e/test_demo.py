@@ -2,9 +2,10 @@
 
 import signal
 import socket
+import subprocess
 import time
 
-from cluster import BASE_PORT, NODES, eventually
+from cluster import BASE_PORT, BINARY, NODES, eventually
 
 
 def test_a_port_that_is_taken_is_named(unstarted):
@@ -15,6 +16,17 @@ def test_a_port_that_is_taken_is_named(unstarted):
         except AssertionError as error:
             assert f"port {BASE_PORT + 3}" in str(error) and "--base-port" in str(error), error
     assert not any(unstarted.pid(node) for node in NODES)
+
+
+def test_a_second_demo_is_told_of_the_first(cluster):
+    second = subprocess.run(
+        [BINARY, "demo", "--dir", str(cluster.dir), "--base-port", str(BASE_PORT)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert second.returncode == 1 and not second.stdout, second
+    assert second.stderr.startswith(f"quire: another demo runs in {cluster.dir}"), second.stderr
 
 
 def test_stopped_twice_and_started_again(unstarted):

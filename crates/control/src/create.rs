@@ -27,9 +27,6 @@ use std::time::Duration;
 /// The words, for whoever gets them wrong.
 pub const SYNTAX: &str = "KEYSPACE CREATE name [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
 
-/// The same behind `KEYSPACE `.
-pub const SYNTAX_BEHIND_KEYSPACE: &str = SYNTAX.split_at("KEYSPACE ".len()).1;
-
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What is wrong with the words.

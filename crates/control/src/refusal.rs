@@ -29,7 +29,7 @@ pub enum Refusal {
         name: KeyspaceName,
     },
     /// There is no such keyspace.
-    #[error("there is no keyspace '{name}'; there {}", are(.known, "keyspaces"))]
+    #[error("there is no keyspace '{name}'; {}", there_are(.known, "keyspaces"))]
     UnknownKeyspace {
         /// The name.
         name: KeyspaceName,
@@ -243,7 +243,7 @@ pub enum StrategyRefusal {
         max_ms: u128,
     },
     /// No node stands there.
-    #[error("there is no node in region {region}; there {}", are(.known, "regions"))]
+    #[error("there is no node in region {region}; {}", there_are(.known, "regions"))]
     UnknownRegion {
         /// The region.
         region: Region,
@@ -257,7 +257,7 @@ pub enum StrategyRefusal {
         region: Region,
     },
     /// More replicas than nodes.
-    #[error("region {region} has {}, {} asked", count(*.nodes, "node"), were(*.replicas))]
+    #[error("region {region} has {}, {} asked for", count(*.nodes, "node"), were(*.replicas))]
     TooFewNodes {
         /// The region.
         region: Region,
@@ -314,17 +314,17 @@ pub enum StrategyRefusal {
     },
 }
 
-/// "are no regions" | "are the regions: us, eu"
-fn are<T: fmt::Display>(known: &[T], what: &str) -> String {
+/// "there are no regions yet" | "regions: us, eu"
+fn there_are<T: fmt::Display>(known: &[T], what: &str) -> String {
     const SHOWN_MAX: usize = 20;
     if known.is_empty() {
-        return format!("are no {what} yet");
+        return format!("there are no {what} yet");
     }
     let mut names: Vec<String> = known.iter().take(SHOWN_MAX).map(T::to_string).collect();
     if known.len() > SHOWN_MAX {
         names.push(format!("… ({} in all)", known.len()));
     }
-    format!("are the {what} {}", names.join(", "))
+    format!("{what}: {}", names.join(", "))
 }
 
 fn count(n: usize, what: &str) -> String {

@@ -64,10 +64,16 @@ pub fn is_administration(args: &[&[u8]]) -> bool {
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
-const KEYSPACE_HELP: [&str; 11] = [
+/// Lines that fit into 80 columns as redis-cli shows them, numbered.
+const KEYSPACE_HELP: [&str; 18] = [
     "KEYSPACE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-    create::SYNTAX_BEHIND_KEYSPACE,
-    "    Create a keyspace; answer OK and its number once all its shards take writes.",
+    "CREATE <name> PLACE us=3,eu=2 [PRIMARY region] [SHARDS n]",
+    "        [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum]",
+    "        [ON_TIMEOUT block|error|degrade] [TIMEOUT ms]",
+    "        [FAILOVER safe|available] [REPLACE_AFTER ms]",
+    "        [TOPOLOGY primary-replica]",
+    "    Create a keyspace. It answers OK and the keyspace's number once all of",
+    "    its shards take writes.",
     "LIST",
     "    Show every keyspace: its number (id), its name, and what it has chosen.",
     "SHOW <name>",
@@ -75,7 +81,9 @@ const KEYSPACE_HELP: [&str; 11] = [
     "DROP <name>",
     "    Drop a keyspace with all that it holds.",
     "HELP",
-    "    Print this help. A connection chooses a keyspace by number or name (SELECT 1, SELECT orders); clients that take a number alone do so with redis-cli -n 1, redis://HOST:PORT/1.",
+    "    Print this help.",
+    "A connection chooses a keyspace by number or name: SELECT 1, SELECT orders.",
+    "Clients that take a number alone: redis-cli -n 1, redis://HOST:PORT/1.",
 ];
 
 const QUIRE_HELP: [&str; 17] = [
@@ -439,4 +447,32 @@ fn show(out: &mut Encoder<'_>, catalog: &model::Catalog, id: model::KeyspaceId) 
     out.bulk(strategy.failover.to_string());
     out.bulk("replace_after_ms");
     out.integer(strategy.replace_after.as_millis() as i64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What redis-cli puts before each line of a long array.
+    const NUMBER_LEN: usize = "18) ".len();
+
+    #[test]
+    fn help_fits_80_columns() {
+        for line in KEYSPACE_HELP.iter().chain(&QUIRE_HELP) {
+            assert!(NUMBER_LEN + line.len() <= 80, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_has_all_that_a_keyspace_may_choose() {
+        let help = KEYSPACE_HELP.join(" ");
+        for option in create::SYNTAX.split(['[', ']']) {
+            let keyword = option.split(' ').find(|word| !word.is_empty());
+            let keyword =
+                keyword.filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
+            if let Some(keyword) = keyword {
+                assert!(help.contains(keyword), "{keyword}");
+            }
+        }
+    }
 }

@@ -499,6 +499,7 @@ impl<S: Stores> Node<S> {
         }
         let named = now.saturating_sub(case.since).as_millis();
         let sealed = ready.saturating_sub(case.since).as_millis();
+        let waited = named.saturating_sub(sealed);
         let plan = Promotion {
             shard: id,
             expected: facts.epoch,
@@ -506,7 +507,7 @@ impl<S: Stores> Node<S> {
             heard,
             reported: self.replica_report(&facts.primary, id).map(|r| r.position),
             cause: format!(
-                "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and the rest was its lease"
+                "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and waiting for its lease {waited} ms"
             ),
             at_ms: self.now.wall_ms,
         };

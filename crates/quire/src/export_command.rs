@@ -7,6 +7,7 @@ use crate::{
         Interrupt, Keyspace, Progress,
         live::{self, Fields, Found, Live},
     },
+    output::{complain, count},
 };
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
@@ -32,9 +33,10 @@ use transfer::{Expiring, Report, script};
 #[command(after_long_help = "Examples:
   quire export --node 10.0.0.1:7001 --keyspace profiles -o profiles.resp
   redis-cli -h 10.0.0.5 --pipe < profiles.resp
-  quire export --keyspace profiles --match 'user:*' | redis-cli -h 10.0.0.5 --pipe
+  quire export --match 'user:*' | redis-cli -h 10.0.0.5 --pipe
 
-With -o the commands are gathered in FILE.part, which becomes FILE when all of them are there.
+With -o the commands are gathered in FILE.part, which becomes FILE when all of
+them are there.
 
 Exit status: 0 if all keys were exported; 1 if not; 2 if it was called wrongly.")]
 pub(crate) struct Args {
@@ -234,10 +236,11 @@ fn end(args: &Args, export: Export, ended: Result<(), String>) -> ExitCode {
     } else {
         eprint!("{}", report.text("exported"));
         let rate = report.keys() as f64 / seconds.max(0.001);
-        eprintln!(" {} keys in {seconds:.1} s, {rate:.0}/s", report.keys());
+        let keys = count(report.keys(), "key", "keys");
+        eprintln!(" {keys} in {seconds:.1} s, {rate:.0}/s");
     }
     if let Some(error) = &error {
-        eprintln!("quire: the export is not complete: {error}");
+        complain(format_args!("the export is not complete: {error}"));
     }
     match error.is_none() && report.failed_count() == 0 {
         true => ExitCode::SUCCESS,

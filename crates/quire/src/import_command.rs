@@ -13,7 +13,7 @@ use crate::{
         now_ms,
         target::{self, Target},
     },
-    output::{say, sayln},
+    output::{complain, count, say, sayln},
 };
 use bytes::Bytes;
 use commands::glob;
@@ -42,16 +42,17 @@ const DATABASES_MAX: u64 = 1_000;
 /// had been imported by then.
 #[derive(clap::Args)]
 #[command(after_long_help = "Examples:
-  quire import --from redis://10.0.0.5:6379 --node 10.0.0.1:7001 --keyspace profiles
+  quire import --from redis://10.0.0.5 --node 10.0.0.1:7001 --keyspace profiles
   quire import --from redis://app:secret@10.0.0.5:6379/2 --match 'user:*'
   quire import --from /var/lib/redis/dump.rdb --keyspace profiles --json
   quire import --from dump.rdb --dry-run
 
 The password may also come from the environment, as REDISCLI_AUTH.
 
-Exit status: 0 if every key that was asked for is there, was there already, had expired, or was
-passed over by type; 1 if one could not be imported, or the import ended early; 2 if it was
-called wrongly. docs/moving.md has the whole way, step by step.")]
+Exit status: 0 if every key that was asked for is there, was there already, had
+expired, or was passed over by type; 1 if one could not be imported, or the
+import ended early; 2 if it was called wrongly. docs/moving.md has the whole
+way, step by step.")]
 pub(crate) struct Args {
     /// Where from: redis://[user:password@]host[:port][/database], or the path of an RDB file
     /// (versions 1 to 12 of Redis, those of Valkey up to 9).
@@ -333,15 +334,15 @@ impl Import<'_> {
             let rate = report.keys() as f64 / seconds.max(0.001);
             say!("{}", report.text(what));
             sayln!(
-                " {} keys of {from} in {seconds:.1} s, {rate:.0}/s",
-                report.keys()
+                " {} of {from} in {seconds:.1} s, {rate:.0}/s",
+                count(report.keys(), "key", "keys")
             );
         }
         if let Some(error) = &error {
-            eprintln!(
-                "quire: the import is not complete: {error} ({} keys were imported before)",
-                report.done_count()
-            );
+            complain(format_args!(
+                "the import is not complete: {error} ({} were imported before)",
+                count(report.done_count(), "key", "keys")
+            ));
         }
         match error.is_none() && report.failed_count() == 0 {
             true => ExitCode::SUCCESS,

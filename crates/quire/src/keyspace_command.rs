@@ -4,6 +4,7 @@ use crate::{
     Outcome,
     client::{ClientError, NodeArg, expect_ok, object_of},
     output::{say, sayln},
+    screen::Screen,
     table::{render, table},
 };
 use clap::Subcommand;
@@ -23,7 +24,7 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 const CREATE_HELP: &str = "\
 Options (keywords in any case):
   PLACE region=replicas[,…]    how many copies of everything each region holds
-  PRIMARY region               where writes go; default: the first region of PLACE
+  PRIMARY region               where writes go; default: PLACE's first region
   SHARDS n                     1 to 1024, default 1
   ACK rule                     when a write is acknowledged; it is durable on
       async                      the primary (default)
@@ -34,14 +35,15 @@ Options (keywords in any case):
       local-quorum               a majority of those in the primary's region
   ON_TIMEOUT what              when too few replicas answer within TIMEOUT
       block                      the write waits (default)
-      error                      the client is told UNKNOWN: it may have been taken
+      error                      the client is told UNKNOWN: the write may have
+                                 been taken
       degrade                    goes on as async until they are back
   TIMEOUT ms                   default 10000
   FAILOVER how                 when the primary is gone
       safe                       waits until nothing acknowledged can be lost
                                  (default but for async)
-      available                  the most advanced replica takes over; what may be
-                                 lost is said and saved (default for async)
+      available                  the most advanced replica takes over; what may
+                                 be lost is said and saved (default for async)
   REPLACE_AFTER ms             then another node takes the place of one that is
                                gone; default 300000
 
@@ -78,9 +80,13 @@ enum Action {
         json: bool,
     },
     /// Show what one has chosen.
-    Show { name: String },
+    Show {
+        /// A keyspace's name.
+        name: String,
+    },
     /// Drop a keyspace and all its data.
     Drop {
+        /// A keyspace's name.
         name: String,
         /// Don't ask.
         #[arg(long)]
@@ -101,7 +107,10 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             let reply = client.call(&request).await?;
             // "OK keyspace 1: " and how to choose it.
             match reply.as_bytes().and_then(|text| text.strip_prefix(b"OK")) {
-                Some(more) => sayln!("created {name},{}", String::from_utf8_lossy(more)),
+                Some(more) => {
+                    let line = format!("created {name},{}", String::from_utf8_lossy(more));
+                    sayln!("{}", Screen::of_stdout().wrap(&line, 4));
+                }
                 None => expect_ok(reply)?,
             }
         }
@@ -161,22 +170,14 @@ fn plain(value: Option<&Value>) -> String {
 }
 
 fn show_list(keyspaces: &[Map<String, Value>]) -> String {
-    let columns = [
-        "id",
-        "name",
-        "topology",
-        "ack",
-        "placement",
-        "primary_region",
-        "shards",
-    ];
+    let columns = ["id", "name", "ack", "placement", "primary_region", "shards"];
     let headers = columns.map(|column| match column {
         // Names of keyspaces need the room.
         "primary_region" => "PRIMARY".to_owned(),
         column => column.to_uppercase(),
     });
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-    let mut rows = table(&headers, &[0, 6]);
+    let mut rows = table(&headers, &[0, 5]);
     for keyspace in keyspaces {
         rows.add_row(columns.map(|column| plain(keyspace.get(column))));
     }
@@ -209,11 +210,23 @@ mod tests {
         let keyspaces = list_of(&Frame::Array(vec![one])).unwrap();
         assert_eq!(
             show_list(&keyspaces),
-            " ID  NAME      TOPOLOGY  ACK  PLACEMENT  PRIMARY  SHARDS
-  0  profiles  -         -    us=3,eu=2  -             -
+            " ID  NAME      ACK  PLACEMENT  PRIMARY  SHARDS
+  0  profiles  -    us=3,eu=2  -             -
 "
         );
         assert!(show_one(&keyspaces[0]).contains(" placement  us=3,eu=2\n"));
         assert!(list_of(&Frame::Integer(1)).is_err());
+    }
+
+    #[test]
+    fn a_list_fits_80_columns() {
+        let long = serde_json::json!({
+            "id": 1023, "name": "session-profiles", "ack": "semi-sync:2@asia",
+            "placement": "us=3,eu=2,asia=2", "primary_region": "asia", "shards": 1024,
+        });
+        let list = show_list(&[long.as_object().unwrap().clone()]);
+        for line in list.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 }

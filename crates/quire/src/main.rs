@@ -106,7 +106,7 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(dispatch(command))),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("quire: {error}");
+        output::complain(error);
         ExitCode::FAILURE
     })
 }

@@ -23,6 +23,7 @@ Examples:
 /// Print what lets a shell complete commands and options.
 #[derive(clap::Args)]
 pub(crate) struct CompletionsArgs {
+    /// Whose.
     shell: Shell,
 }
 
@@ -82,6 +83,38 @@ mod tests {
     #[test]
     fn the_command_line_is_described_without_contradiction() {
         crate::Cli::command().debug_assert();
+    }
+
+    /// Each command, with its path as people type it.
+    fn for_each(command: &Command, path: &str, look: &mut impl FnMut(&str, &Command)) {
+        look(path, command);
+        for below in command.get_subcommands() {
+            if below.get_name() != "help" {
+                for_each(below, &format!("{path} {}", below.get_name()), look);
+            }
+        }
+    }
+
+    /// clap breaks what is too wide wherever it is, examples and tables too.
+    #[test]
+    fn what_help_ends_with_fits_80_columns() {
+        for_each(&crate::Cli::command(), "quire", &mut |path, command| {
+            let ends = [command.get_after_help(), command.get_after_long_help()];
+            let lines = ends.into_iter().flatten().map(ToString::to_string);
+            for line in lines.collect::<Vec<_>>().join("\n").lines() {
+                assert!(line.chars().count() <= 80, "{path} --help: {line}");
+            }
+        });
+    }
+
+    #[test]
+    fn help_says_what_each_argument_is() {
+        for_each(&crate::Cli::command(), "quire", &mut |path, command| {
+            for argument in command.get_arguments() {
+                let id = argument.get_id();
+                assert!(argument.get_help().is_some(), "{path} --help: {id}");
+            }
+        });
     }
 
     #[test]

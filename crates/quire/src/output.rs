@@ -1,6 +1,7 @@
-//! Standard output. When whoever reads it has seen enough (`quire status | head`), the command
+//! Standard output, and errors. When whoever reads it has seen enough (`quire status | head`), the command
 //! ends as if it had written everything: there is nobody left to tell.
 
+use crate::screen::Screen;
 use std::{
     fmt,
     io::{self, Write},
@@ -22,10 +23,21 @@ fn ended(written: io::Result<()>) {
         Ok(()) => {}
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => process::exit(0),
         Err(e) => {
-            eprintln!("quire: standard output: {e}");
+            complain(format_args!("standard output: {e}"));
             process::exit(1);
         }
     }
+}
+
+/// Says on standard error what went wrong. Nothing can be done if nobody can be told.
+pub(crate) fn complain(text: impl fmt::Display) {
+    let text = Screen::of_stderr().wrap(&format!("quire: {text}"), 2);
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// "1 key", "2 keys".
+pub(crate) fn count(n: u64, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 /// Like `print!`.

@@ -9,7 +9,7 @@
 use crate::{
     Outcome,
     client::{Client, NodeArg, refusal, text_of},
-    output::{say, sayln},
+    output::{count, say, sayln},
     rewound_file::{Lost, Wanted},
     table::{render, table},
 };
@@ -42,9 +42,13 @@ enum Action {
         json: bool,
     },
     /// Print a file, one JSON object a line.
-    Show { file: String },
+    Show {
+        /// A file's name, as `list` shows it.
+        file: String,
+    },
     /// Write what was lost again: shows what it would do, and does it with --yes.
     Reapply {
+        /// A file's name, as `list` shows it.
         file: String,
         /// Do it.
         #[arg(long)]
@@ -363,7 +367,10 @@ fn plan(key: &[u8], wanted: &Wanted, present: &Present, now_ms: u64) -> Plan {
 impl Done {
     fn text(&self, keyspace: &str, lost: &Lost) -> String {
         let mut text = String::new();
-        for key in &self.written {
+        // Those of conflicts that are overwritten are among `written`, and said below.
+        let overwritten =
+            |key: &str| self.overwrite && self.conflicts.iter().any(|(name, _)| name == key);
+        for key in self.written.iter().filter(|key| !overwritten(key)) {
             let did = if self.yes {
                 "written"
             } else {
@@ -373,11 +380,11 @@ impl Done {
         }
         for (key, why) in &self.conflicts {
             let did = match (self.overwrite, self.yes) {
-                (true, true) => "overwritten",
-                (true, false) => "would be overwritten",
-                (false, _) => "left alone",
+                (true, true) => "overwritten; before:",
+                (true, false) => "would be overwritten:",
+                (false, _) => "left alone:",
             };
-            text.push_str(&format!(" {key}: {did}: {why}\n"));
+            text.push_str(&format!(" {key}: {did} {why}\n"));
         }
         if lost.flushed {
             text.push_str(" the shard was cleared (FLUSHDB): that is not done again\n");
@@ -386,9 +393,9 @@ impl Done {
             text.push_str(" the file is unfinished: another one has all of it\n");
         }
         text.push_str(&format!(
-            " keyspace {keyspace}: {} entries, {} keys: {} as they are now, {} {}, {} conflicts\n",
-            lost.entries,
-            lost.keys.len(),
+            " keyspace {keyspace}: {}, {}: {} as now, {} {}, {}\n",
+            count(lost.entries, "entry", "entries"),
+            count(lost.keys.len() as u64, "key", "keys"),
             self.same,
             self.written.len(),
             if self.yes {
@@ -396,7 +403,7 @@ impl Done {
             } else {
                 "to write (say --yes)"
             },
-            self.conflicts.len(),
+            count(self.conflicts.len() as u64, "conflict", "conflicts"),
         ));
         text
     }
@@ -494,6 +501,34 @@ mod tests {
             let overwrite: Vec<Request> = plan.conflicts.into_iter().map(|(_, r)| r).collect();
             assert_eq!(words(&overwrite), conflicts, "{wanted:?} over {present:?}");
         }
+    }
+
+    #[test]
+    fn each_key_is_said_once() {
+        let lost = Lost {
+            entries: 1,
+            ..Lost::default()
+        };
+        let mut done = Done {
+            yes: true,
+            overwrite: true,
+            written: vec!["a".into(), "k".into()],
+            conflicts: vec![("k".into(), "field \"city\" is \"Paris\"".into())],
+            ..Done::default()
+        };
+        let text = done.text("profiles", &lost);
+        assert!(
+            text.starts_with(" a: written\n k: overwritten; before: field \"city\" is \"Paris\"\n"),
+            "{text}"
+        );
+        assert!(text.contains(" 1 entry, 0 keys: 0 as now, 2 written, 1 conflict\n"));
+        // Of a hash with a conflict, fields that are absent are written.
+        done.overwrite = false;
+        let text = done.text("profiles", &lost);
+        assert!(
+            text.contains(" k: written\n k: left alone: field"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -13,6 +13,6 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Outcome {
     let mut client = args.node.connect().await?;
     client.call(&["QUIRE", "SCRUB"]).await?;
-    sayln!("it has begun: INFO persistence of the node shows how far it is, and what it found");
+    sayln!("it has begun; the node's INFO persistence shows how far it is and what it finds");
     Ok(ExitCode::SUCCESS)
 }

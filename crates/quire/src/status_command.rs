@@ -6,7 +6,7 @@ use crate::{
     cluster_status::{
         ClusterStatus, ControlStatus, CopyStatus, KeyspaceStatus, NodeStatus, ReplicaStatus,
     },
-    output::{say, sayln},
+    output::{count, say, sayln},
     screen::Screen,
     table::{Cell, render, table},
 };
@@ -39,6 +39,13 @@ pub(crate) async fn run(args: &Args) -> Outcome {
 
 /// The nodes, the control group, and each keyspace's replicas.
 fn show(status: &ClusterStatus, screen: Screen) -> String {
+    if status.nodes.is_empty() {
+        let line = format!(
+            " no nodes are known yet: a new cluster begins once all its voters are up ({})\n",
+            status.control.voters.join(", ")
+        );
+        return screen.wrap(&line, 4);
+    }
     let mut text = show_nodes(status, screen);
     text.push('\n');
     for line in [control_line(&status.control), versions_line(&status.nodes)] {
@@ -52,11 +59,22 @@ fn show(status: &ClusterStatus, screen: Screen) -> String {
         text.push_str(&show_replicas(keyspace, screen));
     }
     if status.keyspaces.is_empty() {
-        text.push_str(
-            "\n no keyspaces; make one with: quire keyspace create NAME PLACE us=3,eu=2\n",
-        );
+        let placement = full_placement(&status.nodes);
+        text.push_str(&format!(
+            "\n no keyspaces; make one with: quire keyspace create NAME PLACE {placement}\n"
+        ));
     }
     text
+}
+
+/// A placement that this cluster has nodes for: a replica on each.
+fn full_placement(nodes: &[NodeStatus]) -> String {
+    let mut by_region = BTreeMap::<&str, u32>::new();
+    for node in nodes {
+        *by_region.entry(&node.region).or_default() += 1;
+    }
+    let places = by_region.iter().map(|(region, n)| format!("{region}={n}"));
+    places.collect::<Vec<_>>().join(",")
 }
 
 fn show_nodes(status: &ClusterStatus, screen: Screen) -> String {
@@ -197,7 +215,8 @@ fn keyspace_line(k: &KeyspaceStatus) -> String {
         sum(primaries().map(|r| r.keys)),
         sum(primaries().map(|r| r.bytes)),
     ) {
-        line.push_str(&format!(": {keys} keys, {} a copy", size(bytes)));
+        let keys = count(keys, "key", "keys");
+        line.push_str(&format!(": {keys}, {} a copy", size(bytes)));
     }
     line
 }
@@ -291,6 +310,34 @@ mod tests {
      7      3  eu-1  replica  yes        no                 -     105
 "
         );
+    }
+
+    #[test]
+    fn a_cluster_without_keyspaces_says_how_to_make_one_there() {
+        let mut status = ClusterStatus::parse(EXAMPLE).unwrap();
+        status.keyspaces.clear();
+        let shown = show(&status, Screen::default());
+        assert!(
+            shown.ends_with("with: quire keyspace create NAME PLACE eu=1,us=1\n"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_cluster_that_has_not_begun_says_what_it_waits_for() {
+        let shown = plain(
+            r#"{"nodes":[],"keyspaces":[],"control":{"leader":null,"voters":["n1","n2","n3"]}}"#,
+        );
+        assert_eq!(
+            shown,
+            " no nodes are known yet: a new cluster begins once all its voters are up (n1, n2, n3)\n"
+        );
+    }
+
+    #[test]
+    fn one_key_is_a_key() {
+        let one = plain(&EXAMPLE.replace(r#""keys":537"#, r#""keys":1"#));
+        assert!(one.contains(": 1 key, 84.0 KiB a copy"), "{one}");
     }
 
     #[test]

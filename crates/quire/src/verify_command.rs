@@ -5,6 +5,7 @@ use crate::{
     Outcome,
     client::{ClientError, NodeArg, text_of},
     output::{say, sayln},
+    screen::Screen,
     table::{render, table},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -107,7 +108,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if args.json {
         sayln!("{json}");
     } else {
-        say!("{}", show(&verdict));
+        say!("{}", show(&verdict, Screen::of_stdout()));
     }
     Ok(match verdict.verdict {
         Kind::Equal => ExitCode::SUCCESS,
@@ -125,10 +126,11 @@ async fn show_progress(args: &Args) -> Infallible {
 
 async fn try_to_show_progress(args: &Args) -> Result<(), ClientError> {
     // Hidden by indicatif itself where standard error is not a terminal.
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} keys {msg} {elapsed}") {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
         bar.set_style(style);
     }
+    bar.set_message("waiting for all replicas to be at one position");
     if bar.is_hidden() {
         return Ok(());
     }
@@ -141,14 +143,24 @@ async fn try_to_show_progress(args: &Args) -> Result<(), ClientError> {
         };
         let mut under_way = progress.verifications.iter();
         if let Some(own) = under_way.find(|v| v.keyspace.as_deref() == Some(&args.keyspace)) {
-            bar.set_length(own.replicas.iter().map(|r| r.keys_total).sum());
-            bar.set_position(own.replicas.iter().map(|r| r.keys).sum());
-            bar.set_message(format!("shard {} of {}", own.shards_done + 1, own.shards));
+            let keys_total = own.replicas.iter().map(|r| r.keys_total).sum();
+            if keys_total > 0 {
+                bar.set_message(format!("shard {} of {}", own.shards_done + 1, own.shards));
+                if bar.length().is_none() {
+                    let counting = "{bar:40} {pos}/{len} keys {msg} {elapsed}";
+                    if let Ok(style) = ProgressStyle::with_template(counting) {
+                        bar.set_style(style);
+                    }
+                }
+                bar.set_length(keys_total);
+                bar.set_position(own.replicas.iter().map(|r| r.keys).sum());
+            }
         }
+        bar.tick();
     }
 }
 
-fn show(verdict: &Verdict) -> String {
+fn show(verdict: &Verdict, screen: Screen) -> String {
     let mut rows = table(
         &["SHARD", "POSITION", "NODE", "KEYS", "DIGEST", "STATE"],
         &[0, 1, 3],
@@ -169,19 +181,15 @@ fn show(verdict: &Verdict) -> String {
     let mut text = render(&rows);
     for s in &verdict.shards {
         for d in &s.differences {
-            text.push_str(&format!(
-                " shard {}: key {} on {}: {}\n",
-                s.id, d.key, d.node, d.what
-            ));
+            let line = format!(" shard {}: key {} on {}: {}\n", s.id, d.key, d.node, d.what);
+            text.push_str(&screen.wrap(&line, 4));
         }
     }
     for s in &verdict.shards {
         for r in &s.replicas {
             if let Some(why) = &r.why {
-                text.push_str(&format!(
-                    " shard {}: {} was not compared: {why}\n",
-                    s.id, r.node
-                ));
+                let line = format!(" shard {}: {} was not compared: {why}\n", s.id, r.node);
+                text.push_str(&screen.wrap(&line, 4));
             }
         }
     }
@@ -206,7 +214,10 @@ mod tests {
         "differences":[]}]}"#;
 
     fn shown(json: &str) -> String {
-        show(&serde_json::from_str::<Verdict>(json).unwrap())
+        show(
+            &serde_json::from_str::<Verdict>(json).unwrap(),
+            Screen::default(),
+        )
     }
 
     #[test]

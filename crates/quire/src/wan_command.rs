@@ -28,13 +28,26 @@ enum Action {
         json: bool,
     },
     /// Lose everything sent from one region to another, until healed.
-    Cut { from: String, to: String },
+    Cut {
+        /// A region, or a node.
+        from: String,
+        /// A region, or a node.
+        to: String,
+    },
     /// Undo a cut.
-    Heal { from: String, to: String },
+    Heal {
+        /// A region, or a node.
+        from: String,
+        /// A region, or a node.
+        to: String,
+    },
     /// Set the one-way latency, as in `250ms`.
     Set {
+        /// A region, or a node.
         from: String,
+        /// A region, or a node.
         to: String,
+        /// With its unit: 250ms, 0.5ms, 2s.
         latency: String,
     },
 }

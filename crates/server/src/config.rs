@@ -385,7 +385,10 @@ impl Config {
         if let Some(stranger) = voters.difference(&known).next() {
             return wrong(
                 "cluster.control_voters",
-                format!("'{stranger}' is not among cluster.peers"),
+                format!(
+                    "'{stranger}' is not among cluster.peers: add a [[cluster.peers]] with its id, \
+                     region and peer_addr"
+                ),
             );
         }
         for (field, value) in [

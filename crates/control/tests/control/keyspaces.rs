@@ -123,7 +123,7 @@ fn names_and_numbers_are_used_once() {
     expect(
         c,
         drop_keyspace("b"),
-        "refused: there is no keyspace 'b'; there are the keyspaces a",
+        "refused: there is no keyspace 'b'; keyspaces: a",
     );
     expect(
         c,
@@ -148,11 +148,11 @@ fn a_wish_that_cannot_be_met_or_means_nothing_is_refused_with_what_would_be_righ
     for (words, golden) in [
         (
             "k PLACE us=1,mars=1",
-            "there is no node in region mars; there are the regions asia, eu, us",
+            "there is no node in region mars; regions: asia, eu, us",
         ),
         (
             "k PLACE us=4",
-            "region us has 3 nodes, 4 replicas were asked",
+            "region us has 3 nodes, 4 replicas were asked for",
         ),
     ] {
         expect(c, create(words), &format!("refused: {golden}"));

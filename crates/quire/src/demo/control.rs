@@ -40,11 +40,20 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 #[derive(clap::Subcommand)]
 pub(super) enum OrderArgs {
     /// Kill a node of the demo that runs in another terminal (SIGKILL), as if its machine died.
-    Kill { node: String },
+    Kill {
+        /// Its id, as in us-1.
+        node: String,
+    },
     /// Stop a node of that demo in order (SIGTERM).
-    Stop { node: String },
+    Stop {
+        /// Its id, as in us-1.
+        node: String,
+    },
     /// Start a node of that demo again, and wait until it takes clients.
-    Start { node: String },
+    Start {
+        /// Its id, as in us-1.
+        node: String,
+    },
 }
 
 impl OrderArgs {

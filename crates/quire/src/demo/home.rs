@@ -8,6 +8,7 @@
 //! Without `--dir` it is named after the user and the first port, in the directory for temporary
 //! files, and deleted at the end. Whatever lies there is used only if it is this user's alone.
 
+use crate::output::complain;
 use rustix::{
     fs::{FlockOperation, flock},
     process::getuid,
@@ -24,8 +25,9 @@ const LOCK: &str = "demo.lock";
 /// Where a demo is, given what its command line says.
 #[derive(clap::Args)]
 pub(super) struct Where {
-    /// Where the nodes keep their data. A demo started again on the same directory, with the
-    /// same nodes, goes on with it. Default: a directory for temporary files, deleted at the end.
+    /// The demo's directory, where its nodes keep their data. A demo started again on the same
+    /// one, with the same nodes, goes on with it. Default: a directory for temporary files,
+    /// deleted at the end.
     #[arg(long, global = true)]
     pub(super) dir: Option<PathBuf>,
     /// The first client port; each node takes the next.
@@ -53,6 +55,27 @@ impl Where {
     }
 }
 
+/// An error if a demo runs at `place` already. Nothing is made there.
+pub(super) fn refuse_second(place: &Where) -> Result<(), String> {
+    let path = place.path();
+    // No lock, no demo.
+    let Ok(lock) = File::open(path.join(LOCK)) else {
+        return Ok(());
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(held(&path)),
+        _ => Ok(()),
+    }
+}
+
+fn held(path: &Path) -> String {
+    format!(
+        "another demo runs in {}: stop it with Ctrl-C where it was started, or choose another \
+         --base-port or --dir",
+        path.display()
+    )
+}
+
 /// A demo's directory, held by this process.
 pub(super) struct Home {
     path: PathBuf,
@@ -75,10 +98,7 @@ impl Home {
         let path = fs::canonicalize(&path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
-            rustix::io::Errno::WOULDBLOCK => format!(
-                "another demo runs in {}: stop it, or choose another --base-port or --dir",
-                path.display()
-            ),
+            rustix::io::Errno::WOULDBLOCK => held(&path),
             e => failed(e.into()),
         })?;
         Ok(Home {
@@ -117,7 +137,7 @@ impl Home {
         if self.is_temporary
             && let Err(e) = fs::remove_dir_all(&self.path)
         {
-            eprintln!("quire: can't delete {}: {e}", self.path.display());
+            complain(format_args!("can't delete {}: {e}", self.path.display()));
         }
     }
 }
@@ -159,7 +179,9 @@ mod tests {
         let home = Home::open(&place(Some(&path))).unwrap();
         let error = Home::open(&place(Some(&path))).err().unwrap();
         assert!(error.starts_with("another demo runs in"), "{error}");
+        assert_eq!(refuse_second(&place(Some(&path))), Err(error));
         home.close();
+        assert_eq!(refuse_second(&place(Some(&path))), Ok(()));
         assert!(path.exists(), "a directory that was named is kept");
         Home::open(&place(Some(&path))).unwrap();
     }

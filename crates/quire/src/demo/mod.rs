@@ -2,7 +2,7 @@
 //! links between its regions, until Ctrl-C.
 //!
 //! ```text
-//! plan ─→ ports free? ─→ home ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
+//! plan ─→ alone? ─→ ports free? ─→ home ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
 //!      ─→ [sample profiles ─→ short workload ─→ what was measured] ─→ ready ─→ Ctrl-C ─→ stop
 //! ```
 //! Meanwhile it takes orders from other terminals (`control`).
@@ -18,6 +18,7 @@ use crate::{
     Outcome,
     client::{Client, text_of},
     cluster_status::ClusterStatus,
+    output::complain,
 };
 use control::OrderArgs;
 use home::{Home, Where};
@@ -73,6 +74,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
         }
         other => other.clone(),
     };
+    // The second of two that are alike would name all its ports, and not the first.
+    home::refuse_second(&args.place)?;
     let taken = nodes::ports_in_use(&plan);
     if !taken.is_empty() {
         return Err(format!(
@@ -130,7 +133,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     if running.is_empty() {
         home.close();
     } else {
-        eprintln!("quire: {}", still_running(&running, dir));
+        complain(still_running(&running, dir));
     }
     outcome?;
     println!("stopped");
@@ -165,7 +168,9 @@ async fn bring_up(args: &Args, plan: &Plan, nodes: &Nodes, dir: &Path) -> Result
     if !args.no_workload
         && let Err(why) = showcase::run(plan, &first, args.by_node).await
     {
-        eprintln!("quire: the sample workload failed: {why}; the nodes go on");
+        complain(format_args!(
+            "the sample workload failed: {why}; the nodes go on"
+        ));
     }
     showcase::say_how_to_connect(plan, &args.place, dir).await;
     println!("ready");

@@ -14,7 +14,7 @@
 //! of their own, so that Ctrl-C reaches the demo alone, which then stops them in order.
 
 use super::plan::{NodePlan, Plan, Wan, addr};
-use crate::demo::plan::Fsync;
+use crate::{demo::plan::Fsync, output::complain};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     collections::BTreeMap,
@@ -279,7 +279,10 @@ impl Supervisor {
             tokio::select! {
                 status = exited => {
                     self.running = None;
-                    eprintln!("quire: node {id} is gone: {}; it is not restarted", describe(status));
+                    complain(format_args!(
+                        "node {id} is gone: {}; quire demo start {id} starts it again",
+                        describe(status)
+                    ));
                     self.died.send_modify(|dead| dead.push(id.clone()));
                 }
                 Some(Asked { order, answer }) = asked.recv() => {
@@ -296,7 +299,9 @@ impl Supervisor {
         if let Some(mut running) = self.running
             && !running.stop(TERM_TIMEOUT).await
         {
-            eprintln!("quire: node {id} did not stop within {TERM_TIMEOUT:?} and was killed");
+            complain(format_args!(
+                "node {id} did not stop within {TERM_TIMEOUT:?} and was killed"
+            ));
         }
     }
 
