@@ -1,10 +1,12 @@
 //! Evaluating a command at this node's replica, if that may.
 
 use crate::{
+    admission::{Admission, Expired, Here, Over, Question, admit, met_expired},
     carried::Arrived,
     node::Node,
     replies::LARGE,
     request::{ReadFrom, Target},
+    shard::Shard,
     tip::{Committed, Staging, at_tip},
     watched::Watched,
 };
@@ -17,10 +19,11 @@ use model::{
     planted::{self, Bug},
 };
 use replication::{
-    session::{Satisfied, satisfied},
-    strategy::{Refused, Role},
+    session::satisfied,
+    strategy::{Refused, State},
 };
 use resp::{Encoder, Version};
+use std::borrow::Cow;
 use storage::{
     log::Lacking,
     store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores},
@@ -51,143 +54,121 @@ impl<S: Stores> Node<S> {
         args: &[&[u8]],
         asking: Asking<'_>,
     ) -> Evaluated {
-        let Asking {
-            seen,
-            version,
-            read_from,
-            target,
-        } = asking;
-        let reply_room = self.reply_room(target);
-        let lacking = self.lacking();
-        let held = self.is_held(id);
-        let leased = self.lease.holds(self.now.monotonic);
+        let reply_room = self.reply_room(asking.target);
         let random = self.draw();
         self.scratch.clear();
         self.mutation.clear();
-        let Some(shard) = self.shards.get_mut(&id) else {
+        let Some(shard) = self.shards.get(&id) else {
             return Evaluated::NotNow;
         };
-        let Some(strategy) = &mut shard.strategy else {
+        let Some(strategy) = &shard.strategy else {
             return Evaluated::NotNow;
         };
-        if !self.standing.is_sound() {
-            return Evaluated::NotNow;
-        }
         let state = strategy.state(self.now);
-        let primary = state.role == Role::Primary && leased;
-        // What is not in memory could only be waited for.
-        let elsewhere =
-            spec.is_write() || read_from != ReadFrom::Any || self.disk_watch.is_stalled();
-        if !primary && (elsewhere || state.role != Role::Replica) {
-            return Evaluated::NotNow;
-        }
+        let applied = shard.store.applied().position;
+        let here = Here {
+            role: state.role,
+            is_leased: self.lease.holds(self.now.monotonic),
+            is_fresh: state.fresh_at.is_some(),
+            is_stalled: self.disk_watch.is_stalled(),
+            is_sound: self.standing.is_sound(),
+        };
+        let question = Question {
+            is_write: spec.is_write(),
+            read_from: asking.read_from,
+            sees: satisfied(asking.seen, strategy.history(), applied.index),
+        };
+        let over = match admit(question, here) {
+            Admission::Over(over) => over,
+            Admission::Later => return Evaluated::ReadLater,
+            Admission::Elsewhere => return Evaluated::NotNow,
+            Admission::Lost => return Evaluated::Lost,
+        };
+        let version = asking.version;
         if let Some(line) = too_long(spec, args) {
             return self.refuse(version, line);
         }
-        let applied = shard.store.applied().position;
-        let mut cx = Context {
-            now_ms: state.time_ms,
+        let wrong_clock = !here.is_primary() && planted::is(Bug::ExpireOnReplicaClock);
+        let cx = Context {
+            now_ms: match wrong_clock {
+                true => self.now.wall_ms,
+                false => state.time_ms,
+            },
             random,
             keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
             version,
         };
-        if !primary && planted::is(Bug::ExpireOnReplicaClock) {
-            cx.now_ms = self.now.wall_ms;
-        }
         let asked = Asked {
             spec,
             args,
             cx,
             work: Work::new(self.config.limits.command_work_max),
             first: strategy.next_stamp(self.now),
+            reply_room,
         };
-        let mut tip = spec.is_write();
-        let sees = satisfied(seen, strategy.history(), applied.index);
-        if spec.is_write() {
-            // Its answer would show the loss, and move the session past it, without a word.
-            if sees == Satisfied::Lost {
-                return Evaluated::Lost;
-            }
-        } else {
-            if !primary && state.fresh_at.is_none() {
-                return Evaluated::NotNow;
-            }
-            let behind = read_from == ReadFrom::PrimaryTip;
-            match sees {
-                Satisfied::Lost => return Evaluated::Lost,
-                Satisfied::Yes if !behind => {}
-                Satisfied::NotYet if !primary => return Evaluated::ReadLater,
-                // Behind its own writes in flight: read now, before later ones of the same
-                // connection come. The reply waits for what it shows.
-                _ => tip = true,
-            }
+        if over == Over::Tip {
+            return self.evaluate_at_tip(id, &asked, &state, spec.is_write());
         }
-        if !tip {
-            let view = Committed(&shard.store);
-            let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
-            self.worked += asked.work.done();
-            let seen = asked.work.take_seen();
-            if let Err(line) = evaluated {
-                return self.refuse(version, &line);
-            }
-            if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), reply_room) {
-                return self.refuse(version, &line);
-            }
-            if self.mutation.is_empty() {
-                self.stats.seen(seen);
-                if primary {
-                    self.lease.answer();
-                }
-                self.replies.held(self.scratch.len());
-                return Evaluated::Ready(applied);
-            }
-            // It met a key whose time is over: that is committed before it is answered. A
-            // replica can't, and a later primary with a clock behind would show the key again.
-            if !primary {
-                // What lists keys leaves it out, and says nothing of it.
-                let lists = matches!(
-                    spec.fanout,
-                    Fanout::Scan | Fanout::EveryShardArray | Fanout::EveryShardAny
-                );
-                if lists || planted::is(Bug::ExpireOnReplicaClock) {
-                    self.stats.seen(Seen { expired: 0, ..seen });
-                    return Evaluated::Ready(applied);
-                }
-                return Evaluated::NotNow;
-            }
-            self.scratch.clear();
-            self.mutation.clear();
-        }
-        // All but a read at the tip writes: what it was sent for, or an expiry.
-        let writes = spec.is_write() || !tip;
-        if writes && let Some(lacking) = lacking {
-            let line = match lacking {
-                Lacking::Space => {
-                    "MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it"
-                }
-                Lacking::Descriptors => {
-                    "MISCONF this shard's primary has no file descriptors left for its log: writes are refused until it has; raise its limit of open files (ulimit -n)"
-                }
-            };
-            return self.refuse(version, line);
-        }
-        if writes && let Some(error) = &shard.upkeep_error {
-            let line = format!("MISCONF writes are refused: {error}");
+        let view = Committed(&shard.store);
+        let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
+        self.worked += asked.work.done();
+        let seen = asked.work.take_seen();
+        if let Err(line) = evaluated {
             return self.refuse(version, &line);
         }
-        let room = self
-            .config
-            .log
-            .pending_bytes_max
-            .saturating_sub(LOG_HEADROOM);
-        let no_room = self.log.pending_bytes() >= room;
-        if writes
-            && (held || no_room || shard.pressure.stop || self.now.monotonic < shard.not_before)
-        {
-            return Evaluated::NotNow;
+        if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), reply_room) {
+            return self.refuse(version, &line);
         }
+        if self.mutation.is_empty() {
+            self.stats.seen(seen);
+            if here.is_primary() {
+                self.lease.answer();
+            }
+            self.replies.held(self.scratch.len());
+            return Evaluated::Ready(applied);
+        }
+        let lists = matches!(
+            spec.fanout,
+            Fanout::Scan | Fanout::EveryShardArray | Fanout::EveryShardAny
+        );
+        match met_expired(here.is_primary(), lists || wrong_clock) {
+            Expired::Delete => {
+                self.scratch.clear();
+                self.mutation.clear();
+                self.evaluate_at_tip(id, &asked, &state, true)
+            }
+            Expired::LeaveOut => {
+                self.stats.seen(Seen { expired: 0, ..seen });
+                Evaluated::Ready(applied)
+            }
+            Expired::Elsewhere => Evaluated::NotNow,
+        }
+    }
+
+    /// Evaluates at a primary over what is committed and in flight, and appends what it writes.
+    /// `writes`: it was sent to, or has to delete what has expired.
+    fn evaluate_at_tip(
+        &mut self,
+        id: ShardId,
+        asked: &Asked<'_>,
+        state: &State,
+        writes: bool,
+    ) -> Evaluated {
+        let Asked { spec, args, .. } = *asked;
+        let version = asked.cx.version;
+        if writes && let Some(shard) = self.shards.get(&id) {
+            if let Some(line) = self.lacks(shard) {
+                return self.refuse(version, &line);
+            }
+            if !self.has_room(shard) {
+                return Evaluated::NotNow;
+            }
+        }
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let view = at_tip(&shard.tip, &shard.store);
         if transaction::is_watch(spec) {
-            let view = at_tip(&shard.tip, &shard.store);
             for key in &args[1..] {
                 let header = view.header(key);
                 let there =
@@ -195,7 +176,6 @@ impl<S: Stores> Node<S> {
                 shard.watched.add(key, state.tip.index, there);
             }
         }
-        let view = at_tip(&shard.tip, &shard.store);
         let watched = Some((&shard.watched, state.epoch));
         let before = asked.work.done();
         let evaluated = asked.of(&view, watched, &mut self.mutation, &mut self.scratch);
@@ -205,13 +185,15 @@ impl<S: Stores> Node<S> {
             return self.refuse(version, &line);
         }
         // Before anything is appended: what could not be answered is not done.
-        if let Some(line) = (self.replies).refusal(spec.name, self.scratch.len(), reply_room) {
+        let reply_bytes = self.scratch.len();
+        if let Some(line) = (self.replies).refusal(spec.name, reply_bytes, asked.reply_room) {
             return self.refuse(version, &line);
         }
-        self.replies.held(self.scratch.len());
+        self.replies.held(reply_bytes);
         if self.mutation.is_empty() {
             self.stats.seen(seen);
             // It was computed from the tip: it waits for the tip.
+            let applied = shard.store.applied().position;
             return if state.tip.index <= applied.index {
                 self.lease.answer();
                 Evaluated::Ready(applied)
@@ -222,18 +204,31 @@ impl<S: Stores> Node<S> {
                 }
             };
         }
+        self.append_mutation(id, asked, seen)
+    }
+
+    /// Appends what a command has made of the tip.
+    fn append_mutation(&mut self, id: ShardId, asked: &Asked<'_>, seen: Seen) -> Evaluated {
+        let spec = asked.spec;
         let bytes = self.mutation.bytes().len();
+        let room = self.log_room_of_clients();
         let most = room.min(WRITE_BYTES_MAX);
         if bytes > most {
             let name = spec.name;
             let line = format!(
                 "ERR '{name}' would write {bytes} bytes, and one command may write at most {most}: write less at a time"
             );
-            return self.refuse(version, &line);
+            return self.refuse(asked.cx.version, &line);
         }
         if self.log.pending_bytes() + bytes > room {
             return Evaluated::NotNow; // The disk is about to make some.
         }
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let Some(strategy) = &mut shard.strategy else {
+            return Evaluated::NotNow;
+        };
         let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
         let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
             Ok(entry) => entry,
@@ -256,6 +251,36 @@ impl<S: Stores> Node<S> {
             position: entry.position,
             wrote: true,
         }
+    }
+
+    /// Why this node takes no writes of a shard before somebody sees to it.
+    fn lacks(&self, shard: &Shard<S::Rows>) -> Option<Cow<'static, str>> {
+        match self.lacking() {
+            Some(Lacking::Space) => {
+                return Some("MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it".into());
+            }
+            Some(Lacking::Descriptors) => {
+                return Some("MISCONF this shard's primary has no file descriptors left for its log: writes are refused until it has; raise its limit of open files (ulimit -n)".into());
+            }
+            None => {}
+        }
+        let error = shard.upkeep_error.as_ref()?;
+        Some(format!("MISCONF writes are refused: {error}").into())
+    }
+
+    /// Whether a write can be taken now: the log and the store have room, and the shard is not
+    /// about to be handed over.
+    fn has_room(&self, shard: &Shard<S::Rows>) -> bool {
+        self.log.pending_bytes() < self.log_room_of_clients()
+            && !shard.pressure.stop
+            && self.now.monotonic >= shard.not_before
+            && !self.is_held(shard.id)
+    }
+
+    /// Bytes that may wait for the disk before clients' writes are not taken.
+    fn log_room_of_clients(&self) -> usize {
+        let most = self.config.log.pending_bytes_max;
+        most.saturating_sub(LOG_HEADROOM)
     }
 
     /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
@@ -294,6 +319,8 @@ struct Asked<'a> {
     work: Work,
     /// The stamp of what it will append, if it does.
     first: Stamp,
+    /// How many bytes of replies may be held besides.
+    reply_room: usize,
 }
 
 impl Asked<'_> {
@@ -312,6 +339,7 @@ impl Asked<'_> {
             cx,
             work,
             first,
+            ..
         } = self;
         if !transaction::is_exec(spec) {
             let evaluated = commands::evaluate(spec, args, view, cx, work, mutation, reply);

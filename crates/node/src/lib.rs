@@ -50,6 +50,7 @@
 //!   lost is answered with "outcome unknown", never tried again.
 
 mod admin;
+mod admission;
 mod ahead;
 mod aside;
 mod assign;
