@@ -164,6 +164,8 @@ pub struct World {
     machines: Vec<Machine>,
     /// Machines whose wall clocks were ever set.
     clocks_off: BTreeSet<usize>,
+    /// A node has started with a wrong clock while most others were down: nobody could tell it so.
+    clocks_in_doubt: bool,
     network: Network,
     clients: Vec<Attached>,
     clients_act: bool,
@@ -248,6 +250,7 @@ impl World {
             network: Network::new(machines.len()),
             machines,
             clocks_off: BTreeSet::new(),
+            clocks_in_doubt: false,
             clients: Vec::new(),
             clients_act: false,
             pause_max: Duration::from_millis(30),

@@ -357,6 +357,9 @@ impl World {
         let others = self.machines.iter().enumerate().filter(|(n, _)| *n != at);
         let others = others.map(|(_, m)| m.as_peer()).collect();
         let voters = self.voters.clone();
+        let is_right = |n: &usize| self.machines[*n].node.is_some() && !self.clocks_off.contains(n);
+        let right = (0..self.machines.len()).filter(is_right).count();
+        self.clocks_in_doubt |= self.clocks_off.contains(&at) && 2 * right <= self.machines.len();
         self.machines[at].start(others, voters, self.now, &mut self.random)?;
         self.note(at, format_args!("starts"));
         let wait = Duration::from_micros(self.random.below(20_000));

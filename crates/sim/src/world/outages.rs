@@ -191,9 +191,10 @@ impl World {
         Ok(())
     }
 
-    /// Whether most wall clocks have been right all along.
+    /// Whether most wall clocks have been right all along, and there for whoever started with one
+    /// that was not.
     pub(super) fn clocks_are_right(&self) -> bool {
-        2 * self.clocks_off.len() < self.machines.len()
+        2 * self.clocks_off.len() < self.machines.len() && !self.clocks_in_doubt
     }
 
     /// The clocks of a machine run faster from now on, by so many millionths.
