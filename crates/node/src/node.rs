@@ -40,7 +40,7 @@ use crate::{
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use model::{Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
+use model::{Address, Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
 use std::{
@@ -429,7 +429,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// To whom links are kept.
-    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    pub fn peers(&self) -> Vec<(NodeId, Address)> {
         self.peers.addresses()
     }
 

@@ -8,12 +8,11 @@ use crate::{
     shard::Shard,
 };
 use control::detector::Detector;
-use model::{Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
+use model::{Address, Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::Duration,
 };
 use storage::store::Stores;
@@ -33,7 +32,7 @@ const CATALOG_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Peer {
-    addr: SocketAddr,
+    addr: Address,
     region: Region,
     connected: bool,
     heard_at: Option<Duration>,
@@ -72,26 +71,28 @@ impl Peers {
             next_report: Duration::ZERO,
         };
         for peer in &config.peers {
-            peers.learn(&peer.id, &peer.region, peer.peer_addr, now);
+            peers.learn(&peer.id, &peer.region, &peer.peer_addr, now);
         }
         peers
     }
 
     /// Returns whether its address is news.
-    fn learn(&mut self, id: &NodeId, region: &Region, addr: SocketAddr, now: Duration) -> bool {
+    fn learn(&mut self, id: &NodeId, region: &Region, addr: &Address, now: Duration) -> bool {
         if *id == self.me {
             return false;
         }
         match self.known.get_mut(id) {
             Some(peer) => {
                 peer.region = region.clone();
-                std::mem::replace(&mut peer.addr, addr) != addr
+                let is_news = peer.addr != *addr;
+                peer.addr.clone_from(addr);
+                is_news
             }
             None => {
                 self.known.insert(
                     id.clone(),
                     Peer {
-                        addr,
+                        addr: addr.clone(),
                         region: region.clone(),
                         connected: false,
                         heard_at: None,
@@ -115,15 +116,15 @@ impl Peers {
     pub(crate) fn follow(&mut self, catalog: &Catalog, now: Duration) -> bool {
         let mut news = false;
         for (id, info) in &catalog.nodes {
-            news |= self.learn(id, &info.region, info.peer_addr, now);
+            news |= self.learn(id, &info.region, &info.peer_addr, now);
         }
         news
     }
 
-    pub(crate) fn addresses(&self) -> Vec<(NodeId, SocketAddr)> {
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, Address)> {
         self.known
             .iter()
-            .map(|(id, p)| (id.clone(), p.addr))
+            .map(|(id, p)| (id.clone(), p.addr.clone()))
             .collect()
     }
 

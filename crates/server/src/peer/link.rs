@@ -1,4 +1,9 @@
 //! The outgoing side: keeps a link to one peer, for as long as the host wants it.
+//!
+//! A peer's address may be a name. It is resolved each time that the link is made, and never while
+//! it is up: a peer that went elsewhere has broken it. Where it means several IPs they are tried in
+//! order, and the first is taken where the peer itself answers: another node, or another cluster's,
+//! refuses the handshake by name. All connections of a link go to that IP.
 
 use super::{
     frame::MESSAGE_LEN_MAX,
@@ -8,14 +13,15 @@ use super::{
 use crate::{
     clock,
     core::Core,
-    host::{Host, Lane, LinkState},
+    host::{Host, Lane, LinkState, NotAdmitted},
+    resolve::{Lookup, ResolveError},
 };
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now, Parts};
+use model::{Address, NodeId, Now, Parts};
 use rustix::net::sockopt;
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -33,13 +39,17 @@ use tokio::{
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// After so long it is said that a name is not resolved; its look-up goes on.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reasons that are told of until a link is made.
+const TOLD_MAX: usize = 16;
 /// What was written and isn't acknowledged for so long breaks the connection.
 const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
 
 /// The link to one peer.
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Address,
     /// Messages are taken.
     up: Cell<bool>,
     cut: Cell<bool>,
@@ -65,6 +75,11 @@ struct Channel {
 enum LinkError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// At each IP that a name has, and why not there.
+    #[error("{0}")]
+    Nowhere(String),
     #[error("can't connect within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     #[error("{0}")]
@@ -75,8 +90,29 @@ enum LinkError {
     Reset,
 }
 
+impl LinkError {
+    /// What the peer itself has against this node.
+    fn not_admitted(&self) -> Option<&NotAdmitted> {
+        match self {
+            LinkError::Handshake(HandshakeError::Refused(Refusal::NotAdmitted(why))) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// Why no link could be made, as far as it was told: it is tried twice a second for as long as it
+/// takes, and reasons may take turns.
+#[derive(Default)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    fn is_news(&mut self, reason: String) -> bool {
+        self.0.len() < TOLD_MAX && self.0.insert(reason)
+    }
+}
+
 impl Link {
-    pub(crate) fn start<H: Host>(core: Rc<Core<H>>, peer: NodeId, addr: SocketAddr) -> Rc<Self> {
+    pub(crate) fn start<H: Host>(core: Rc<Core<H>>, peer: NodeId, addr: Address) -> Rc<Self> {
         let link = Rc::new(Link {
             peer,
             addr,
@@ -167,7 +203,8 @@ impl Link {
 
     async fn run<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
         let mut backoff = BACKOFF_MIN;
-        let mut told = String::new();
+        let mut told = Told::default();
+        let mut lookup = Lookup::default();
         while !self.ended.get() {
             // Wall-clock nanoseconds: greater than any of this node's former ones is not
             // needed, only that it differs.
@@ -175,27 +212,22 @@ impl Link {
             let session = (session.tv_sec as u64)
                 .wrapping_mul(1_000_000_000)
                 .wrapping_add(session.tv_nsec as u64);
-            let error = match self.connect(&core, session, Lane::Ordinary).await {
-                Ok(stream) => {
-                    tracing::info!(peer = %self.peer, addr = %self.addr, "link made");
+            let error = match self.make(&core, &mut lookup, session).await {
+                Ok((stream, at)) => {
+                    tracing::info!(peer = %self.peer, addr = %self.addr, %at, "link made");
                     backoff = BACKOFF_MIN;
-                    told.clear();
-                    let Err(error) = self.keep(&core, stream, session).await;
+                    told = Told::default();
+                    let Err(error) = self.keep(&core, stream, at, session).await;
                     tracing::info!(peer = %self.peer, %error, "link broken");
                     error
                 }
                 Err(error) => {
-                    if let LinkError::Handshake(HandshakeError::Refused(Refusal::NotAdmitted(
-                        why,
-                    ))) = &error
-                    {
+                    if let Some(why) = error.not_admitted() {
                         let mut host = core.host.borrow_mut();
                         host.not_admitted(&self.peer, why.clone(), clock::now());
                         core.turn.notify_one();
                     }
-                    // Once for each reason: it is tried twice a second, for as long as it takes.
-                    if told != error.to_string() {
-                        told = error.to_string();
+                    if told.is_news(error.to_string()) {
                         tracing::warn!(peer = %self.peer, addr = %self.addr, %error, "can't make a link; trying on");
                     }
                     error
@@ -208,13 +240,40 @@ impl Link {
         }
     }
 
+    /// Makes the ordinary connection; where the peer was found.
+    async fn make<H: Host>(
+        &self,
+        core: &Core<H>,
+        lookup: &mut Lookup,
+        session: u64,
+    ) -> Result<(TcpStream, SocketAddr), LinkError> {
+        let resolving = lookup.find(&core.resolver, &self.addr, RESOLVE_TIMEOUT);
+        let mut failed = Vec::new();
+        for at in resolving.await? {
+            if self.ended.get() {
+                return Err(LinkError::Reset);
+            }
+            match self.connect(core, session, Lane::Ordinary, at).await {
+                Ok(stream) => return Ok((stream, at)),
+                Err(error) if self.addr.socket().is_some() || error.not_admitted().is_some() => {
+                    return Err(error);
+                }
+                Err(error) => failed.push(format!("{at}: {error}")),
+            }
+        }
+        // Resolvers change the order from one time to the next.
+        failed.sort_unstable();
+        Err(LinkError::Nowhere(failed.join("; ")))
+    }
+
     async fn connect<H: Host>(
         &self,
         core: &Core<H>,
         session: u64,
         lane: Lane,
+        at: SocketAddr,
     ) -> Result<TcpStream, LinkError> {
-        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.addr))
+        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(at))
             .await
             .map_err(|_| LinkError::ConnectTimeout)??;
         stream.set_nodelay(true)?;
@@ -236,6 +295,7 @@ impl Link {
         &self,
         core: &Rc<Core<H>>,
         stream: TcpStream,
+        at: SocketAddr,
         session: u64,
     ) -> Result<Infallible, LinkError> {
         self.ordinary.queue.take();
@@ -256,8 +316,8 @@ impl Link {
         core.turn.notify_one();
         let result = tokio::select! {
             result = self.ordinary.drive(stream) => result,
-            result = self.drive_further(core, session, Lane::Control, &self.control) => result,
-            result = self.drive_further(core, session, Lane::Bulk, &self.bulk) => result,
+            result = self.drive_further(core, session, at, Lane::Control, &self.control) => result,
+            result = self.drive_further(core, session, at, Lane::Bulk, &self.bulk) => result,
             () = self.reset.notified() => Err(LinkError::Reset),
         };
         self.up.set(false);
@@ -273,13 +333,14 @@ impl Link {
         &self,
         core: &Core<H>,
         session: u64,
+        at: SocketAddr,
         lane: Lane,
         channel: &Channel,
     ) -> Result<Infallible, LinkError> {
         while channel.queue.borrow().due().is_none() {
             channel.grown.notified().await;
         }
-        let stream = self.connect(core, session, lane).await?;
+        let stream = self.connect(core, session, lane, at).await?;
         channel.drive(stream).await
     }
 }
@@ -344,5 +405,20 @@ impl Channel {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_once_also_where_they_take_turns() {
+        let mut told = Told::default();
+        let turns = ["refused", "no answer", "refused", "no answer"];
+        let news = turns.map(|reason| told.is_news(reason.to_owned()));
+        assert_eq!(news, [true, true, false, false]);
+        let many = (0..1000).filter(|n| told.is_news(format!("reason {n}")));
+        assert_eq!(many.count(), TOLD_MAX - 2);
     }
 }

@@ -3,7 +3,7 @@
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
-use model::{Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now};
 use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch, QueryBuffer};
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     /// What is held of clients' input now, and was at most.
     pub(crate) query: BTreeMap<ConnId, usize>,
     pub(crate) query_max: usize,
+    /// What a client is told that may not come.
+    pub(crate) strangers: Option<&'static str>,
     /// Holds up syncs.
     pub(crate) sync_gate: Arc<Mutex<()>>,
     /// Holds up what is to be read.
@@ -54,7 +56,7 @@ struct Conn {
 
 pub(crate) struct TestHost {
     shared: Arc<Mutex<Shared>>,
-    peers: Vec<(NodeId, SocketAddr)>,
+    peers: Vec<(NodeId, Address)>,
     links: BTreeMap<NodeId, LinkState>,
     conns: BTreeMap<ConnId, Conn>,
     effects: VecDeque<Effect>,
@@ -70,7 +72,7 @@ pub(crate) struct TestHost {
 }
 
 impl TestHost {
-    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, SocketAddr)>) -> Self {
+    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, Address)>) -> Self {
         TestHost {
             shared,
             peers,
@@ -116,6 +118,9 @@ impl Host for TestHost {
     type Written = u64;
     type Synced = u64;
 
+    fn admit_client(&self, _: SocketAddr) -> Result<(), &'static str> {
+        self.shared.lock().unwrap().strangers.map_or(Ok(()), Err)
+    }
     fn client_connected(&mut self, conn: ConnId, _: SocketAddr, _: Now) {
         self.conns.insert(conn, Conn::default());
     }
@@ -257,7 +262,7 @@ impl Host for TestHost {
             .times
             .insert(text, now.monotonic);
     }
-    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    fn peers(&self) -> Vec<(NodeId, Address)> {
         self.peers.clone()
     }
     fn link(&self, to: &NodeId) -> LinkState {
