@@ -154,6 +154,77 @@ def test_nodes_know_each_other_by_name_and_tell_clients_names(named):
     assert 1 <= len(failed) <= 3 and "its name" in failed[0], lines
 
 
+class Misled(Trio):
+    """us-3 tells its peers a name that leads nowhere, and only their configuration knows better."""
+
+    def config(self, node):
+        config = super().config(node)
+        if node != "us-3":
+            return config
+        own = f'"127.0.0.1:{self.port(node) + 20}"'
+        own = f'[[cluster.peers]]\nid = "us-3"\nregion = "us"\npeer_addr = {own}\n'
+        assert own in config
+        return f'advertise_peer_addr = "us-3.invalid:7021"\n{config.replace(own, "")}'
+
+
+class Moving(Trio):
+    """Nodes whose ports all become others while they are down."""
+
+    moved = 0
+
+    def port(self, node):
+        return super().port(node) + self.moved
+
+    def move(self, by):
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(30)
+        self.moved += by
+        for node in NODES:
+            (self.dir / node / "node.toml").write_text(self.config(node))
+        return self.start()
+
+
+def is_everywhere(cluster, key):
+    client = cluster.redis("us-1")
+    eventually(lambda: client.set(key, "v"), 60, f"{key} is written")
+    for node in NODES:
+        there = cluster.redis(node)
+        eventually(lambda: there.get(key) == "v", 60, f"{node} has {key}")
+
+
+def test_a_node_that_advertises_what_leads_nowhere_is_reached_by_cluster_peers(unstarted, tmp_path):
+    cluster = Misled(tmp_path / "misled")
+    try:
+        cluster.start().create("ACK quorum PLACE us=3")
+        is_everywhere(cluster, "k")
+
+        def said():
+            lines = cluster.log("us-1").splitlines()
+            return [line for line in lines if "not reached where it says that it is" in line]
+
+        assert "us-3.invalid:7021" in eventually(said, 60, "us-1 says so")[0]
+    finally:
+        cluster.stop()
+
+
+def test_a_cluster_that_has_moved_as_a_whole_finds_itself_by_cluster_peers(unstarted, tmp_path):
+    cluster = Moving(tmp_path / "moving")
+    try:
+        cluster.start().create("ACK quorum PLACE us=3")
+        is_everywhere(cluster, "before")
+        # Every address in the catalog is wrong now, and without each other nobody can change that.
+        cluster.move(10)
+        is_everywhere(cluster, "after")
+        assert cluster.redis("us-2").get("before") == "v"
+        status = json.loads(cluster.redis("us-2").execute_command("QUIRE", "STATUS"))
+        told = {node["id"]: node["client_addr"] for node in status["nodes"]}
+        assert told == {node: f"127.0.0.1:{cluster.port(node)}" for node in NODES}
+    finally:
+        cluster.stop()
+
+
 @pytest.mark.skipif(own_address() is None, reason="this machine has loopback addresses alone")
 def test_a_node_in_protected_mode_takes_clients_of_its_machine_only(unstarted, tmp_path):
     address = own_address()

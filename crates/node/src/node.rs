@@ -428,8 +428,8 @@ impl<S: Stores> Node<S> {
         self.now
     }
 
-    /// To whom links are kept.
-    pub fn peers(&self) -> Vec<(NodeId, Address)> {
+    /// To whom links are kept, and where they are reached, the likeliest first.
+    pub fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.peers.addresses()
     }
 

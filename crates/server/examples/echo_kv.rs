@@ -96,7 +96,7 @@ impl Host for Kv {
     }
     fn peer_inbound(&mut self, _: &NodeId, _: Boot, _: Now) {}
     fn peer_message(&mut self, _: &NodeId, _: Bytes, _: Now) {}
-    fn peers(&self) -> Vec<(NodeId, Address)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         Vec::new()
     }
     fn link(&self, _: &NodeId) -> LinkState {

@@ -327,16 +327,16 @@ impl<H: Host> Core<H> {
         let mut links = self.links.borrow_mut();
         links.retain(|peer, link| {
             // The peer at another address is another link, though mostly to the same process.
-            let keep = wanted.get(peer) == Some(&link.addr);
+            let keep = wanted.get(peer) == Some(&link.addresses);
             if !keep {
                 link.end();
             }
             keep
         });
-        for (peer, addr) in wanted {
+        for (peer, addresses) in wanted {
             links
                 .entry(peer.clone())
-                .or_insert_with(|| Link::start(self.clone(), peer, addr));
+                .or_insert_with(|| Link::start(self.clone(), peer, addresses));
         }
     }
 

@@ -117,8 +117,9 @@ pub trait Host: 'static {
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);
     /// So much waits to be sent to a peer. Told before each `tick`.
     fn peer_queued(&mut self, _peer: &NodeId, _bytes: usize) {}
-    /// To whom links are kept.
-    fn peers(&self) -> Vec<(NodeId, Address)>;
+    /// To whom links are kept, and where they are reached: at least one address, the likeliest
+    /// first.
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)>;
     /// What the emulation says of the link to `to`.
     fn link(&self, to: &NodeId) -> LinkState;
 

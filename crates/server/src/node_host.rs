@@ -123,7 +123,7 @@ impl Host for NodeHost {
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
         self.node.peer_message(from, message, now);
     }
-    fn peers(&self) -> Vec<(NodeId, Address)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.node.peers()
     }
     fn link(&self, to: &NodeId) -> LinkState {

@@ -1,8 +1,8 @@
 //! Names to IPs, at each connect and off the node's thread.
 //!
 //! The system's resolver may take as long as it likes, and knows no bound. Each look-up therefore
-//! has a thread of its own, which nobody waits for without a bound, nor when the node ends. [`Lookup`] keeps the threads few: whoever asks again while one is at it
-//! waits for that one.
+//! has a thread of its own, which nobody waits for without a bound, nor when the node ends.
+//! [`Lookup`] keeps the threads few: whoever asks again while one is at it waits for that one.
 
 use model::Address;
 use std::{

@@ -1,8 +1,9 @@
 //! The outgoing side: keeps a link to one peer, for as long as the host wants it.
 //!
 //! A peer's address may be a name. It is resolved each time that the link is made, and never while
-//! it is up: a peer that went elsewhere has broken it. Where it means several IPs they are tried in
-//! order, and the first is taken where the peer itself answers: another node, or another cluster's,
+//! it is up: a peer that went elsewhere has broken it, or comes in as another boot while the former
+//! is not heard. Where it means several IPs they are tried in order, and so are the peer's other
+//! addresses: the first is taken where the peer itself answers. Another node, or another cluster's,
 //! refuses the handshake by name. All connections of a link go to that IP.
 
 use super::{
@@ -14,7 +15,7 @@ use crate::{
     clock,
     core::Core,
     host::{Host, Lane, LinkState, NotAdmitted},
-    resolve::{Lookup, ResolveError},
+    resolve::Lookup,
 };
 use bytes::{Bytes, BytesMut};
 use model::{Address, NodeId, Now, Parts};
@@ -38,6 +39,8 @@ use tokio::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// The same where no name means anything: each attempt asks a server that many may ask.
+const BACKOFF_UNKNOWN_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After so long it is said that a name is not resolved; its look-up goes on.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +52,8 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
 /// The link to one peer.
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
-    pub(crate) addr: Address,
+    /// Where it is reached, the likeliest first.
+    pub(crate) addresses: Vec<Address>,
     /// Messages are taken.
     up: Cell<bool>,
     cut: Cell<bool>,
@@ -59,6 +63,8 @@ pub(crate) struct Link {
     control: Channel,
     /// The link is to be given up and made anew.
     reset: Notify,
+    /// The peer has come in: it is there.
+    came: Notify,
     queue_bytes_max: Cell<usize>,
 }
 
@@ -75,11 +81,12 @@ struct Channel {
 enum LinkError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    #[error(transparent)]
-    Resolve(#[from] ResolveError),
-    /// At each IP that a name has, and why not there.
+    /// At each place where it was tried, and why not there.
     #[error("{0}")]
     Nowhere(String),
+    /// There was no place to try: why no name means one.
+    #[error("{0}")]
+    Unknown(String),
     #[error("can't connect within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     #[error("{0}")]
@@ -98,6 +105,41 @@ impl LinkError {
             _ => None,
         }
     }
+
+    /// The wait before the attempt after the next, where it was `backoff` before this one.
+    fn longer(&self, backoff: Duration) -> Duration {
+        let max = match self {
+            LinkError::Unknown(_) => BACKOFF_UNKNOWN_MAX,
+            _ => BACKOFF_MAX,
+        };
+        (backoff * 2).min(max)
+    }
+}
+
+/// The ordinary connection of a link that was made.
+struct Made {
+    stream: TcpStream,
+    at: SocketAddr,
+    /// Which of the peer's addresses led there.
+    address: usize,
+    /// Where it was tried before, and why it was not there.
+    failed: Failed,
+}
+
+/// Where a peer was not, and why.
+#[derive(Default)]
+struct Failed {
+    lines: Vec<String>,
+    tried: Vec<SocketAddr>,
+}
+
+impl Failed {
+    /// One text for the same failures, also where resolvers change the order from one time to the
+    /// next.
+    fn text(&mut self) -> String {
+        self.lines.sort_unstable();
+        self.lines.join("; ")
+    }
 }
 
 /// Why no link could be made, as far as it was told: it is tried twice a second for as long as it
@@ -112,10 +154,14 @@ impl Told {
 }
 
 impl Link {
-    pub(crate) fn start<H: Host>(core: Rc<Core<H>>, peer: NodeId, addr: Address) -> Rc<Self> {
+    pub(crate) fn start<H: Host>(
+        core: Rc<Core<H>>,
+        peer: NodeId,
+        addresses: Vec<Address>,
+    ) -> Rc<Self> {
         let link = Rc::new(Link {
             peer,
-            addr,
+            addresses,
             up: Cell::new(false),
             cut: Cell::new(false),
             ended: Cell::new(false),
@@ -123,6 +169,7 @@ impl Link {
             bulk: Channel::default(),
             control: Channel::default(),
             reset: Notify::new(),
+            came: Notify::new(),
             queue_bytes_max: Cell::new(core.limits().peer_queue_bytes_max),
         });
         spawn_local(link.clone().run(core));
@@ -143,6 +190,16 @@ impl Link {
     pub(crate) fn sever(&self) {
         self.up.set(false);
         self.give_up();
+    }
+
+    /// The peer has made a link to this node: it need not be waited for. `elsewhere`: as another
+    /// process than the one that this link may still lead to.
+    pub(crate) fn peer_came(&self, elsewhere: bool) {
+        match self.up.get() {
+            true if elsewhere => self.sever(),
+            true => {}
+            false => self.came.notify_one(),
+        }
     }
 
     /// What the emulation says now. A link that was cut has lost messages: healed, it is made
@@ -204,7 +261,8 @@ impl Link {
     async fn run<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
         let mut backoff = BACKOFF_MIN;
         let mut told = Told::default();
-        let mut lookup = Lookup::default();
+        let mut lookups = Vec::new();
+        lookups.resize_with(self.addresses.len(), Lookup::default);
         while !self.ended.get() {
             // Wall-clock nanoseconds: greater than any of this node's former ones is not
             // needed, only that it differs.
@@ -212,12 +270,17 @@ impl Link {
             let session = (session.tv_sec as u64)
                 .wrapping_mul(1_000_000_000)
                 .wrapping_add(session.tv_nsec as u64);
-            let error = match self.make(&core, &mut lookup, session).await {
-                Ok((stream, at)) => {
-                    tracing::info!(peer = %self.peer, addr = %self.addr, %at, "link made");
+            let error = match self.make(&core, &mut lookups, session).await {
+                Ok(mut made) => {
+                    let (address, at) = (&self.addresses[made.address], made.at);
+                    tracing::info!(peer = %self.peer, addr = %address, %at, "link made");
+                    if made.address > 0 {
+                        let (advertised, failed) = (&self.addresses[0], made.failed.text());
+                        tracing::warn!(peer = %self.peer, %advertised, %address, %failed, "the peer is not reached where it says that it is, but as this node's cluster.peers has it");
+                    }
                     backoff = BACKOFF_MIN;
                     told = Told::default();
-                    let Err(error) = self.keep(&core, stream, at, session).await;
+                    let Err(error) = self.keep(&core, made.stream, at, session).await;
                     tracing::info!(peer = %self.peer, %error, "link broken");
                     error
                 }
@@ -228,42 +291,82 @@ impl Link {
                         core.turn.notify_one();
                     }
                     if told.is_news(error.to_string()) {
-                        tracing::warn!(peer = %self.peer, addr = %self.addr, %error, "can't make a link; trying on");
+                        tracing::warn!(peer = %self.peer, addr = self.shown(), %error, "can't make a link; trying on");
                     }
                     error
                 }
             };
             if !matches!(error, LinkError::Reset) {
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                tokio::select! {
+                    () = sleep(backoff) => {}
+                    () = self.came.notified() => {}
+                }
+                backoff = error.longer(backoff);
             }
         }
     }
 
-    /// Makes the ordinary connection; where the peer was found.
+    /// Its addresses, as a log line has them.
+    fn shown(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
+        addresses.join(", ")
+    }
+
+    /// Makes the ordinary connection. `lookups`: one for each of the peer's addresses.
     async fn make<H: Host>(
         &self,
         core: &Core<H>,
-        lookup: &mut Lookup,
+        lookups: &mut [Lookup],
         session: u64,
-    ) -> Result<(TcpStream, SocketAddr), LinkError> {
-        let resolving = lookup.find(&core.resolver, &self.addr, RESOLVE_TIMEOUT);
-        let mut failed = Vec::new();
-        for at in resolving.await? {
-            if self.ended.get() {
-                return Err(LinkError::Reset);
-            }
-            match self.connect(core, session, Lane::Ordinary, at).await {
-                Ok(stream) => return Ok((stream, at)),
-                Err(error) if self.addr.socket().is_some() || error.not_admitted().is_some() => {
-                    return Err(error);
+    ) -> Result<Made, LinkError> {
+        let is_only = self.addresses.len() == 1;
+        // Where there is another address to try its turn comes soon; what is found meanwhile is there
+        // for the next attempt.
+        let within = if is_only {
+            RESOLVE_TIMEOUT
+        } else {
+            CONNECT_TIMEOUT
+        };
+        let mut failed = Failed::default();
+        for (n, (address, lookup)) in self.addresses.iter().zip(lookups).enumerate() {
+            let places = match lookup.find(&core.resolver, address, within).await {
+                Ok(places) => places,
+                Err(error) => {
+                    failed.lines.push(match is_only {
+                        true => error.to_string(),
+                        false => format!("{address}: {error}"),
+                    });
+                    continue;
                 }
-                Err(error) => failed.push(format!("{at}: {error}")),
+            };
+            for at in places {
+                if self.ended.get() {
+                    return Err(LinkError::Reset);
+                }
+                if failed.tried.contains(&at) {
+                    continue;
+                }
+                failed.tried.push(at);
+                match self.connect(core, session, Lane::Ordinary, at).await {
+                    Ok(stream) => {
+                        return Ok(Made {
+                            stream,
+                            at,
+                            address: n,
+                            failed,
+                        });
+                    }
+                    Err(error) if error.not_admitted().is_some() => return Err(error),
+                    Err(error) if is_only && address.socket().is_some() => return Err(error),
+                    Err(error) => failed.lines.push(format!("{at}: {error}")),
+                }
             }
         }
-        // Resolvers change the order from one time to the next.
-        failed.sort_unstable();
-        Err(LinkError::Nowhere(failed.join("; ")))
+        let why = failed.text();
+        Err(match failed.tried.is_empty() {
+            true => LinkError::Unknown(why),
+            false => LinkError::Nowhere(why),
+        })
     }
 
     async fn connect<H: Host>(
@@ -411,6 +514,18 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_servers_are_asked_less_often_than_places_are_tried() {
+        let after = |error: &LinkError, from| (0..20).fold(from, |wait, _| error.longer(wait));
+        let unknown = LinkError::Unknown(String::new());
+        let nowhere = LinkError::Nowhere(String::new());
+        let known = after(&nowhere, BACKOFF_MIN);
+        assert_eq!(known, BACKOFF_MAX);
+        let waited = after(&unknown, known);
+        assert_eq!(waited, BACKOFF_UNKNOWN_MAX);
+        assert_eq!(nowhere.longer(waited), BACKOFF_MAX);
+    }
 
     #[test]
     fn each_reason_is_told_once_also_where_they_take_turns() {

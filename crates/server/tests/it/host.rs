@@ -8,12 +8,18 @@ use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch, Quer
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 /// While a client has more to take it may not go on.
 pub(crate) const OUTPUT_MAX: usize = 1 << 20;
+
+/// How many hosts there were: each is a boot of its own.
+static BOOTS: AtomicU64 = AtomicU64::new(1);
 
 /// What a test sees of its host.
 #[derive(Default)]
@@ -56,7 +62,8 @@ struct Conn {
 
 pub(crate) struct TestHost {
     shared: Arc<Mutex<Shared>>,
-    peers: Vec<(NodeId, Address)>,
+    boot: Boot,
+    peers: Vec<(NodeId, Vec<Address>)>,
     links: BTreeMap<NodeId, LinkState>,
     conns: BTreeMap<ConnId, Conn>,
     effects: VecDeque<Effect>,
@@ -72,9 +79,13 @@ pub(crate) struct TestHost {
 }
 
 impl TestHost {
-    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, Address)>) -> Self {
+    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, Vec<Address>)>) -> Self {
         TestHost {
             shared,
+            boot: Boot {
+                nonce: BOOTS.fetch_add(1, Ordering::Relaxed),
+                ..Boot::default()
+            },
             peers,
             links: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -248,7 +259,7 @@ impl Host for TestHost {
         self.event(format!("disconnected {peer}"));
     }
     fn boot(&self) -> Boot {
-        Boot::default()
+        self.boot
     }
     fn peer_inbound(&mut self, from: &NodeId, _: Boot, _: Now) {
         self.event(format!("inbound {from}"));
@@ -262,7 +273,7 @@ impl Host for TestHost {
             .times
             .insert(text, now.monotonic);
     }
-    fn peers(&self) -> Vec<(NodeId, Address)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.peers.clone()
     }
     fn link(&self, to: &NodeId) -> LinkState {

@@ -69,7 +69,8 @@ pub(crate) fn start(
     listeners: Listeners,
     peers: Vec<(NodeId, SocketAddr)>,
 ) -> Running {
-    let peers = peers.into_iter().map(|(id, at)| (id, at.into())).collect();
+    let at = |(id, at): (NodeId, SocketAddr)| (id, vec![at.into()]);
+    let peers = peers.into_iter().map(at).collect();
     start_resolving(config, listeners, peers, Resolver::system())
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn start(
 pub(crate) fn start_resolving(
     config: Config,
     listeners: Listeners,
-    peers: Vec<(NodeId, Address)>,
+    peers: Vec<(NodeId, Vec<Address>)>,
     resolver: Resolver,
 ) -> Running {
     let [client_addr, peer_addr, http_addr] = listeners.addresses().unwrap();
