@@ -86,7 +86,8 @@ impl Address {
     /// Whether it is an IP that stands for all of a machine: one can listen there, and nobody can
     /// be sent there.
     pub fn is_unspecified(&self) -> bool {
-        self.socket().is_some_and(|s| s.ip().is_unspecified())
+        let ip = self.socket().map(|s| s.ip().to_canonical());
+        ip.is_some_and(|ip| ip.is_unspecified())
     }
 }
 
@@ -122,9 +123,10 @@ impl FromStr for Address {
         if let Ok(socket) = text.parse() {
             return Ok(Address(Where::Socket(socket)));
         }
-        // Resolvers take `10.0.1` for an IP as well, and not for the one that was meant.
+        // Resolvers take `10.0.1` and `0x7f000001` for IPs as well, and the former not for the one
+        // that was meant.
         let last = host.trim_end_matches('.').rsplit('.').next();
-        if bracketed || last.is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
+        if bracketed || last.is_some_and(is_number) {
             return Err(AddressError::Ip(host.to_owned()));
         }
         if !is_name(host) {
@@ -134,6 +136,14 @@ impl FromStr for Address {
             host.to_ascii_lowercase().into(),
             number,
         )))
+    }
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").or(label.strip_prefix("0X"));
+    match hex {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
@@ -200,8 +210,11 @@ mod tests {
         }
         let named: Address = "localhost:7001".parse().unwrap();
         assert_eq!(named.socket(), None);
-        let everywhere: Address = "[::]:7001".parse().unwrap();
-        assert!(everywhere.is_unspecified() && !named.is_unspecified());
+        assert!(!named.is_unspecified());
+        for everywhere in ["[::]:7001", "0.0.0.0:7001", "[::ffff:0.0.0.0]:7001"] {
+            let everywhere: Address = everywhere.parse().unwrap();
+            assert!(everywhere.is_unspecified(), "{everywhere}");
+        }
     }
 
     #[test]
@@ -222,6 +235,8 @@ mod tests {
             ("redis://localhost:7001", "leave out 'redis://'"),
             ("127.0.0.300:1", "'127.0.0.300' is no IP"),
             ("10.0.1:1", "'10.0.1' is no IP"),
+            ("0x7f000001:1", "'0x7f000001' is no IP"),
+            ("127.0X1:1", "'127.0X1' is no IP"),
             ("[localhost]:1", "'[localhost]' is no IP"),
             ("[::g]:1", "'[::g]' is no IP"),
             ("a..b:1", "'a..b' is no host name"),

@@ -46,6 +46,10 @@ pub(crate) fn listens<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
     let text = String::deserialize(from)?;
     text.parse().map_err(|_| {
         let what = match text.parse::<Address>() {
+            Ok(named) if is_loopback_name(&named) => format!(
+                "'{text}' is a name, and a node listens on an IP of its machine: use 127.0.0.1:{}",
+                named.port()
+            ),
             Ok(named) => format!(
                 "'{text}' is a name, and a node listens on an IP of its machine: use that, or 0.0.0.0:{} for all of them, and advertise '{text}' (advertise_client_addr, advertise_peer_addr, advertise_http_addr)",
                 named.port()
@@ -54,6 +58,20 @@ pub(crate) fn listens<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
         };
         D::Error::custom(what)
     })
+}
+
+/// Whether a name always means the machine that asks (RFC 6761).
+fn is_loopback_name(named: &Address) -> bool {
+    let host = named.host();
+    let host = host.strip_suffix('.').unwrap_or(&host);
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+fn is_loopback(address: &Address) -> bool {
+    match address.socket() {
+        Some(socket) => socket.ip().to_canonical().is_loopback(),
+        None => is_loopback_name(address),
+    }
 }
 
 impl Config {
@@ -115,14 +133,29 @@ impl Config {
         }
         let own = self.cluster.peers.iter().find(|peer| peer.id == self.id);
         let own = own.map(|own| own.peer_addr.to_string());
-        self.client_port().check(None)?;
-        self.peer_port().check(own)?;
-        self.http_port().check(None)
+        // All that is wrong at once: who listens everywhere has mostly three lines to add.
+        let ports = [
+            self.client_port().check(None),
+            self.peer_port().check(own),
+            self.http_port().check(None),
+        ];
+        let wrong: Vec<_> = ports.into_iter().filter_map(Result::err).collect();
+        match wrong.first() {
+            Some(&(field, _)) => {
+                let lines: Vec<_> = wrong.into_iter().map(|(_, what)| what).collect();
+                Err((field, lines.join("; ")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What an operator should know about who may reach its ports, once at each start.
     pub(crate) fn cautions(&self) -> Vec<&'static str> {
-        let is_reached = |addr: SocketAddr| !addr.ip().to_canonical().is_loopback();
+        let is_reached = |addr: SocketAddr| !is_loopback(&addr.into());
+        let lost = "other nodes are on other machines by cluster.peers, and are told a loopback address for this one, which is themselves: set peer_addr and advertise_peer_addr to where they reach it";
+        let mut others = self.cluster.peers.iter().filter(|peer| peer.id != self.id);
+        let is_lost = is_loopback(&self.advertised_peer_addr())
+            && others.any(|peer| !is_loopback(&peer.peer_addr));
         let clients = match self.protected_mode {
             true => {
                 "client_addr is not a loopback address, and the node is in protected mode: clients of other machines are turned away. If everybody who can reach it may read and change everything, set protected_mode = false"
@@ -136,6 +169,7 @@ impl Config {
             .into_iter()
             .filter(|(addr, _)| is_reached(*addr))
             .map(|(_, caution)| caution)
+            .chain(is_lost.then_some(lost))
             .collect()
     }
 }
@@ -190,7 +224,11 @@ mod tests {
     }
 
     fn peer(addr: &str) -> String {
-        format!("[[cluster.peers]]\nid = \"us-1\"\nregion = \"us\"\npeer_addr = \"{addr}\"\n")
+        peer_of("us-1", addr)
+    }
+
+    fn peer_of(id: &str, addr: &str) -> String {
+        format!("[[cluster.peers]]\nid = \"{id}\"\nregion = \"us\"\npeer_addr = \"{addr}\"\n")
     }
 
     #[test]
@@ -242,6 +280,16 @@ mod tests {
                 String::new(),
                 "advertise_http_addr = \"db1.example:7041\"",
             ),
+            (
+                "advertise_http_addr = \"[::ffff:0.0.0.0]:7041\"",
+                String::new(),
+                "stands for all of a machine",
+            ),
+            (
+                "client_addr = \"LOCALHOST:7001\"",
+                String::new(),
+                "use 127.0.0.1:7001",
+            ),
             // What its own entry among the peers says is most likely right.
             (
                 "peer_addr = \"0.0.0.0:7021\"",
@@ -271,6 +319,33 @@ mod tests {
             let error = load(lines, &peers).unwrap_err();
             assert!(error.contains(says), "{lines} {peers}: {error}");
         }
+    }
+
+    #[test]
+    fn all_that_is_to_be_added_is_said_at_once() {
+        let everywhere = "client_addr = \"0.0.0.0:7001\"\npeer_addr = \"0.0.0.0:7021\"\n\
+                          http_addr = \"[::]:7041\"\n";
+        let error = load(everywhere, "").unwrap_err();
+        for says in [
+            "advertise_client_addr = \"db1.example:7001\"",
+            "advertise_peer_addr = \"db1.example:7021\"",
+            "advertise_http_addr = \"db1.example:7041\"",
+        ] {
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_is_told_a_loopback_address_by_another_machine_is_said() {
+        let here = peer_of("us-2", "localhost:7022") + &peer_of("us-3", "[::1]:7023");
+        assert_eq!(load("", &here).unwrap().cautions(), [""; 0]);
+        let elsewhere = here + &peer_of("us-4", "db4:7021");
+        let cautions = load("", &elsewhere).unwrap().cautions();
+        assert!(cautions[0].contains("advertise_peer_addr"), "{cautions:?}");
+        let told = "peer_addr = \"10.0.0.1:7021\"\n";
+        let cautions = load(told, &elsewhere).unwrap().cautions();
+        let is_lost = cautions.iter().any(|c| c.contains("which is themselves"));
+        assert!(!is_lost, "{cautions:?}");
     }
 
     #[test]
