@@ -22,6 +22,7 @@ mod address;
 mod bench;
 mod client;
 mod cluster_status;
+mod connect;
 mod demo;
 mod events_command;
 mod export_command;
