@@ -2,7 +2,7 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version   u8   2
+//! 0  version   u8   3
 //! 1  proposal  postcard of [`Proposal`]
 //! ```
 //! The order of the fields and of the variants is part of the format: add at the end only.
@@ -12,7 +12,7 @@ use model::{DiskId, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo, str
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// By which a proposer finds the outcome of its command among all that are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version  u8   2
+//! 0  version  u8   3
 //! 1  catalog  postcard of model::Catalog
 //! ```
 //! A version that once was released stays readable (`testdata/catalog-v*.bin`).
@@ -11,7 +11,7 @@ use crate::check::{self, Unsound};
 use model::Catalog;
 use serde::Deserialize;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Bytes that are not a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -223,7 +223,7 @@ fn peer_decoder() {
         let crc = crc32c::crc32c(payload).to_le_bytes();
         [&(payload.len() as u32).to_le_bytes()[..], &crc, payload].concat()
     };
-    let hello = b"QUIREPER\x02\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
+    let hello = b"QUIREPER\x03\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
         \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
     add("hello", "hello".into(), hello);
     add(
@@ -256,10 +256,10 @@ fn peer_decoder() {
         b"\x01\x01\0\0\0\x01\x07\0\0\0\0\0\0\0v".to_vec(),
     ];
     add("rows of a copy", "rows".into(), &parts(&rows, 0));
-    let catalog = fixture("control/testdata/catalog-v2.bin");
-    add("catalog", "catalog-v2".into(), &catalog);
-    let commands = captures("control/testdata/commands-v2.bin");
+    let catalog = fixture("control/testdata/catalog-v3.bin");
+    add("catalog", "catalog-v3".into(), &catalog);
+    let commands = captures("control/testdata/commands-v3.bin");
     let commands = parts(&commands, 0);
-    add("commands to the catalog", "commands-v2".into(), &commands);
+    add("commands to the catalog", "commands-v3".into(), &commands);
     compare("peer_decoder", &seeds);
 }

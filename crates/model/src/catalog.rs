@@ -2,6 +2,7 @@
 //! node follows and routes by its own copy.
 
 use crate::{
+    address::Address,
     id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId},
     planted::{self, Bug},
     position::Position,
@@ -12,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    net::SocketAddr,
 };
 
 /// Everything that the cluster has agreed on, as of `version`.
@@ -81,11 +81,11 @@ pub struct NodeInfo {
     /// Where within the region.
     pub zone: String,
     /// Where clients reach it.
-    pub client_addr: SocketAddr,
+    pub client_addr: Address,
     /// Where other nodes reach it.
-    pub peer_addr: SocketAddr,
+    pub peer_addr: Address,
     /// Where people and monitoring reach it.
-    pub http_addr: SocketAddr,
+    pub http_addr: Address,
     /// Its last start.
     pub boot: Boot,
 }

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`id`] | names of nodes, regions, keyspaces and shards, checked when made |
+//! | [`address`] | where something is reached: a name or an IP, and a port |
 //! | [`position`] | (epoch, index) in a shard's log, and the history of epochs |
 //! | [`stamp`] | the hybrid logical clock |
 //! | [`slot`] | key → hash slot, as in Redis Cluster |
@@ -18,6 +19,7 @@
 //! Everything here is plain data: no clock, no randomness, no IO. A type that can be
 //! wrong is checked by its constructor; holding one is the proof.
 
+pub mod address;
 pub mod catalog;
 pub mod cell;
 pub mod codec;
@@ -35,6 +37,7 @@ pub mod strategy;
 pub mod time;
 pub mod work;
 
+pub use address::{Address, AddressError};
 pub use catalog::{Boot, Catalog};
 pub use entry::{Entry, EntryKind};
 pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};

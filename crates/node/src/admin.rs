@@ -207,7 +207,7 @@ impl<S: Stores> Node<S> {
         for creating in std::mem::take(&mut self.admin.creating) {
             if let Some(id) = self.created_as(&creating) {
                 // The number is what URLs and most client libraries take.
-                let addr = self.config.client_addr;
+                let addr = &self.config.client_addr;
                 let line = format!(
                     "+OK keyspace {id}: SELECT {id}, redis-cli -n {id}, redis://{addr}/{id}\r\n"
                 );

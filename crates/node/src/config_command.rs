@@ -10,6 +10,7 @@ const COPY_RATE: &str = "copy-bytes-per-second";
 
 const LATENCY_FROM: &str = "latency-monitor-threshold";
 const LATENCY_TRACKING: &str = "latency-tracking";
+const PROTECTED: &str = "protected-mode";
 const TIMEOUT: &str = "timeout";
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const SLOW_MAX: &str = "slowlog-max-len";
@@ -24,6 +25,7 @@ enum Change {
     /// Milliseconds; 0: never.
     LatencyFrom(u64),
     LatencyTracking(bool),
+    Protected(bool),
     /// Seconds; 0: never.
     IdleMax(u64),
 }
@@ -51,14 +53,19 @@ impl Change {
                 number(0, slowlog::COMMANDS_MAX as i64).map(|n| Change::SlowMax(n as usize))
             }
             LATENCY_FROM => number(0, i64::MAX).map(|ms| Change::LatencyFrom(ms as u64)),
-            LATENCY_TRACKING => match value.to_ascii_lowercase().as_str() {
-                "yes" => Ok(Change::LatencyTracking(true)),
-                "no" => Ok(Change::LatencyTracking(false)),
-                _ => Err("argument must be 'yes' or 'no'".to_owned()),
-            },
+            LATENCY_TRACKING => is_yes(value).map(Change::LatencyTracking),
+            PROTECTED => is_yes(value).map(Change::Protected),
             TIMEOUT => number(0, i64::from(i32::MAX)).map(|s| Change::IdleMax(s as u64)),
             _ => return None,
         })
+    }
+}
+
+fn is_yes(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("argument must be 'yes' or 'no'".to_owned()),
     }
 }
 
@@ -100,8 +107,8 @@ impl<S: Stores> Node<S> {
             .map_or(0, |id| id.0.saturating_add(1))
             .max(16)
             .to_string();
-        let port = self.config.client_addr.port().to_string();
-        let addr = self.config.client_addr.ip().to_string();
+        let port = self.config.listens.port().to_string();
+        let addr = self.config.listens.ip().to_string();
         [
             ("activedefrag", "no".into()),
             ("appendfsync", fsync.into()),
@@ -129,7 +136,7 @@ impl<S: Stores> Node<S> {
                 "proto-max-bulk-len",
                 self.config.clients.bulk_bytes_max.to_string(),
             ),
-            ("protected-mode", "no".into()),
+            (PROTECTED, yes_or_no(self.config.protected_mode)),
             // What is written at a replica goes to the primary.
             ("replica-read-only", "no".into()),
             ("requirepass", String::new()),
@@ -231,6 +238,7 @@ impl<S: Stores> Node<S> {
                 Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
                 Change::SlowMax(commands) => self.slow_log.set_max(commands),
                 Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,
+                Change::Protected(on) => self.config.protected_mode = on,
                 Change::LatencyTracking(on) => self.stats.is_tracking = on,
                 Change::IdleMax(seconds) => self.idle_max = Duration::from_secs(seconds),
             }

@@ -396,7 +396,7 @@ impl<S: Stores> Node<S> {
         if !self.control.is_leader() {
             return;
         }
-        for (node, _) in self.peers.addresses() {
+        for node in self.peers.ids() {
             if !self.control.voters.contains(&node) {
                 self.send_catalog(&node, &self.control.machine.clone());
             }

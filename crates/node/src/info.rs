@@ -138,7 +138,7 @@ impl<S: Stores> Node<S> {
         lines.put("arch_bits", usize::BITS);
         lines.put("process_id", self.config.pid);
         lines.put("run_id", self.run_id());
-        lines.put("tcp_port", self.config.client_addr.port());
+        lines.put("tcp_port", self.config.listens.port());
         lines.put("server_time_usec", self.now.wall_ms * 1000);
         lines.put("uptime_in_seconds", up);
         lines.put("uptime_in_days", up / 86_400);
@@ -357,7 +357,7 @@ impl<S: Stores> Node<S> {
             .into_iter()
             .filter(|member| self.peers.is_up(&member.node, self.now.monotonic))
             .filter_map(|member| {
-                let addr = self.catalog.nodes.get(&member.node)?.client_addr;
+                let addr = &self.catalog.nodes.get(&member.node)?.client_addr;
                 Some((addr, member))
             })
             .collect();
@@ -368,7 +368,7 @@ impl<S: Stores> Node<S> {
             let silent = heard.map_or(-1, |at| seconds(self.now.monotonic.saturating_sub(at)));
             let value = format!(
                 "ip={},port={},state=online,offset={},lag={silent},lag_entries={}",
-                addr.ip(),
+                addr.host(),
                 addr.port(),
                 member.matched,
                 tip.saturating_sub(member.matched),
@@ -382,7 +382,7 @@ impl<S: Stores> Node<S> {
         let primary = &stand.facts.primary;
         lines.put("role", "slave");
         if let Some(info) = self.catalog.nodes.get(primary) {
-            lines.put("master_host", info.client_addr.ip());
+            lines.put("master_host", info.client_addr.host());
             lines.put("master_port", info.client_addr.port());
         }
         let up = self.peers.is_up(primary, self.now.monotonic);
@@ -428,7 +428,7 @@ impl<S: Stores> Node<S> {
                 for (n, member) in members.enumerate() {
                     let info = self.catalog.nodes.get(&member.node);
                     let (ip, port) = info.map_or(("?".into(), 0), |i| {
-                        (i.client_addr.ip().to_string(), i.client_addr.port())
+                        (i.client_addr.host(), i.client_addr.port())
                     });
                     let up = self.peers.is_up(&member.node, self.now.monotonic);
                     let value = format!(
@@ -476,7 +476,10 @@ impl<S: Stores> Node<S> {
                 .map(|s| s.members())
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|m| Some((self.catalog.nodes.get(&m.node)?.client_addr, m.matched)))
+                .filter_map(|m| {
+                    let addr = self.catalog.nodes.get(&m.node)?.client_addr.clone();
+                    Some((addr, m.matched))
+                })
                 .collect();
             self.answer(conn, |out| {
                 out.array(3);
@@ -485,7 +488,7 @@ impl<S: Stores> Node<S> {
                 out.array(members.len());
                 for (addr, matched) in members {
                     out.array(3);
-                    out.bulk(addr.ip().to_string());
+                    out.bulk(addr.host());
                     out.bulk(addr.port().to_string());
                     out.bulk(matched.to_string());
                 }
@@ -493,7 +496,7 @@ impl<S: Stores> Node<S> {
         } else {
             let primary = self.catalog.nodes.get(&facts.primary);
             let (ip, port) = primary.map_or((String::new(), 0), |i| {
-                (i.client_addr.ip().to_string(), i.client_addr.port())
+                (i.client_addr.host(), i.client_addr.port())
             });
             let up = self.peers.is_up(&facts.primary, self.now.monotonic);
             self.answer(conn, |out| {

@@ -33,6 +33,8 @@
 //! | `failover`, `seal`, `lease` | another primary for a shard whose own is gone; replicas that are sealed for it; who may act as one |
 //! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
 //! | `admin`, `connection`, `info`, `save`, `pause`, `monitor` | commands that the node itself answers |
+//! | `protected` | whom it takes as a client |
+//! | `whereabouts` | where it looks for its peers |
 //! | `stats` | what it counts of its work |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
 //! | `damage`, `scrub` | a replica whose store is damaged; looking through what is on the disk |
@@ -81,6 +83,7 @@ mod monitor;
 pub mod node;
 mod order;
 mod pause;
+mod protected;
 mod replies;
 mod reply;
 mod report;
@@ -107,6 +110,7 @@ mod turn;
 mod verify;
 mod waiting;
 mod watched;
+mod whereabouts;
 
 pub use admin::is_administration;
 pub use ahead::AHEAD_MAX;

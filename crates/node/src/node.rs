@@ -40,7 +40,7 @@ use crate::{
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use model::{Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
+use model::{Address, Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
 use std::{
@@ -428,8 +428,8 @@ impl<S: Stores> Node<S> {
         self.now
     }
 
-    /// To whom links are kept.
-    pub fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    /// To whom links are kept, and where they are reached, the likeliest first.
+    pub fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.peers.addresses()
     }
 

@@ -6,14 +6,14 @@ use crate::{
     message::{CopyProgress, Message, ReplicaReport, Report, ReportedRole},
     node::{Lane, Node, NodeConfig},
     shard::Shard,
+    whereabouts::Whereabouts,
 };
 use control::detector::Detector;
-use model::{Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
+use model::{Address, Boot, Catalog, DiskId, NodeId, Position, Region, ShardId};
 use replication::strategy::Role;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     time::Duration,
 };
 use storage::store::Stores;
@@ -33,7 +33,7 @@ const CATALOG_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 struct Peer {
-    addr: SocketAddr,
+    whereabouts: Whereabouts,
     region: Region,
     connected: bool,
     heard_at: Option<Duration>,
@@ -72,59 +72,66 @@ impl Peers {
             next_report: Duration::ZERO,
         };
         for peer in &config.peers {
-            peers.learn(&peer.id, &peer.region, peer.peer_addr, now);
+            let whereabouts = Whereabouts::configured(&peer.peer_addr);
+            peers.learn(&peer.id, &peer.region, whereabouts, now);
         }
         peers
     }
 
-    /// Returns whether its address is news.
-    fn learn(&mut self, id: &NodeId, region: &Region, addr: SocketAddr, now: Duration) -> bool {
+    /// Another node than this one, which was not known.
+    fn learn(&mut self, id: &NodeId, region: &Region, whereabouts: Whereabouts, now: Duration) {
         if *id == self.me {
-            return false;
+            return;
         }
-        match self.known.get_mut(id) {
-            Some(peer) => {
-                peer.region = region.clone();
-                std::mem::replace(&mut peer.addr, addr) != addr
-            }
-            None => {
-                self.known.insert(
-                    id.clone(),
-                    Peer {
-                        addr,
-                        region: region.clone(),
-                        connected: false,
-                        heard_at: None,
-                        boot: None,
-                        log: 0,
-                        remade: false,
-                        report: None,
-                        reported_at: Duration::ZERO,
-                        stopped: BTreeSet::new(),
-                        copying: Vec::new(),
-                        catalog_sent_at: None,
-                        detector: Detector::new(now),
-                    },
-                );
-                true
-            }
-        }
+        self.known.insert(
+            id.clone(),
+            Peer {
+                whereabouts,
+                region: region.clone(),
+                connected: false,
+                heard_at: None,
+                boot: None,
+                log: 0,
+                remade: false,
+                report: None,
+                reported_at: Duration::ZERO,
+                stopped: BTreeSet::new(),
+                copying: Vec::new(),
+                catalog_sent_at: None,
+                detector: Detector::new(now),
+            },
+        );
     }
 
     /// Takes over the nodes of the catalog. Returns whether there is news.
     pub(crate) fn follow(&mut self, catalog: &Catalog, now: Duration) -> bool {
         let mut news = false;
         for (id, info) in &catalog.nodes {
-            news |= self.learn(id, &info.region, info.peer_addr, now);
+            match self.known.get_mut(id) {
+                Some(peer) => {
+                    peer.region.clone_from(&info.region);
+                    news |= peer.whereabouts.follow(&info.peer_addr);
+                }
+                None => {
+                    let whereabouts = Whereabouts::agreed(&info.peer_addr);
+                    self.learn(id, &info.region, whereabouts, now);
+                    news |= *id != self.me;
+                }
+            }
         }
         news
     }
 
-    pub(crate) fn addresses(&self) -> Vec<(NodeId, SocketAddr)> {
+    /// Where each node is reached, the likeliest first.
+    pub(crate) fn addresses(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.known
             .iter()
-            .map(|(id, p)| (id.clone(), p.addr))
+            .map(|(id, p)| (id.clone(), p.whereabouts.addresses().to_vec()))
             .collect()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.known.keys().cloned().collect()
     }
 
     pub(crate) fn region(&self, id: &NodeId) -> Option<&Region> {
@@ -405,7 +412,7 @@ impl<S: Stores> Node<S> {
         let report = Message::Report(self.own_report());
         let copying = self.copies.progress(now);
         let copying = (!copying.is_empty()).then_some(Message::CopyProgress(copying));
-        for (to, _) in self.peers.addresses() {
+        for to in self.peers.ids() {
             self.send(&to, Lane::Control, &report);
             if let Some(copying) = &copying {
                 self.send(&to, Lane::Control, copying);

@@ -191,9 +191,9 @@ impl<S: Stores> Node<S> {
         NodeInfo {
             region: config.region.clone(),
             zone: config.zone.clone(),
-            client_addr: config.client_addr,
-            peer_addr: config.peer_addr,
-            http_addr: config.http_addr,
+            client_addr: config.client_addr.clone(),
+            peer_addr: config.peer_addr.clone(),
+            http_addr: config.http_addr.clone(),
             boot: self.boot,
         }
     }
@@ -256,7 +256,7 @@ fn taken(node: &NodeId, boot: &Boot, other: &Boot, by: &str) -> String {
 mod tests {
     use super::*;
     use crate::node::{Disks, NodeConfig, PeerConfig};
-    use model::{Catalog, DiskId, Now, Region};
+    use model::{Address, Catalog, DiskId, Now, Region};
     use std::sync::Arc;
     use storage::{
         disk::SimDisk,
@@ -281,14 +281,17 @@ mod tests {
     /// A node `b` that knows `a` by its configuration alone.
     fn node() -> Node<MemoryStores> {
         let us = Region::new("us").unwrap();
-        let addr = ([127, 0, 0, 1], 1).into();
+        let listens = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let addr = Address::from(listens);
         let config = NodeConfig {
             id: id("b"),
             region: us.clone(),
             zone: String::new(),
-            client_addr: addr,
-            peer_addr: addr,
-            http_addr: addr,
+            listens,
+            client_addr: addr.clone(),
+            peer_addr: addr.clone(),
+            http_addr: addr.clone(),
+            protected_mode: true,
             peers: vec![PeerConfig {
                 id: id("a"),
                 region: us,

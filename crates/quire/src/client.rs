@@ -1,11 +1,11 @@
 //! A small client: one connection to one node, requests out, frames in.
 //!
-//! Every wait is bounded: [`CONNECT_TIMEOUT`] for the connection and a reply timeout for each
-//! answer, so that a command ends within two seconds and a half whatever the node does.
-//! Requests may be pipelined: [`Client::push`] any number, [`Client::flush`], then
-//! [`Client::pull`] as many replies, in the same order.
+//! Every wait is bounded: [`CONNECT_TIMEOUT`] for the connection, before it as long for its name,
+//! and a reply timeout for each answer, so that a command ends within two seconds and a half
+//! whatever the node does. Requests may be pipelined: [`Client::push`] any number,
+//! [`Client::flush`], then [`Client::pull`] as many replies, in the same order.
 
-use crate::address;
+use crate::{address, connect::connect};
 use bytes::BytesMut;
 use resp::{Frame, FrameDecoder, FrameLimits, encode_command};
 use serde::de::DeserializeOwned;
@@ -17,10 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a connection may take to stand.
+/// How long a name may take to be resolved, and then a connection to stand.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a reply may take, where the command doesn't say otherwise. Together with the
-/// connection it stays below the two seconds that an administrator is made to wait.
+/// How long a reply may take, where the command doesn't say otherwise. Together with a connection
+/// to an IP it stays below the two seconds that an administrator is made to wait.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(1_400);
 
 /// Names the node to speak to where no argument does.
@@ -114,10 +114,7 @@ impl Client {
             addr: addr.into(),
             cause,
         };
-        let stream = timeout(wait, TcpStream::connect(addr))
-            .await
-            .map_err(|_| failed(format!("no answer within {wait:?}")))?
-            .map_err(|e| failed(e.to_string()))?;
+        let stream = connect(addr, wait).await.map_err(failed)?;
         stream
             .set_nodelay(true)
             .map_err(|e| failed(e.to_string()))?;

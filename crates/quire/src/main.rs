@@ -22,6 +22,7 @@ mod address;
 mod bench;
 mod client;
 mod cluster_status;
+mod connect;
 mod demo;
 mod events_command;
 mod export_command;
@@ -103,7 +104,12 @@ fn main() -> ExitCode {
             .enable_all()
             .build()
             .map_err(Into::into)
-            .and_then(|runtime| runtime.block_on(dispatch(command))),
+            .and_then(|runtime| {
+                let outcome = runtime.block_on(dispatch(command));
+                // A look-up of a name that nobody waits for any more may take half a minute.
+                runtime.shutdown_background();
+                outcome
+            }),
     };
     outcome.unwrap_or_else(|error| {
         output::complain(error);

@@ -12,7 +12,7 @@
 )]
 
 use bytes::{Bytes, BytesMut};
-use model::{Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now};
 use rustc_hash::{FxHashMap, FxHashSet};
 use server::{Config, ConnId, Effect, Host, LinkState};
 use std::{
@@ -96,7 +96,7 @@ impl Host for Kv {
     }
     fn peer_inbound(&mut self, _: &NodeId, _: Boot, _: Now) {}
     fn peer_message(&mut self, _: &NodeId, _: Bytes, _: Now) {}
-    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         Vec::new()
     }
     fn link(&self, _: &NodeId) -> LinkState {
@@ -157,7 +157,8 @@ fn main() {
     let log = args.next().unwrap();
     let config = format!(
         "id='n'\nregion='r'\nzone='z'\nclient_addr='{client}'\npeer_addr='127.0.0.1:0'\n\
-         http_addr='127.0.0.1:0'\ndata_dir='.'\n[cluster]\nname='c'\ncontrol_voters=['n']\n"
+         http_addr='127.0.0.1:0'\nadvertise_peer_addr='localhost:1'\n\
+         advertise_http_addr='localhost:2'\ndata_dir='.'\n[cluster]\nname='c'\ncontrol_voters=['n']\n"
     );
     let path = format!("{log}.toml");
     std::fs::write(&path, config).unwrap();

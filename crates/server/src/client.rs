@@ -12,6 +12,7 @@ use crate::{
     core::Core,
     descriptors::ADMINISTRATION,
     host::{AHEAD_MAX, ConnId, Guess, Host, QueryBuffer},
+    turned_away::TurnedAway,
     turns::Place,
 };
 use bytes::{Buf, BytesMut};
@@ -86,6 +87,7 @@ pub(crate) struct Client {
 /// Accepts clients for as long as the node runs.
 pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
     let mut next = 0;
+    let turned_away = TurnedAway::default();
     let mut acceptor = Acceptor::new(listener, "a client");
     loop {
         let (stream, addr) = acceptor.next().await;
@@ -95,10 +97,16 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
                 tracing::warn!(clients_max, "there are as many clients as there may be");
             });
         }
-        if clients >= clients_max + ADMINISTRATION {
+        let admitted = core.host.borrow().admit_client(addr);
+        if admitted.is_err() {
+            acceptor.tell(|_| {
+                tracing::warn!(%addr, "a client of another machine was turned away: this node is in protected mode");
+            });
+        }
+        let is_full = clients >= clients_max + ADMINISTRATION;
+        if let Some(line) = admitted.err().or(is_full.then_some(TOO_MANY)) {
             crate::traffic::turned_away();
-            // One small write into an empty socket buffer; if it fails the client learns less.
-            let _ = stream.try_write(format!("-{TOO_MANY}\r\n").as_bytes());
+            turned_away.tell(stream, line);
             continue;
         }
         if let Err(error) = prepare(&stream) {

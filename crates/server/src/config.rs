@@ -5,9 +5,12 @@
 //! id = "us-1"
 //! region = "us"
 //! zone = "us-a"
-//! client_addr = "127.0.0.1:7001"
-//! peer_addr = "127.0.0.1:7101"
+//! client_addr = "0.0.0.0:7001"     # where it listens; `addresses`
+//! peer_addr = "0.0.0.0:7101"
 //! http_addr = "127.0.0.1:7201"
+//! advertise_client_addr = "us-1.example:7001"   # where it is reached
+//! advertise_peer_addr = "us-1.example:7101"
+//! protected_mode = true            # clients of other machines are turned away
 //! data_dir = "/var/lib/quire"
 //! fsync = "always"                 # or "os", or a number of milliseconds
 //! log_filter = "info"              # may be left out
@@ -19,7 +22,7 @@
 //! [[cluster.peers]]                # the nodes it starts with, this one included or not
 //! id = "us-1"
 //! region = "us"
-//! peer_addr = "127.0.0.1:7101"
+//! peer_addr = "us-1.example:7101"
 //!
 //! [limits]                         # all may be left out
 //! max_clients = 10000
@@ -28,9 +31,9 @@
 //! links = "reference"              # or "none", or a file as in `wan::base`
 //! ```
 
-use crate::descriptors::Descriptors;
+use crate::{addresses, descriptors::Descriptors};
 use model::{
-    NodeId, Region,
+    Address, NodeId, Region,
     entry::{COMMAND_BYTES_MAX, WRITE_BYTES_MAX},
 };
 use node::{
@@ -66,12 +69,36 @@ pub struct Config {
     pub region: Region,
     /// Where within the region.
     pub zone: String,
-    /// Where clients reach it.
+    /// Where it listens for clients.
+    #[serde(
+        default = "addresses::client_default",
+        deserialize_with = "addresses::listens"
+    )]
     pub client_addr: SocketAddr,
-    /// Where other nodes reach it.
+    /// Where it listens for other nodes.
+    #[serde(
+        default = "addresses::peer_default",
+        deserialize_with = "addresses::listens"
+    )]
     pub peer_addr: SocketAddr,
-    /// Where people and monitoring reach it: `/health`.
+    /// Where it listens for people and monitoring: `/health`.
+    #[serde(
+        default = "addresses::http_default",
+        deserialize_with = "addresses::listens"
+    )]
     pub http_addr: SocketAddr,
+    /// Where clients reach it, if that is not where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_client_addr: Option<Address>,
+    /// Where other nodes reach it, if that is not where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_peer_addr: Option<Address>,
+    /// Where people and monitoring reach it, if that is not where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise_http_addr: Option<Address>,
+    /// Whether clients of other machines are turned away.
+    #[serde(default = "protected_by_default")]
+    pub protected_mode: bool,
     /// What it keeps, in a directory of its own.
     pub data_dir: PathBuf,
     /// When the log is made durable.
@@ -88,6 +115,10 @@ pub struct Config {
     /// Emulated links; none in production.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wan: Option<Wan>,
+}
+
+fn protected_by_default() -> bool {
+    true
 }
 
 /// What all nodes of a cluster must agree on.
@@ -112,7 +143,7 @@ pub struct Peer {
     /// Where it stands.
     pub region: Region,
     /// Where other nodes reach it.
-    pub peer_addr: SocketAddr,
+    pub peer_addr: Address,
 }
 
 /// When the log is made durable.
@@ -357,6 +388,9 @@ impl Config {
         if self.zone.is_empty() || self.zone.len() > 64 || self.zone.contains(char::is_control) {
             return wrong("zone", "use 1 to 64 characters".into());
         }
+        if let Err((field, what)) = self.check_addresses() {
+            return wrong(field, what);
+        }
         let mut known = BTreeSet::from([&self.id]);
         let mut listed = BTreeSet::new();
         for peer in &self.cluster.peers {
@@ -364,13 +398,25 @@ impl Config {
             if !listed.insert(&peer.id) {
                 return wrong("cluster.peers", format!("'{}' stands there twice", peer.id));
             }
-            let same = peer.region == self.region && peer.peer_addr == self.peer_addr;
-            if peer.id == self.id && !same {
+            if peer.id != self.id {
+                continue;
+            }
+            if peer.region != self.region {
                 return wrong(
                     "cluster.peers",
                     format!(
-                        "'{}' is this node, with another region or peer_addr",
-                        peer.id
+                        "'{}' is this node, with another region: {}",
+                        peer.id, peer.region
+                    ),
+                );
+            }
+            let reached = self.advertised_peer_addr();
+            if peer.peer_addr != reached {
+                return wrong(
+                    "cluster.peers",
+                    format!(
+                        "'{}' is this node, reached at {} there and at {reached} as it would tell others: if the former is right, add advertise_peer_addr = \"{}\"",
+                        peer.id, peer.peer_addr, peer.peer_addr
                     ),
                 );
             }

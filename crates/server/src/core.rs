@@ -15,10 +15,11 @@ use crate::{
     aside::AsideThread,
     client::Client,
     clock,
-    config::Limits,
+    config::{Config, Limits},
     host::{ConnId, Doubt, Effect, Host, Lane},
     peer::{incoming::Session, link::Link},
     prefetch::PrefetchThreads,
+    resolve::Resolver,
     sync::SyncThreads,
     turns::Turns,
 };
@@ -57,6 +58,8 @@ pub(crate) struct Core<H: Host> {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     limits: RefCell<Limits>,
+    /// Who knows what the names of other nodes mean.
+    pub(crate) resolver: Resolver,
     pub(crate) clients: RefCell<FxHashMap<ConnId, Rc<Client>>>,
     pub(crate) links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
     /// The current link of each peer to us.
@@ -90,18 +93,18 @@ pub(crate) struct Core<H: Host> {
 impl<H: Host> Core<H> {
     pub(crate) fn new(
         host: H,
-        id: NodeId,
-        cluster: String,
-        limits: Limits,
+        config: &Config,
+        resolver: Resolver,
         sync: SyncThreads<H>,
         prefetch: PrefetchThreads,
         aside: AsideThread,
     ) -> Rc<Self> {
         Rc::new(Core {
             host: RefCell::new(host),
-            id,
-            cluster,
-            limits: RefCell::new(limits),
+            id: config.id.clone(),
+            cluster: config.cluster.name.clone(),
+            limits: RefCell::new(config.limits.clone()),
+            resolver,
             clients: RefCell::default(),
             links: RefCell::default(),
             sessions: RefCell::default(),
@@ -323,16 +326,17 @@ impl<H: Host> Core<H> {
             .collect();
         let mut links = self.links.borrow_mut();
         links.retain(|peer, link| {
-            let keep = wanted.get(peer) == Some(&link.addr);
+            // The peer at another address is another link, though mostly to the same process.
+            let keep = wanted.get(peer) == Some(&link.addresses);
             if !keep {
                 link.end();
             }
             keep
         });
-        for (peer, addr) in wanted {
+        for (peer, addresses) in wanted {
             links
                 .entry(peer.clone())
-                .or_insert_with(|| Link::start(self.clone(), peer, addr));
+                .or_insert_with(|| Link::start(self.clone(), peer, addresses));
         }
     }
 

@@ -19,6 +19,8 @@ use storage::log;
 
 /// Connections beyond `max_clients` on which administration gets through.
 pub(crate) const ADMINISTRATION: usize = 8;
+/// Connections that are being told why they are not taken.
+pub(crate) const TURNED_AWAY: usize = 8;
 /// Tables that are kept open, if there is room.
 const STORE_MAX: usize = 512;
 /// Connections on the peer port, which any number of nodes may open.
@@ -79,7 +81,8 @@ impl Descriptors {
         let peers_in = (limit / 8).clamp(32, PEERS_IN_MAX);
         let http = (limit / 64).clamp(4, HTTP_MAX);
         let store = (limit / 8).clamp(32, STORE_MAX);
-        let fixed = WORK + PEERS_OUT + PROCESS + ADMINISTRATION + peers_in + http + store;
+        let fixed =
+            WORK + PEERS_OUT + PROCESS + ADMINISTRATION + TURNED_AWAY + peers_in + http + store;
         let others = fixed.saturating_add(log);
         let clients = limit.saturating_sub(others).min(limits.max_clients);
         if clients < CLIENTS_MIN.min(limits.max_clients) {
@@ -149,7 +152,7 @@ mod tests {
         for limit in [300, 512, 1024, 4096, 10_000] {
             let shared = share(limit).unwrap();
             let log = LOG_MORE + 16;
-            let others = WORK + PEERS_OUT + PROCESS + ADMINISTRATION + log;
+            let others = WORK + PEERS_OUT + PROCESS + ADMINISTRATION + TURNED_AWAY + log;
             let sum = shared.clients + shared.peers_in + shared.http + shared.store + others;
             assert!(sum <= limit, "{shared:?}");
             assert!(shared.clients >= CLIENTS_MIN && shared.clients < limits.max_clients);

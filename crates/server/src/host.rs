@@ -16,7 +16,7 @@
 
 use crate::Limits;
 use bytes::{Bytes, BytesMut};
-use model::{Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
 pub use node::{
@@ -34,6 +34,11 @@ pub trait Host: 'static {
     /// What came of its second, which syncs.
     type Synced: Send + 'static;
 
+    /// Whether a client may come from `from`; an error is the line (without `-` and CR LF) that it
+    /// is told.
+    fn admit_client(&self, _from: SocketAddr) -> Result<(), &'static str> {
+        Ok(())
+    }
     /// A client connected. `conn` is valid until `client_disconnected`.
     fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now);
     /// A client is gone, whoever closed the connection.
@@ -112,8 +117,9 @@ pub trait Host: 'static {
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);
     /// So much waits to be sent to a peer. Told before each `tick`.
     fn peer_queued(&mut self, _peer: &NodeId, _bytes: usize) {}
-    /// To whom links are kept.
-    fn peers(&self) -> Vec<(NodeId, SocketAddr)>;
+    /// To whom links are kept, and where they are reached: at least one address, the likeliest
+    /// first.
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)>;
     /// What the emulation says of the link to `to`.
     fn link(&self, to: &NodeId) -> LinkState;
 

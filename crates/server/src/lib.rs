@@ -21,6 +21,7 @@
 )]
 
 mod accept;
+mod addresses;
 mod aside;
 mod client;
 mod clock;
@@ -40,10 +41,12 @@ mod prefetch;
 mod process;
 mod pulse;
 mod reload;
+mod resolve;
 mod run;
 mod signals;
 mod sync;
 mod traffic;
+mod turned_away;
 mod turns;
 mod usage;
 
@@ -58,6 +61,7 @@ pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;
 pub use process::who_uses;
 pub use reload::Logs;
+pub use resolve::Resolver;
 pub use run::{RunError, run};
 
 use crate::core::{Core, SYNC_THREAD_ENDED};
@@ -130,7 +134,9 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => {
             "; another process listens there: is this node running already?"
         }
-        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::AddrNotAvailable => {
+            "; this machine has no such address: listen on one that it has, or on 0.0.0.0 or [::], and advertise the one at which it is reached"
+        }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
         _ => "",
     }
@@ -192,19 +198,24 @@ pub fn serve_until<H: Host>(
     stop: impl Future<Output = ()>,
     reloads: watch::Receiver<Limits>,
 ) -> Result<(), ServeError> {
+    let resolver = Resolver::system();
+    serve_with(config, listeners, host, resolver, stop, reloads)
+}
+
+/// The same, where `resolver` knows what the names of other nodes mean.
+pub fn serve_with<H: Host>(
+    config: &Config,
+    listeners: Listeners,
+    host: H,
+    resolver: Resolver,
+    stop: impl Future<Output = ()>,
+    reloads: watch::Receiver<Limits>,
+) -> Result<(), ServeError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (sync, results) = SyncThreads::<H>::start()?;
     let (prefetch, prefetched) = PrefetchThreads::start()?;
     let (aside, asides) = AsideThread::start()?;
-    let core = Core::new(
-        host,
-        config.id.clone(),
-        config.cluster.name.clone(),
-        config.limits.clone(),
-        sync,
-        prefetch,
-        aside,
-    );
+    let core = Core::new(host, config, resolver, sync, prefetch, aside);
     let tasks = LocalSet::new();
     tasks.spawn_local(take_limits(core.clone(), reloads));
     let ended = (results, prefetched, asides);

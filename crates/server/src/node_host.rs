@@ -5,7 +5,7 @@ use crate::{
     host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted, QueryBuffer},
 };
 use bytes::{Bytes, BytesMut};
-use model::{Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now};
 use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
@@ -33,6 +33,9 @@ impl Host for NodeHost {
     /// And how long both halves took.
     type Synced = (Synced, Duration);
 
+    fn admit_client(&self, from: SocketAddr) -> Result<(), &'static str> {
+        self.node.admit_client(from)
+    }
     fn client_connected(&mut self, id: ConnId, addr: SocketAddr, now: Now) {
         self.node.client_connected(id, addr, now);
     }
@@ -120,7 +123,7 @@ impl Host for NodeHost {
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
         self.node.peer_message(from, message, now);
     }
-    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.node.peers()
     }
     fn link(&self, to: &NodeId) -> LinkState {

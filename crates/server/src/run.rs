@@ -17,12 +17,13 @@ use crate::{
     reload::{Logs, Reload, set_filter},
     serve_until, signals,
 };
-use model::DiskId;
+use model::{Address, DiskId};
 use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
-    fs,
+    fmt, fs,
     hash::{BuildHasher, RandomState},
     io::{self, Read},
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     thread,
@@ -91,15 +92,18 @@ pub fn run(file: &Path, stop_on_stdin_eof: bool, logs: &dyn Logs) -> Result<(), 
         region = %config.region,
         zone = config.zone,
         cluster = config.cluster.name,
-        clients = %config.client_addr,
-        peers = %config.peer_addr,
-        http = %config.http_addr,
+        clients = %Listens(config.client_addr, config.advertised_client_addr()),
+        peers = %Listens(config.peer_addr, config.advertised_peer_addr()),
+        http = %Listens(config.http_addr, config.advertised_http_addr()),
         data_dir = %data.display(),
         config = %file.display(),
         log_filter,
         pid = std::process::id(),
         "Quire starts"
     );
+    for caution in config.cautions() {
+        tracing::warn!("{caution}");
+    }
     config.limits.descriptors = Descriptors::claim(&config.limits)?;
     config.limits.max_clients = config.limits.descriptors.clients;
     let mut stdin = stop_on_stdin_eof.then(stdin_ends);
@@ -218,6 +222,19 @@ impl RunError {
     }
 }
 
+/// A port as the first log line has it.
+struct Listens(SocketAddr, Address);
+
+impl fmt::Display for Listens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listens(listens, advertised) = self;
+        match advertised.socket() == Some(*listens) {
+            true => write!(f, "{listens}"),
+            false => write!(f, "{advertised} on {listens}"),
+        }
+    }
+}
+
 /// Ready once standard input has ended.
 type Ended = tokio::sync::oneshot::Receiver<()>;
 
@@ -241,7 +258,7 @@ fn node_config(
     let peers = config.cluster.peers.iter().map(|peer| PeerConfig {
         id: peer.id.clone(),
         region: peer.region.clone(),
-        peer_addr: peer.peer_addr,
+        peer_addr: peer.peer_addr.clone(),
     });
     let sync = match config.fsync {
         crate::config::Fsync::Always => SyncPolicy::Always,
@@ -252,9 +269,11 @@ fn node_config(
         id: config.id.clone(),
         region: config.region.clone(),
         zone: config.zone.clone(),
-        client_addr: config.client_addr,
-        peer_addr: config.peer_addr,
-        http_addr: config.http_addr,
+        listens: config.client_addr,
+        client_addr: config.advertised_client_addr(),
+        peer_addr: config.advertised_peer_addr(),
+        http_addr: config.advertised_http_addr(),
+        protected_mode: config.protected_mode,
         peers: peers.collect(),
         control_voters: config.cluster.control_voters.clone(),
         links: config.links()?,

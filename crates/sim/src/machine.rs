@@ -171,9 +171,11 @@ impl Machine {
             id: self.id.clone(),
             region: self.region.clone(),
             zone: String::new(),
-            client_addr: Self::addr(self.number, 7000),
-            peer_addr: Self::addr(self.number, 8000),
-            http_addr: Self::addr(self.number, 9000),
+            listens: Self::addr(self.number, 7000),
+            client_addr: Self::addr(self.number, 7000).into(),
+            peer_addr: Self::addr(self.number, 8000).into(),
+            http_addr: Self::addr(self.number, 9000).into(),
+            protected_mode: true,
             peers: others,
             control_voters: voters,
             links: wan::Links::absent(),
@@ -227,7 +229,7 @@ impl Machine {
         PeerConfig {
             id: self.id.clone(),
             region: self.region.clone(),
-            peer_addr: Self::addr(self.number, 8000),
+            peer_addr: Self::addr(self.number, 8000).into(),
         }
     }
 

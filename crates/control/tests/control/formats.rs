@@ -43,7 +43,7 @@ fn fixture() -> Catalog {
     c
 }
 
-/// What `testdata/catalog-v2.bin` holds.
+/// What `testdata/catalog-v3.bin` holds.
 fn with_events() -> Catalog {
     let mut c = fixture();
     for command in [
@@ -134,24 +134,24 @@ fn commands_of_every_version_are_still_read() {
         written.extend((bytes.len() as u32).to_le_bytes());
         written.extend(bytes);
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v2.bin");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v3.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, &written).unwrap();
     }
-    let v2: &[u8] = include_bytes!("../../testdata/commands-v2.bin");
-    assert_eq!(v2, written);
-    assert_eq!(read_capture(v2), proposals(all_commands()));
+    let v3: &[u8] = include_bytes!("../../testdata/commands-v3.bin");
+    assert_eq!(v3, written);
+    assert_eq!(read_capture(v3), proposals(all_commands()));
 }
 
 #[test]
-fn a_catalog_of_version_2_is_still_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v2.bin");
+fn a_catalog_of_version_3_is_still_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v3.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, snapshot::encode(&with_events()).unwrap()).unwrap();
     }
-    let bytes = include_bytes!("../../testdata/catalog-v2.bin");
+    let bytes = include_bytes!("../../testdata/catalog-v3.bin");
     let found = snapshot::decode(bytes).unwrap();
     assert_eq!(found, with_events());
     assert_eq!(snapshot::encode(&found).unwrap(), bytes);
@@ -164,7 +164,7 @@ fn a_snapshot_is_checked() {
         assert!(snapshot::decode(&bytes[..end]).is_err());
     }
     assert!(snapshot::decode(&[&bytes[..], &[0]].concat()).is_err());
-    assert!(snapshot::decode(&[&[3], &bytes[1..]].concat()).is_err());
+    assert!(snapshot::decode(&[&[4], &bytes[1..]].concat()).is_err());
 
     let spoil = |spoil: &dyn Fn(&mut Catalog)| {
         let mut c = fixture();

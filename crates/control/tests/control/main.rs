@@ -43,7 +43,7 @@ fn register(name: &str, disk: u64) -> Command {
         info: NodeInfo {
             region: Region::new(region).unwrap(),
             zone: "a".to_owned(),
-            client_addr: "127.0.0.1:6379".parse().unwrap(),
+            client_addr: "db1.example:6379".parse().unwrap(),
             peer_addr: "127.0.0.1:7379".parse().unwrap(),
             http_addr: "127.0.0.1:8379".parse().unwrap(),
             boot: boot(disk, 1),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{Disks, NodeConfig};
 use model::{DiskId, NodeId, Region};
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 use storage::{
     disk::SimDisk,
     log::Options,
@@ -12,14 +12,16 @@ const MAX: usize = 100_000;
 
 /// A node without a keyspace, with clients 1 to 3.
 fn node() -> Node<MemoryStores> {
-    let addr = |port| ([127, 0, 0, 1], port).into();
+    let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let config = NodeConfig {
         id: NodeId::new("a").unwrap(),
         region: Region::new("us").unwrap(),
         zone: String::new(),
-        client_addr: addr(1),
-        peer_addr: addr(2),
-        http_addr: addr(3),
+        listens: addr(1),
+        client_addr: addr(1).into(),
+        peer_addr: addr(2).into(),
+        http_addr: addr(3).into(),
+        protected_mode: true,
         peers: Vec::new(),
         control_voters: vec![NodeId::new("elsewhere").unwrap()],
         links: wan::Links::absent(),

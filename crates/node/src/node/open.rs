@@ -33,7 +33,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use model::{
-    Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
+    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
     planted::{self, Bug},
 };
 use rustc_hash::FxHashMap;
@@ -59,12 +59,16 @@ pub struct NodeConfig {
     pub region: Region,
     /// Where within the region.
     pub zone: String,
-    /// Where clients reach it.
-    pub client_addr: SocketAddr,
+    /// Where it listens for clients.
+    pub listens: SocketAddr,
+    /// Where clients reach it, as it tells others: not always where it listens.
+    pub client_addr: Address,
     /// Where other nodes reach it.
-    pub peer_addr: SocketAddr,
+    pub peer_addr: Address,
     /// Where people and monitoring reach it.
-    pub http_addr: SocketAddr,
+    pub http_addr: Address,
+    /// Clients of other machines are turned away (`protected`).
+    pub protected_mode: bool,
     /// Nodes to begin with; the catalog names the rest.
     pub peers: Vec<PeerConfig>,
     /// The voters of the control group: the same list on every node, for good.
@@ -122,7 +126,7 @@ pub struct PeerConfig {
     /// Where it stands.
     pub region: Region,
     /// Where nodes reach it.
-    pub peer_addr: SocketAddr,
+    pub peer_addr: Address,
 }
 
 /// The directories that a node keeps, but for its stores.

@@ -87,9 +87,9 @@ fn catalog() -> Catalog {
         let info = NodeInfo {
             region: us(),
             zone: String::new(),
-            client_addr: addr(1),
-            peer_addr: addr(2),
-            http_addr: addr(3),
+            client_addr: addr(1).into(),
+            peer_addr: addr(2).into(),
+            http_addr: addr(3).into(),
             boot: boot(n),
         };
         catalog.nodes.insert(id(n), info);
@@ -171,13 +171,15 @@ impl World {
             id: id(n),
             region: us(),
             zone: String::new(),
-            client_addr: addr(1),
-            peer_addr: addr(2),
-            http_addr: addr(3),
+            listens: addr(1),
+            client_addr: addr(1).into(),
+            peer_addr: addr(2).into(),
+            http_addr: addr(3).into(),
+            protected_mode: true,
             peers: vec![PeerConfig {
                 id: id(other),
                 region: us(),
-                peer_addr: addr(2),
+                peer_addr: addr(2).into(),
             }],
             control_voters: vec![NodeId::new("elsewhere").unwrap()],
             links: wan::Links::absent(),

@@ -19,6 +19,7 @@ use super::{
     schedule::{Schedule, TICK_NS},
     workload::{Generator, NUMBER_FIELD, Operation, Request},
 };
+use crate::connect::connect;
 use std::{collections::VecDeque, io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -119,9 +120,8 @@ impl Connection {
 
     async fn connect(&mut self) -> Result<(), String> {
         let addr = &self.addr;
-        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
+        let mut stream = connect(addr, CONNECT_TIMEOUT)
             .await
-            .map_err(|_| format!("{addr}: no connection within {CONNECT_TIMEOUT:?}"))?
             .map_err(|e| format!("{addr}: {e}"))?;
         stream
             .set_nodelay(true)

@@ -24,7 +24,7 @@ use tokio::{
 
 const MAGIC: &[u8; 8] = b"QUIREPER";
 /// Of the handshake and of everything that nodes send each other.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 /// Bytes of a hello or an answer, at most.
 const LEN_MAX: usize = 1024;
 /// Bytes of a text in them, at most.
@@ -295,10 +295,10 @@ mod tests {
         }
     }
 
-    /// The bytes of version 2.
+    /// The bytes of version 3.
     #[test]
     fn a_hello_is_what_it_was() {
-        let bytes = b"QUIREPER\x02\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
+        let bytes = b"QUIREPER\x03\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
             \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
         assert_eq!(hello().encode().as_ref(), bytes);
         assert_eq!(Hello::decode(Bytes::from_static(bytes)).unwrap(), hello());

@@ -11,6 +11,7 @@ use crate::{
     host::{Host, Lane},
 };
 use bytes::BytesMut;
+use model::Boot;
 use std::{cell::Cell, io, rc::Rc};
 use tokio::{
     io::AsyncReadExt,
@@ -30,6 +31,7 @@ const LONG_READ: usize = 64 << 10;
 /// A peer's link to us, as long as no newer one has replaced it.
 pub(crate) struct Session {
     number: u64,
+    boot: Boot,
     alive: Cell<bool>,
     ended: Notify,
 }
@@ -120,6 +122,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
 fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
     let session = Rc::new(Session {
         number: hello.session,
+        boot: hello.boot,
         alive: Cell::new(true),
         ended: Notify::new(),
     });
@@ -127,12 +130,19 @@ fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
         .sessions
         .borrow_mut()
         .insert(hello.from.clone(), session.clone());
-    if let Some(former) = former {
+    // A process that ended has closed its connections. One that is silent (its machine is cut off,
+    // it stands still) has not, and the link to it would stay up although its successor is here.
+    let elsewhere = former.is_some_and(|former| {
+        let is_other = former.alive.get() && former.boot.nonce != hello.boot.nonce;
         former.end();
-    }
+        is_other
+    });
     core.host
         .borrow_mut()
         .peer_inbound(&hello.from, hello.boot, clock::now());
+    if let Some(link) = core.links.borrow().get(&hello.from) {
+        link.peer_came(elsewhere);
+    }
     core.turn.notify_one();
     session
 }

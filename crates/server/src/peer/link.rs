@@ -1,4 +1,10 @@
 //! The outgoing side: keeps a link to one peer, for as long as the host wants it.
+//!
+//! A peer's address may be a name. It is resolved each time that the link is made, and never while
+//! it is up: a peer that went elsewhere has broken it, or comes in as another boot while the former
+//! is not heard. Where it means several IPs they are tried in order, and so are the peer's other
+//! addresses: the first is taken where the peer itself answers. Another node, or another cluster's,
+//! refuses the handshake by name. All connections of a link go to that IP.
 
 use super::{
     frame::MESSAGE_LEN_MAX,
@@ -8,14 +14,15 @@ use super::{
 use crate::{
     clock,
     core::Core,
-    host::{Host, Lane, LinkState},
+    host::{Host, Lane, LinkState, NotAdmitted},
+    resolve::Lookup,
 };
 use bytes::{Bytes, BytesMut};
-use model::{NodeId, Now, Parts};
+use model::{Address, NodeId, Now, Parts};
 use rustix::net::sockopt;
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     convert::Infallible,
     io,
     net::SocketAddr,
@@ -32,14 +39,21 @@ use tokio::{
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// The same where no name means anything: each attempt asks a server that many may ask.
+const BACKOFF_UNKNOWN_MAX: Duration = Duration::from_secs(2);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// After so long it is said that a name is not resolved; its look-up goes on.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reasons that are told of until a link is made.
+const TOLD_MAX: usize = 16;
 /// What was written and isn't acknowledged for so long breaks the connection.
 const UNACKNOWLEDGED_MS_MAX: u32 = 10_000;
 
 /// The link to one peer.
 pub(crate) struct Link {
     pub(crate) peer: NodeId,
-    pub(crate) addr: SocketAddr,
+    /// Where it is reached, the likeliest first.
+    pub(crate) addresses: Vec<Address>,
     /// Messages are taken.
     up: Cell<bool>,
     cut: Cell<bool>,
@@ -49,6 +63,8 @@ pub(crate) struct Link {
     control: Channel,
     /// The link is to be given up and made anew.
     reset: Notify,
+    /// The peer has come in: it is there.
+    came: Notify,
     queue_bytes_max: Cell<usize>,
 }
 
@@ -65,6 +81,12 @@ struct Channel {
 enum LinkError {
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// At each place where it was tried, and why not there.
+    #[error("{0}")]
+    Nowhere(String),
+    /// There was no place to try: why no name means one.
+    #[error("{0}")]
+    Unknown(String),
     #[error("can't connect within {} s", CONNECT_TIMEOUT.as_secs())]
     ConnectTimeout,
     #[error("{0}")]
@@ -75,11 +97,71 @@ enum LinkError {
     Reset,
 }
 
+impl LinkError {
+    /// What the peer itself has against this node.
+    fn not_admitted(&self) -> Option<&NotAdmitted> {
+        match self {
+            LinkError::Handshake(HandshakeError::Refused(Refusal::NotAdmitted(why))) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The wait before the attempt after the next, where it was `backoff` before this one.
+    fn longer(&self, backoff: Duration) -> Duration {
+        let max = match self {
+            LinkError::Unknown(_) => BACKOFF_UNKNOWN_MAX,
+            _ => BACKOFF_MAX,
+        };
+        (backoff * 2).min(max)
+    }
+}
+
+/// The ordinary connection of a link that was made.
+struct Made {
+    stream: TcpStream,
+    at: SocketAddr,
+    /// Which of the peer's addresses led there.
+    address: usize,
+    /// Where it was tried before, and why it was not there.
+    failed: Failed,
+}
+
+/// Where a peer was not, and why.
+#[derive(Default)]
+struct Failed {
+    lines: Vec<String>,
+    tried: Vec<SocketAddr>,
+}
+
+impl Failed {
+    /// One text for the same failures, also where resolvers change the order from one time to the
+    /// next.
+    fn text(&mut self) -> String {
+        self.lines.sort_unstable();
+        self.lines.join("; ")
+    }
+}
+
+/// Why no link could be made, as far as it was told: it is tried twice a second for as long as it
+/// takes, and reasons may take turns.
+#[derive(Default)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    fn is_news(&mut self, reason: String) -> bool {
+        self.0.len() < TOLD_MAX && self.0.insert(reason)
+    }
+}
+
 impl Link {
-    pub(crate) fn start<H: Host>(core: Rc<Core<H>>, peer: NodeId, addr: SocketAddr) -> Rc<Self> {
+    pub(crate) fn start<H: Host>(
+        core: Rc<Core<H>>,
+        peer: NodeId,
+        addresses: Vec<Address>,
+    ) -> Rc<Self> {
         let link = Rc::new(Link {
             peer,
-            addr,
+            addresses,
             up: Cell::new(false),
             cut: Cell::new(false),
             ended: Cell::new(false),
@@ -87,6 +169,7 @@ impl Link {
             bulk: Channel::default(),
             control: Channel::default(),
             reset: Notify::new(),
+            came: Notify::new(),
             queue_bytes_max: Cell::new(core.limits().peer_queue_bytes_max),
         });
         spawn_local(link.clone().run(core));
@@ -107,6 +190,16 @@ impl Link {
     pub(crate) fn sever(&self) {
         self.up.set(false);
         self.give_up();
+    }
+
+    /// The peer has made a link to this node: it need not be waited for. `elsewhere`: as another
+    /// process than the one that this link may still lead to.
+    pub(crate) fn peer_came(&self, elsewhere: bool) {
+        match self.up.get() {
+            true if elsewhere => self.sever(),
+            true => {}
+            false => self.came.notify_one(),
+        }
     }
 
     /// What the emulation says now. A link that was cut has lost messages: healed, it is made
@@ -167,7 +260,9 @@ impl Link {
 
     async fn run<H: Host>(self: Rc<Self>, core: Rc<Core<H>>) {
         let mut backoff = BACKOFF_MIN;
-        let mut told = String::new();
+        let mut told = Told::default();
+        let mut lookups = Vec::new();
+        lookups.resize_with(self.addresses.len(), Lookup::default);
         while !self.ended.get() {
             // Wall-clock nanoseconds: greater than any of this node's former ones is not
             // needed, only that it differs.
@@ -175,37 +270,103 @@ impl Link {
             let session = (session.tv_sec as u64)
                 .wrapping_mul(1_000_000_000)
                 .wrapping_add(session.tv_nsec as u64);
-            let error = match self.connect(&core, session, Lane::Ordinary).await {
-                Ok(stream) => {
-                    tracing::info!(peer = %self.peer, addr = %self.addr, "link made");
+            let error = match self.make(&core, &mut lookups, session).await {
+                Ok(mut made) => {
+                    let (address, at) = (&self.addresses[made.address], made.at);
+                    tracing::info!(peer = %self.peer, addr = %address, %at, "link made");
+                    if made.address > 0 {
+                        let (advertised, failed) = (&self.addresses[0], made.failed.text());
+                        tracing::warn!(peer = %self.peer, %advertised, %address, %failed, "the peer is not reached where it says that it is, but as this node's cluster.peers has it");
+                    }
                     backoff = BACKOFF_MIN;
-                    told.clear();
-                    let Err(error) = self.keep(&core, stream, session).await;
+                    told = Told::default();
+                    let Err(error) = self.keep(&core, made.stream, at, session).await;
                     tracing::info!(peer = %self.peer, %error, "link broken");
                     error
                 }
                 Err(error) => {
-                    if let LinkError::Handshake(HandshakeError::Refused(Refusal::NotAdmitted(
-                        why,
-                    ))) = &error
-                    {
+                    if let Some(why) = error.not_admitted() {
                         let mut host = core.host.borrow_mut();
                         host.not_admitted(&self.peer, why.clone(), clock::now());
                         core.turn.notify_one();
                     }
-                    // Once for each reason: it is tried twice a second, for as long as it takes.
-                    if told != error.to_string() {
-                        told = error.to_string();
-                        tracing::warn!(peer = %self.peer, addr = %self.addr, %error, "can't make a link; trying on");
+                    if told.is_news(error.to_string()) {
+                        tracing::warn!(peer = %self.peer, addr = self.shown(), %error, "can't make a link; trying on");
                     }
                     error
                 }
             };
             if !matches!(error, LinkError::Reset) {
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                tokio::select! {
+                    () = sleep(backoff) => {}
+                    () = self.came.notified() => {}
+                }
+                backoff = error.longer(backoff);
             }
         }
+    }
+
+    /// Its addresses, as a log line has them.
+    fn shown(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(Address::to_string).collect();
+        addresses.join(", ")
+    }
+
+    /// Makes the ordinary connection. `lookups`: one for each of the peer's addresses.
+    async fn make<H: Host>(
+        &self,
+        core: &Core<H>,
+        lookups: &mut [Lookup],
+        session: u64,
+    ) -> Result<Made, LinkError> {
+        let is_only = self.addresses.len() == 1;
+        // Where there is another address to try its turn comes soon; what is found meanwhile is there
+        // for the next attempt.
+        let within = if is_only {
+            RESOLVE_TIMEOUT
+        } else {
+            CONNECT_TIMEOUT
+        };
+        let mut failed = Failed::default();
+        for (n, (address, lookup)) in self.addresses.iter().zip(lookups).enumerate() {
+            let places = match lookup.find(&core.resolver, address, within).await {
+                Ok(places) => places,
+                Err(error) => {
+                    failed.lines.push(match is_only {
+                        true => error.to_string(),
+                        false => format!("{address}: {error}"),
+                    });
+                    continue;
+                }
+            };
+            for at in places {
+                if self.ended.get() {
+                    return Err(LinkError::Reset);
+                }
+                if failed.tried.contains(&at) {
+                    continue;
+                }
+                failed.tried.push(at);
+                match self.connect(core, session, Lane::Ordinary, at).await {
+                    Ok(stream) => {
+                        return Ok(Made {
+                            stream,
+                            at,
+                            address: n,
+                            failed,
+                        });
+                    }
+                    Err(error) if error.not_admitted().is_some() => return Err(error),
+                    Err(error) if is_only && address.socket().is_some() => return Err(error),
+                    Err(error) => failed.lines.push(format!("{at}: {error}")),
+                }
+            }
+        }
+        let why = failed.text();
+        Err(match failed.tried.is_empty() {
+            true => LinkError::Unknown(why),
+            false => LinkError::Nowhere(why),
+        })
     }
 
     async fn connect<H: Host>(
@@ -213,8 +374,9 @@ impl Link {
         core: &Core<H>,
         session: u64,
         lane: Lane,
+        at: SocketAddr,
     ) -> Result<TcpStream, LinkError> {
-        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(self.addr))
+        let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(at))
             .await
             .map_err(|_| LinkError::ConnectTimeout)??;
         stream.set_nodelay(true)?;
@@ -236,6 +398,7 @@ impl Link {
         &self,
         core: &Rc<Core<H>>,
         stream: TcpStream,
+        at: SocketAddr,
         session: u64,
     ) -> Result<Infallible, LinkError> {
         self.ordinary.queue.take();
@@ -256,8 +419,8 @@ impl Link {
         core.turn.notify_one();
         let result = tokio::select! {
             result = self.ordinary.drive(stream) => result,
-            result = self.drive_further(core, session, Lane::Control, &self.control) => result,
-            result = self.drive_further(core, session, Lane::Bulk, &self.bulk) => result,
+            result = self.drive_further(core, session, at, Lane::Control, &self.control) => result,
+            result = self.drive_further(core, session, at, Lane::Bulk, &self.bulk) => result,
             () = self.reset.notified() => Err(LinkError::Reset),
         };
         self.up.set(false);
@@ -273,13 +436,14 @@ impl Link {
         &self,
         core: &Core<H>,
         session: u64,
+        at: SocketAddr,
         lane: Lane,
         channel: &Channel,
     ) -> Result<Infallible, LinkError> {
         while channel.queue.borrow().due().is_none() {
             channel.grown.notified().await;
         }
-        let stream = self.connect(core, session, lane).await?;
+        let stream = self.connect(core, session, lane, at).await?;
         channel.drive(stream).await
     }
 }
@@ -344,5 +508,32 @@ impl Channel {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_asked_less_often_than_places_are_tried() {
+        let after = |error: &LinkError, from| (0..20).fold(from, |wait, _| error.longer(wait));
+        let unknown = LinkError::Unknown(String::new());
+        let nowhere = LinkError::Nowhere(String::new());
+        let known = after(&nowhere, BACKOFF_MIN);
+        assert_eq!(known, BACKOFF_MAX);
+        let waited = after(&unknown, known);
+        assert_eq!(waited, BACKOFF_UNKNOWN_MAX);
+        assert_eq!(nowhere.longer(waited), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn each_reason_is_told_once_also_where_they_take_turns() {
+        let mut told = Told::default();
+        let turns = ["refused", "no answer", "refused", "no answer"];
+        let news = turns.map(|reason| told.is_news(reason.to_owned()));
+        assert_eq!(news, [true, true, false, false]);
+        let many = (0..1000).filter(|n| told.is_news(format!("reason {n}")));
+        assert_eq!(many.count(), TOLD_MAX - 2);
     }
 }

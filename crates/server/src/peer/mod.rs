@@ -9,7 +9,7 @@
 //! | state | to `Up` when | leaves it when |
 //! |---|---|---|
 //! | `Down` (messages are dropped) | connected, handshake accepted: `peer_connected` | – |
-//! | `Up` | – | a connection breaks, or more is queued than the limit: `peer_disconnected`, connect again after 50 to 500 ms |
+//! | `Up` | – | a connection breaks, another boot of the peer comes in while the former is silent, or more is queued than the limit: `peer_disconnected`, connect again after 50 to 500 ms (up to 2 s while no name of it can be resolved), at once when the peer comes in |
 //! | `Up`, cut by the emulation | – | healed: as if it had broken, without the wait. Until then ordinary and bulk messages are dropped, those in flight included; bypass messages pass |
 //!
 //! | module | holds |

@@ -295,6 +295,32 @@ fn what_is_in_doubt_is_kept_back_and_said_later_or_never() {
 }
 
 #[test]
+fn strangers_are_told_why_and_are_no_clients() {
+    let server = start_alone(Limits::default());
+    let mut known = server.connect();
+    assert_eq!(known.ask("ECHO before"), "+before");
+    let mut shared = server.shared.lock().unwrap();
+    shared.strangers = Some("DENIED for a test");
+    // The host can't be asked yet, so that each has sent what nobody reads before it is told.
+    let mut strangers: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for stranger in &mut strangers {
+        stranger.send("ECHO no\r\n".repeat(1000));
+    }
+    drop(shared);
+    for stranger in &mut strangers {
+        assert_eq!(stranger.rest(), b"-DENIED for a test\r\n");
+    }
+    // More than are told at leisure: the others are closed at once.
+    let mut more: Vec<_> = (0..40).map(|_| server.connect()).collect();
+    for stranger in &mut more {
+        assert_eq!(stranger.rest(), b"-DENIED for a test\r\n");
+    }
+    assert_eq!(known.ask("ECHO after"), "+after");
+    assert_eq!(server.shared.lock().unwrap().commands, 2);
+    assert!(server.events().is_empty(), "the host never knew them");
+}
+
+#[test]
 fn health_is_answered_and_nothing_else_is() {
     let server = start_alone(Limits::default());
     for (request, status) in [

@@ -3,17 +3,23 @@
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
-use model::{Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now};
 use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch, QueryBuffer};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 /// While a client has more to take it may not go on.
 pub(crate) const OUTPUT_MAX: usize = 1 << 20;
+
+/// How many hosts there were: each is a boot of its own.
+static BOOTS: AtomicU64 = AtomicU64::new(1);
 
 /// What a test sees of its host.
 #[derive(Default)]
@@ -37,6 +43,8 @@ pub(crate) struct Shared {
     /// What is held of clients' input now, and was at most.
     pub(crate) query: BTreeMap<ConnId, usize>,
     pub(crate) query_max: usize,
+    /// What a client is told that may not come.
+    pub(crate) strangers: Option<&'static str>,
     /// Holds up syncs.
     pub(crate) sync_gate: Arc<Mutex<()>>,
     /// Holds up what is to be read.
@@ -54,7 +62,8 @@ struct Conn {
 
 pub(crate) struct TestHost {
     shared: Arc<Mutex<Shared>>,
-    peers: Vec<(NodeId, SocketAddr)>,
+    boot: Boot,
+    peers: Vec<(NodeId, Vec<Address>)>,
     links: BTreeMap<NodeId, LinkState>,
     conns: BTreeMap<ConnId, Conn>,
     effects: VecDeque<Effect>,
@@ -70,9 +79,13 @@ pub(crate) struct TestHost {
 }
 
 impl TestHost {
-    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, SocketAddr)>) -> Self {
+    pub(crate) fn new(shared: Arc<Mutex<Shared>>, peers: Vec<(NodeId, Vec<Address>)>) -> Self {
         TestHost {
             shared,
+            boot: Boot {
+                nonce: BOOTS.fetch_add(1, Ordering::Relaxed),
+                ..Boot::default()
+            },
             peers,
             links: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -116,6 +129,9 @@ impl Host for TestHost {
     type Written = u64;
     type Synced = u64;
 
+    fn admit_client(&self, _: SocketAddr) -> Result<(), &'static str> {
+        self.shared.lock().unwrap().strangers.map_or(Ok(()), Err)
+    }
     fn client_connected(&mut self, conn: ConnId, _: SocketAddr, _: Now) {
         self.conns.insert(conn, Conn::default());
     }
@@ -243,7 +259,7 @@ impl Host for TestHost {
         self.event(format!("disconnected {peer}"));
     }
     fn boot(&self) -> Boot {
-        Boot::default()
+        self.boot
     }
     fn peer_inbound(&mut self, from: &NodeId, _: Boot, _: Now) {
         self.event(format!("inbound {from}"));
@@ -257,7 +273,7 @@ impl Host for TestHost {
             .times
             .insert(text, now.monotonic);
     }
-    fn peers(&self) -> Vec<(NodeId, SocketAddr)> {
+    fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         self.peers.clone()
     }
     fn link(&self, to: &NodeId) -> LinkState {

@@ -10,11 +10,12 @@
 
 mod clients;
 mod host;
+mod names;
 mod peers;
 
 use host::{Shared, TestHost};
-use model::NodeId;
-use server::{Config, Listeners, ServeError, config::*};
+use model::{Address, NodeId};
+use server::{Config, Listeners, Resolver, ServeError, config::*};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -46,6 +47,10 @@ pub(crate) fn config(name: &str, limits: Limits) -> Config {
         client_addr: any,
         peer_addr: any,
         http_addr: any,
+        advertise_client_addr: None,
+        advertise_peer_addr: None,
+        advertise_http_addr: None,
+        protected_mode: true,
         data_dir: ".".into(),
         log_filter: None,
         fsync: Fsync::Always,
@@ -64,6 +69,18 @@ pub(crate) fn start(
     listeners: Listeners,
     peers: Vec<(NodeId, SocketAddr)>,
 ) -> Running {
+    let at = |(id, at): (NodeId, SocketAddr)| (id, vec![at.into()]);
+    let peers = peers.into_iter().map(at).collect();
+    start_resolving(config, listeners, peers, Resolver::system())
+}
+
+/// `resolver` knows where the names of `peers` lead.
+pub(crate) fn start_resolving(
+    config: Config,
+    listeners: Listeners,
+    peers: Vec<(NodeId, Vec<Address>)>,
+    resolver: Resolver,
+) -> Running {
     let [client_addr, peer_addr, http_addr] = listeners.addresses().unwrap();
     let shared = Arc::new(Mutex::new(Shared::default()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -74,7 +91,7 @@ pub(crate) fn start(
             let _ = stopped.await;
         };
         let (_, reloads) = tokio::sync::watch::channel(config.limits.clone());
-        server::serve_until(&config, listeners, host, stop, reloads)
+        server::serve_with(&config, listeners, host, resolver, stop, reloads)
     });
     Running {
         client_addr,

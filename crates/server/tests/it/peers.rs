@@ -23,11 +23,11 @@ fn pair() -> (Running, Running) {
     (a, b)
 }
 
-fn has(server: &Running, event: &str) -> bool {
+pub(crate) fn has(server: &Running, event: &str) -> bool {
     server.events().iter().any(|e| e == event)
 }
 
-fn times(server: &Running, event: &str) -> usize {
+pub(crate) fn times(server: &Running, event: &str) -> usize {
     server.events().iter().filter(|e| *e == event).count()
 }
 
