@@ -133,6 +133,19 @@ impl Follower {
         }
     }
 
+    /// Whether `peer` is its primary, and its log up to `index` known to be that one's.
+    pub(super) fn follows(&self, peer: &NodeId, index: u64) -> bool {
+        self.primary.as_ref() == Some(peer)
+            && self.verified >= index
+            && self.acknowledged >= index
+            && self.applied >= index
+    }
+
+    pub(super) fn vouched(&mut self, fresh_at: Duration, time_ms: u64) {
+        self.fresh_at = self.fresh_at.max(Some(fresh_at));
+        self.time_ms = time_ms;
+    }
+
     fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, echo: u64) {
         if self.news.len() == NEWS_MAX {
             self.news.remove(NEWS_MAX / 2);
