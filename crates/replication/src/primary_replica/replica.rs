@@ -117,7 +117,11 @@ impl Follower {
         }
         self.verified = self.verified.max(upto);
         self.primary_commit = self.primary_commit.max(append.commit);
-        self.note_news(&append.commit, append.last, append.time_ms, append.echo);
+        // A moment that is yet to come is an earlier process's, whose machine has started anew since:
+        // what that said came late to the primary.
+        let echo = Some(append.echo).filter(|echo| *echo <= probe(now));
+        let echo = echo.unwrap_or(0);
+        self.note_news(&append.commit, append.last, append.time_ms, echo);
         self.commit(core);
 
         let wait = if append.urgent {
