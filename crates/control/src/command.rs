@@ -2,17 +2,18 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version   u8   3
+//! 0  version   u8   4
 //! 1  proposal  postcard of [`Proposal`]
 //! ```
 //! The order of the fields and of the variants is part of the format: add at the end only.
+//! Version 3 had one command in a proposal; it is refused.
 
 use crate::failover::Promotion;
 use model::{DiskId, Epoch, KeyspaceName, NodeId, ShardId, catalog::NodeInfo, strategy::Strategy};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// By which a proposer finds the outcome of its command among all that are committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,13 +32,17 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// A command and who asks.
+/// The most commands of one proposal.
+pub const COMMANDS_MAX: usize = 512;
+
+/// Commands and who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// Names the request.
     pub request: RequestId,
-    /// What is asked.
-    pub command: Command,
+    /// What is asked, at most [`COMMANDS_MAX`]: done in this order, each by itself and whatever
+    /// becomes of the others, as if they stood one behind the other in the group's log.
+    pub commands: Vec<Command>,
 }
 
 /// What can be asked.
@@ -169,7 +174,15 @@ impl Proposal {
     /// Reads a proposal that is all of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, UnknownCommand> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => read_all(rest),
+            Some((&VERSION, rest)) => {
+                let proposal: Proposal = read_all(rest)?;
+                match proposal.commands.len() {
+                    1..=COMMANDS_MAX => Ok(proposal),
+                    count => Err(UnknownCommand::Malformed {
+                        why: format!("it is {count} commands"),
+                    }),
+                }
+            }
             Some((&version, _)) => Err(UnknownCommand::Version { version }),
             None => Err(UnknownCommand::Malformed {
                 why: "it is empty".to_owned(),

@@ -95,10 +95,19 @@ pub enum Outcome {
 /// What became of one entry of the group's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Whose command it was.
+    /// Whose commands they were.
     pub request: RequestId,
-    /// What it did.
-    pub result: Result<Outcome, Refusal>,
+    /// What each command did.
+    pub results: Vec<Result<Outcome, Refusal>>,
+}
+
+impl Applied {
+    /// Why nothing was done, if that is so: what the first command was refused for.
+    pub fn refused(&self) -> Option<&Refusal> {
+        let done = self.results.iter().any(Result::is_ok);
+        let first = self.results.iter().find_map(|result| result.as_ref().err());
+        first.filter(|_| !done)
+    }
 }
 
 /// Applies the committed entry (`index`, `data`). None for an entry without data (a leader's
@@ -112,9 +121,26 @@ pub fn apply_entry(
         catalog.version = catalog.version.max(index);
         return Ok(None);
     }
-    let Proposal { request, command } = Proposal::decode(data)?;
-    let result = apply(catalog, index, command);
-    Ok(Some(Applied { request, result }))
+    let Proposal { request, commands } = Proposal::decode(data)?;
+    let results = apply_all(catalog, index, commands);
+    Ok(Some(Applied { request, results }))
+}
+
+/// Applies `commands`, which the group committed together at `index`.
+pub fn apply_all(
+    catalog: &mut Catalog,
+    index: u64,
+    commands: Vec<Command>,
+) -> Vec<Result<Outcome, Refusal>> {
+    let version = catalog.version;
+    if index <= version {
+        let refuse = |_| Err(Refusal::AlreadyApplied { index, version });
+        return commands.into_iter().map(refuse).collect();
+    }
+    catalog.version = index;
+    (commands.into_iter())
+        .map(|command| apply_one(catalog, command))
+        .collect()
 }
 
 /// Applies `command`, which the group committed at `index`.
@@ -126,6 +152,10 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
         });
     }
     catalog.version = index;
+    apply_one(catalog, command)
+}
+
+fn apply_one(catalog: &mut Catalog, command: Command) -> Result<Outcome, Refusal> {
     match command {
         Command::RegisterNode { id, info } => register_node(catalog, id, info),
         Command::CreateKeyspace(wanted) => create_keyspace(catalog, wanted),

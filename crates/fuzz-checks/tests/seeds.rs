@@ -258,8 +258,8 @@ fn peer_decoder() {
     add("rows of a copy", "rows".into(), &parts(&rows, 0));
     let catalog = fixture("control/testdata/catalog-v3.bin");
     add("catalog", "catalog-v3".into(), &catalog);
-    let commands = captures("control/testdata/commands-v3.bin");
+    let commands = captures("control/testdata/commands-v4.bin");
     let commands = parts(&commands, 0);
-    add("commands to the catalog", "commands-v3".into(), &commands);
+    add("commands to the catalog", "commands-v4".into(), &commands);
     compare("peer_decoder", &seeds);
 }

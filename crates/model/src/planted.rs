@@ -42,11 +42,13 @@ pub enum Bug {
     FollowWallClock,
     /// A primary deletes a key whose time is over in its store, whatever is in flight.
     ExpireBelowTip,
+    /// A replica that rests is taken for fresh though its primary said that there is news.
+    RestOnThoughWoken,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::AckBeforeSync,
         Bug::ResumeInOldEpoch,
         Bug::PromoteWithoutSealing,
@@ -65,6 +67,7 @@ impl Bug {
         Bug::ForgetGreatestProcess,
         Bug::FollowWallClock,
         Bug::ExpireBelowTip,
+        Bug::RestOnThoughWoken,
     ];
 }
 

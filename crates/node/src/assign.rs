@@ -25,12 +25,14 @@ use storage::{
 
 impl<S: Stores> Node<S> {
     /// A newer catalog is known: shards come, change and go with it.
-    pub(crate) fn adopt(&mut self, catalog: Catalog) {
+    pub(crate) fn adopt(&mut self, catalog: impl Into<Arc<Catalog>>) {
+        let catalog = catalog.into();
         if catalog.version <= self.catalog.version {
             return;
         }
         let me = self.config.id.clone();
-        self.catalog = Arc::new(catalog);
+        let before = std::mem::replace(&mut self.catalog, catalog);
+        self.is_any_primary = self.catalog.shards.values().any(|s| s.primary == me);
         if let Some(leading) = &mut self.leading {
             leading.forget_who_left(&self.catalog);
         }
@@ -63,11 +65,13 @@ impl<S: Stores> Node<S> {
         }
         for (id, facts) in &catalog.shards {
             if facts.has_replica(&me)
+                && !(before.shards.get(id) == Some(facts) && self.is_taken_up(*id))
                 && let Err(error) = self.take_up(*id, facts, &catalog)
             {
                 tracing::error!(shard = id.0, %error, "a shard could not be opened");
             }
         }
+        self.share_cache();
         self.report_soon();
     }
 
@@ -92,6 +96,8 @@ impl<S: Stores> Node<S> {
             }
         }
         self.forget_appended(id);
+        self.forget_rests(id);
+        self.peers.changed(id);
         self.dirty.remove(&id);
         self.copies.forget(id);
         self.rewinds.forget(id);
@@ -107,7 +113,6 @@ impl<S: Stores> Node<S> {
         self.retire(id, why);
         self.leaving.remove(&id);
         self.shards.remove(&id);
-        self.share_cache();
         match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
             Ok(lsn) => self.dropping.push_back((lsn, id)),
             Err(error) => self.stop(format!("the log takes nothing more: {error}")),
@@ -133,11 +138,27 @@ impl<S: Stores> Node<S> {
 
     /// Every shard's cache gets the same part of what there is for all.
     pub(crate) fn share_cache(&mut self) {
+        if std::mem::replace(&mut self.touched.share_a_cache, self.shards.len())
+            == self.shards.len()
+        {
+            return;
+        }
         let all = self.config.cache.bytes;
         let bytes = all / self.shards.len().max(1) as u64;
         for shard in self.shards.values_mut() {
             shard.store.set_cache_budget(CacheBudget { bytes });
         }
+    }
+
+    /// Whether a shard is as the catalog wants it, as long as that says the same of it.
+    fn is_taken_up(&self, id: ShardId) -> bool {
+        self.shards.get(&id).is_some_and(|shard| {
+            shard.assigned
+                && shard.strategy.is_some()
+                && shard.stopped.is_none()
+                && shard.damaged.is_none()
+                && !shard.store.is_installing()
+        })
     }
 
     fn take_up(
@@ -155,7 +176,7 @@ impl<S: Stores> Node<S> {
         if !self.shards.contains_key(&id) {
             let shard = open_shard(&self.stores, id, self.config.cache)?;
             self.shards.insert(id, shard);
-            self.share_cache();
+            self.touched.share_a_cache = 0;
         }
         self.rewind_follows(id, &facts.primary);
         let Some(shard) = self.shards.get_mut(&id) else {
@@ -200,7 +221,13 @@ impl<S: Stores> Node<S> {
             Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))
         });
         if ready || !in_office {
+            shard.assigned = true;
             strategy.assign(assignment, self.now);
+            for replica in &facts.replicas {
+                if self.peers.is_cut_off(&replica.node) {
+                    strategy.link_changed(&replica.node, false, self.now);
+                }
+            }
         }
         self.dirty.insert(id);
         if installing {

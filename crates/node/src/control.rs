@@ -27,10 +27,14 @@ use control::{
     command::{Command, Proposal, RequestId},
     machine, snapshot,
 };
-use model::{Boot, Catalog, DiskId, NodeId};
+use model::{Boot, Catalog, DiskId, NodeId, ShardId};
 use refresh::Refresh;
 use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use storage::{log::Lsn, store::Stores};
 
 /// One tick of the group's clock. A leader's heartbeat takes two, and 11 of silence, which is well
@@ -43,7 +47,7 @@ pub(crate) struct Control {
     /// This node's member, if it is a voter.
     group: Option<RaftGroup>,
     /// The group's state machine, if it is.
-    machine: Catalog,
+    machine: Arc<Catalog>,
     voters: Vec<NodeId>,
     /// Up to where the log must be durable before the group goes on.
     sync_at: Option<Lsn>,
@@ -64,6 +68,11 @@ pub(crate) struct Control {
     next_offices: Duration,
     /// The same of the registration.
     next_registration: Duration,
+    /// Offices that were asked for and have no outcome yet.
+    asked_offices: BTreeSet<ShardId>,
+    /// Learners that are to become members, and those of them that were asked for.
+    confirms: BTreeMap<(ShardId, NodeId), DiskId>,
+    asked_confirms: BTreeSet<(ShardId, NodeId)>,
     /// Boots that this voter's part of the group's log names, whether it is agreed on or not.
     boots: BTreeMap<DiskId, Boot>,
     leader_hint: Option<NodeId>,
@@ -106,7 +115,7 @@ impl Control {
         }
         Ok(Control {
             group,
-            machine: Catalog::default(),
+            machine: Arc::default(),
             voters,
             sync_at: None,
             synced: false,
@@ -120,6 +129,9 @@ impl Control {
             next_tick: Duration::ZERO,
             next_offices: Duration::ZERO,
             next_registration: Duration::ZERO,
+            asked_offices: BTreeSet::new(),
+            confirms: BTreeMap::new(),
+            asked_confirms: BTreeSet::new(),
             boots,
             leader_hint: None,
             leader_term: 0,
@@ -234,13 +246,16 @@ fn boots_named(recovered: &Recovered) -> BTreeMap<DiskId, Boot> {
         boots.extend(catalog.disks.into_iter().map(|(disk, d)| (disk, d.boot)));
     }
     for data in recovered.entries() {
-        if let Ok(proposal) = Proposal::decode(data)
-            && let Command::RegisterNode { info, .. } = proposal.command
-        {
-            let boot = info.boot;
-            let known = boots.entry(boot.disk).or_insert(boot);
-            if !boot.is_stale_beside(known) {
-                *known = boot;
+        if let Ok(proposal) = Proposal::decode(data) {
+            for command in proposal.commands {
+                let Command::RegisterNode { info, .. } = command else {
+                    continue;
+                };
+                let boot = info.boot;
+                let known = boots.entry(boot.disk).or_insert(boot);
+                if !boot.is_stale_beside(known) {
+                    *known = boot;
+                }
             }
         }
     }
@@ -299,6 +314,7 @@ impl<S: Stores> Node<S> {
         self.admit_voter();
         self.register();
         self.take_offices();
+        self.confirm_members();
         self.ask_tick();
         self.refresh_tick();
     }
@@ -353,7 +369,7 @@ impl<S: Stores> Node<S> {
         if let Some((_, bytes)) = work.snapshot {
             match snapshot::decode(&bytes) {
                 Ok(catalog) => {
-                    self.control.machine = catalog;
+                    self.control.machine = Arc::new(catalog);
                     changed = true;
                 }
                 Err(error) => self.stop(error.to_string()),
@@ -361,12 +377,13 @@ impl<S: Stores> Node<S> {
         }
         for entry in work.committed {
             changed = true;
-            match machine::apply_entry(&mut self.control.machine, entry.index, &entry.data) {
+            let machine = Arc::make_mut(&mut self.control.machine);
+            match machine::apply_entry(machine, entry.index, &entry.data) {
                 Ok(Some(applied)) => {
                     let version = self.control.machine.version;
-                    let result = match applied.result {
-                        Ok(_) => Ok(version),
-                        Err(refusal) => Err(refusal.to_string()),
+                    let result = match applied.refused() {
+                        None => Ok(version),
+                        Some(refusal) => Err(refusal.to_string()),
                     };
                     self.agreed(applied.request, result);
                 }
@@ -415,15 +432,14 @@ impl<S: Stores> Node<S> {
     pub(crate) fn compact_control(&mut self, given_up: Option<Lsn>) {
         let tip = self.log.tip();
         let from = self.control.first_record.unwrap_or(Lsn(0));
-        // That it is muted stands in the log, and must not be forgotten.
-        let (Some(group), Ok(bytes)) = (
-            self.control.group.as_mut().filter(|g| !g.is_muted()),
-            snapshot::encode(&self.control.machine),
-        ) else {
-            return;
-        };
         let is_long = tip.0 - from.0 > self.config.log.segment_bytes / 2;
-        if (is_long || Some(from) < given_up) && self.control.machine.version > 0 {
+        if !(is_long || Some(from) < given_up) || self.control.machine.version == 0 {
+            return;
+        }
+        // That it is muted stands in the log, and must not be forgotten.
+        if let Some(group) = self.control.group.as_mut().filter(|g| !g.is_muted())
+            && let Ok(bytes) = snapshot::encode(&self.control.machine)
+        {
             // Not while a round is under way: then a second later.
             group.compact(self.control.machine.version, bytes.into());
         }

@@ -31,6 +31,9 @@ use control::failover::{self, Decision, Heard};
 use model::{Epoch, Position, ShardId};
 use storage::store::{CacheBudget, Rows, ShardStore, StoreError, Stores};
 
+/// Stores that are asked at a time whether damage was met in them.
+const DAMAGE_A_TURN: usize = 128;
+
 /// Opens a shard's store. One that is damaged is set aside.
 pub(crate) fn open_shard<S: Stores>(
     stores: &S,
@@ -88,7 +91,18 @@ impl<S: Stores> Node<S> {
             let what = shard.store.damage().filter(|_| shard.damaged.is_none())?;
             Some((shard.id, what.to_owned()))
         };
-        let found: Vec<_> = self.shards.values().filter_map(known).collect();
+        // A part of them at a time, in turn.
+        let from = self.touched.damage_from;
+        let some: Vec<&Shard<S::Rows>> = (self.shards.range(from..).map(|(_, s)| s))
+            .take(DAMAGE_A_TURN + 1)
+            .collect();
+        let next = some.get(DAMAGE_A_TURN).map_or(ShardId(0), |s| s.id);
+        let found: Vec<_> = some
+            .into_iter()
+            .take(DAMAGE_A_TURN)
+            .filter_map(known)
+            .collect();
+        self.touched.damage_from = next;
         for (id, what) in found {
             self.store_damaged(id, what);
         }
@@ -203,6 +217,7 @@ impl<S: Stores> Node<S> {
             // Opened without its log it would be less than it was, and count.
             Err(error) => return self.stop(error.to_string()),
         }
+        self.touched.share_a_cache = 0;
         self.share_cache();
         let catalog = self.catalog.clone();
         self.readopt(id, &catalog);

@@ -64,7 +64,7 @@ impl<S: Stores> Node<S> {
         let Some(strategy) = &shard.strategy else {
             return Evaluated::NotNow;
         };
-        let state = strategy.state(self.now);
+        let state = (self.pulses).vouch(shard.rest.as_ref(), strategy.state(self.now));
         let applied = shard.store.applied().position;
         let here = Here {
             role: state.role,

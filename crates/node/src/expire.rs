@@ -23,7 +23,10 @@ use model::{
     mutation::KeyKind,
     planted::{self, Bug},
 };
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 use storage::store::{Dead, DeadPlace, Expired, ExpiryPlace, News, Rows, Stores};
 
 /// Keys that one turn deletes, of all shards together.
@@ -125,6 +128,15 @@ impl Expiry {
         self.next_ms <= now.wall_ms && self.deleting < IN_FLIGHT_MAX
     }
 
+    /// From when on there may be keys to delete, or dead cells to purge, if nothing is put into
+    /// the store meanwhile, or applied.
+    fn due_ms(&self) -> u64 {
+        match &self.dead {
+            Some(_) => 0,
+            None => self.next_ms.min(self.behind_ms.unwrap_or(u64::MAX)),
+        }
+    }
+
     /// What was found up to `now_ms` is deleted, or need not be.
     fn passed(&mut self, found: Expired, now_ms: u64) {
         let end = now_ms.saturating_add(1);
@@ -135,39 +147,107 @@ impl Expiry {
     }
 }
 
+/// Which shards may have keys to delete: those that something happened to, and those whose next
+/// key has come to its end. Places are as in [`crate::timers`], by wall time.
+#[derive(Debug, Default)]
+pub(crate) struct DueShards {
+    now: BTreeSet<ShardId>,
+    later: BTreeSet<(u64, ShardId)>,
+}
+
+impl DueShards {
+    /// There may be something to be done in it.
+    pub(crate) fn look(&mut self, id: ShardId) {
+        self.now.insert(id);
+    }
+
+    /// There is nothing to be done in it before `at_ms`.
+    fn rests_until(&mut self, id: ShardId, placed: &mut Option<u64>, at_ms: u64) {
+        self.now.remove(&id);
+        if at_ms == u64::MAX || placed.is_some_and(|at| at <= at_ms) {
+            return;
+        }
+        if let Some(at) = placed.replace(at_ms) {
+            self.later.remove(&(at, id));
+        }
+        self.later.insert((at_ms, id));
+    }
+
+    /// The next one whose moment has come.
+    fn pop(&mut self, now_ms: u64) -> Option<(u64, ShardId)> {
+        let first = self
+            .later
+            .first()
+            .filter(|(at, _)| *at <= now_ms)
+            .copied()?;
+        self.later.remove(&first);
+        Some(first)
+    }
+}
+
 impl<S: Stores> Node<S> {
     /// The primary deletes keys whose time is over, and purges dead cells.
     pub(crate) fn expire(&mut self) {
+        while let Some((at, id)) = self.due.pop(self.now.wall_ms) {
+            if let Some(shard) = self.shards.get_mut(&id)
+                && shard.expires == Some(at)
+            {
+                shard.expires = None;
+                self.due.look(id);
+            }
+        }
         let mut left = KEYS_A_TURN;
         // Whoever was left over in the last turn comes first in this one.
         let first = self.expire_first;
-        let after: Vec<ShardId> = self.shards.range(first..).map(|(id, _)| *id).collect();
-        let before = self.shards.range(..first).map(|(id, _)| *id);
-        for id in after.into_iter().chain(before.collect::<Vec<_>>()) {
+        let after = self.due.now.range(first..).copied();
+        let due: Vec<ShardId> = after.chain(self.due.now.range(..first).copied()).collect();
+        for id in due {
             if left == 0 {
                 self.expire_first = id;
                 break;
             }
-            if let Err(reason) = self.expire_shard(id, &mut left) {
-                self.stop_shard(id, reason);
+            match self.expire_shard(id, &mut left) {
+                Ok(looked) => self.expires_next(id, looked),
+                Err(reason) => {
+                    self.due.now.remove(&id);
+                    self.stop_shard(id, reason);
+                }
             }
         }
         self.expire_at = (left == 0).then(|| self.now.monotonic + NEXT_TURN);
     }
 
-    fn expire_shard(&mut self, id: ShardId, left: &mut usize) -> Result<(), String> {
+    /// When a shard is to be looked at again, which may just have been `looked` at: a primary that
+    /// could not act is asked again, and whoever is none is not before it is one.
+    fn expires_next(&mut self, id: ShardId, looked: bool) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            self.due.now.remove(&id);
+            return;
+        };
+        let next_ms = match (shard.is_primary(self.now), looked) {
+            (true, true) => shard.expiry.due_ms(),
+            (true, false) => return,
+            (false, _) => u64::MAX,
+        };
+        if next_ms > self.now.wall_ms {
+            self.due.rests_until(id, &mut shard.expires, next_ms);
+        }
+    }
+
+    /// Returns whether it was looked at.
+    fn expire_shard(&mut self, id: ShardId, left: &mut usize) -> Result<bool, String> {
         let no_room = self.log.pending_bytes() > self.log_room;
         if self.lacking().is_some() || !self.may_act(id) || self.is_held(id) || no_room {
-            return Ok(());
+            return Ok(false);
         }
         let Some(shard) = self.shards.get_mut(&id) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(strategy) = &shard.strategy else {
-            return Ok(());
+            return Ok(false);
         };
         if !shard.store.is_serving() {
-            return Ok(());
+            return Ok(false);
         }
         let epoch = strategy.state(self.now).epoch;
         let news = shard.store.take_news();
@@ -198,7 +278,7 @@ impl<S: Stores> Node<S> {
             }
         }
         let Some(place) = shard.expiry.dead.take() else {
-            return Ok(());
+            return Ok(true);
         };
         let (dead, next) = shard
             .store
@@ -208,7 +288,7 @@ impl<S: Stores> Node<S> {
         shard.expiry.dead = next;
         shard.expiry.more_dead |= dead.iter().any(|dead| !dead.all || !dead.fields.is_empty());
         if self.mutation.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         match proposed(shard, &self.mutation, self.now) {
             Some(entry) => {
@@ -218,7 +298,7 @@ impl<S: Stores> Node<S> {
             }
             None => shard.expiry.dead = Some(place),
         }
-        Ok(())
+        Ok(true)
     }
 }
 

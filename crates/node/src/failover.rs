@@ -31,7 +31,11 @@ use model::{
     Epoch, NodeId, Region, ShardId, catalog,
     planted::{self, Bug},
 };
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use storage::store::Stores;
 
 /// How often a seal that was not answered is sent again.
@@ -50,6 +54,11 @@ const STARTUP_GRACE: Duration = Duration::from_secs(10);
 const UNLEASED_MAX: Duration = Duration::from_secs(3);
 /// How often it is looked for a better place of the leadership.
 const PLACE_EVERY: Duration = Duration::from_secs(1);
+/// Plans that are proposed together: some hundred KiB.
+const PLANS_MAX: usize = 256;
+/// With no more shards in trouble than these each is looked after as soon as something is heard of
+/// it; else with the next tick, all at once.
+const CASES_FEW: usize = 4;
 /// How often it is looked for replicas to be replaced.
 const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
@@ -68,8 +77,9 @@ pub(crate) struct Leading {
     pub(crate) stalled: BTreeMap<NodeId, Duration>,
     /// What primaries that end have asked for.
     pub(crate) hand_overs: HandOvers,
-    /// The version of the catalog that was looked through last.
+    /// The version of the catalog that was looked through last, and whose shards are whose in it.
     looked_at: u64,
+    by_primary: BTreeMap<NodeId, Vec<ShardId>>,
     /// Since when a node says that it is primary and has no lease.
     unleased: BTreeMap<NodeId, Duration>,
     next_replacements: Duration,
@@ -88,6 +98,8 @@ struct Case {
     /// Since when somebody could be named but for the lease.
     ready: Option<Duration>,
     plan: Plan,
+    /// What is to be proposed for it.
+    proposes: Option<Promotion>,
     /// What was written down last.
     noted: Option<String>,
 }
@@ -114,6 +126,7 @@ impl Case {
             heard: BTreeMap::new(),
             ready: None,
             plan: Plan::None,
+            proposes: None,
             noted: None,
         }
     }
@@ -152,6 +165,7 @@ impl Leading {
             stalled: BTreeMap::new(),
             hand_overs: HandOvers::default(),
             looked_at: 0,
+            by_primary: BTreeMap::new(),
             unleased: BTreeMap::new(),
             next_replacements: now,
             next_placement: now + PLACE_EVERY,
@@ -218,16 +232,18 @@ impl<S: Stores> Node<S> {
         let catalog = self.catalog.clone();
         let mut own_seals = Vec::new();
         if !self.is_calm(&leading) {
-            leading.looked_at = catalog.version;
-            for (id, facts) in &catalog.shards {
-                if self.look_after(&mut leading, *id, facts) {
-                    own_seals.push((*id, facts.epoch.next()));
+            for id in self.suspects(&mut leading) {
+                if let Some(facts) = catalog.shards.get(&id)
+                    && self.look_after(&mut leading, id, facts)
+                {
+                    own_seals.push((id, facts.epoch.next()));
                 }
             }
             let there = |id: &ShardId| catalog.shards.contains_key(id);
             leading.cases.retain(|id, _| there(id));
             (leading.hand_overs).retain(|id| catalog.shards.get(&id).map(|s| s.epoch));
         }
+        self.propose_plans(&mut leading);
         self.replace_members(&mut leading);
         self.place_leadership(&mut leading);
         self.leading = Some(leading);
@@ -235,6 +251,29 @@ impl<S: Stores> Node<S> {
             let me = self.config.id.clone();
             self.seal_asked(&me, id, epoch);
         }
+    }
+
+    /// The shards that can have lost their primary since all were looked at: all, if the catalog
+    /// is another one.
+    fn suspects(&self, leading: &mut Leading) -> BTreeSet<ShardId> {
+        if leading.looked_at != self.catalog.version {
+            leading.looked_at = self.catalog.version;
+            leading.by_primary.clear();
+            for (id, facts) in &self.catalog.shards {
+                let shards = leading.by_primary.entry(facts.primary.clone());
+                shards.or_default().push(*id);
+            }
+            return self.catalog.shards.keys().copied().collect();
+        }
+        let nodes = leading.silent.keys().chain(leading.stalled.keys());
+        let nodes = nodes.chain(leading.unleased.keys());
+        let theirs = nodes.filter_map(|node| leading.by_primary.get(node));
+        let mut suspects: BTreeSet<ShardId> = theirs.flatten().copied().collect();
+        suspects.extend(leading.cases.keys());
+        suspects.extend(leading.hand_overs.shards());
+        suspects.extend(self.peers.stopped_shards());
+        suspects.extend(self.touched.stopped());
+        suspects
     }
 
     /// Whether no shard can have lost its primary since all were looked at.
@@ -246,7 +285,7 @@ impl<S: Stores> Node<S> {
             && leading.unleased.is_empty()
             && leading.hand_overs.is_empty()
             && !self.peers.any_stopped()
-            && self.shards.values().all(|s| s.stopped.is_none())
+            && !self.touched.any_stopped()
     }
 
     /// One step for a shard. Returns whether the replica on this node is to be sealed.
@@ -288,7 +327,7 @@ impl<S: Stores> Node<S> {
             Plan::Proposed => Some(case),
             Plan::Lost => {
                 let command = self.noted(id, "recovered", text);
-                if self.propose_once(command, Asker::Promotion(id)) {
+                if self.propose_once(vec![command], Asker::Promotions(vec![id])) {
                     case.plan = Plan::Proposed;
                     case.noted = None;
                 }
@@ -315,17 +354,15 @@ impl<S: Stores> Node<S> {
         }
         leading.next_placement = now + PLACE_EVERY;
         let mut primaries: BTreeMap<&Region, usize> = BTreeMap::new();
-        let mut busy: BTreeMap<&NodeId, usize> = BTreeMap::new();
-        for shard in self.catalog.shards.values() {
-            *busy.entry(&shard.primary).or_default() += 1;
-            if let Some(replica) = shard.replica(&shard.primary) {
-                *primaries.entry(&replica.region).or_default() += 1;
+        for (node, shards) in &leading.by_primary {
+            if let Some(info) = self.catalog.nodes.get(node) {
+                *primaries.entry(&info.region).or_default() += shards.len();
             }
         }
         let worth = |node: &NodeId| {
             let region = self.catalog.nodes.get(node).map(|info| &info.region);
             let near = region.and_then(|r| primaries.get(r)).copied();
-            let own = busy.get(node).copied().unwrap_or(0);
+            let own = leading.by_primary.get(node).map_or(0, Vec::len);
             (near.unwrap_or(0), Reverse(own))
         };
         let there = |node: &&NodeId| {
@@ -512,10 +549,33 @@ impl<S: Stores> Node<S> {
             at_ms: self.now.wall_ms,
         };
         tracing::warn!(shard = id.0, node = %plan.node, cause = %plan.cause, "another primary is named");
-        if self.propose_once(Command::Promote(plan), Asker::Promotion(id)) {
-            case.plan = Plan::Proposed;
-        }
+        case.proposes = Some(plan);
         own
+    }
+
+    /// Proposes what is planned for shards, in as few proposals as may be.
+    fn propose_plans(&mut self, leading: &mut Leading) {
+        loop {
+            let (mut shards, mut commands) = (Vec::new(), Vec::new());
+            let planned = leading
+                .cases
+                .iter_mut()
+                .filter(|(_, c)| c.proposes.is_some());
+            for (id, case) in planned.take(PLANS_MAX) {
+                commands.extend(case.proposes.take().map(Command::Promote));
+                shards.push(*id);
+            }
+            if shards.is_empty() {
+                return;
+            }
+            if self.propose_once(commands, Asker::Promotions(shards.clone())) {
+                for id in shards {
+                    if let Some(case) = leading.cases.get_mut(&id) {
+                        case.plan = Plan::Proposed;
+                    }
+                }
+            }
+        }
     }
 
     /// Whether nobody that could reduce the loss is likely to be heard soon.
@@ -552,6 +612,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         let id = sealed.shard;
+        let few = leading.cases.len() <= CASES_FEW;
         let case = leading.cases.get_mut(&id);
         if let Some(case) = case.filter(|c| sealed.epoch > c.epoch) {
             let heard = Heard {
@@ -564,7 +625,9 @@ impl<S: Stores> Node<S> {
                 whole: sealed.whole,
             };
             case.heard.insert(from.clone(), heard);
-            self.look_after_now(id);
+            if few {
+                self.look_after_now(id);
+            }
         }
     }
 
@@ -579,6 +642,7 @@ impl<S: Stores> Node<S> {
         {
             own_seal = Some(facts.epoch.next());
         }
+        self.propose_plans(&mut leading);
         self.leading = Some(leading);
         if let Some(epoch) = own_seal {
             let me = self.config.id.clone();
@@ -624,6 +688,9 @@ impl<S: Stores> Node<S> {
             return;
         }
         leading.next_replacements = now + REPLACE_EVERY;
+        if leading.silent.is_empty() && leading.stalled.is_empty() {
+            return;
+        }
         let catalog = self.catalog.clone();
         for (id, facts) in &catalog.shards {
             let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
@@ -684,6 +751,7 @@ mod tests {
             heard: BTreeMap::new(),
             ready: Some(Duration::ZERO),
             plan: Plan::Proposed,
+            proposes: None,
             noted: None,
         };
         let planned = |case: Case| {
@@ -694,6 +762,7 @@ mod tests {
         let copy = |case: &Case| Case {
             primary: case.primary.clone(),
             heard: BTreeMap::new(),
+            proposes: None,
             noted: None,
             ..*case
         };

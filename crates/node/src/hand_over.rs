@@ -117,6 +117,11 @@ struct Asked {
 }
 
 impl HandOvers {
+    /// Which are asked for.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &ShardId> {
+        self.0.keys()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

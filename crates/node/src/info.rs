@@ -364,8 +364,14 @@ impl<S: Stores> Node<S> {
         lines.put("role", "master");
         lines.put("connected_slaves", up.len());
         for (n, (addr, member)) in up.iter().enumerate() {
-            let heard = member.heard_at;
-            let silent = heard.map_or(-1, |at| seconds(self.now.monotonic.saturating_sub(at)));
+            let now = self.now.monotonic;
+            let silence = member.heard_at.map(|at| now.saturating_sub(at));
+            // Of who rests nothing is heard but by its node.
+            let silence = match member.rests {
+                true => self.peers.silence(&member.node, now),
+                false => silence,
+            };
+            let silent = silence.map_or(-1, seconds);
             let value = format!(
                 "ip={},port={},state=online,offset={},lag={silent},lag_entries={}",
                 addr.host(),
@@ -418,7 +424,7 @@ impl<S: Stores> Node<S> {
     fn node_replication_lines(&self, lines: &mut Lines) {
         let mut degraded = 0;
         for (id, shard) in &self.shards {
-            let Some(state) = shard.state(self.now) else {
+            let Some(state) = self.shard_state(shard) else {
                 continue;
             };
             let facts = self.catalog.shards.get(id);

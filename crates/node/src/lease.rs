@@ -290,22 +290,16 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// Whether the catalog has this node for primary of anything.
     pub(crate) fn is_any_primary(&self) -> bool {
-        let me = &self.config.id;
-        self.shards.keys().any(|id| {
-            self.catalog
-                .shards
-                .get(id)
-                .is_some_and(|s| s.primary == *me)
-        })
+        self.is_any_primary
     }
 
     /// `number` was granted to this node.
     pub(crate) fn lease_granted(&mut self, number: u64) {
         if self.lease.granted(number, self.now.monotonic) {
             // What waited for it goes on.
-            let ids: Vec<_> = self.shards.keys().copied().collect();
-            for id in ids {
+            for id in self.touched.waited_for.clone() {
                 self.release_waiting(id);
             }
             self.retry_stalled();

@@ -84,6 +84,7 @@ pub mod node;
 mod order;
 mod pause;
 mod protected;
+mod pulse;
 mod replies;
 mod reply;
 mod report;
@@ -103,7 +104,9 @@ mod stall;
 mod standing;
 mod stats;
 mod timekeeping;
+mod timers;
 mod tip;
+mod touched;
 mod traffic;
 mod transaction;
 mod turn;
@@ -122,7 +125,9 @@ pub use input::{ClientBounds, QueryBuffer};
 pub use lease::Doubt;
 pub use limits::NodeLimits;
 pub use message::MESSAGE_BYTES_MAX;
-pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig};
+pub use node::{
+    ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, PeerConfig, ShardStanding,
+};
 pub use replies::REPLY_MEMORY_BYTES_MIN;
 pub use scrub::ScrubConfig;
 pub use standing::NotAdmitted;

@@ -12,7 +12,7 @@
 use crate::hand_over::Why;
 use bytes::Bytes;
 use model::{DiskId, Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
-use replication::consensus;
+use replication::{consensus, rest::Pulse};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -130,6 +130,8 @@ pub(crate) enum Message {
     },
     /// What the sender runs and holds, for people to see.
     Figures(Figures),
+    /// How the shards stand that rest with the receiver, or the sender.
+    Pulse(Pulse),
 }
 
 /// A question for a lease.
@@ -223,7 +225,18 @@ pub(crate) struct Report {
     pub(crate) control: Option<ControlReport>,
     /// Whom the sender has heard lately: a link may be cut one way.
     pub(crate) hears: Vec<NodeId>,
+    /// Counts the sender's reports.
+    pub(crate) number: u64,
+    /// Whether `replicas` are all of its replicas; else they are those that stand otherwise than in
+    /// the report before.
+    pub(crate) is_full: bool,
     pub(crate) replicas: Vec<ReplicaReport>,
+    /// Replicas that are there no more.
+    pub(crate) gone: Vec<ShardId>,
+    /// How old what those replicas show is that rest with a node.
+    pub(crate) rest_lags_ms: Vec<(NodeId, u64)>,
+    /// Whose reports it lacks one of: the next is to be full.
+    pub(crate) lacks: Vec<NodeId>,
     /// For how long its disk has not answered, if that is too long.
     pub(crate) stalled_ms: Option<u64>,
     /// Why it gives away its offices, and takes none, if it does.
@@ -248,8 +261,11 @@ pub(crate) struct ReplicaReport {
     pub(crate) epoch: u64,
     /// What it has applied.
     pub(crate) position: Position,
+    /// As of this report; since then it grows.
     pub(crate) lag_ms: Option<u64>,
     pub(crate) stopped: bool,
+    /// With which node it rests, if it does: then its lag is that of all that do.
+    pub(crate) rests_with: Option<NodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -478,6 +494,8 @@ mod tests {
                     muted: false,
                 }),
                 hears: vec![node("us-1")],
+                number: 17,
+                is_full: true,
                 replicas: vec![ReplicaReport {
                     shard,
                     role: ReportedRole::Replica,
@@ -485,7 +503,11 @@ mod tests {
                     position,
                     lag_ms: Some(120),
                     stopped: false,
+                    rests_with: Some(node("us-2")),
                 }],
+                gone: vec![ShardId(9)],
+                rest_lags_ms: vec![(node("us-2"), 90)],
+                lacks: vec![node("us-3")],
                 stalled_ms: Some(3200),
                 hands_over: Some(Why::Ends),
             }),
@@ -632,6 +654,20 @@ mod tests {
                     },
                 )]),
             }),
+            Message::Pulse(Pulse {
+                from: 11,
+                to: 12,
+                number: 4,
+                heard: 3,
+                rest: vec![(shard, Position::new(2, 9))],
+                woke: vec![ShardId(8)],
+                resting: vec![(ShardId(9), 3)],
+                left: vec![(ShardId(10), 2)],
+                probe: 5_000,
+                echo: 4_900,
+                time_ms: 1_700_000_000_000,
+                vouches: true,
+            }),
         ]
     }
 
@@ -679,10 +715,11 @@ mod tests {
                 | Message::VerifyHeld { .. }
                 | Message::VerifyOver { .. }
                 | Message::HandOver { .. }
-                | Message::Figures(_) => {}
+                | Message::Figures(_)
+                | Message::Pulse(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..36));
+        assert!(seen.into_iter().eq(0..37));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     control::Control,
     copy::Copies,
+    expire::DueShards,
     failover::Leading,
     figures::KnownFigures,
     forward::Forwards,
@@ -20,6 +21,7 @@ use crate::{
     message::{self, Incoming, Message},
     monitor::Monitor,
     pause::Pause,
+    pulse::Pulses,
     replies::Replies,
     report::Peers,
     request::Request,
@@ -36,11 +38,13 @@ use crate::{
     standing::Standing,
     stats::Stats,
     timekeeping::Timekeeping,
+    timers::Timers,
+    touched::Touched,
     turn::Deferred,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use model::{Address, Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
+use model::{Address, Boot, Catalog, Epoch, Mutation, NodeId, Now, Parts, Position, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
 use std::{
@@ -58,6 +62,23 @@ use wan::Links;
 /// A client's connection. Never used again in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
+
+/// How a replica on a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardStanding {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// Whether it acts as primary, under a lease.
+    pub is_primary: bool,
+    /// The epoch that it takes part in.
+    pub epoch: Epoch,
+    /// What is in its store.
+    pub applied: Position,
+    /// Of a replica: the moment of its own clock as of which it says that it has everything.
+    pub fresh_at: Option<Duration>,
+    /// Of a replica: whether it rests.
+    pub rests: bool,
+}
 
 /// How a message to a peer travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,8 +178,14 @@ pub struct Node<S: Stores> {
     pub(crate) shards: BTreeMap<ShardId, Shard<S::Rows>>,
     /// Shards that have something to settle.
     pub(crate) dirty: BTreeSet<ShardId>,
+    /// When their strategies want to act by themselves.
+    pub(crate) timers: Timers,
+    /// Which of them have what there is to do now and then.
+    pub(crate) touched: Touched,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) control: Control,
+    /// Whether the catalog has this node for primary of anything.
+    pub(crate) is_any_primary: bool,
     /// While this node may be primary of anything.
     pub(crate) lease: Lease,
     /// Seals whose records are not durable yet, in the order of the log.
@@ -174,6 +201,7 @@ pub struct Node<S: Stores> {
     /// What it has observed, if it leads the control group.
     pub(crate) leading: Option<Leading>,
     pub(crate) peers: Peers,
+    pub(crate) pulses: Pulses,
     pub(crate) figures: KnownFigures,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
@@ -223,6 +251,7 @@ pub struct Node<S: Stores> {
     /// shard first.
     pub(crate) expire_at: Option<Duration>,
     pub(crate) expire_first: ShardId,
+    pub(crate) due: DueShards,
     /// The last tick: this node was away if it is long ago.
     ticked_at: Duration,
     pub(crate) next_upkeep: Duration,
@@ -321,9 +350,10 @@ impl<S: Stores> Node<S> {
         let now = self.arrives(now);
         self.peers.disconnected(peer);
         self.forwards_lost(peer, "its connection broke");
-        for shard in self.shards.values_mut() {
+        for (id, shard) in &mut self.shards {
             if let Some(strategy) = &mut shard.strategy {
                 strategy.link_changed(peer, false, now);
+                self.dirty.insert(*id);
             }
         }
     }
@@ -333,6 +363,7 @@ impl<S: Stores> Node<S> {
     pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
         self.arrives(now);
         self.peers.linked(from, boot);
+        self.pulses_linked(from, boot);
         self.forwards_lost(from, REMADE);
         self.peers.remade(from);
     }
@@ -419,6 +450,7 @@ impl<S: Stores> Node<S> {
             Message::DigestProgress(progress) => self.digest_progressed(from, progress),
             Message::VerifyHeld { id, shard } => self.verify_held(id, shard),
             Message::VerifyOver { id, shard } => self.verify_over(id, shard),
+            Message::Pulse(pulse) => self.pulse_heard(from, pulse),
         }
     }
 
@@ -532,23 +564,16 @@ impl<S: Stores> Node<S> {
         self.replies.tick();
         self.clock_tick();
         self.stall_tick();
+        self.look_at_touched();
         self.control_tick();
         self.lease_tick();
-        for (id, shard) in &mut self.shards {
-            if let Some(strategy) = &mut shard.strategy {
-                strategy.tick(now);
-                self.dirty.insert(*id);
-            }
-        }
-        for shard in self.shards.values_mut() {
-            if shard.pressure.stop || shard.upkeep_error.is_some() {
-                shard.maintain(now);
-            }
-        }
+        self.fire_timers();
+        self.maintain_pressed();
         self.expire();
         self.forwards_tick();
         self.retry_stalled();
         self.waiting_tick();
+        self.pulse_tick();
         self.report_tick();
         self.figures_tick();
         self.copies_tick();
@@ -584,21 +609,33 @@ impl<S: Stores> Node<S> {
         state.is_some_and(|state| state.role == Role::Learner)
     }
 
+    /// How its replicas stand, for who looks on from outside.
+    pub fn standings(&self, now: Now) -> impl Iterator<Item = ShardStanding> {
+        let leased = self.lease.holds(now.monotonic);
+        let serving = self
+            .shards
+            .values()
+            .filter(|shard| shard.store.is_serving());
+        serving.filter_map(move |shard| {
+            let state = self.pulses.vouch(shard.rest.as_ref(), shard.state(now)?);
+            Some(ShardStanding {
+                shard: shard.id,
+                is_primary: leased && state.role == Role::Primary,
+                epoch: state.epoch,
+                applied: shard.applied(),
+                fresh_at: state.fresh_at.filter(|_| state.role == Role::Replica),
+                rests: shard.rests_with(&state).is_some(),
+            })
+        })
+    }
+
     /// When `wake` is wanted at the latest, by the monotonic clock.
     pub fn wake_at(&self) -> Option<Duration> {
-        let stalled = !self.stalled.is_empty();
-        self.shards
-            .values()
-            .flat_map(|shard| {
-                let strategy = shard.strategy.as_ref().and_then(|s| s.wake_at());
-                let slowed = stalled && shard.not_before > self.now.monotonic;
-                [strategy, slowed.then_some(shard.not_before)]
-            })
-            .flatten()
-            .chain(
-                self.flush_at
-                    .and_then(|at| Some(at.max(self.log.flush_from()?))),
-            )
+        let flush = (self.flush_at).and_then(|at| Some(at.max(self.log.flush_from()?)));
+        let slowed = (!self.stalled.is_empty()).then(|| self.slowed_until());
+        (self.timers.first().into_iter())
+            .chain(slowed.flatten())
+            .chain(flush)
             .chain(self.copies.wake_at())
             .chain(self.expire_at)
             .chain(self.deferred.is_any().then_some(self.now.monotonic))
@@ -617,14 +654,7 @@ impl<S: Stores> Node<S> {
         if !self.stalled.is_empty() {
             self.retry_stalled();
         }
-        for (id, shard) in &mut self.shards {
-            if let Some(strategy) = &mut shard.strategy
-                && strategy.wake_at().is_some_and(|at| at <= now.monotonic)
-            {
-                strategy.tick(now);
-                self.dirty.insert(*id);
-            }
-        }
+        self.fire_timers();
     }
 
     /// The next thing to do, until there is none: then all before it has been done, or is kept

@@ -1,5 +1,9 @@
 //! How nodes and replicas stand, as told several times a second to everybody. It is the
 //! heartbeat between nodes, and what `QUIRE STATUS` answers from.
+//!
+//! Over a new link, and to who lacks one, a report tells of all replicas, else of those that
+//! something happened to since the report before: what nothing happens to costs nothing. A lag
+//! that grows is no news: whoever heard of it counts on.
 
 use crate::{
     hand_over::Why,
@@ -36,6 +40,7 @@ struct Peer {
     whereabouts: Whereabouts,
     region: Region,
     connected: bool,
+    was_connected: bool,
     heard_at: Option<Duration>,
     /// The boot that made the link to us.
     boot: Option<Boot>,
@@ -43,8 +48,14 @@ struct Peer {
     log: u64,
     /// It has made a new link to us, over which nothing came yet.
     remade: bool,
-    /// Its replicas are in the order of their shards.
+    /// Without its replicas, which are kept apart.
     report: Option<Report>,
+    /// How its replicas stand, and when it said so.
+    replicas: BTreeMap<ShardId, (ReplicaReport, Duration)>,
+    /// A report of its is lacking: how its replicas stand may be old.
+    lacks_report: bool,
+    /// It lacks a report of ours.
+    wants_full: bool,
     /// When that came.
     reported_at: Duration,
     /// The shards whose replicas there have stopped, by that report.
@@ -62,6 +73,12 @@ pub(crate) struct Peers {
     me: NodeId,
     known: BTreeMap<NodeId, Peer>,
     next_report: Duration,
+    /// The number of the last report.
+    number: u64,
+    /// Shards that something happened to since.
+    changed: BTreeSet<ShardId>,
+    /// Whether this node had a lease then.
+    was_leased: bool,
 }
 
 impl Peers {
@@ -70,6 +87,9 @@ impl Peers {
             me: config.id.clone(),
             known: BTreeMap::new(),
             next_report: Duration::ZERO,
+            number: 0,
+            changed: BTreeSet::new(),
+            was_leased: false,
         };
         for peer in &config.peers {
             let whereabouts = Whereabouts::configured(&peer.peer_addr);
@@ -89,11 +109,15 @@ impl Peers {
                 whereabouts,
                 region: region.clone(),
                 connected: false,
+                was_connected: false,
                 heard_at: None,
                 boot: None,
                 log: 0,
                 remade: false,
                 report: None,
+                replicas: BTreeMap::new(),
+                lacks_report: false,
+                wants_full: false,
                 reported_at: Duration::ZERO,
                 stopped: BTreeSet::new(),
                 copying: Vec::new(),
@@ -138,6 +162,16 @@ impl Peers {
         self.known.get(id).map(|p| &p.region)
     }
 
+    /// Whether there is a link to it.
+    pub(crate) fn is_connected(&self, id: &NodeId) -> bool {
+        self.known.get(id).is_some_and(|p| p.connected)
+    }
+
+    /// Whether the link to it broke.
+    pub(crate) fn is_cut_off(&self, id: &NodeId) -> bool {
+        (self.known.get(id)).is_some_and(|p| !p.connected && p.was_connected)
+    }
+
     /// The nodes that there is a link to.
     pub(crate) fn connected_nodes(&self) -> Vec<NodeId> {
         self.known
@@ -155,6 +189,7 @@ impl Peers {
     pub(crate) fn connected(&mut self, id: &NodeId) {
         if let Some(peer) = self.known.get_mut(id) {
             peer.connected = true;
+            peer.was_connected = true;
         }
     }
 
@@ -236,6 +271,11 @@ impl Peers {
         let stays = move |id: &&NodeId| self.is_up(id, now) && !self.is_ending(id);
         let ids = self.known.keys().filter(stays);
         ids.filter_map(|id| Some(self.report(id)?.catalog_version))
+    }
+
+    /// The shards of which a replica has, anywhere.
+    pub(crate) fn stopped_shards(&self) -> impl Iterator<Item = &ShardId> {
+        self.known.values().flat_map(|p| &p.stopped)
     }
 
     /// Whether any replica has.
@@ -334,22 +374,75 @@ impl Peers {
         self.known.get(id)?.report.as_ref()
     }
 
-    /// How its replica of a shard stands, as it said last.
-    fn replica(&self, id: &NodeId, shard: ShardId) -> Option<&ReplicaReport> {
-        replica_in(&self.report(id)?.replicas, shard)
+    /// How its replica of a shard stood when it reported last, and how old what that showed was.
+    fn replica(&self, id: &NodeId, shard: ShardId) -> Option<(&ReplicaReport, Option<u64>)> {
+        let peer = self.known.get(id)?;
+        let (replica, told_at) = peer.replicas.get(&shard)?;
+        let lags = peer.report.as_ref().map(|report| &report.rest_lags_ms);
+        if let (Some(with), Some(lags)) = (&replica.rests_with, lags)
+            && let Some((_, lag)) = lags.iter().find(|(node, _)| node == with)
+        {
+            return Some((replica, Some(*lag)));
+        }
+        let since = match replica.role {
+            ReportedRole::Primary | ReportedRole::Starting => 0,
+            _ => peer.reported_at.saturating_sub(*told_at).as_millis() as u64,
+        };
+        let lag_ms = replica.lag_ms.map(|lag| lag.saturating_add(since));
+        Some((replica, lag_ms))
+    }
+
+    /// A shard may stand otherwise than it was reported.
+    pub(crate) fn changed(&mut self, shard: ShardId) {
+        self.changed.insert(shard);
+    }
+
+    /// Whose reports are lacking.
+    fn lacking(&self) -> Vec<NodeId> {
+        let lacking = self.known.iter().filter(|(_, p)| p.lacks_report);
+        lacking.map(|(id, _)| id.clone()).collect()
     }
 }
 
-/// Among replicas that are in the order of their shards.
-fn replica_in(replicas: &[ReplicaReport], shard: ShardId) -> Option<&ReplicaReport> {
-    let at = replicas.binary_search_by_key(&shard, |replica| replica.shard);
-    replicas.get(at.ok()?)
+impl Peer {
+    /// Takes in how its replicas stand.
+    fn take_replicas(&mut self, report: &mut Report, now: Duration) {
+        let follows = |before: &Report| report.number == before.number + 1;
+        if report.is_full {
+            self.replicas.clear();
+            self.stopped.clear();
+            self.lacks_report = false;
+        } else if self.lacks_report || !self.report.as_ref().is_some_and(follows) {
+            self.lacks_report = true;
+        }
+        // What stands in a report is so even if one before it is lacking.
+        for id in report.gone.drain(..) {
+            self.replicas.remove(&id);
+            self.stopped.remove(&id);
+        }
+        for replica in report.replicas.drain(..) {
+            let id = replica.shard;
+            if replica.stopped {
+                self.stopped.insert(id);
+            } else {
+                self.stopped.remove(&id);
+            }
+            self.replicas.insert(id, (replica, now));
+        }
+        // What is no learner any more has been filled.
+        let replicas = &self.replicas;
+        self.copying.retain(|copy| {
+            let replica = replicas.get(&copy.shard);
+            replica.is_some_and(|(r, _)| r.role == ReportedRole::Learner)
+        });
+    }
 }
 
 impl<S: Stores> Node<S> {
     fn own_replica(&self, shard: &Shard<S::Rows>) -> ReplicaReport {
         let leased = self.lease.holds(self.now.monotonic);
-        let state = shard.state(self.now);
+        let state = self.shard_state(shard);
+        let rests_with = state.as_ref().and_then(|s| shard.rests_with(s)).cloned();
         let lag = state
             .as_ref()
             .and_then(|s| s.fresh_at)
@@ -369,13 +462,24 @@ impl<S: Stores> Node<S> {
             position: shard.applied(),
             lag_ms: lag.map(|l| l.as_millis() as u64),
             stopped: shard.stopped.is_some(),
+            rests_with,
         }
     }
 
-    fn own_report(&self) -> Report {
-        let replicas = (self.shards.values())
-            .map(|shard| self.own_replica(shard))
-            .collect();
+    /// How this node stands, and all replicas, or those of `shards`.
+    fn own_report(&self, shards: Option<&BTreeSet<ShardId>>) -> Report {
+        let (mut replicas, mut gone) = (Vec::new(), Vec::new());
+        match shards {
+            None => replicas.extend(self.shards.values().map(|shard| self.own_replica(shard))),
+            Some(shards) => {
+                for id in shards {
+                    match self.shards.get(id) {
+                        Some(shard) => replicas.push(self.own_replica(shard)),
+                        None => gone.push(*id),
+                    }
+                }
+            }
+        }
         Report {
             pid: self.config.pid,
             nonce: self.boot.nonce,
@@ -386,7 +490,12 @@ impl<S: Stores> Node<S> {
             log: self.log.durable().0,
             control: self.control.own_report(),
             ready: self.catalog.nodes.contains_key(&self.config.id),
+            number: self.peers.number,
+            is_full: shards.is_none(),
             replicas,
+            gone,
+            rest_lags_ms: self.pulses.lags_ms(self.now.monotonic),
+            lacks: self.peers.lacking(),
             stalled_ms: (self.disk_watch.stalled_for(self.now.monotonic))
                 .map(|time| time.as_millis() as u64),
             hands_over: self.hands_over(),
@@ -394,7 +503,7 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn tell_report(&mut self, to: &NodeId) {
-        let report = self.own_report();
+        let report = self.own_report(None);
         self.send(to, Lane::Control, &Message::Report(report));
     }
 
@@ -409,11 +518,27 @@ impl<S: Stores> Node<S> {
             return;
         }
         self.peers.next_report = now + REPORT_EVERY;
-        let report = Message::Report(self.own_report());
+        self.peers.number += 1;
+        let changed = std::mem::take(&mut self.peers.changed);
+        let leased = self.lease.holds(now);
+        // With the lease all primaries here change what they are.
+        let same = std::mem::replace(&mut self.peers.was_leased, leased) == leased;
+        let report = Message::Report(self.own_report(Some(&changed).filter(|_| same)));
+        let mut full = None;
         let copying = self.copies.progress(now);
         let copying = (!copying.is_empty()).then_some(Message::CopyProgress(copying));
         for to in self.peers.ids() {
-            self.send(&to, Lane::Control, &report);
+            let peer = self.peers.known.get_mut(&to);
+            if peer.is_some_and(|peer| std::mem::take(&mut peer.wants_full)) && same {
+                if full.is_none() {
+                    full = Some(Message::Report(self.own_report(None)));
+                }
+                if let Some(full) = &full {
+                    self.send(&to, Lane::Control, full);
+                }
+            } else {
+                self.send(&to, Lane::Control, &report);
+            }
             if let Some(copying) = &copying {
                 self.send(&to, Lane::Control, copying);
             }
@@ -425,9 +550,6 @@ impl<S: Stores> Node<S> {
         if (self.peers.boot(from)).is_some_and(|boot| boot.nonce != report.nonce) {
             return;
         }
-        report
-            .replicas
-            .sort_unstable_by_key(|replica| replica.shard);
         if let Some(control) = report.control {
             self.control.voter_said(from, now, control);
         }
@@ -444,14 +566,8 @@ impl<S: Stores> Node<S> {
         if lags {
             peer.catalog_sent_at = Some(now);
         }
-        let stopped = report.replicas.iter().filter(|r| r.stopped);
-        peer.stopped = stopped.map(|r| r.shard).collect();
-        // What is no learner any more has been filled.
-        let learns = |id| {
-            let replica = replica_in(&report.replicas, id);
-            replica.is_some_and(|r| r.role == ReportedRole::Learner)
-        };
-        peer.copying.retain(|copy| learns(copy.shard));
+        peer.wants_full |= report.lacks.contains(&self.config.id);
+        peer.take_replicas(&mut report, now);
         peer.log = peer.log.max(report.log);
         peer.report = Some(report);
         peer.reported_at = now;
@@ -475,8 +591,8 @@ impl<S: Stores> Node<S> {
         if facts.primary == self.config.id {
             return self.may_act(shard);
         }
-        self.replica_report(&facts.primary, shard)
-            .is_some_and(|r| r.role == ReportedRole::Primary)
+        (self.peers.replica(&facts.primary, shard))
+            .is_some_and(|(r, _)| r.role == ReportedRole::Primary)
     }
 
     /// Whether the replica on `node` is too far behind to be read if another is not, and how old
@@ -486,11 +602,11 @@ impl<S: Stores> Node<S> {
         if !self.peers.is_up(node, self.now.monotonic) {
             return None;
         }
-        let report = self.peers.replica(node, shard)?;
+        let (report, lag_ms) = self.peers.replica(node, shard)?;
         let lag = match report.role {
             _ if report.stopped || self.peers.is_stalled(node) => None,
             ReportedRole::Primary => Some(Duration::ZERO),
-            ReportedRole::Replica => report.lag_ms.map(Duration::from_millis),
+            ReportedRole::Replica => lag_ms.map(Duration::from_millis),
             ReportedRole::Starting | ReportedRole::Learner => None,
         };
         lag.map(|lag| (lag >= CAUGHT_UP_LAG, lag))
@@ -500,7 +616,11 @@ impl<S: Stores> Node<S> {
         if *node == self.config.id {
             return self.shards.get(&shard).map(|shard| self.own_replica(shard));
         }
-        self.peers.replica(node, shard).cloned()
+        let (report, lag_ms) = self.peers.replica(node, shard)?;
+        Some(ReplicaReport {
+            lag_ms,
+            ..report.clone()
+        })
     }
 
     /// How far the copy is that fills `shard` on `node`, if one does.

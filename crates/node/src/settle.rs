@@ -24,6 +24,9 @@ const HINT_WITHIN: Duration = Duration::from_secs(1);
 /// Each round of settling answers what the one before caused; a topology comes to rest in a few.
 const SETTLE_ROUNDS_MAX: u32 = 64;
 
+/// Of how many looks for a part of the log that is free one is taken while nothing is written.
+const RELEASES_IDLE: u32 = 30;
+
 /// Rows of the index of expiry that are counted at a time: a few milliseconds.
 const EXPIRING_A_TURN: usize = 10_000;
 
@@ -37,6 +40,7 @@ impl<S: Stores> Node<S> {
             }
             for id in std::mem::take(&mut self.dirty) {
                 self.settle_shard(id);
+                self.settled(id);
             }
         }
         // What is left is settled in the next turn, so that this one ends.
@@ -55,6 +59,18 @@ impl<S: Stores> Node<S> {
     /// should.
     pub fn unsettled(&self) -> u64 {
         self.unsettled
+    }
+
+    /// All that a shard asked for is carried out: what follows from that.
+    fn settled(&mut self, id: ShardId) {
+        let Some(shard) = self.shards.get_mut(&id) else {
+            return;
+        };
+        self.touched.settled += 1;
+        let wanted = shard.strategy.as_ref().and_then(|s| s.wake_at());
+        self.timers.want(id, &mut shard.timer, wanted);
+        self.rests_settled(id);
+        self.touch(id);
     }
 
     fn settle_shard(&mut self, id: ShardId) {
@@ -126,6 +142,7 @@ impl<S: Stores> Node<S> {
                     self.start_rewind(id, &from, common.index, false);
                 }
                 Output::Confirm { node, disk } => self.ask_confirm(id, node, disk),
+                Output::MayRest { node, at } => self.may_rest(id, &node, at),
                 Output::SetDegraded(degraded) => self.ask_degraded(id, degraded),
                 Output::Deposed { .. } => self.deposed(id),
                 Output::Stop { reason } => self.stop_shard(id, reason),
@@ -161,6 +178,8 @@ impl<S: Stores> Node<S> {
         let waiting = std::mem::take(&mut shard.waiting);
         shard.tip.reset();
         shard.stopped = Some(reason);
+        self.touch(id);
+        self.forget_rests(id);
         self.rewinds.forget(id);
         for waiting in waiting {
             self.give_up(id, &waiting, "this replica stopped");
@@ -207,6 +226,9 @@ impl<S: Stores> Node<S> {
         }
         if let Some(shard) = self.shards.get_mut(&id) {
             shard.maintain(self.now);
+            if shard.not_before > self.now.monotonic {
+                self.touched.slowed.insert(id);
+            }
             if shard.commit_noted < upto {
                 shard.commit_noted = upto;
                 // Only a hint for the next start: what does not fit is left out.
@@ -294,13 +316,26 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn upkeep(&mut self) {
         self.damage_upkeep();
+        self.share_cache();
         self.count_expiring();
         self.scrub_upkeep();
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
             let given_up = self.log_given_up_to();
             self.compact_control(given_up);
-            self.release_log(given_up);
+            // While nothing happens to a shard nothing becomes free but by the stores, which are in
+            // no hurry.
+            let seen = (self.log.tip(), self.touched.settled);
+            let is_idle = seen == self.touched.released_at && given_up.is_none();
+            self.touched.idle_releases = if is_idle {
+                self.touched.idle_releases + 1
+            } else {
+                0
+            };
+            if self.touched.idle_releases.is_multiple_of(RELEASES_IDLE) {
+                self.release_log(given_up);
+                self.touched.released_at = seen;
+            }
         }
         self.note_whole();
     }
@@ -309,13 +344,25 @@ impl<S: Stores> Node<S> {
     fn count_expiring(&mut self) {
         let mut left = EXPIRING_A_TURN;
         let mut failed = None;
-        for (id, shard) in &mut self.shards {
+        for id in self.touched.uncounted.clone() {
             if left == 0 || self.disk_watch.is_stalled() {
                 break;
             }
-            match shard.store.count_expiring(left) {
-                Ok(counted) => left -= counted.min(left),
-                Err(error) => failed = Some((*id, error.to_string())),
+            let counted = match self.shards.get_mut(&id) {
+                Some(shard) => match shard.store.count_expiring(left) {
+                    Ok(counted) => {
+                        left -= counted.min(left);
+                        shard.store.expiring().is_some()
+                    }
+                    Err(error) => {
+                        failed = Some((id, error.to_string()));
+                        true
+                    }
+                },
+                None => true,
+            };
+            if counted {
+                self.touched.uncounted.remove(&id);
             }
         }
         if let Some((id, reason)) = failed {
@@ -328,16 +375,25 @@ impl<S: Stores> Node<S> {
     fn note_whole(&mut self) {
         let now = self.now;
         let is_whole = |shard: &Shard<S::Rows>| {
-            shard.state(now).is_some_and(|state| match state.role {
+            let state = shard
+                .state(now)
+                .map(|s| self.pulses.vouch(shard.rest.as_ref(), s));
+            state.is_some_and(|state| match state.role {
                 Role::Primary => true,
                 Role::Replica => state.fresh_at.is_some(),
                 Role::Starting | Role::Learner => false,
             })
         };
-        let cut = (self.shards.iter_mut()).filter(|(_, s)| s.cut_at.is_some() && is_whole(s));
-        let whole: Vec<(ShardId, Lsn)> = cut
-            .filter_map(|(id, shard)| Some((*id, shard.cut_at.take()?)))
-            .collect();
+        let mut whole: Vec<(ShardId, Lsn)> = Vec::new();
+        self.touched.cut.retain(|id| {
+            let Some(shard) = self.shards.get_mut(id) else {
+                return false;
+            };
+            if is_whole(shard) {
+                whole.extend(shard.cut_at.take().map(|cut| (*id, cut)));
+            }
+            shard.cut_at.is_some()
+        });
         for (id, cut) in whole {
             if let Err(error) = self.append_shard(id, shard::WHOLE, &cut.0.to_le_bytes()) {
                 return self.stop_for(error);

@@ -25,6 +25,7 @@
 
 use crate::{
     expire::Expiry,
+    pulse::AtRest,
     request::{Request, Target},
     tip::Tip,
     watched::Watched,
@@ -158,6 +159,19 @@ pub(crate) struct Shard<R: Rows> {
     pub(crate) watched: Watched,
     /// By position, ascending.
     pub(crate) waiting: VecDeque<Waiting>,
+    /// Its strategy was told what the catalog said last.
+    pub(crate) assigned: bool,
+    /// It rests, and where.
+    pub(crate) rest: Option<AtRest>,
+    /// Of a primary: at which entry other replicas may rest.
+    pub(crate) rested_at: Option<Position>,
+    /// Its place among the [timers](crate::timers).
+    pub(crate) timer: Option<Duration>,
+    /// It is in the list of those that something happened to, of those that are waited for, or
+    /// among those that have keys to expire ([`crate::touched`], [`crate::expire`]).
+    pub(crate) touched: bool,
+    pub(crate) waited_for: bool,
+    pub(crate) expires: Option<u64>,
     /// Reads at a replica that lacks what their sessions have seen, and until when they wait.
     pub(crate) readers: Vec<(Duration, Request)>,
     /// For which epoch it was sealed last, and where the log has that.
@@ -211,6 +225,13 @@ impl<R: Rows> Shard<R> {
             expiry: Expiry::default(),
             watched: Watched::default(),
             waiting: VecDeque::new(),
+            assigned: false,
+            rest: None,
+            rested_at: None,
+            timer: None,
+            touched: false,
+            waited_for: false,
+            expires: None,
             readers: Vec::new(),
             sealed: None,
             cut_at: None,

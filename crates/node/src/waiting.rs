@@ -48,6 +48,7 @@ impl<S: Stores> Node<S> {
                 let reply = self.take_scratch();
                 let since = self.now.monotonic;
                 if let Some(shard) = self.shards.get_mut(&id) {
+                    self.touched.waits(id, &mut shard.waited_for);
                     shard.waiting.push_back(Waiting {
                         position,
                         since,
@@ -82,6 +83,7 @@ impl<S: Stores> Node<S> {
             return self.elsewhere(request);
         };
         let until = self.now.monotonic + READ_WAIT_MAX;
+        self.touched.waits(request.shard, &mut shard.waited_for);
         shard.readers.push((until, request.clone()));
         let conn = self.client_of(&request.target);
         if let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) {
@@ -150,7 +152,11 @@ impl<S: Stores> Node<S> {
         };
         let mut late_reads = Vec::new();
         let mut late_replies = Vec::new();
-        for (id, shard) in &mut self.shards {
+        let waited_for = std::mem::take(&mut self.touched.waited_for);
+        for id in &waited_for {
+            let Some(shard) = self.shards.get_mut(id) else {
+                continue;
+            };
             // Those of one client stay together: what one shows elsewhere, the next must too.
             let mut late = BTreeSet::new();
             for (deadline, request) in std::mem::take(&mut shard.readers) {
@@ -181,6 +187,10 @@ impl<S: Stores> Node<S> {
                 {
                     late_replies.push((*id, late, "its acknowledgement rule was not met in time"));
                 }
+            }
+            shard.waited_for = !shard.waiting.is_empty() || !shard.readers.is_empty();
+            if shard.waited_for {
+                self.touched.waited_for.push(*id);
             }
         }
         for mut request in late_reads {

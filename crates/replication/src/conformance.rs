@@ -255,7 +255,7 @@ impl<S: Strategy> World<S> {
                     replica.installed(at, history, stamp, now);
                 }
                 Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
-                Output::SetDegraded(_) | Output::Confirm { .. } => {}
+                Output::SetDegraded(_) | Output::Confirm { .. } | Output::MayRest { .. } => {}
                 Output::Deposed { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }
@@ -306,7 +306,10 @@ impl<S: Strategy> World<S> {
     fn tick(&mut self) {
         let now = self.now();
         for n in 0..3 {
-            if let Some(replica) = &mut self.hosts[n].replica {
+            // Never but when it asked for it.
+            if let Some(replica) = &mut self.hosts[n].replica
+                && replica.wake_at().is_some_and(|at| at <= now.monotonic)
+            {
                 replica.tick(now);
                 self.drain(n);
             }

@@ -6,6 +6,7 @@
 //! | [`acknowledgement`] | rule + who has what on disk → what is committed |
 //! | [`progress`] | what a primary knows of one replica's log |
 //! | [`session`] | what a client has seen, and whether a replica may answer it |
+//! | [`rest`] | shards that nothing happens to: one word between two nodes for all of them |
 //! | [`primary_replica`] | one replica takes the writes and streams them to the others |
 //! | [`consensus`] | a group that agrees by Raft: the control plane's |
 //! | `conformance` | one suite that every topology runs |
@@ -19,5 +20,6 @@ mod conformance;
 pub mod consensus;
 pub mod primary_replica;
 pub mod progress;
+pub mod rest;
 pub mod session;
 pub mod strategy;

@@ -43,6 +43,14 @@ pub struct Progress {
     pub next: u64,
     /// Committed index that it was told last.
     pub told_commit: u64,
+    /// The floor that it was told last.
+    pub told_floor: u64,
+    /// Heartbeats that it was sent, one after the other, while it had everything.
+    pub quiet_beats: u8,
+    /// The last entry there was when it began to rest, if it did.
+    pub rests_at: Option<model::Position>,
+    /// Whether there is a link to it, as far as is known.
+    pub is_linked: bool,
     /// When something was sent last.
     pub sent_at: Option<Duration>,
     /// When it was heard of last.
@@ -70,6 +78,10 @@ impl Progress {
             held: None,
             next,
             told_commit: 0,
+            told_floor: 0,
+            quiet_beats: 0,
+            rests_at: None,
+            is_linked: true,
             sent_at: None,
             heard_at: None,
             echo: 0,
@@ -94,6 +106,9 @@ impl Progress {
 
     /// The catalog says something else of it now.
     pub fn reassigned(&mut self, replica: Replica) {
+        if replica != self.replica {
+            self.roused();
+        }
         self.replica = replica;
         if let Some((disk, held)) = self.held
             && self.counts_on(disk)
@@ -131,6 +146,12 @@ impl Progress {
             self.matched = matched;
         }
         news
+    }
+
+    /// It rests no more, and is sent heartbeats.
+    pub fn roused(&mut self) {
+        self.rests_at = None;
+        self.quiet_beats = 0;
     }
 
     /// Back to asking: its log may agree with ours up to `next - 1`.

@@ -15,6 +15,8 @@
 //! # Rules for the host
 //! - After any call, [`Strategy::poll`] until it returns None. Outputs are carried out in the
 //!   order in which they come.
+//! - `tick` is called when the moment has come that `wake_at` named last, and need not be called
+//!   otherwise: a replica that names none costs nothing.
 //! - `durable(i)` is called when entry i *and all before it* are on this node's disk by the
 //!   node's sync policy, and never for an entry that a later `Truncate` took back.
 //! - After a crash the host makes a new value from what the log and the store still hold
@@ -163,6 +165,14 @@ pub enum Output {
         /// The last entry that both have.
         common: Position,
     },
+    /// The replica on `node` has all that there is, which ends at `at` and is committed, and it is
+    /// known there: it may rest. `rests` answers; until then it is said again now and then.
+    MayRest {
+        /// Who.
+        node: NodeId,
+        /// The last entry.
+        at: Position,
+    },
     /// Ask the catalog to suspend the rule for this shard, or to put it in force again.
     SetDegraded(bool),
     /// This learner holds all that is committed on that disk: ask the catalog to make it a
@@ -210,6 +220,8 @@ pub struct MemberState {
     pub matched: u64,
     /// When it was heard of last.
     pub heard_at: Option<Duration>,
+    /// Whether it rests, and need not be heard of.
+    pub rests: bool,
 }
 
 /// What a replica says of itself.
@@ -276,6 +288,22 @@ pub trait Strategy {
     /// with is no longer the one to ask; it is found out anew.
     fn rewind_given_up(&mut self, now: Now);
 
+    /// Answers `MayRest`: the replica on `peer` rests at `at`, and says nothing any more while that
+    /// is all that there is; nor need it be told anything. The host vouches for it
+    /// ([`crate::rest`]).
+    fn rests(&mut self, peer: &NodeId, at: Position);
+
+    /// The replica on `peer` rests no more.
+    fn roused(&mut self, peer: &NodeId);
+
+    /// Whether this replica, whose primary is on `peer`, may rest at `at`: that is its last entry,
+    /// and it has all up to there as that primary has it, on disk and in the store.
+    fn may_rest(&self, peer: &NodeId, at: Position) -> bool;
+
+    /// While this replica rested it was vouched for that it had everything as of `fresh_at`, by its
+    /// own clock, when shard time was `time_ms`.
+    fn vouched(&mut self, fresh_at: Duration, time_ms: u64);
+
     /// Every member is known to hold the log durably up to here: nobody will ever ask for an
     /// entry at or below it, and no rewind goes below it. None: not known yet.
     fn floor(&self) -> Option<u64>;
@@ -283,16 +311,19 @@ pub trait Strategy {
     /// The log no longer holds entries below `first_index`.
     fn released(&mut self, first_index: u64);
 
-    /// The link to `peer` was made anew, or broke: what was under way may be lost.
+    /// The link to `peer` was made anew, or broke: what was under way may be lost. Nothing need be
+    /// sent there before it is made again.
     fn link_changed(&mut self, peer: &NodeId, up: bool, now: Now);
 
-    /// Time passed.
+    /// A moment that `wake_at` named has come.
     fn tick(&mut self, now: Now);
 
     /// The next thing to do.
     fn poll(&mut self, now: Now) -> Option<Output>;
 
-    /// When `tick` is wanted at the latest (monotonic).
+    /// When `tick` is wanted (monotonic), after all that was polled was carried out: it names
+    /// whatever this replica will do by itself, and without it time means nothing to it. In the
+    /// past: at once.
     fn wake_at(&self) -> Option<Duration>;
 
     /// How this replica stands.

@@ -7,6 +7,7 @@
 mod adversary;
 mod clients;
 mod faults;
+mod fresh;
 mod observe;
 mod outages;
 mod stalls;
@@ -155,6 +156,7 @@ pub struct World {
     voters: Vec<NodeId>,
     adversary: adversary::Adversary,
     observed: observe::Observed,
+    committed: fresh::Committed,
     pub(crate) registers: crate::register::Registers,
     pub(crate) sessions: crate::session::Keys,
     /// What disks that are gone held of what failovers lost.
@@ -174,8 +176,9 @@ pub struct World {
     pipelines: bool,
     connections: BTreeMap<ConnId, Connection>,
     next_conn: u64,
-    /// Flushes so far.
+    /// Flushes so far, and messages between nodes.
     flushes: u64,
+    messages_sent: u64,
     faults: Faults,
     trace: Trace,
     /// What clients and nodes found wrong.
@@ -243,6 +246,7 @@ impl World {
             voters: voters.map(|m| m.id.clone()).collect(),
             adversary: adversary::Adversary::default(),
             observed: observe::Observed::default(),
+            committed: fresh::Committed::default(),
             registers: crate::register::Registers::default(),
             sessions: crate::session::Keys::default(),
             lost: Lost::default(),
@@ -258,6 +262,7 @@ impl World {
             connections: BTreeMap::new(),
             next_conn: 0,
             flushes: 0,
+            messages_sent: 0,
             faults: Faults::default(),
             trace: Trace::new(setup.trace_kept),
             wrong: VecDeque::new(),
@@ -265,6 +270,11 @@ impl World {
     }
 
     // ---- what a story asks ----------------------------------------------------------------
+
+    /// How many messages nodes have sent each other.
+    pub fn messages_sent(&self) -> u64 {
+        self.messages_sent
+    }
 
     /// The world's clock: time since its beginning.
     pub fn now(&self) -> Duration {
@@ -397,8 +407,12 @@ impl World {
     /// An event reaches the machine that it is for.
     fn comes(&mut self, at: usize, life: u64, event: Event) {
         if life == ANY_LIFE || self.machines[at].life == life {
+            let ticks = matches!(event, Event::Tick(_));
             self.happen(at, event);
             self.turn(at);
+            if ticks {
+                self.judges_freshness(at);
+            }
         } else if let Event::Deliver { .. } = event {
             self.faults.messages_lost += 1;
         }
@@ -551,6 +565,7 @@ impl World {
                 };
                 let message = message.into_bytes();
                 self.sends(at, &message);
+                self.messages_sent += 1;
                 if !self.network.is_up(at, to) {
                     return;
                 }

@@ -10,7 +10,7 @@ fn proposals_read_back_and_nonsense_is_refused() {
             process: 2,
             sequence: 3,
         },
-        command: create("profiles PLACE us=3,eu=2,asia=2 ACK semi-sync:1"),
+        commands: vec![create("profiles PLACE us=3,eu=2,asia=2 ACK semi-sync:1")],
     };
     let bytes = proposal.encode().unwrap();
     assert_eq!(Proposal::decode(&bytes).unwrap(), proposal);
@@ -24,7 +24,7 @@ fn proposals_read_back_and_nonsense_is_refused() {
         .unwrap()
         .unwrap();
     assert_eq!(applied.request, proposal.request);
-    assert!(applied.result.is_ok());
+    assert!(applied.refused().is_none());
 }
 
 fn fixture() -> Catalog {
@@ -110,7 +110,7 @@ fn proposals(commands: Vec<Command>) -> Vec<Proposal> {
             process: 2,
             sequence,
         },
-        command,
+        commands: vec![command],
     };
     (0..).zip(commands).map(with_request).collect()
 }
@@ -134,14 +134,14 @@ fn commands_of_every_version_are_still_read() {
         written.extend((bytes.len() as u32).to_le_bytes());
         written.extend(bytes);
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v3.bin");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v4.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, &written).unwrap();
     }
-    let v3: &[u8] = include_bytes!("../../testdata/commands-v3.bin");
-    assert_eq!(v3, written);
-    assert_eq!(read_capture(v3), proposals(all_commands()));
+    let v4: &[u8] = include_bytes!("../../testdata/commands-v4.bin");
+    assert_eq!(v4, written);
+    assert_eq!(read_capture(v4), proposals(all_commands()));
 }
 
 #[test]
@@ -192,4 +192,62 @@ fn a_snapshot_is_checked() {
     }));
     assert!(spoil(&|c| c.next_shard = 1));
     assert!(spoil(&|c| c.next_keyspace = 1));
+}
+
+#[test]
+fn commands_of_one_proposal_are_done_each_by_itself() {
+    let mut c = cluster();
+    apply(&mut c, create("k PLACE us=2 SHARDS 3"));
+    let request = RequestId {
+        node: 1,
+        process: 2,
+        sequence: 3,
+    };
+    let shards = [0, 1, 2].map(ShardId);
+    let primaries = shards.map(|id| c.shards[&id].primary.clone());
+    let office = |n: usize| {
+        let node = primaries[n].as_str();
+        let disk = c.nodes[&primaries[n]].boot.disk.0;
+        let process = c.nodes[&primaries[n]].boot.process;
+        start(n as u64, node, process, disk, 0)
+    };
+    // One by one, or together: but for the version the same comes of it.
+    let commands = vec![office(0), office(1), office(0), office(2), office(9 % 3)];
+    let (mut together, mut alone) = (c.clone(), c.clone());
+    let index = c.version + 1;
+    let proposal = Proposal {
+        request,
+        commands: commands.clone(),
+    };
+    let bytes = proposal.encode().unwrap();
+    let applied = machine::apply_entry(&mut together, index, &bytes).unwrap();
+    let applied = applied.unwrap();
+    let done: Vec<bool> = applied.results.iter().map(Result::is_ok).collect();
+    assert_eq!(done, [true, true, false, true, false]);
+    assert!(applied.refused().is_none(), "some of it was done");
+    for command in commands {
+        apply(&mut alone, command);
+    }
+    assert_eq!(together.version, index);
+    assert_eq!(together.shards, alone.shards);
+
+    let again = machine::apply_entry(&mut together, index + 1, &bytes).unwrap();
+    let again = again.unwrap();
+    assert!(again.refused().is_some(), "nothing of it was done");
+}
+
+#[test]
+fn a_proposal_is_of_so_many_commands() {
+    let proposal = |count: usize| Proposal {
+        request: RequestId {
+            node: 1,
+            process: 2,
+            sequence: 3,
+        },
+        commands: vec![drop_keyspace("k"); count],
+    };
+    for (count, is_read) in [(0, false), (1, true), (512, true), (513, false)] {
+        let bytes = proposal(count).encode().unwrap();
+        assert_eq!(Proposal::decode(&bytes).is_ok(), is_read, "{count}");
+    }
 }

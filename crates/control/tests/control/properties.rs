@@ -110,7 +110,7 @@ proptest! {
             // The other goes by the bytes, as a voter that restarted from a snapshot would.
             let proposal = Proposal {
                 request: RequestId { node: 1, process: 1, sequence: one.version },
-                command,
+                commands: vec![command],
             };
             let bytes = proposal.encode().unwrap();
             machine::apply_entry(&mut other, one.version, &bytes).unwrap();

@@ -37,7 +37,9 @@ pub(super) fn proposals(bytes: &[u8]) {
         let Some(proposal) = comes_back(part, decode, encode) else {
             continue;
         };
-        apply(&mut catalog, proposal.command);
+        for command in proposal.commands {
+            apply(&mut catalog, command);
+        }
     }
 }
 

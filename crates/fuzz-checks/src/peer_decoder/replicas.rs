@@ -148,6 +148,7 @@ impl Host {
             }
             Output::SetDegraded(_)
             | Output::Confirm { .. }
+            | Output::MayRest { .. }
             | Output::Deposed { .. }
             | Output::Stop { .. } => {}
         }

@@ -9,11 +9,12 @@ use crate::{
 };
 use bytes::Bytes;
 use control::{
-    command::{Command, Proposal, RequestId},
+    command::{COMMANDS_MAX, Command, Proposal, RequestId},
     failover,
 };
 use model::{
-    Epoch, KeyspaceName, NodeId, ShardId,
+    DiskId, Epoch, KeyspaceName, NodeId, ShardId,
+    catalog::Shard,
     planted::{self, Bug},
 };
 use replication::consensus::NotTaken;
@@ -25,14 +26,14 @@ use storage::store::Stores;
 pub(crate) enum Asker {
     /// This node introduces itself.
     Register,
-    /// This node takes up the office of a shard's primary.
-    Epoch(ShardId),
+    /// This node takes up the offices of these shards' primaries.
+    Offices(Vec<ShardId>),
     /// A shard's rule is to be suspended, or put in force again.
     Degraded(ShardId, bool),
-    /// Another primary is named for a shard, or it is found out that none will be.
-    Promotion(ShardId),
-    /// A learner becomes a member.
-    Confirm(ShardId),
+    /// Other primaries are named for shards, or it is found out that none will be.
+    Promotions(Vec<ShardId>),
+    /// Learners become members.
+    Confirms(Vec<(ShardId, NodeId)>),
     /// Something is written down, or a replica replaced: nobody waits.
     Note,
     /// A client creates a keyspace.
@@ -43,7 +44,7 @@ pub(crate) enum Asker {
 
 #[derive(Debug)]
 pub(super) struct Asked {
-    command: Command,
+    commands: Vec<Command>,
     asker: Asker,
     since: Duration,
     sent_at: Duration,
@@ -86,30 +87,35 @@ impl Control {
 impl<S: Stores> Node<S> {
     /// Asks the group for a change.
     pub(crate) fn ask(&mut self, command: Command, asker: Asker) {
+        self.ask_all(vec![command], asker);
+    }
+
+    /// Asks the group for several, at most [`COMMANDS_MAX`], at once.
+    fn ask_all(&mut self, commands: Vec<Command>, asker: Asker) {
         let sequence = self.control.next_sequence();
-        self.remember(sequence, command, asker, false);
+        self.remember(sequence, commands, asker, false);
         self.ask_again(sequence, None);
     }
 
     /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns
     /// whether it was taken.
-    pub(crate) fn propose_once(&mut self, command: Command, asker: Asker) -> bool {
+    pub(crate) fn propose_once(&mut self, commands: Vec<Command>, asker: Asker) -> bool {
         let sequence = self.control.next_sequence();
-        let Ok(bytes) = self.proposal(sequence, command.clone()).encode() else {
+        let Ok(bytes) = self.proposal(sequence, commands.clone()).encode() else {
             return false;
         };
         let group = self.control.group.as_mut();
         let taken = group.is_some_and(|group| group.propose(bytes.into()).is_ok());
         if taken {
-            self.remember(sequence, command, asker, true);
+            self.remember(sequence, commands, asker, true);
         }
         taken
     }
 
-    fn remember(&mut self, sequence: u64, command: Command, asker: Asker, once: bool) {
+    fn remember(&mut self, sequence: u64, commands: Vec<Command>, asker: Asker, once: bool) {
         let now = self.now.monotonic;
         let asked = Asked {
-            command,
+            commands,
             asker,
             since: now,
             sent_at: now,
@@ -120,14 +126,14 @@ impl<S: Stores> Node<S> {
         self.control.asked.insert(sequence, asked);
     }
 
-    fn proposal(&self, sequence: u64, command: Command) -> Proposal {
+    fn proposal(&self, sequence: u64, commands: Vec<Command>) -> Proposal {
         Proposal {
             request: RequestId {
                 node: self.config.id.number(),
                 process: self.config.process,
                 sequence,
             },
-            command,
+            commands,
         }
     }
 
@@ -141,8 +147,8 @@ impl<S: Stores> Node<S> {
         asked.tries += 1;
         asked.sent_at = self.now.monotonic;
         asked.leader = leader;
-        let command = asked.command.clone();
-        let Ok(bytes) = self.proposal(sequence, command).encode() else {
+        let commands = asked.commands.clone();
+        let Ok(bytes) = self.proposal(sequence, commands).encode() else {
             return;
         };
         match whom.or_else(|| self.control.whom(tries)) {
@@ -181,23 +187,52 @@ impl<S: Stores> Node<S> {
         self.ask(command, Asker::Degraded(shard, degraded));
     }
 
-    /// Asks the catalog to make a learner a member.
-    pub(crate) fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: model::DiskId) {
-        let Some(facts) = self.catalog.shards.get(&shard) else {
-            return;
-        };
-        let under_way = |a: &Asked| matches!(&a.command, Command::ConfirmReplica { shard: s, node: n, .. } if *s == shard && *n == node);
-        if self.control.asked.values().any(under_way) {
-            return;
+    /// The catalog is to make a learner a member: it is asked with the next tick.
+    pub(crate) fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: DiskId) {
+        self.control.confirms.insert((shard, node), disk);
+    }
+
+    /// Asks the catalog to make learners members.
+    pub(super) fn confirm_members(&mut self) {
+        let confirms = std::mem::take(&mut self.control.confirms);
+        let mut commands = Vec::new();
+        let mut asker = Vec::new();
+        for ((shard, node), disk) in confirms {
+            let key = (shard, node.clone());
+            let Some(facts) = self.catalog.shards.get(&shard) else {
+                continue;
+            };
+            if !self.control.asked_confirms.insert(key.clone()) {
+                continue; // Under way. Its strategy asks again.
+            }
+            commands.push(Command::ConfirmReplica {
+                shard,
+                epoch: facts.epoch,
+                node,
+                disk,
+                at_ms: self.now.wall_ms,
+            });
+            asker.push(key);
         }
-        let command = Command::ConfirmReplica {
-            shard,
-            epoch: facts.epoch,
-            node,
-            disk,
-            at_ms: self.now.wall_ms,
-        };
-        self.ask(command, Asker::Confirm(shard));
+        self.ask_in_parts(commands, asker, Asker::Confirms);
+    }
+
+    /// Asks for all of these, in as few proposals as may be; `asker` is of as many.
+    fn ask_in_parts<T>(
+        &mut self,
+        commands: Vec<Command>,
+        asker: Vec<T>,
+        wrap: fn(Vec<T>) -> Asker,
+    ) {
+        let (mut commands, mut asker) = (commands.into_iter(), asker.into_iter());
+        loop {
+            let some: Vec<Command> = commands.by_ref().take(COMMANDS_MAX).collect();
+            if some.is_empty() {
+                return;
+            }
+            let of_some = asker.by_ref().take(some.len()).collect();
+            self.ask_all(some, wrap(of_some));
+        }
     }
 
     pub(super) fn proposed(&mut self, from: &NodeId, request: u64, command: Vec<u8>) {
@@ -211,7 +246,8 @@ impl<S: Stores> Node<S> {
         let Ok(proposal) = Proposal::decode(&command) else {
             return;
         };
-        let refused = self.registration_refused(&proposal.command);
+        let mut commands = proposal.commands.iter();
+        let refused = commands.find_map(|command| self.registration_refused(command));
         let Some(group) = &mut self.control.group else {
             return;
         };
@@ -269,40 +305,50 @@ impl<S: Stores> Node<S> {
             return;
         }
         let catalog = self.catalog.clone();
-        for (id, facts) in &catalog.shards {
-            if facts.primary != self.config.id {
+        let (mut commands, mut asker) = (Vec::new(), Vec::new());
+        for id in self.touched.offices() {
+            let facts = catalog.shards.get(&id);
+            let Some(facts) = facts.filter(|facts| facts.primary == self.config.id) else {
+                self.touched.has_office(id);
+                continue;
+            };
+            let id = &id;
+            if self.is_in_office(*id, facts) {
+                self.touched.has_office(*id);
                 continue;
             }
-            // Processes are numbered on each disk: another disk has a first one too.
-            let in_office = facts.epoch > Epoch(0)
-                && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
-                && facts.disk == self.config.disk
-                && !self.is_sealed_above(*id, facts.epoch);
             let ready = self
                 .shards
                 .get(id)
                 .is_some_and(|s| s.stopped.is_none() && s.store.is_serving())
                 && !self.rewinds.is_past_return(*id);
-            let asked = self
-                .control
-                .asked
-                .values()
-                .any(|a| matches!(a.asker, Asker::Epoch(shard) if shard == *id));
+            let asked = self.control.asked_offices.contains(id);
             let keyspace = catalog.keyspaces.get(&facts.keyspace);
             // Else the control leader asks the others first.
             let may =
                 keyspace.is_some_and(|k| failover::may_resume(facts, &k.strategy.ack, &self.boot));
-            if !in_office && ready && may && !asked {
-                let command = Command::StartEpoch {
+            if ready && may && !asked {
+                self.control.asked_offices.insert(*id);
+                asker.push(*id);
+                commands.push(Command::StartEpoch {
                     shard: *id,
                     node: self.config.id.clone(),
                     process: self.config.process,
                     disk: self.config.disk,
                     expected: facts.epoch,
-                };
-                self.ask(command, Asker::Epoch(*id));
+                });
             }
         }
+        self.ask_in_parts(commands, asker, Asker::Offices);
+    }
+
+    /// Whether this process is in office in a shard of which the catalog has this node for primary.
+    fn is_in_office(&self, id: ShardId, facts: &Shard) -> bool {
+        // Processes are numbered on each disk: another disk has a first one too.
+        facts.epoch > Epoch(0)
+            && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
+            && facts.disk == self.config.disk
+            && !self.is_sealed_above(id, facts.epoch)
     }
 
     /// Whether this node's replica was sealed for a later epoch, and nobody was named in it:
@@ -324,7 +370,7 @@ impl<S: Stores> Node<S> {
             (Asker::Create { target, name }, Err(line)) => {
                 // Asked twice, it may have been done the first time.
                 let done = asked.tries > 1
-                    && matches!(&asked.command, Command::CreateKeyspace(wanted)
+                    && matches!(&asked.commands[..], [Command::CreateKeyspace(wanted)]
                         if self.catalog.keyspace_named(name.as_str())
                             .is_some_and(|(_, found)| found.strategy == wanted.strategy));
                 if done {
@@ -344,12 +390,36 @@ impl<S: Stores> Node<S> {
             (Asker::Drop { target }, Err(line)) => {
                 self.reply_error(&target, &format!("ERR {line}"));
             }
-            (Asker::Epoch(_) | Asker::Degraded(..) | Asker::Confirm(_) | Asker::Note, Ok(_)) => {}
-            (Asker::Promotion(shard), result) => {
-                self.plan_ended(shard, Some(result.map(|_| ())));
+            (Asker::Degraded(..) | Asker::Note, Ok(_)) => {}
+            (Asker::Promotions(shards), result) => {
+                let result = result.map(|_| ());
+                for shard in shards {
+                    self.plan_ended(shard, Some(result.clone()));
+                }
             }
-            (Asker::Confirm(shard), Err(line)) => {
-                tracing::info!(shard = shard.0, reason = %line, "a learner stays one");
+            (Asker::Confirms(learners), result) => {
+                if let Err(line) = result {
+                    let count = learners.len();
+                    tracing::info!(count, reason = %line, "learners stay what they are");
+                }
+                for learner in learners {
+                    self.control.asked_confirms.remove(&learner);
+                }
+            }
+            (Asker::Offices(shards), result) => {
+                let catalog = self.catalog.clone();
+                let mut refused = 0;
+                for shard in shards {
+                    self.control.asked_offices.remove(&shard);
+                    let facts = catalog.shards.get(&shard);
+                    let facts = facts.filter(|facts| facts.primary == self.config.id);
+                    refused += usize::from(facts.is_some_and(|f| !self.is_in_office(shard, f)));
+                }
+                if refused > 0 || result.is_err() {
+                    self.control.next_offices = self.now.monotonic + ASK_AGAIN;
+                    let reason = result.err();
+                    tracing::warn!(refused, ?reason, "the control group refused offices");
+                }
             }
             (Asker::Note, Err(line)) => tracing::info!(reason = %line, "it was not written down"),
             (Asker::Degraded(shard, degraded), Err(line)) => {
@@ -364,13 +434,9 @@ impl<S: Stores> Node<S> {
                     self.ask_degraded(shard, degraded);
                 }
             }
-            (asker @ (Asker::Register | Asker::Epoch(_)), Err(line)) => {
-                let again = self.now.monotonic + ASK_AGAIN;
-                match asker {
-                    Asker::Register => self.control.next_registration = again,
-                    _ => self.control.next_offices = again,
-                }
-                tracing::warn!(?asker, reason = %line, "the control group refused");
+            (Asker::Register, Err(line)) => {
+                self.control.next_registration = self.now.monotonic + ASK_AGAIN;
+                tracing::warn!(reason = %line, "the control group refused to register this node");
             }
         }
     }
@@ -411,13 +477,15 @@ impl<S: Stores> Node<S> {
             if !over {
                 self.ask_again(sequence, elected);
             } else if let Some(Asked {
-                asker: Asker::Promotion(shard),
+                asker: Asker::Promotions(shards),
                 ..
             }) = self.control.asked.get(&sequence)
             {
-                let shard = *shard;
+                let shards = shards.clone();
                 self.control.asked.remove(&sequence);
-                self.plan_ended(shard, None);
+                for shard in shards {
+                    self.plan_ended(shard, None);
+                }
             } else {
                 let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
                 self.outcome(sequence, Err(line));

@@ -7,6 +7,7 @@ use crate::{
     control::Control,
     copy::Copies,
     damage::open_shard,
+    expire::DueShards,
     figures::KnownFigures,
     forward::Forwards,
     info::Usage,
@@ -14,6 +15,7 @@ use crate::{
     latency::LatencyMonitor,
     lease::Lease,
     limits::NodeLimits,
+    pulse::Pulses,
     replies::Replies,
     report::Peers,
     rewind::Rewinds,
@@ -27,6 +29,8 @@ use crate::{
     standing::Standing,
     stats::Stats,
     timekeeping::Timekeeping,
+    timers::Timers,
+    touched::Touched,
     traffic::Traffic,
     turn::Deferred,
     verify::Verifications,
@@ -240,7 +244,10 @@ impl<S: Stores> Node<S> {
             log,
             appended: VecDeque::new(),
             dirty: BTreeSet::new(),
+            timers: Timers::default(),
+            touched: Touched::default(),
             catalog: Arc::new(Catalog::default()),
+            is_any_primary: false,
             control,
             lease: Lease::new(config.first_number()),
             sealing: VecDeque::new(),
@@ -250,6 +257,7 @@ impl<S: Stores> Node<S> {
             gives_up: None,
             leading: None,
             peers,
+            pulses: Pulses::default(),
             figures: KnownFigures::default(),
             sessions: FxHashMap::default(),
             input: InputMemory::default(),
@@ -284,6 +292,7 @@ impl<S: Stores> Node<S> {
             flush_not_before: Duration::ZERO,
             expire_at: None,
             expire_first: ShardId(0),
+            due: DueShards::default(),
             ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
             next_release: Duration::ZERO,
@@ -298,6 +307,9 @@ impl<S: Stores> Node<S> {
             config,
         };
         node.share_cache();
+        for id in node.shards.keys().copied().collect::<Vec<_>>() {
+            node.touch(id);
+        }
         Ok(node)
     }
 

@@ -76,7 +76,7 @@ fn boot(n: usize) -> Boot {
     }
 }
 
-fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     let mut catalog = Catalog {
         version: 1,
         next_keyspace: 1,
@@ -130,6 +130,46 @@ fn catalog() -> Catalog {
     catalog
 }
 
+/// How node `n` begins in its process.
+pub(crate) fn config(n: usize, process: u64) -> NodeConfig {
+    NodeConfig {
+        id: id(n),
+        region: us(),
+        zone: String::new(),
+        listens: addr(1),
+        client_addr: addr(1).into(),
+        peer_addr: addr(2).into(),
+        http_addr: addr(3).into(),
+        protected_mode: true,
+        peers: vec![PeerConfig {
+            id: id(1 - n),
+            region: us(),
+            peer_addr: addr(2).into(),
+        }],
+        control_voters: vec![NodeId::new("elsewhere").unwrap()],
+        links: wan::Links::absent(),
+        clients: ClientBounds::default(),
+        log: Options {
+            segment_bytes: 8 << 10,
+            batch_bytes_max: 4 << 10,
+            ..Options::default()
+        },
+        cache: CacheBudget { bytes: 64 << 10 },
+        log_retention_bytes: 1 << 20,
+        limits: crate::NodeLimits::default(),
+        emptied: false,
+        disk: DiskId(n as u64),
+        process,
+        pid: 1,
+        intact_since: 1,
+        log_was: 0,
+        usage: || None,
+        traffic: Default::default,
+        notes: Vec::new(),
+        seed: 0,
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let machines = [OLD, NEW].map(|_| Machine {
@@ -168,40 +208,8 @@ impl World {
         machine.process += 1;
         let other = 1 - n;
         let config = NodeConfig {
-            id: id(n),
-            region: us(),
-            zone: String::new(),
-            listens: addr(1),
-            client_addr: addr(1).into(),
-            peer_addr: addr(2).into(),
-            http_addr: addr(3).into(),
-            protected_mode: true,
-            peers: vec![PeerConfig {
-                id: id(other),
-                region: us(),
-                peer_addr: addr(2).into(),
-            }],
-            control_voters: vec![NodeId::new("elsewhere").unwrap()],
-            links: wan::Links::absent(),
-            clients: ClientBounds::default(),
-            log: Options {
-                segment_bytes: 8 << 10,
-                batch_bytes_max: 4 << 10,
-                ..Options::default()
-            },
-            cache: CacheBudget { bytes: 64 << 10 },
-            log_retention_bytes: 1 << 20,
-            limits: crate::NodeLimits::default(),
-            emptied: false,
-            disk: DiskId(n as u64),
-            process: machine.process,
-            pid: 1,
-            intact_since: 1,
-            log_was: 0,
-            usage: || None,
-            traffic: Default::default,
-            notes: Vec::new(),
             seed: self.seed,
+            ..config(n, machine.process)
         };
         let disks = Disks {
             log: Arc::new(machine.disk.clone()),

@@ -234,7 +234,10 @@ impl World {
                     host.commit_noted = 0;
                     host.asked = Some(Asked::Copy { from });
                 }
-                Output::SetDegraded(_) | Output::Confirm { .. } | Output::Deposed { .. } => {}
+                Output::SetDegraded(_)
+                | Output::Confirm { .. }
+                | Output::MayRest { .. }
+                | Output::Deposed { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }
         }

@@ -31,6 +31,8 @@
 //!   and as they will be.
 //! - `floor` only grows: a log that every member holds durably is part of every later
 //!   primary's.
+//! - A replica that rests at the last entry, has all of it and was told so is told nothing by
+//!   its primary: with the next entry it rests no more.
 //! - With `async` an entry leaves the primary once it is durable there; with the other rules
 //!   at once, while its own sync is under way.
 //!
@@ -453,6 +455,40 @@ impl Strategy for PrimaryReplica {
         }
     }
 
+    fn rests(&mut self, peer: &NodeId, at: Position) {
+        if let Half::Primary(primary) = &mut self.half {
+            primary.rests(peer, at);
+        }
+    }
+
+    fn roused(&mut self, peer: &NodeId) {
+        if let Half::Primary(primary) = &mut self.half {
+            primary.roused(peer);
+        }
+    }
+
+    fn may_rest(&self, peer: &NodeId, at: Position) -> bool {
+        let core = &self.core;
+        let Half::Follower(follower) = &self.half else {
+            return false;
+        };
+        core.stopped.is_none()
+            && !core.filling
+            && core.until.is_none()
+            && core.is_member()
+            && core.epoch == at.epoch
+            && core.last == at
+            && core.commit == at.index
+            && core.applied == at.index
+            && follower.follows(peer, at.index)
+    }
+
+    fn vouched(&mut self, fresh_at: Duration, time_ms: u64) {
+        if let Half::Follower(follower) = &mut self.half {
+            follower.vouched(fresh_at, time_ms);
+        }
+    }
+
     fn floor(&self) -> Option<u64> {
         match &self.half {
             Half::Primary(primary) => Some(primary.floor(&self.core)).max(self.core.floor),
@@ -464,9 +500,9 @@ impl Strategy for PrimaryReplica {
         self.core.first_index = self.core.first_index.max(first_index);
     }
 
-    fn link_changed(&mut self, peer: &NodeId, _up: bool, _now: Now) {
+    fn link_changed(&mut self, peer: &NodeId, up: bool, _now: Now) {
         if let Half::Primary(primary) = &mut self.half {
-            primary.link_changed(peer);
+            primary.link_changed(peer, up);
         }
     }
 
@@ -533,7 +569,7 @@ impl Strategy for PrimaryReplica {
 
     fn members(&self) -> Vec<MemberState> {
         match &self.half {
-            Half::Primary(primary) => primary.members(),
+            Half::Primary(primary) => primary.members(&self.core),
             Half::Follower(_) => Vec::new(),
         }
     }

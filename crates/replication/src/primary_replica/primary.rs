@@ -22,6 +22,9 @@ use std::{
 /// How long until the catalog is asked once more to make a learner a member.
 const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
 
+/// A replica may rest once it was sent so many heartbeats with nothing in them.
+const QUIET_BEATS: u8 = 3;
+
 #[derive(Debug)]
 pub(super) struct Primary {
     /// The first entry of this epoch. Nothing is committed before it is.
@@ -100,13 +103,14 @@ impl Primary {
         core.commit >= self.barrier
     }
 
-    pub(super) fn members(&self) -> Vec<MemberState> {
+    pub(super) fn members(&self, core: &Core) -> Vec<MemberState> {
         self.others
             .iter()
             .map(|(node, p)| MemberState {
                 node: node.clone(),
                 matched: p.matched,
                 heard_at: p.heard_at,
+                rests: p.rests_at == Some(core.last),
             })
             .collect()
     }
@@ -216,26 +220,45 @@ impl Primary {
         index.min(committed(&as_they_will_be))
     }
 
-    /// Learners that hold all that is committed become members through the catalog. What was
-    /// committed before the barrier lies below it; that it is committed itself is not waited
-    /// for, because a rule may need the learner for that.
+    /// When the catalog is to be asked to make `progress` a member: at once, or once more; None
+    /// if it is one, or does not hold all that is committed. What was committed before the barrier
+    /// lies below it; that it is committed itself is not waited for, because a rule may need the
+    /// learner for that.
+    fn confirm_at(&self, core: &Core, node: &NodeId, progress: &Progress) -> Option<Duration> {
+        let disk = progress.has_caught_up(core.commit.max(self.barrier))?;
+        match self.asked_confirm.get(node) {
+            Some((before, at)) if *before == disk => Some(*at + CONFIRM_AGAIN),
+            _ => Some(Duration::ZERO),
+        }
+    }
+
     fn confirm_learners(&mut self, core: &mut Core, now: Now) {
-        let all = core.commit.max(self.barrier);
         for (node, progress) in &self.others {
-            let Some(disk) = progress.has_caught_up(all) else {
-                continue;
-            };
-            let asked = self.asked_confirm.get(node);
-            let again = asked.is_none_or(|(before, at)| {
-                *before != disk || now.monotonic.saturating_sub(*at) >= CONFIRM_AGAIN
-            });
-            if again {
+            let at = self.confirm_at(core, node, progress);
+            if at.is_some_and(|at| at <= now.monotonic)
+                && let Some((disk, _)) = progress.held
+            {
                 let asked = (disk, now.monotonic);
                 self.asked_confirm.insert(node.clone(), asked);
                 let node = node.clone();
                 core.outputs.push_back(Output::Confirm { node, disk });
             }
         }
+    }
+
+    /// When the catalog is to be asked to suspend the rule, or to put it in force again: once
+    /// all that is committed satisfies it.
+    fn degrade_at(&self, core: &Core) -> Option<Duration> {
+        let assignment = core.assignment.as_ref()?;
+        if assignment.on_timeout != OnTimeout::Degrade || self.asked_degraded.is_some() {
+            return None;
+        }
+        if assignment.degraded {
+            let held = self.committed_under(&assignment.ack, core);
+            return (held >= core.commit && held >= self.barrier).then_some(Duration::ZERO);
+        }
+        let (_, since) = self.waiting?;
+        Some(since + assignment.timeout)
     }
 
     fn advance_commit(&mut self, core: &mut Core, now: Now) {
@@ -298,10 +321,24 @@ impl Primary {
         }
     }
 
-    pub(super) fn link_changed(&mut self, peer: &NodeId) {
+    pub(super) fn rests(&mut self, peer: &NodeId, at: Position) {
+        if let Some(progress) = self.others.get_mut(peer) {
+            progress.rests_at = Some(at);
+        }
+    }
+
+    pub(super) fn roused(&mut self, peer: &NodeId) {
+        if let Some(progress) = self.others.get_mut(peer) {
+            progress.roused();
+        }
+    }
+
+    pub(super) fn link_changed(&mut self, peer: &NodeId, up: bool) {
         let Some(progress) = self.others.get_mut(peer) else {
             return;
         };
+        progress.is_linked = up;
+        progress.roused();
         // It may be another process now, whose clock says less.
         progress.echo = 0;
         if progress.phase != Phase::Copy {
@@ -343,24 +380,11 @@ impl Primary {
 
     pub(super) fn tick(&mut self, core: &mut Core, now: Now) {
         self.confirm_learners(core, now);
-        let Some(assignment) = &core.assignment else {
-            return;
-        };
-        if assignment.on_timeout != OnTimeout::Degrade || self.asked_degraded.is_some() {
-            return;
-        }
-        if assignment.degraded {
-            // Back in force once all that is committed satisfies the rule.
-            let held = self.committed_under(&assignment.ack, core);
-            if held >= core.commit && held >= self.barrier {
-                self.asked_degraded = Some(false);
-                core.outputs.push_back(Output::SetDegraded(false));
-            }
-        } else if let Some((_, since)) = self.waiting
-            && now.monotonic.saturating_sub(since) >= assignment.timeout
-        {
-            self.asked_degraded = Some(true);
-            core.outputs.push_back(Output::SetDegraded(true));
+        let due = self.degrade_at(core).is_some_and(|at| at <= now.monotonic);
+        if due && let Some(assignment) = &core.assignment {
+            let degraded = !assignment.degraded;
+            self.asked_degraded = Some(degraded);
+            core.outputs.push_back(Output::SetDegraded(degraded));
         }
     }
 
@@ -395,10 +419,24 @@ impl Primary {
         }
     }
 
-    /// When `progress` is to be sent something next.
-    fn due_at(&self, core: &Core, progress: &Progress) -> Duration {
+    /// Whether `progress` has all that there is, as far as this replica will ever tell it.
+    fn is_level(&self, core: &Core, floor: u64, progress: &Progress) -> bool {
+        let last = core.last.index;
+        progress.phase == Phase::Stream
+            && self.is_active(core)
+            && (progress.matched, core.commit, progress.told_commit) == (last, last, last)
+            && progress.told_floor == floor
+            && progress.replica.replaces.is_none()
+    }
+
+    /// When `progress` is to be sent something next; None: not before something happens.
+    fn due_at(&self, core: &Core, floor: u64, progress: &Progress) -> Option<Duration> {
+        let rests = progress.rests_at == Some(core.last) && self.is_level(core, floor, progress);
+        if rests || !progress.is_linked {
+            return None;
+        }
         let Some(sent_at) = progress.sent_at else {
-            return Duration::ZERO;
+            return Some(Duration::ZERO);
         };
         let news = match progress.phase {
             Phase::Stream => {
@@ -414,22 +452,27 @@ impl Primary {
         } else {
             core.tuning.heartbeat
         };
-        sent_at + wait
+        Some(sent_at + wait)
     }
 
     pub(super) fn wake_at(&self, core: &Core) -> Option<Duration> {
-        self.others
-            .values()
-            .map(|progress| self.due_at(core, progress))
-            .min()
+        let floor = self.floor(core);
+        let sends = (self.others.values()).filter_map(|p| self.due_at(core, floor, p));
+        let confirms = (self.others.iter()).filter_map(|(node, p)| self.confirm_at(core, node, p));
+        sends.chain(confirms).chain(self.degrade_at(core)).min()
     }
 
     /// Sends to each replica what is due.
     pub(super) fn send_due(&mut self, core: &mut Core, now: Now) {
+        let floor = self.floor(core);
+        let is_due = |p: &Progress| {
+            let at = self.due_at(core, floor, p);
+            at.is_some_and(|at| at <= now.monotonic)
+        };
         let due: Vec<NodeId> = self
             .others
             .iter()
-            .filter(|(_, progress)| self.due_at(core, progress) <= now.monotonic)
+            .filter(|(_, progress)| is_due(progress))
             .map(|(node, _)| node.clone())
             .collect();
         for node in due {
@@ -464,6 +507,11 @@ impl Primary {
                 });
             }
         }
+        if self.is_level(core, floor, &progress) {
+            progress.quiet_beats = progress.quiet_beats.saturating_add(1);
+        } else {
+            progress.quiet_beats = 0;
+        }
         let body = if progress.phase == Phase::Copy {
             behind(core)
         } else {
@@ -482,10 +530,15 @@ impl Primary {
                 progress.sent(last.position.index, bytes);
             }
             progress.told_commit = core.commit;
+            progress.told_floor = floor;
             Body::Append(append)
         };
         progress.sent_at = Some(now.monotonic);
         core.send(node, body);
+        if progress.quiet_beats >= QUIET_BEATS {
+            let (node, at) = (node.clone(), core.last);
+            core.outputs.push_back(Output::MayRest { node, at });
+        }
         self.others.insert(node.clone(), progress);
     }
 }

@@ -117,7 +117,11 @@ impl Follower {
         }
         self.verified = self.verified.max(upto);
         self.primary_commit = self.primary_commit.max(append.commit);
-        self.note_news(&append.commit, append.last, append.time_ms, append.echo);
+        // A moment that is yet to come is an earlier process's, whose machine has started anew since:
+        // what that said came late to the primary.
+        let echo = Some(append.echo).filter(|echo| *echo <= probe(now));
+        let echo = echo.unwrap_or(0);
+        self.note_news(&append.commit, append.last, append.time_ms, echo);
         self.commit(core);
 
         let wait = if append.urgent {
@@ -131,6 +135,19 @@ impl Follower {
         if self.verified.min(core.acknowledgeable()) == self.verified {
             self.acknowledge_if_due(core, now);
         }
+    }
+
+    /// Whether `peer` is its primary, and its log up to `index` known to be that one's.
+    pub(super) fn follows(&self, peer: &NodeId, index: u64) -> bool {
+        self.primary.as_ref() == Some(peer)
+            && self.verified >= index
+            && self.acknowledged >= index
+            && self.applied >= index
+    }
+
+    pub(super) fn vouched(&mut self, fresh_at: Duration, time_ms: u64) {
+        self.fresh_at = self.fresh_at.max(Some(fresh_at));
+        self.time_ms = time_ms;
     }
 
     fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, echo: u64) {

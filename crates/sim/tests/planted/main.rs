@@ -18,7 +18,7 @@ const THREADS: usize = 2;
 /// found.
 struct Row(Bug, Trouble, u64, u64);
 
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 19] = [
     Row(Bug::AckBeforeSync, Trouble::Power, 1000, 100),
     Row(Bug::ResumeInOldEpoch, Trouble::Any, 1000, 60),
     Row(Bug::PromoteWithoutSealing, Trouble::Takeover, 1000, 20),
@@ -37,6 +37,7 @@ const TABLE: [Row; 18] = [
     Row(Bug::ForgetGreatestProcess, Trouble::Disks, 1000, 300),
     Row(Bug::FollowWallClock, Trouble::Any, 1000, 150),
     Row(Bug::ExpireBelowTip, Trouble::Any, 1000, 60),
+    Row(Bug::RestOnThoughWoken, Trouble::Any, 1000, 100),
 ];
 
 /// What is wrong with a seed, with its story; None if nothing is.

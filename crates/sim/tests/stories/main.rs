@@ -11,6 +11,7 @@ mod disks;
 mod failover;
 mod handover;
 mod log;
+mod many;
 mod members;
 mod random;
 mod sessions;

@@ -7,7 +7,13 @@
 //! of `maintain` starts it again.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // this is the one place of the store with threads of its own
 
-use super::{error::advice, layout::END, lsm::Tree, memtable::newest, prefetch::Waits};
+use super::{
+    error::{StoreError, advice},
+    layout::END,
+    lsm::Tree,
+    memtable::newest,
+    prefetch::Waits,
+};
 use lsm_tree::{AbstractTree, InternalValue, ValueType, compaction::Leveled};
 use std::{
     any::Any,
@@ -281,21 +287,27 @@ fn compaction_thread(shared: &Shared) {
             }
         };
         tree.debt.compaction_queued.store(false, SeqCst);
-        let before = tree.tree.current_version().id();
-        let strategy = Arc::new(Leveled::default());
-        let done = tree.tree.compact(strategy, WATERMARK);
-        let fine = done.is_ok();
-        report(&tree, "compaction", done);
-        if fine && tree.tree.current_version().id() != before {
-            shared.compact(&tree);
+        if let Some(files) = tree.files() {
+            let before = files.current_version().id();
+            let strategy = Arc::new(Leveled::default());
+            let done = files.compact(strategy, WATERMARK);
+            let fine = done.is_ok();
+            report(&tree, "compaction", done.map_err(|e| tree.error(e)));
+            if fine && files.current_version().id() != before {
+                shared.compact(&tree);
+            }
         }
         shared.finished(&tree);
     }
 }
 
 /// Writes what a tree's owner has set aside into files, as one run, and then says so.
-pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
-    let _one_at_a_time = tree.tree.get_flush_lock();
+pub(super) fn flush(tree: &Tree) -> Result<(), StoreError> {
+    if tree.set_aside().is_empty() || tree.is_doomed() && tree.files().is_none() {
+        return Ok(());
+    }
+    let files = tree.made()?;
+    let _one_at_a_time = files.get_flush_lock();
     let memtables = tree.set_aside().clone();
     if memtables.is_empty() {
         return Ok(());
@@ -310,8 +322,9 @@ pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
             None => InternalValue::new_tombstone(key, number),
         })
     });
-    if let Some((tables, _)) = tree.tree.flush_to_tables(rows)? {
-        (tree.tree).register_tables(&tables, None, None, &[], WATERMARK)?;
+    let error = |source| tree.error(source);
+    if let Some((tables, _)) = files.flush_to_tables(rows).map_err(error)? {
+        (files.register_tables(&tables, None, None, &[], WATERMARK)).map_err(error)?;
     }
     // A reader that finds one of them flushed finds its rows in the files.
     for memtable in &memtables {
@@ -321,10 +334,12 @@ pub(super) fn flush(tree: &Tree) -> lsm_tree::Result<()> {
     Ok(())
 }
 
-fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
+fn report(tree: &Tree, what: &str, done: Result<(), StoreError>) {
     let debt = &tree.debt;
-    debt.l0_runs.store(tree.tree.l0_run_count(), SeqCst);
-    debt.disk_bytes.store(tree.tree.disk_space(), SeqCst);
+    if let Some(files) = tree.files() {
+        debt.l0_runs.store(files.l0_run_count(), SeqCst);
+        debt.disk_bytes.store(files.disk_space(), SeqCst);
+    }
     let mut failure = lock(&debt.failure);
     match done {
         Ok(()) => {
@@ -334,8 +349,11 @@ fn report(tree: &Tree, what: &str, done: lsm_tree::Result<()>) {
         }
         Err(error) => {
             tracing::error!(path = %tree.path.display(), %error, "{what} failed");
-            *failure = Some(format!("{what}: {error}; {}", advice(&error)));
-            tree.failed(error);
+            *failure = Some(match &error {
+                StoreError::Tree { source, .. } => format!("{what}: {source}; {}", advice(source)),
+                other => format!("{what}: {other}"),
+            });
+            tree.found(error);
         }
     }
 }

@@ -44,8 +44,8 @@ use super::{
 };
 use bytes::Bytes;
 use lsm_tree::{
-    AbstractTree, AnyTree, CompressionType, Config, InternalValue, SeqNo, SequenceNumberCounter,
-    UserKey, UserValue,
+    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, InternalValue, SeqNo,
+    SequenceNumberCounter, UserKey, UserValue,
     config::{CompressionPolicy, PartitioningPolicy, PinningPolicy},
 };
 use model::ShardId;
@@ -64,9 +64,13 @@ use std::{
 
 /// A tree and what the background threads need to know of it.
 pub(super) struct Tree {
-    pub(super) tree: lsm_tree::Tree,
+    /// None before anything of it is in files: all of it is in memtables then, and in the log.
+    files: OnceLock<lsm_tree::Tree>,
+    birth: Birth,
+    making: Mutex<()>,
     pub(super) path: PathBuf,
     pub(super) sequence: SequenceNumberCounter,
+    visible: SequenceNumberCounter,
     pub(super) writeback: Arc<Writeback>,
     pub(super) debt: Debt,
     waits: Arc<Waits>,
@@ -78,7 +82,85 @@ pub(super) struct Tree {
     damage: OnceLock<String>,
 }
 
+/// What the files of a tree are made with.
+struct Birth {
+    /// The shard's directory.
+    dir: PathBuf,
+    generation: u64,
+    /// Where it is noted that there are files, unless the directory is to be renamed.
+    noted: Option<(HeldList, ShardId)>,
+    blocks: Arc<Cache>,
+    descriptors: Arc<DescriptorTable>,
+}
+
+impl Birth {
+    /// Makes the shard's directory, and notes that there is one, durably.
+    fn make_place(&self) -> Result<(), StoreError> {
+        fs::create_dir_all(&self.dir).map_err(file_error(&self.dir))?;
+        if let Some(parent) = self.dir.parent() {
+            sync_dir(parent)?;
+        }
+        match &self.noted {
+            Some((held, shard)) => held.with(|held| held.add(*shard)),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Tree {
+    /// Its files, if it has any.
+    pub(super) fn files(&self) -> Option<&lsm_tree::Tree> {
+        self.files.get()
+    }
+
+    /// Its files, which are made if there are none.
+    pub(super) fn made(&self) -> Result<&lsm_tree::Tree, StoreError> {
+        if let Some(files) = self.files.get() {
+            return Ok(files);
+        }
+        // Nothing is left half-done by who panics here.
+        let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.files.get().is_none() {
+            self.birth.make_place()?;
+            let files = self.open_files()?;
+            set_current(&self.birth.dir, self.birth.generation)?;
+            let _ = self.files.set(files);
+        }
+        let unmade = || StoreError::damaged("a tree without files");
+        self.files.get().ok_or_else(unmade) // it was set above
+    }
+
+    fn open_files(&self) -> Result<lsm_tree::Tree, StoreError> {
+        let path = self.path.clone();
+        let of_compactions = OfCompactions(self.writeback.clone());
+        let opened = Config::new(&path, self.sequence.clone(), self.visible.clone())
+            .use_cache(self.birth.blocks.clone())
+            .use_descriptor_table(Some(self.birth.descriptors.clone()))
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .filter_block_partitioning_policy(PartitioningPolicy::all(false))
+            .filter_block_pinning_policy(PinningPolicy::all(true))
+            .with_compaction_filter_factory(Some(Arc::new(of_compactions)));
+        // It asserts what a damaged file may break.
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| opened.open()));
+        let Ok(opened) = opened else {
+            let what = format!("{} can't be opened", path.display());
+            return Err(StoreError::damaged(what));
+        };
+        let tree = match opened {
+            Ok(AnyTree::Standard(tree)) => tree,
+            Ok(AnyTree::Blob(_)) => {
+                let what = format!("{} is a blob tree", path.display());
+                return Err(StoreError::damaged(what));
+            }
+            Err(source) => return Err(StoreError::Tree { path, source }),
+        };
+        self.writeback.opened(&tree.table_id_counter);
+        let first = tree.get_highest_persisted_seqno().map_or(1, |n| n + 1);
+        self.sequence.set(first);
+        self.visible.set(first);
+        Ok(tree)
+    }
+
     pub(super) fn set_aside(&self) -> MutexGuard<'_, Vec<Arc<Memtable>>> {
         // It is whole after each statement.
         self.set_aside
@@ -92,14 +174,19 @@ impl Tree {
 
     /// The newest version of a row in the files.
     fn look_up(&self, row: &[u8]) -> lsm_tree::Result<Option<UserValue>> {
-        self.waits.look_up(|| self.tree.get(row, SeqNo::MAX))
+        match self.files() {
+            Some(files) => self.waits.look_up(|| files.get(row, SeqNo::MAX)),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn error(&self, source: lsm_tree::Error) -> StoreError {
+        let path = self.path.clone();
+        StoreError::Tree { path, source }
     }
 
     pub(super) fn failed(&self, source: lsm_tree::Error) -> StoreError {
-        self.found(StoreError::Tree {
-            path: self.path.clone(),
-            source,
-        })
+        self.found(self.error(source))
     }
 
     /// Remembers an error if it means that a file is damaged.
@@ -114,6 +201,7 @@ impl Tree {
 impl Drop for Tree {
     fn drop(&mut self) {
         if self.is_doomed()
+            && self.files().is_some()
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
             tracing::warn!(path = %self.path.display(), %error, "a replaced tree is left until the next start");
@@ -191,8 +279,13 @@ fn remove_others(dir: &Path, generation: Option<u64>) -> Result<(), StoreError> 
 }
 
 impl LsmRows {
-    fn open(dir: PathBuf, background: Arc<Background>) -> Result<Self, StoreError> {
-        fs::create_dir_all(&dir).map_err(file_error(&dir))?;
+    /// Opens what there is. Files are made once there is something to be put into them: a shard that
+    /// holds little, and whose log is held, needs none.
+    fn open(
+        dir: PathBuf,
+        background: Arc<Background>,
+        noted: Option<(HeldList, ShardId)>,
+    ) -> Result<Self, StoreError> {
         let found = current(&dir)?;
         if found.is_none() && files::holds_tables(&dir) {
             let what = format!("{} is gone", dir.join("CURRENT").display());
@@ -206,23 +299,23 @@ impl LsmRows {
             }
             files::check(&path)?;
         }
-        remove_others(&dir, found)?;
+        if dir.exists() {
+            remove_others(&dir, found)?;
+        }
         if let Some(generation) = found {
             background.note_generation(generation);
         }
         let generation = found.unwrap_or_else(|| background.new_generation());
-        let tree = Self::open_tree(&dir, generation, &background)?;
-        if found.is_none() {
-            set_current(&dir, generation)?;
-            if let Some(parent) = dir.parent() {
-                sync_dir(parent)?;
-            }
+        let tree = Self::tree(&dir, generation, &background, noted);
+        let mut applied = None;
+        if found.is_some() {
+            tree.birth.make_place()?;
+            let files = tree.open_files()?;
+            let row = files.get(APPLIED, SeqNo::MAX);
+            applied = row.map_err(|e| tree.failed(e))?;
+            let _ = tree.files.set(files);
+            background.compact(&tree);
         }
-        let applied = tree
-            .tree
-            .get(APPLIED, SeqNo::MAX)
-            .map_err(|e| tree.failed(e))?;
-        background.compact(&tree);
         let mut rows = Self::of_tree(dir, tree, background);
         rows.flushed = applied.map(|v| Bytes::copy_from_slice(&v));
         Ok(rows)
@@ -241,52 +334,34 @@ impl LsmRows {
         }
     }
 
-    pub(super) fn open_tree(
+    /// A tree without files.
+    pub(super) fn tree(
         dir: &Path,
         generation: u64,
         background: &Background,
-    ) -> Result<Arc<Tree>, StoreError> {
+        noted: Option<(HeldList, ShardId)>,
+    ) -> Arc<Tree> {
         let path = dir.join(format!("g{generation}"));
-        let sequence = SequenceNumberCounter::default();
-        let visible = SequenceNumberCounter::default();
-        let writeback = Writeback::new(&path);
-        let of_compactions = OfCompactions(writeback.clone());
-        let opened = Config::new(&path, sequence.clone(), visible.clone())
-            .use_cache(background.blocks.clone())
-            .use_descriptor_table(Some(background.files.clone()))
-            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
-            .filter_block_partitioning_policy(PartitioningPolicy::all(false))
-            .filter_block_pinning_policy(PinningPolicy::all(true))
-            .with_compaction_filter_factory(Some(Arc::new(of_compactions)));
-        // It asserts what a damaged file may break.
-        let opened = panic::catch_unwind(AssertUnwindSafe(|| opened.open()));
-        let Ok(opened) = opened else {
-            let what = format!("{} can't be opened", path.display());
-            return Err(StoreError::damaged(what));
-        };
-        let tree = match opened {
-            Ok(AnyTree::Standard(tree)) => tree,
-            Ok(AnyTree::Blob(_)) => {
-                let what = format!("{} is a blob tree", path.display());
-                return Err(StoreError::damaged(what));
-            }
-            Err(source) => return Err(StoreError::Tree { path, source }),
-        };
-        writeback.opened(&tree.table_id_counter);
-        let first = tree.get_highest_persisted_seqno().map_or(1, |n| n + 1);
-        sequence.set(first);
-        visible.set(first);
-        Ok(Arc::new(Tree {
-            tree,
+        Arc::new(Tree {
+            files: OnceLock::new(),
+            birth: Birth {
+                dir: dir.to_owned(),
+                generation,
+                noted,
+                blocks: background.blocks.clone(),
+                descriptors: background.files.clone(),
+            },
+            making: Mutex::default(),
+            writeback: Writeback::new(&path),
             path,
-            sequence,
-            writeback,
+            sequence: SequenceNumberCounter::default(),
+            visible: SequenceNumberCounter::default(),
             debt: Debt::default(),
             waits: background.waits.clone(),
             set_aside: Mutex::default(),
             doomed: AtomicBool::new(false),
             damage: OnceLock::new(),
-        }))
+        })
     }
 
     fn insert(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
@@ -434,8 +509,10 @@ impl Rows for LsmRows {
         if from >= to {
             return Ok(());
         }
-        let files = self.tree.tree.create_range(&(from..to), SeqNo::MAX, None);
-        scan(self.memtables().map(Arc::as_ref), files, (from, to), visit)
+        let memtables = self.memtables().map(Arc::as_ref);
+        let files = self.tree.files();
+        let files = files.map(|files| files.create_range(&(from..to), SeqNo::MAX, None));
+        scan(memtables, files.into_iter().flatten(), (from, to), visit)
             .map_err(|e| self.tree.failed(e))
     }
 
@@ -450,7 +527,11 @@ impl Rows for LsmRows {
             // A reset that failed half-way.
             fs::remove_dir_all(&leftover).map_err(file_error(&leftover))?;
         }
-        let tree = Self::open_tree(&self.dir, generation, &self.background)?;
+        let birth = &self.tree.birth;
+        birth.make_place()?;
+        let tree = Self::tree(&self.dir, generation, &self.background, birth.noted.clone());
+        // Until all of it is there, what was there before counts.
+        let _ = tree.files.set(tree.open_files()?);
         let (dir, background) = (self.dir.clone(), self.background.clone());
         let mut next = Self::of_tree(dir, tree, background);
         next.insert(batch)?;
@@ -464,13 +545,16 @@ impl Rows for LsmRows {
     fn snapshot(&self) -> LsmSnapshot {
         // First the memtables: what is flushed meanwhile is in both.
         let memtables = self.memtables().cloned().collect();
-        let version = self.tree.tree.get_version_history_lock().latest_version();
+        let files = self.tree.files();
+        let version = files.map(|f| f.get_version_history_lock().latest_version());
         LsmSnapshot {
             tree: self.tree.clone(),
             memtables,
             files: Box::new(move |from, to| {
                 let range = from.to_vec()..to.to_vec();
-                let version = version.clone();
+                let Some(version) = version.clone() else {
+                    return Box::new(std::iter::empty());
+                };
                 let rows = lsm_tree::Tree::create_internal_range(version, &range, SeqNo::MAX, None);
                 Box::new(rows)
             }),
@@ -486,7 +570,7 @@ impl Rows for LsmRows {
     fn flush(&mut self) -> Result<(), StoreError> {
         self.seal();
         self.small_bytes = 0;
-        flush(&self.tree).map_err(|e| self.tree.failed(e))?;
+        flush(&self.tree).map_err(|e| self.tree.found(e))?;
         self.prune();
         self.background.flush(&self.tree);
         Ok(())
@@ -548,8 +632,9 @@ impl Rows for LsmRows {
 /// Reads all that a tree has on disk; what is damaged the tree then knows.
 fn scrub(tree: &Weak<Tree>, paced: &mut dyn FnMut(u64) -> bool) {
     let tables = |tree: Arc<Tree>| {
-        let version = tree.tree.current_version();
-        version.iter_tables().cloned().collect::<VecDeque<_>>()
+        let version = tree.files().map(|files| files.current_version());
+        let tables = version.iter().flat_map(|version| version.iter_tables());
+        tables.cloned().collect::<VecDeque<_>>()
     };
     let Some(mut tables) = tree.upgrade().map(tables) else {
         return;
@@ -628,6 +713,13 @@ impl RowsSnapshot for LsmSnapshot {
 pub struct LsmStores {
     dir: PathBuf,
     background: Arc<Background>,
+    held: HeldList,
+}
+
+/// Which shards have files, under one directory.
+#[derive(Clone, Debug)]
+pub(super) struct HeldList {
+    dir: PathBuf,
     /// Known once it was asked for.
     held: Arc<Mutex<Option<Held>>>,
 }
@@ -639,17 +731,23 @@ const DAMAGED_MAX: u32 = 3;
 impl LsmStores {
     /// Keeps them under `dir`.
     pub fn new(dir: impl Into<PathBuf>, background: Arc<Background>) -> Self {
+        let dir = dir.into();
         LsmStores {
-            dir: dir.into(),
+            held: HeldList {
+                dir: dir.clone(),
+                held: Arc::default(),
+            },
+            dir,
             background,
-            held: Arc::default(),
         }
     }
 
     fn dir_of(&self, shard: ShardId) -> PathBuf {
         self.dir.join(shard.to_string())
     }
+}
 
+impl HeldList {
     /// The shards that have a directory; what was being destroyed or made is cleared away.
     fn there(&self) -> Result<Vec<ShardId>, StoreError> {
         let mut shards = Vec::new();
@@ -670,10 +768,7 @@ impl LsmStores {
         Ok(shards)
     }
 
-    fn with_held<T>(
-        &self,
-        use_it: impl FnOnce(&mut Held) -> io::Result<T>,
-    ) -> Result<T, StoreError> {
+    fn with<T>(&self, use_it: impl FnOnce(&mut Held) -> io::Result<T>) -> Result<T, StoreError> {
         // It is whole after each statement.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
@@ -692,16 +787,18 @@ impl Stores for LsmStores {
 
     fn open(&self, shard: ShardId) -> Result<LsmRows, StoreError> {
         let dir = self.dir_of(shard);
-        if self.with_held(|held| Ok(held.contains(shard)))? && !dir.exists() {
+        if self.held.with(|held| Ok(held.contains(shard)))? && !dir.exists() {
             return Err(StoreError::damaged(format!("{} is gone", dir.display())));
         }
-        let rows = LsmRows::open(dir, self.background.clone())?;
-        self.with_held(|held| held.add(shard))?;
-        Ok(rows)
+        LsmRows::open(
+            dir,
+            self.background.clone(),
+            Some((self.held.clone(), shard)),
+        )
     }
 
     fn list(&self) -> Result<Vec<ShardId>, StoreError> {
-        self.with_held(|held| Ok(held.all()))
+        self.held.with(|held| Ok(held.all()))
     }
 
     fn replace(&self, shard: ShardId, mut rows: RowBatch) -> Result<LsmRows, StoreError> {
@@ -718,7 +815,7 @@ impl Stores for LsmStores {
         }
         // Made elsewhere: whenever this ends, what stands in the shard's place is the damaged
         // one, or none though one is held, or the new one with all of `rows`.
-        let mut made = LsmRows::open(next.clone(), self.background.clone())?;
+        let mut made = LsmRows::open(next.clone(), self.background.clone(), None)?;
         made.insert(&mut rows)?;
         made.flush()?;
         drop(made);
@@ -736,7 +833,7 @@ impl Stores for LsmStores {
     }
 
     fn destroy(&self, shard: ShardId) -> Result<(), StoreError> {
-        self.with_held(|held| held.remove(shard))?;
+        self.held.with(|held| held.remove(shard))?;
         let dir = self.dir_of(shard);
         let gone = self.dir.join(format!("{shard}.gone"));
         match fs::rename(&dir, &gone) {

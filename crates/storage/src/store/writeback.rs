@@ -165,7 +165,7 @@ mod tests {
     fn what_flushes_and_compactions_write_is_synced_while_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let background = Background::start(BackgroundOptions::default()).unwrap();
-        let tree = LsmRows::open_tree(dir.path(), 0, &background).unwrap();
+        let tree = LsmRows::tree(dir.path(), 0, &background, None);
         let synced = || tree.writeback.synced.lock().unwrap().clone();
         for seed in 0..4 {
             flush_some(&tree, seed);
@@ -173,7 +173,7 @@ mod tests {
             assert!(len > SYNC_EVERY as u64 / 2, "{len} bytes of a file");
         }
         let flushed = *synced().last_key_value().unwrap().0;
-        tree.tree
+        (tree.files().unwrap())
             .compact(Arc::new(Leveled::default()), u64::MAX)
             .unwrap();
         let (number, len) = synced().pop_last().unwrap();

@@ -143,3 +143,58 @@ proptest! {
         check(&rows, &map, &held);
     }
 }
+
+/// What holds little, all of which is in the log as well, costs no file before it is flushed.
+#[test]
+fn a_shard_has_files_once_there_is_something_in_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let stores = lsm(&path);
+    let mut open: Vec<_> = (0..50).map(|n| stores.open(ShardId(n)).unwrap()).collect();
+    for rows in &mut open {
+        let mut batch = RowBatch::new();
+        batch.put(b"k", b"v");
+        rows.write(&mut batch).unwrap();
+        rows.maintain().unwrap();
+    }
+    assert!(!path.exists());
+    assert_eq!(stores.list().unwrap(), []);
+    let snapshot = open[7].snapshot();
+    open[7].flush().unwrap();
+    assert_eq!(stores.list().unwrap(), [ShardId(7)]);
+    let seen = |scan: &dyn Fn(Visit<'_>)| {
+        let mut seen = Vec::new();
+        scan(&mut |row, value| {
+            seen.push((row.to_vec(), value.to_vec()));
+            true
+        });
+        seen
+    };
+    let row = vec![(b"k".to_vec(), b"v".to_vec())];
+    assert_eq!(seen(&|visit| open[7].scan(b"a", b"z", visit).unwrap()), row);
+    assert_eq!(
+        seen(&|visit| snapshot.scan(b"a", b"z", visit).unwrap()),
+        row
+    );
+    drop((open, snapshot));
+
+    // What was in memory is gone with the process, and the log's to bring back.
+    let rows = |n| stores.open(ShardId(n)).unwrap();
+    assert_eq!(rows(7).find(b"k").unwrap().unwrap().value, "v");
+    assert!(rows(8).find(b"k").unwrap().is_none());
+    stores.destroy(ShardId(8)).unwrap();
+    stores.destroy(ShardId(7)).unwrap();
+    assert_eq!(stores.list().unwrap(), []);
+    assert!(rows(7).find(b"k").unwrap().is_none());
+    // A directory that was there and is gone is no shard that was never written to.
+    rows(9).flush().unwrap();
+    let mut nine = rows(9);
+    let mut batch = RowBatch::new();
+    batch.put(b"k", b"v");
+    nine.write(&mut batch).unwrap();
+    nine.flush().unwrap();
+    drop(nine);
+    #[allow(clippy::disallowed_methods)] // it is what a test takes away
+    std::fs::remove_dir_all(path.join("9")).unwrap();
+    assert!(stores.open(ShardId(9)).is_err());
+}
