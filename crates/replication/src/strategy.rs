@@ -350,4 +350,6 @@ pub struct Identity {
     pub shard: ShardId,
     /// The disk that it is on.
     pub disk: DiskId,
+    /// Which process of that disk it lives in.
+    pub process: u64,
 }

@@ -5,7 +5,7 @@ use super::{
     message::{Ack, Append, Body},
 };
 use crate::strategy::Output;
-use model::{EpochHistory, NodeId, Now};
+use model::{EpochHistory, NodeId, Now, codec::NUMBER_MAX};
 use std::{collections::VecDeque, time::Duration};
 
 /// What a primary said of its log at one moment; it holds for us once we have applied as much.
@@ -117,10 +117,7 @@ impl Follower {
         }
         self.verified = self.verified.max(upto);
         self.primary_commit = self.primary_commit.max(append.commit);
-        // A moment that is yet to come is an earlier process's, whose machine has started anew since:
-        // what that said came late to the primary.
-        let echo = Some(append.echo).filter(|echo| *echo <= probe(now));
-        let echo = echo.unwrap_or(0);
+        let echo = moment(core.identity.process, append.echo);
         self.note_news(&append.commit, append.last, append.time_ms, echo);
         self.commit(core);
 
@@ -150,7 +147,7 @@ impl Follower {
         self.time_ms = time_ms;
     }
 
-    fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, echo: u64) {
+    fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, fresh_at: Option<Duration>) {
         if self.news.len() == NEWS_MAX {
             self.news.remove(NEWS_MAX / 2);
         }
@@ -158,7 +155,7 @@ impl Follower {
             last,
             time_ms,
             commit: *commit,
-            fresh_at: (echo > 0).then(|| Duration::from_millis(echo)),
+            fresh_at,
         });
         self.settle_news();
     }
@@ -228,7 +225,7 @@ impl Follower {
             Body::Ack(Ack {
                 matched,
                 received: self.verified,
-                probe: probe(now),
+                probe: probe(core.identity.process, now),
                 counts: core.until.is_none_or(|until| matched >= until.index),
                 disk: core.identity.disk,
             }),
@@ -239,7 +236,7 @@ impl Follower {
         let body = Body::Report {
             last: core.last,
             history: core.history.clone(),
-            probe: probe(now),
+            probe: probe(core.identity.process, now),
         };
         core.send(to, body);
     }
@@ -294,7 +291,41 @@ impl Follower {
     }
 }
 
-/// A moment of this node's monotonic clock, as it goes on the wire; 0 stands for none.
-fn probe(now: Now) -> u64 {
-    (now.monotonic.as_millis() as u64).max(1)
+/// A moment of this process's monotonic clock, as it goes on the wire: the process in the upper
+/// bits, the moment in ms below; 0 stands for none.
+fn probe(process: u64, now: Now) -> u64 {
+    let ms = (now.monotonic.as_millis() as u64).clamp(1, MOMENT_MAX);
+    (process & PROCESS_MAX) << MOMENT_BITS | ms
+}
+
+/// What a probe of this process has said. One of a former process, whose machine may have started
+/// anew since, came late to the primary, and says nothing here.
+fn moment(process: u64, echo: u64) -> Option<Duration> {
+    let own = echo > 0 && echo >> MOMENT_BITS == process & PROCESS_MAX;
+    own.then(|| Duration::from_millis(echo & MOMENT_MAX))
+}
+
+/// Of a moment in ms: thousands of years.
+const MOMENT_BITS: u32 = 48;
+const MOMENT_MAX: u64 = (1 << MOMENT_BITS) - 1;
+/// Of the process: what is left of a number on the wire.
+const PROCESS_MAX: u64 = (NUMBER_MAX >> MOMENT_BITS) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_says_something_to_its_own_process_alone() {
+        let now = Now::at_ms(12_345);
+        for process in [0, 1, PROCESS_MAX, PROCESS_MAX + 2, u64::MAX] {
+            let echo = probe(process, now);
+            assert!(echo < NUMBER_MAX);
+            assert_eq!(moment(process, echo), Some(now.monotonic));
+            assert_eq!(moment(process.wrapping_add(1), echo), None);
+        }
+        assert_eq!(moment(0, 0), None);
+        // The first moment of all is one, too.
+        assert!(moment(0, probe(0, Now::at_ms(0))).is_some());
+    }
 }

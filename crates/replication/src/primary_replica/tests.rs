@@ -25,6 +25,7 @@ fn identity(name: &str) -> Identity {
         region: Region::new("us").unwrap(),
         shard: ShardId(7),
         disk: conformance::disk(&node(name)),
+        process: 0,
     }
 }
 
