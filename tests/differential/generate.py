@@ -27,8 +27,9 @@ ODD_TYPES = [b"u0", b"u64", b"i65", b"i0", b"8", b"u", b"", b"x8", b"U8", b"u-1"
 
 
 class Generator:
-    def __init__(self, random):
-        self.random = random
+    def __init__(self, random, databases):
+        """`databases`: the numbers of the one that is selected, and of another."""
+        self.random, self.databases = random, databases
         self.pick = random.choice
         self.weights = [w for w, _ in self.table()]
         self.makers = [m for _, m in self.table()]
@@ -64,6 +65,7 @@ class Generator:
             # What asks no shard, or all of them, Quire does not take there; and what Redis has queued
             # counts as a reference to it.
             no = args[0].upper() in (b"COMMAND", b"FLUSHALL") or args[1:2] and args[1].upper() == b"REFCOUNT"
+            no = no or self.goes_elsewhere(args)
             lines += [[b"PING"]] if no else [args] + looks(args)
         if self.chance(0.03):
             lines.append(self.pick([[b"MULTI"], [b"WATCH", b"k1"], [b"EXEC", b"x"], [b"NOSUCH"], [b"UNWATCH"]]))
@@ -96,6 +98,12 @@ class Generator:
         if self.chance(0.9):
             return b"%d" % self.random.randint(-12, 20)
         return self.pick(NUMBERS)
+
+    def database(self):
+        return self.pick([*self.databases, self.databases[1], b"x"])
+
+    def goes_elsewhere(self, args):
+        return args[0].upper() == b"MOVE" or args[0].upper() == b"COPY" and self.databases[1] in args[3:]
 
     def offset(self, most):
         return b"%d" % self.random.randint(0, most) if self.chance(0.93) else self.pick(OFFSETS)
@@ -246,8 +254,9 @@ class Generator:
             (3, lambda: [b"RENAME", key(), key()]),
             (2, lambda: [b"RENAMENX", key(), key()]),
             (4, lambda: [b"COPY", key(), key()] + g.some(
-                [self.word(b"REPLACE", b"replace"), self.word(b"bogus"), lambda: [b"DB", pick([b"0", b"1", b"x"])]],
+                [self.word(b"REPLACE", b"replace"), self.word(b"bogus"), lambda: [b"DB", g.database()]],
                 pick([0, 1, 1, 2]))),
+            (3, lambda: [b"MOVE", key(), g.database()]),
             (4, lambda: [b"EXPIRE", key(), g.time(1)] + g.expire_options()),
             (4, lambda: [b"PEXPIRE", key(), g.time(1000)] + g.expire_options()),
             (3, lambda: [b"EXPIREAT", key(), g.time_at(1)] + g.expire_options()),

@@ -35,6 +35,7 @@ SAME = """
     CLIENT UNPAUSE x|CLIENT REPLY bogus|CLIENT REPLY ON x|CLIENT UNBLOCK 1 WRONG|CLIENT UNBLOCK x ERROR|CLIENT UNBLOCK 1 error
     CLIENT UNBLOCK 1 ERROR x|WAIT -1 0|WAIT x 0|WAIT 0 -1|WAIT 0 x|AUTH x|AUTH default x|AUTH other x|AUTH a b c|AUTH default
     HELLO 2 AUTH default|HELLO 2 AUTH other x|SAVE|SAVE x|BGSAVE x|LASTSAVE x|BGREWRITEAOF x|MEMORY STATS x|MOVE k 0|MOVE k x|INFO nosuch
+    MOVE k 99999999999|MOVE k 00|MOVE k|COPY k l DB x|COPY k l DB 99999999999|COPY k l DB|COPY k l BOGUS DB 99|COPY k k DB 0|COPY k k DB 00
     CONFIG SET timeout 0 timeout 0|CONFIG SET timeout 0 TIMEOUT 0|CONFIG SET Timeout x|CONFIG SET timeout -1|CONFIG SET nope 1 nope 1
     CONFIG SET latency-tracking x|CONFIG GET timeout TIMEOUT|CONFIG GET requirepass|CONFIG GET tcp-keepalive|CONFIG GET unixsocke?
     COMMAND GETKEYSANDFLAGS|COMMAND GETKEYSANDFLAGS PING x|COMMAND GETKEYSANDFLAGS nosuch x|COMMAND GETKEYSANDFLAGS GET a
@@ -57,8 +58,11 @@ REFUSED = {
     "MULTI": b"+OK",
     "INFO": b"-ERR 'info' can't be part of a transaction",
     "FLUSHALL": b"-CROSSSLOT 'flushall' asks several shards",
+    "MOVE k 1": b"-CROSSSLOT 'move' goes to another shard, and a transaction has one",
+    "COPY k k DB 1": b"-CROSSSLOT 'copy' goes to another shard, and a transaction has one",
     "EXEC": b"-EXECABORT",
-    "MOVE k 1": b"-ERR MOVE to another keyspace is not supported: ",
+    "MOVE k 99": b"-ERR DB index is out of range: there is no keyspace of this number",
+    "COPY k l DB 99 BOGUS": b"-ERR DB index is out of range: there is no keyspace of this number",
 }
 
 # What calls, fails and is rejected is counted as in Redis: these by one connection, one by one.

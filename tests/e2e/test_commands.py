@@ -54,12 +54,13 @@ def servers(tmp_path_factory):
 
 @pytest.mark.parametrize("keyspace", COMMANDS)
 def test_replies_are_those_of_redis(servers, keyspace):
-    options, (count, seed) = [], COMMANDS[keyspace]
-    if keyspace == "four shards":
+    (count, seed), shards = COMMANDS[keyspace], 4 if keyspace == "four shards" else 1
+    made = [f"other-of-{shards}"] + ["many"] * (shards > 1)
+    for name in made:
         with socket.create_connection(("127.0.0.1", NODE_PORT), timeout=20) as connection:
-            connection.sendall(b"KEYSPACE CREATE many SHARDS 4 PLACE us=1\r\n")
+            connection.sendall(b"KEYSPACE CREATE %s SHARDS %d PLACE us=1\r\n" % (name.encode(), shards))
             assert connection.recv(100).startswith(b"+OK ")
-        options = ["--keyspace", "many"]
+    options = ["--other", made[0]] + ["--keyspace", "many"] * (shards > 1)
     program = pathlib.Path(ROOT, "tests/differential/differential.py")
     done = subprocess.run(
         [sys.executable, program, "--redis", str(REDIS_PORT), "--quire", str(NODE_PORT),

@@ -103,14 +103,11 @@ pub enum Refusal {
     /// Ours: no access times are kept.
     #[error("ERR OBJECT IDLETIME is not supported: Quire does not keep when a key was read last")]
     NoIdleTime,
-    /// Ours: a keyspace has shards of its own.
-    #[error("ERR COPY to another keyspace is not supported: read there and write here")]
-    CopyElsewhere,
-    /// The same.
+    /// Ours: what is part of a transaction stays in its shard.
     #[error(
-        "ERR MOVE to another keyspace is not supported: it has shards of its own; RESTORE there what DUMP gives here, and DEL it"
+        "CROSSSLOT '{0}' goes to another shard, and a transaction has one: send it outside of MULTI"
     )]
-    MoveElsewhere,
+    AnotherShard(&'static str),
     /// Ours: a shard's thread must not be held up.
     #[error("ERR '{name}' would go over {keys} keys, at most {keys_max} are allowed: use SCAN")]
     TooManyToList {

@@ -39,6 +39,7 @@
 mod bitfield;
 mod bits;
 pub mod command_reply;
+pub mod destination;
 mod dump;
 pub mod error;
 pub mod evaluate;

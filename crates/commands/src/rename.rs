@@ -1,9 +1,9 @@
-//! A value under another key: RENAME RENAMENX COPY.
+//! A value under another key: RENAME RENAMENX COPY MOVE.
 
 use crate::{
+    destination::{self, Destination},
     error::Refusal,
     evaluate::{Evaluation, Found},
-    numbers,
 };
 use bytes::Bytes;
 use model::mutation::KeyKind;
@@ -49,15 +49,6 @@ impl Value {
             Value::Hash(fields) => fields.iter().map(|(f, v)| f.len() + v.len() + 10).sum(),
         }
     }
-}
-
-/// Only says why not: another keyspace is in other logs, and half of a move could be lost.
-pub(crate) fn move_key(e: &mut Evaluation<'_>) -> Outcome {
-    let number = numbers::parse(e.args[2]).ok_or(Refusal::NotAnInteger)?;
-    if number == i64::from(e.cx.keyspace) {
-        return Err(Refusal::SameObject);
-    }
-    Err(Refusal::MoveElsewhere)
 }
 
 /// Puts a value in place of whatever `key` holds.
@@ -115,26 +106,12 @@ pub(crate) fn renamenx(e: &mut Evaluation<'_>) -> Outcome {
     Ok(())
 }
 
+/// Within one shard. What goes to another shard the node carries there.
 pub(crate) fn copy(e: &mut Evaluation<'_>) -> Outcome {
     let (source, target) = (e.args[1], e.args[2]);
-    let (mut replace, mut elsewhere) = (false, false);
-    let mut rest = &e.args[3..];
-    while let [word, more @ ..] = rest {
-        rest = more;
-        if word.eq_ignore_ascii_case(b"replace") {
-            replace = true;
-        } else if word.eq_ignore_ascii_case(b"db")
-            && let [number, ..] = more
-        {
-            let number = numbers::parse(number).ok_or(Refusal::NotAnInteger)?;
-            elsewhere = number != i64::from(e.cx.keyspace);
-            rest = &more[1..];
-        } else {
-            return Err(Refusal::Syntax);
-        }
-    }
-    if elsewhere {
-        return Err(Refusal::CopyElsewhere);
+    let Destination { keyspace, replace } = Destination::of_copy(e.args, destination::database)?;
+    if keyspace.is_some_and(|keyspace| is_elsewhere(e, keyspace)) {
+        return Err(Refusal::AnotherShard(e.spec.name));
     }
     if source == target {
         return Err(Refusal::SameObject);
@@ -147,4 +124,17 @@ pub(crate) fn copy(e: &mut Evaluation<'_>) -> Outcome {
     }
     e.reply().integer(value.is_some().into());
     Ok(())
+}
+
+/// Never within one shard: another keyspace has others.
+pub(crate) fn move_key(e: &mut Evaluation<'_>) -> Outcome {
+    let elsewhere = is_elsewhere(e, destination::database(e.args[2])?);
+    Err(match elsewhere {
+        true => Refusal::AnotherShard(e.spec.name),
+        false => Refusal::SameObject,
+    })
+}
+
+fn is_elsewhere(e: &Evaluation<'_>, keyspace: i32) -> bool {
+    i64::from(keyspace) != i64::from(e.cx.keyspace)
 }

@@ -9,6 +9,9 @@ pub enum Fanout {
     Node,
     /// Every key must be in one shard, which answers.
     OneShard,
+    /// One shard answers if what is named is in it; else the node reads at one and writes at the
+    /// other (COPY, MOVE).
+    Across,
     /// Split by shard, the integers summed (DEL).
     Sum,
     /// Split by shard, the arrays put together in the order of the keys (MGET).

@@ -22,6 +22,12 @@ const ARG_BYTES_MAX: usize = 64 << 10;
 /// Work of one of them: that of its part of the reply.
 const ARG_WORK: usize = 4096;
 
+/// Why a keyspace that a command names is not found.
+pub(crate) const UNKNOWN_NUMBER: &str =
+    "ERR DB index is out of range: there is no keyspace of this number, see KEYSPACE LIST";
+/// The same, if the control group could not be asked.
+pub(crate) const NOT_ASKED: &str = "TRYAGAIN this keyspace is not known here, and the control group did not say in time whether there is one: most of its voters must be reachable";
+
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 
 /// A WAIT that is not over.
@@ -272,12 +278,11 @@ impl<S: Stores> Node<S> {
         if self.try_select(conn, wanted) {
             self.answer(conn, |out| out.ok());
         } else if !known {
-            let line = "TRYAGAIN this keyspace is not known here, and the control group did not say in time whether there is one: most of its voters must be reachable";
-            self.answer_error(conn, line);
+            self.answer_error(conn, NOT_ASKED);
         } else {
             let text = String::from_utf8_lossy(wanted).into_owned();
             let line = if numbers::parse(wanted).is_some() {
-                "ERR DB index is out of range: there is no keyspace of this number, see KEYSPACE LIST".to_owned()
+                UNKNOWN_NUMBER.to_owned()
             } else {
                 format!("ERR there is no keyspace '{text}': KEYSPACE LIST shows those there are")
             };
@@ -289,14 +294,19 @@ impl<S: Stores> Node<S> {
         self.resume(conn);
     }
 
-    fn try_select(&mut self, conn: u64, wanted: &[u8]) -> bool {
-        let found = match numbers::parse(wanted) {
+    /// The keyspace of this name, or this number, which it may be that none has.
+    pub(crate) fn keyspace_called(&self, wanted: &[u8]) -> Option<KeyspaceId> {
+        match numbers::parse(wanted) {
             Some(number) => u32::try_from(number).ok().map(KeyspaceId),
             None => std::str::from_utf8(wanted)
                 .ok()
                 .and_then(|name| self.catalog.keyspace_named(name))
                 .map(|(id, _)| id),
-        };
+        }
+    }
+
+    fn try_select(&mut self, conn: u64, wanted: &[u8]) -> bool {
+        let found = self.keyspace_called(wanted);
         // Keyspace 0 is where every connection begins, so it can always be gone back to.
         let found = found.filter(|id| id.0 == 0 || self.catalog.keyspaces.contains_key(id));
         match (found, self.sessions.get_mut(&conn)) {

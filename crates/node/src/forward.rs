@@ -105,8 +105,7 @@ impl<S: Stores> Node<S> {
     /// Notes what goes to `to`.
     fn goes_away(&mut self, request: &Request, to: &NodeId) {
         self.forwards.bytes += bytes_of(&request.args);
-        if let Some(conn) = self.client_of(&request.target)
-            && let Some(number) = self.splits.slot_of(&request.target)
+        if let Some((conn, number)) = self.splits.place_of(&request.target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
             let kind = kind_of(request.spec);
@@ -119,8 +118,7 @@ impl<S: Stores> Node<S> {
     /// part's reply is the end of a split command.
     fn returned(&mut self, request: &Request, from: &NodeId, overtakes: bool) -> Option<u64> {
         self.forwards.bytes -= bytes_of(&request.args);
-        let conn = self.client_of(&request.target)?;
-        let number = self.splits.slot_of(&request.target)?;
+        let (conn, number) = self.splits.place_of(&request.target)?;
         let session = self.sessions.get_mut(&conn)?;
         session
             .order
@@ -137,6 +135,9 @@ impl<S: Stores> Node<S> {
     /// while, in its place among those of its client.
     fn comes_back(&mut self, request: Request, from: &NodeId) {
         let (shard, conn) = (request.shard, self.returned(&request, from, false));
+        if self.splits.is_crossing(&request.target) {
+            return self.stall(request);
+        }
         self.stand_in_order(request);
         let session = conn.and_then(|conn| self.sessions.get_mut(&conn));
         if let Some(first) = session.and_then(|s| s.order.first_to_stall(shard)) {

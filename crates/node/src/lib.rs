@@ -25,6 +25,7 @@
 //! | `clock`, `timekeeping` | the time that the node keeps, out of its machine's clocks and its peers' |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `split` | commands over several shards |
+//! | `crossing` | COPY and MOVE from one shard to another |
 //! | `forward` | commands that travel to another node |
 //! | `session` | a connection's choices, positions and replies in order |
 //! | `input` | what clients have sent and is not done: counted and bounded |
@@ -63,6 +64,7 @@ mod config_command;
 mod connection;
 mod control;
 mod copy;
+mod crossing;
 mod damage;
 mod evaluate;
 mod expire;

@@ -10,6 +10,15 @@ use model::{Position, ShardId};
 use resp::{Encoder, Version};
 use storage::store::Stores;
 
+/// What stands before and behind why an outcome is unknown.
+const UNKNOWN: &str = "UNKNOWN the outcome of this command is unknown (";
+const READ_FIRST: &str = "): it may have taken effect, read before you repeat it";
+
+/// Why an outcome is unknown, if that is what an error says.
+pub(crate) fn why_unknown(line: &str) -> Option<&str> {
+    line.strip_prefix(UNKNOWN)?.strip_suffix(READ_FIRST)
+}
+
 impl<S: Stores> Node<S> {
     /// Gives a reply to whom it belongs.
     pub(crate) fn deliver(
@@ -72,10 +81,7 @@ impl<S: Stores> Node<S> {
 
     /// The command may have taken effect or not.
     pub(crate) fn reply_unknown(&mut self, target: &Target, why: &str) {
-        let line = format!(
-            "UNKNOWN the outcome of this command is unknown ({why}): it may have taken effect, read before you repeat it"
-        );
-        self.reply_error(target, &line);
+        self.reply_error(target, &format!("{UNKNOWN}{why}{READ_FIRST}"));
     }
 
     /// An error as the next reply of a client.

@@ -109,7 +109,7 @@ impl<S: Stores> Node<S> {
 
     /// Evaluates or sends a command that came at `since` and was begun, or puts it first in line
     /// again.
-    fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
+    pub(crate) fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
         if args.is_empty() {
             return;
         }
@@ -145,10 +145,12 @@ impl<S: Stores> Node<S> {
             self.transaction_command(conn, spec, since);
             return self.count_input(conn);
         }
-        if spec.fanout == Fanout::Node {
-            return self.node_command(conn, spec, args);
-        }
         let keyspace = session.keyspace;
+        match spec.fanout {
+            Fanout::Node => return self.node_command(conn, spec, args),
+            Fanout::Across if self.cross(conn, spec, args, since) => return,
+            _ => {}
+        }
         let shard = match self.only_shard(keyspace, spec, args) {
             Ok(shard) => shard,
             Err(line) => return self.reject(conn, &line),
@@ -472,7 +474,7 @@ impl<S: Stores> Node<S> {
 
     /// A request waits, and what its connection sends meanwhile behind it.
     pub(crate) fn stand_in_line(&mut self, request: Request) {
-        if let Some(conn) = self.client_of(&request.target)
+        if let Some((conn, _)) = self.splits.place_of(&request.target)
             && let Some(session) = self.sessions.get_mut(&conn)
         {
             session.order.stalls(request.shard);
@@ -501,22 +503,23 @@ impl<S: Stores> Node<S> {
             if request.since == DEFERRED {
                 request.since = self.now.monotonic;
             }
-            let slot = self.splits.slot_of(&request.target);
             let mut lost = false;
-            if let Some(conn) = self.client_of(&request.target)
+            if self.splits.is_crossing(&request.target) {
+                request.read_from = ReadFrom::PrimaryTip;
+            } else if let Some((conn, slot)) = self.splits.place_of(&request.target)
                 && let Some(session) = self.sessions.get_mut(&conn)
             {
                 let shard = request.shard;
                 session.order.stalled(shard);
                 conns.push((conn, shard));
-                if slot.is_some_and(|slot| session.order.is_preceded(shard, slot)) {
+                if session.order.is_preceded(shard, slot) {
                     self.stand_in_order(request);
                     continue;
                 }
                 // What came behind it was told of a loss, and its session goes on from what is
                 // left: this one's reply comes first, and must not show that already.
                 let told = session.told_lost.get(&request.shard).copied();
-                lost = request.seen.index > 0 && slot < told;
+                lost = request.seen.index > 0 && told.is_some_and(|told| slot < told);
                 // What was answered meanwhile, or is away still, came before it.
                 request.seen = request.seen.max(session.seen.get(request.shard));
                 request.read_from = session.read_from(shard, request.spec);

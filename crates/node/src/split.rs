@@ -2,6 +2,7 @@
 //! replies put together. Atomic only within a shard.
 
 use crate::{
+    crossing::Crossing,
     node::Node,
     replies::{REPLY_BYTES_MAX, too_long},
     request::{ReadFrom, Request, Target, bytes_of, own},
@@ -34,22 +35,47 @@ struct Split {
     left: usize,
 }
 
-/// Every command that is split now.
+/// Every command that is split now, or goes from one shard to another.
 #[derive(Debug, Default)]
 pub(crate) struct Splits {
     open: BTreeMap<u64, Split>,
+    /// Numbered as those in `open` are: the parts of both have the same kind of target.
+    pub(crate) crossings: BTreeMap<u64, Crossing>,
     next: u64,
 }
 
 impl Splits {
     /// Bytes of the replies that have come.
     pub(crate) fn reply_bytes(&self) -> usize {
-        self.open.values().map(|split| split.bytes).sum()
+        let split: usize = self.open.values().map(|split| split.bytes).sum();
+        split + self.crossings.values().map(Crossing::bytes).sum::<usize>()
+    }
+
+    /// A number for a command from one shard to another that begins.
+    pub(crate) fn add_crossing(&mut self, crossing: Crossing) -> u64 {
+        self.next += 1;
+        self.crossings.insert(self.next, crossing);
+        self.next
+    }
+
+    /// Whether it is a part of one of these.
+    pub(crate) fn is_crossing(&self, target: &Target) -> bool {
+        matches!(target, Target::Part { split, .. } if self.crossings.contains_key(split))
+    }
+
+    /// The client of a command, and its place in the order of that: what goes from one shard to
+    /// another has none, since nothing else of its connection goes on meanwhile.
+    pub(crate) fn place_of(&self, target: &Target) -> Option<(u64, u64)> {
+        match self.is_crossing(target) {
+            true => None,
+            false => Some((self.client_of(target)?, self.slot_of(target)?)),
+        }
     }
 
     /// The client that a split command is for.
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
-        self.open.get(&id).map(|s| s.conn)
+        let crossing = || self.crossings.get(&id).map(|c| c.conn);
+        self.open.get(&id).map(|s| s.conn).or_else(crossing)
     }
 
     /// The client that waits for a reply, also behind a split command.
@@ -65,7 +91,10 @@ impl Splits {
     pub(crate) fn slot_of(&self, target: &Target) -> Option<u64> {
         match target {
             Target::Client { slot, .. } => Some(*slot),
-            Target::Part { split, .. } => self.open.get(split).map(|split| split.slot),
+            Target::Part { split, .. } => {
+                let crossing = || self.crossings.get(split).map(|c| c.slot);
+                self.open.get(split).map(|s| s.slot).or_else(crossing)
+            }
             Target::Remote { .. } => None,
         }
     }
@@ -198,7 +227,7 @@ impl<S: Stores> Node<S> {
         reply: Bytes,
     ) {
         let Some(split) = self.splits.open.get_mut(&id) else {
-            return;
+            return self.crossing_answered(id, part, shard, position, reply);
         };
         if let Some(session) = self.sessions.get_mut(&split.conn)
             && position.index > 0

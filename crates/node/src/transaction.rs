@@ -18,7 +18,7 @@ use crate::{
     route::{Coming, no_keyspace},
 };
 use bytes::Bytes;
-use commands::{Spec, transaction};
+use commands::{Fanout, Refusal, Spec, transaction};
 use model::{Position, ShardId, entry::WRITE_BYTES_MAX};
 use std::time::Duration;
 use storage::store::Stores;
@@ -165,6 +165,9 @@ impl<S: Stores> Node<S> {
         }
         if !spec.is_evaluated() {
             return Ok(None);
+        }
+        if spec.fanout == Fanout::Across && self.leaves_shard(session.keyspace, spec, args) {
+            return Err(Refusal::AnotherShard(spec.name).to_string());
         }
         match self.only_shard(session.keyspace, spec, args)? {
             None => Err(format!(

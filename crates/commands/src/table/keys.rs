@@ -7,8 +7,8 @@ use crate::{
         Categories,
         Family::{Generic, Server},
         Fanout::{
-            EveryKeyspaceOk, EveryShardAny, EveryShardArray, EveryShardOk, EveryShardSum, OneShard,
-            Scan, Sum,
+            Across, EveryKeyspaceOk, EveryShardAny, EveryShardArray, EveryShardOk, EveryShardSum,
+            OneShard, Scan, Sum,
         },
         Spec,
     },
@@ -122,14 +122,14 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("copy", -3, WRITE.and(DENYOOM), Generic)
         .keys_at(1, 1, &["RO", "access"])
         .and_keys(2, 2, &["OW", "update"])
-        .runs(OneShard, rename::copy)
+        .runs(Across, rename::copy)
         .also(Categories::KEYSPACE)
         .doc("Copy a key", "6.2.0", "O(N) worst case for collections, where N is the number of nested items. O(1) for string values."),
     Spec::new("move", 3, WRITE.and(FAST), Generic)
         .keys_at(1, 1, &["RW", "access", "update"])
-        .runs(OneShard, rename::move_key)
+        .runs(Across, rename::move_key)
         .also(Categories::KEYSPACE)
-        .doc("Not supported: each keyspace has shards of its own", "1.0.0", "O(1)"),
+        .doc("Move a key to another database", "1.0.0", "O(1)"),
     Spec::new("keys", 2, READONLY, Generic)
         .runs(EveryShardArray, keys::keys)
         .also(Categories::KEYSPACE.and(Categories::DANGEROUS))

@@ -176,11 +176,11 @@ fn what_would_hold_up_a_shard_is_refused() {
         ),
         "{refused}"
     );
-    let refused = s.reply("COPY a b DB 1");
-    assert!(
-        refused.starts_with("-ERR COPY to another keyspace"),
-        "{refused}"
-    );
+    for (line, name) in [("COPY a b DB 1", "copy"), ("MOVE a 1", "move")] {
+        let refused = s.reply(line);
+        let expected = format!("-CROSSSLOT '{name}' goes to another shard");
+        assert!(refused.starts_with(&expected), "{refused}");
+    }
     assert_eq!(s.reply("COPY a b DB 0"), ":1\r\n");
 }
 

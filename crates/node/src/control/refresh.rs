@@ -1,4 +1,5 @@
-//! A SELECT of a name that is unknown here reads the catalog at a majority of the voters.
+//! A SELECT of a keyspace that is unknown here, or a COPY or MOVE to one, reads the catalog at a
+//! majority of the voters.
 
 use super::ask::ASK_AGAIN;
 use crate::{
@@ -7,13 +8,14 @@ use crate::{
     request::borrow,
 };
 use bytes::Bytes;
+use commands::Fanout;
 use std::time::Duration;
 use storage::store::Stores;
 
-/// How long a SELECT of an unknown name waits for the newest catalog.
+/// How long a command that names an unknown keyspace waits for the newest catalog.
 const REFRESH_MAX: Duration = Duration::from_millis(1500);
 
-/// A SELECT that waits for the newest catalog.
+/// A command that waits for the newest catalog.
 #[derive(Debug)]
 pub(super) struct Refresh {
     conn: u64,
@@ -24,7 +26,7 @@ pub(super) struct Refresh {
 }
 
 impl<S: Stores> Node<S> {
-    /// Answers a SELECT once the newest catalog is known here.
+    /// A command goes on once the newest catalog is known here.
     pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
         let sequence = self.control.next_sequence();
         let now = self.now.monotonic;
@@ -58,7 +60,13 @@ impl<S: Stores> Node<S> {
     /// The catalog is the newest, or (`known` is false) nobody could be asked in time.
     pub(super) fn refreshed(&mut self, request: u64, known: bool) {
         if let Some(refresh) = self.control.refreshes.remove(&request) {
-            self.select_finally(refresh.conn, &borrow(&refresh.args), known);
+            let args = borrow(&refresh.args);
+            match commands::find(&args) {
+                Ok(spec) if spec.fanout == Fanout::Across => {
+                    self.cross_finally(refresh.conn, &args, known);
+                }
+                _ => self.select_finally(refresh.conn, &args, known),
+            }
         }
     }
 

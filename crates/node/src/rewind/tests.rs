@@ -172,6 +172,10 @@ pub(crate) fn config(n: usize, process: u64) -> NodeConfig {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        World::with(seed, catalog())
+    }
+
+    pub(crate) fn with(seed: u64, catalog: Catalog) -> Self {
         let machines = [OLD, NEW].map(|_| Machine {
             disk: SimDisk::new(),
             rewound: SimDisk::new(),
@@ -183,7 +187,7 @@ impl World {
         let mut world = World {
             now_ms: 1000,
             machines: machines.into(),
-            catalog: catalog(),
+            catalog,
             network: VecDeque::new(),
             cut: false,
             steps: 0,
@@ -202,7 +206,7 @@ impl World {
         Now::at_ms(self.now_ms)
     }
 
-    fn start(&mut self, n: usize) {
+    pub(crate) fn start(&mut self, n: usize) {
         let now = self.now();
         let machine = &mut self.machines[n];
         machine.process += 1;
@@ -231,7 +235,7 @@ impl World {
         }
     }
 
-    fn crash(&mut self, n: usize) {
+    pub(crate) fn crash(&mut self, n: usize) {
         let machine = &mut self.machines[n];
         machine.node = None;
         machine.flush = None;
@@ -349,6 +353,21 @@ impl World {
         shard.disk = DiskId(NEW as u64);
         let catalog = self.catalog.clone();
         self.node(NEW).adopt(catalog);
+    }
+
+    /// The catalog gives a node that started again its offices back.
+    pub(crate) fn resume(&mut self, n: usize) {
+        self.catalog.version += 1;
+        let process = self.machines[n].process;
+        for shard in self.catalog.shards.values_mut() {
+            if shard.primary == id(n) {
+                (shard.epoch, shard.process) = (shard.epoch.next(), process);
+            }
+        }
+        for n in [OLD, NEW] {
+            let catalog = self.catalog.clone();
+            self.node(n).adopt(catalog);
+        }
     }
 
     fn heal(&mut self) {
