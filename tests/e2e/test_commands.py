@@ -13,7 +13,7 @@ from cluster import BASE_PORT, BINARY, ROOT, eventually
 REDIS_PORT = BASE_PORT + 90
 NODE_PORT = BASE_PORT + 100
 # How many, and of which seed: such that every known difference occurs.
-COMMANDS = {"one shard": (800_000, 1), "four shards": (200_000, 5)}
+COMMANDS = {"one shard": (800_000, 1), "four shards": (200_000, 11)}
 
 
 def answers(port):
