@@ -47,6 +47,17 @@ impl Splits {
         self.open.values().map(|split| split.bytes).sum()
     }
 
+    /// A client is gone: nobody waits for its commands, and parts that had not gone anywhere yet
+    /// never will.
+    pub(crate) fn left_by(&mut self, conn: u64) {
+        self.open.retain(|_, split| split.conn != conn);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// The client that a split command is for.
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
         self.open.get(&id).map(|s| s.conn)
