@@ -76,15 +76,6 @@ class Named(Trio):
     def redis(self, node, **options):
         return super().redis(node, host=self.host(node).strip("[]"), **options)
 
-    def server(self, node):
-        with open(self.dir / node / "log", "ab") as log:
-            self.processes[node] = subprocess.Popen(
-                [BINARY, "server", "--config", self.dir / node / "node.toml"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
 
 def quire(*args, **environment):
     return subprocess.run(

@@ -46,15 +46,18 @@ class Trio:
             f"[limits]\ncache_bytes = 67108864\n{self.limits}\n"
         )
 
+    def server(self, node):
+        with open(self.dir / node / "log", "ab") as log:
+            self.processes[node] = subprocess.Popen(
+                [BINARY, "server", "--config", self.dir / node / "node.toml"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
     def start(self):
         for node in NODES:
-            with open(self.dir / node / "log", "ab") as log:
-                self.processes[node] = subprocess.Popen(
-                    [BINARY, "server", "--config", self.dir / node / "node.toml"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            self.server(node)
         eventually(lambda: self.redis("us-1").ping(), 30, "us-1 answers")
         return self
 

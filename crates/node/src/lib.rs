@@ -18,8 +18,8 @@
 //! | [`node`](mod@node) | the node: its parts, opening it, inputs |
 //! | `settle` | carrying out what strategies ask for; giving up old log |
 //! | `assign` | shards come, change and go with the catalog |
-//! | `route` | where a command goes |
-//! | `evaluate` | evaluating it at this node's replica |
+//! | `route`, `order` | where a command goes, and what it waits for |
+//! | `admission`, `evaluate` | whether it may be evaluated at this node's replica; evaluating it |
 //! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
 //! | `reply` | replies, to whomever they belong |
 //! | `clock`, `timekeeping` | the time that the node keeps, out of its machine's clocks and its peers' |

@@ -121,8 +121,8 @@ pub(crate) enum Message {
     VerifyHeld { id: u64, shard: ShardId },
     /// It is not wanted any more: what is kept for it can be let go.
     VerifyOver { id: u64, shard: ShardId },
-    /// To a control leader, from a primary that ends, and holds its writes back: let another
-    /// take its place in this epoch.
+    /// To a control leader, from a primary that gives away its office, and holds its writes back:
+    /// let another take its place in this epoch.
     HandOver {
         shard: ShardId,
         epoch: Epoch,

@@ -194,7 +194,7 @@ pub struct Node<S: Stores> {
     pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
     /// Shards whose place another node has taken, and when their primary was asked for its log.
     pub(crate) leaving: BTreeMap<ShardId, Duration>,
-    /// Set once this node was told to end.
+    /// Set while this node gives away its offices.
     pub(crate) handing_over: Option<HandingOver>,
     /// The shard that is just giving its office away.
     pub(crate) gives_up: Option<ShardId>,
@@ -284,6 +284,7 @@ impl<S: Stores> Node<S> {
         self.let_go_of_input(conn.0);
         self.end_monitor(conn.0);
         self.sessions.remove(&conn.0);
+        self.splits.left_by(conn.0);
         self.verifications_left_by(conn.0);
     }
 

@@ -72,6 +72,17 @@ impl Splits {
         }
     }
 
+    /// A client is gone: nobody waits for its commands, and parts that had not gone anywhere yet
+    /// never will.
+    pub(crate) fn left_by(&mut self, conn: u64) {
+        self.open.retain(|_, split| split.conn != conn);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// The client that a split command is for.
     pub(crate) fn conn(&self, id: u64) -> Option<u64> {
         let crossing = || self.crossings.get(&id).map(|c| c.conn);

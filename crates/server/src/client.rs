@@ -115,7 +115,11 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
         }
         next += 1;
         let spare = clients >= clients_max;
-        spawn_local(serve(core.clone(), stream, addr, ConnId(next), spare));
+        // The client counts before its task first runs, so that a burst of connections is not let
+        // in beyond the limit.
+        let (reader, client) = taken(stream, ConnId(next));
+        core.clients.borrow_mut().insert(client.id, client.clone());
+        spawn_local(serve(core.clone(), reader, client, addr, spare));
     }
 }
 
@@ -125,6 +129,24 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(300))?;
     Ok(())
+}
+
+fn taken(stream: TcpStream, id: ConnId) -> (OwnedReadHalf, Rc<Client>) {
+    let (reader, writer) = stream.into_split();
+    let client = Client {
+        id,
+        writer,
+        writing: Cell::new(false),
+        closing: Cell::new(false),
+        gone: Cell::new(false),
+        asked: Cell::new(false),
+        paused: Cell::new(false),
+        resumed: Notify::new(),
+        waker: RefCell::new(None),
+        place: Place::default(),
+        written: Cell::new(0),
+    };
+    (reader, Rc::new(client))
 }
 
 /// Refuses a client that is one too many and has not asked for administration by now.
@@ -141,26 +163,12 @@ async fn refuse_idle<H: Host>(core: Rc<Core<H>>, client: Rc<Client>) {
 /// `spare`: it is one too many, and only there for administration.
 async fn serve<H: Host>(
     core: Rc<Core<H>>,
-    stream: TcpStream,
+    reader: OwnedReadHalf,
+    client: Rc<Client>,
     addr: SocketAddr,
-    id: ConnId,
     spare: bool,
 ) {
-    let (reader, writer) = stream.into_split();
-    let client = Rc::new(Client {
-        id,
-        writer,
-        writing: Cell::new(false),
-        closing: Cell::new(false),
-        gone: Cell::new(false),
-        asked: Cell::new(false),
-        paused: Cell::new(false),
-        resumed: Notify::new(),
-        waker: RefCell::new(None),
-        place: Place::default(),
-        written: Cell::new(0),
-    });
-    core.clients.borrow_mut().insert(id, client.clone());
+    let id = client.id;
     core.host
         .borrow_mut()
         .client_connected(id, addr, clock::now());

@@ -148,8 +148,8 @@ impl World {
     /// Every shard takes a write. One that was suspected right before may get another primary
     /// still.
     pub fn every_shard_serves(&mut self, node: &str, keyspace: &str) -> Result<(), Wrong> {
-        let until = self.now() + SERVES_WITHIN;
         for n in 0..24 {
+            let until = self.now() + SERVES_WITHIN;
             let key = format!("last:{n}");
             loop {
                 let set = self.ask(node, Some(keyspace), &["SET", &key, "there"])?;

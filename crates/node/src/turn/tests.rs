@@ -196,6 +196,23 @@ fn a_command_that_no_message_has_room_for_does_not_travel() {
     assert!(world.node(NEW).sessions[&conn.0].order.is_empty());
 }
 
+/// A part that was not taken where it was sent waits here, and goes with its client.
+#[test]
+fn nothing_is_left_of_a_split_command_whose_client_is_gone() {
+    let mut world = World::new(1);
+    let conn = connect(&mut world, NEW, 100);
+    sent(&mut world, NEW);
+    for _ in 0..2 {
+        send(&mut world, NEW, conn, &[b"FLUSHALL"]);
+    }
+    assert!(!world.node(NEW).splits.is_empty());
+    let now = world.now();
+    world.node(NEW).client_disconnected(conn, now);
+    assert!(world.node(NEW).splits.is_empty());
+    world.settle();
+    assert_eq!(world.node(NEW).forwards.bytes(), 0);
+}
+
 /// One that waits for the replica here may be given up and sent to the primary: a later read that
 /// had gone there at once, since the replica could not answer it, would have shown less.
 #[test]

@@ -340,6 +340,10 @@ impl World {
         commands: &[Vec<&str>],
     ) -> Result<Option<Vec<Frame>>, Wrong> {
         let at = self.machine(node)?;
+        // Whoever asks a machine that stands still waits until it goes on.
+        while self.machines[at].is_paused(self.now) {
+            self.step()?;
+        }
         let Some(conn) = self.connect_client(at, Reader::Ask(Vec::new())) else {
             return Err(Wrong(format!("{node} is not there to be asked")));
         };

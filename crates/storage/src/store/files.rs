@@ -6,7 +6,7 @@
 //! is removed, or memory without bound. So this is checked first:
 //!
 //! ```text
-//! current     number of the version (u64), xxh3-128 of its file, 0: 25 bytes
+//! current     number of the version (u64), xxh3-128 of its file, kind of checksum (0): 25 bytes
 //! v<number>   its bytes give that checksum; it names the tables
 //! tables/<id> is there, and its end, the contents and the trailer, is whole
 //! ```
@@ -50,7 +50,8 @@ pub(super) fn check(path: &Path) -> Result<(), StoreError> {
         |file: &Path, what: &str| Err(StoreError::damaged(format!("{} {what}", file.display())));
     let current = path.join("current");
     let named = read(&current, 1 << 10)?;
-    let (Some(number), Some(checksum), 25) = (u64_at(&named, 0), u128_at(&named, 8), named.len())
+    let (Some(number), Some(checksum), Some([0])) =
+        (u64_at(&named, 0), u128_at(&named, 8), named.get(24..))
     else {
         return damaged(&current, "names no version");
     };

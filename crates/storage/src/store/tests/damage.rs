@@ -146,6 +146,24 @@ proptest! {
     }
 }
 
+/// It is so short that random damage seldom meets each of its bytes.
+#[test]
+fn every_byte_of_what_names_the_version_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let store = dir.path().join("store").join(SHARD.to_string());
+    let current = files(&store).into_iter().find(|f| f.ends_with("current"));
+    let current = current.unwrap();
+    let whole = fs::read(&current).unwrap();
+    for at in 0..whole.len() {
+        assert!(spoil(&current, 0, at, 1));
+        let error = open(dir.path()).err();
+        assert!(error.is_some_and(|e| e.is_damage()), "byte {at}");
+        fs::write(&current, &whole).unwrap();
+    }
+    assert!(open(dir.path()).is_ok());
+}
+
 #[test]
 fn a_store_whose_directory_or_tree_is_gone_does_not_come_back_empty() {
     for gone in [
