@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`id`] | names of nodes, regions, keyspaces and shards, checked when made |
 //! | [`address`] | where something is reached: a name or an IP, and a port |
+//! | [`lsn`] | a position in a node's log |
 //! | [`position`] | (epoch, index) in a shard's log, and the history of epochs |
 //! | [`stamp`] | the hybrid logical clock |
 //! | [`slot`] | key → hash slot, as in Redis Cluster |
@@ -27,6 +28,7 @@ pub mod cursor;
 pub mod entry;
 pub mod few;
 pub mod id;
+pub mod lsn;
 pub mod mutation;
 pub mod parts;
 pub mod planted;
@@ -41,6 +43,7 @@ pub use address::{Address, AddressError};
 pub use catalog::{Boot, Catalog};
 pub use entry::{Entry, EntryKind};
 pub use id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId};
+pub use lsn::Lsn;
 pub use mutation::{Mutation, Op};
 pub use parts::Parts;
 pub use position::{EpochHistory, Position};

@@ -95,7 +95,6 @@ mod segment;
 mod tests;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +103,7 @@ use model::Now;
 
 pub use error::{AppendError, Lacking, LogError, OpenError};
 pub use flush::{FlushJob, SyncJob, Synced, Written};
+pub use model::Lsn;
 pub use scrub::{Decay, ScrubLog};
 
 use crate::disk::Disk;
@@ -119,16 +119,6 @@ pub const LANES: usize = 4;
 /// How long after the last flush began the next may, while its sync is under way. A disk of one's
 /// own syncs in less, one across a network in more.
 const OVERLAP_AFTER: Duration = Duration::from_micros(250);
-
-/// A position: the log's bytes before it, over its whole life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Lsn(pub u64);
-
-impl fmt::Display for Lsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "position {}", self.0)
-    }
-}
 
 /// When written bytes are synced, and so what an acknowledgement is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
