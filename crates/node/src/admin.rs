@@ -1,7 +1,7 @@
 //! Administration over the client port: `KEYSPACE …` and `QUIRE …`.
 
 use crate::{
-    control::Asker,
+    cluster_door::Wish,
     message::Message,
     node::{Lane, Node},
     request::Target,
@@ -115,13 +115,17 @@ impl<S: Stores> Node<S> {
         match (what.as_slice(), args.len()) {
             (b"CREATE", 3..) => match create::parse(&args[2..]) {
                 Ok(mut wanted) => {
-                    wanted.avoid = self.unfit();
+                    wanted.avoid = self
+                        .cluster
+                        .unfit(self.disk_watch.stalled_for(self.now.monotonic));
                     let Some(target) = self.hold(conn) else {
                         return;
                     };
                     let name = wanted.name.clone();
-                    let asker = Asker::Create { target, name };
-                    self.ask(Command::CreateKeyspace(wanted), asker);
+                    let asker = Wish::Create { target, name };
+                    self.with_cluster(|cluster, _| {
+                        cluster.ask(Command::CreateKeyspace(wanted), asker)
+                    });
                 }
                 Err(error) => self.answer_error(conn, &format!("ERR {error}")),
             },
@@ -130,7 +134,9 @@ impl<S: Stores> Node<S> {
                     let Some(target) = self.hold(conn) else {
                         return;
                     };
-                    self.ask(Command::DropKeyspace { name }, Asker::Drop { target });
+                    self.with_cluster(|cluster, _| {
+                        cluster.ask(Command::DropKeyspace { name }, Wish::Drop { target })
+                    });
                 }
                 Err(line) => self.answer_error(conn, &line),
             },
@@ -188,10 +194,11 @@ impl<S: Stores> Node<S> {
         let (id, keyspace) = self.catalog.keyspace_named(creating.name.as_str())?;
         let everywhere = keyspace.shards.iter().all(|shard| self.is_writable(*shard))
             && self
-                .peers
+                .cluster
+                .peers()
                 .regions()
-                .filter(|(id, _)| self.peers.is_up(id, self.now.monotonic))
-                .all(|(id, _)| self.follows(id, creating.version));
+                .filter(|(id, _)| self.cluster.peers().is_up(id, self.now.monotonic))
+                .all(|(id, _)| self.cluster.follows(id, creating.version));
         everywhere.then_some(id)
     }
 
@@ -329,7 +336,7 @@ impl<S: Stores> Node<S> {
 
     fn known(&self) -> Known {
         let mut known = Known::default();
-        for (id, region) in self.peers.regions() {
+        for (id, region) in self.cluster.peers().regions() {
             known.nodes.insert(id.clone(), region.clone());
         }
         known
@@ -370,7 +377,7 @@ impl<S: Stores> Node<S> {
                     return;
                 };
                 let state = self.links.state().clone();
-                let missing = self.peers.connected_nodes();
+                let missing = self.cluster.peers().connected_nodes();
                 self.admin.ordered.push(Ordered {
                     target,
                     counter: state.version().0,

@@ -4,11 +4,7 @@
 //! (RESET), and once that is durable the store is destroyed. So a start finds both, or none: what
 //! the log still holds never follows upon a store that is gone, nor upon one that came later.
 
-use crate::{
-    damage::open_shard,
-    node::{Effect, Node},
-    shard,
-};
+use crate::{damage::open_shard, node::Node, shard};
 use model::{
     Catalog, ShardId,
     planted::{self, Bug},
@@ -25,24 +21,9 @@ use storage::{
 
 impl<S: Stores> Node<S> {
     /// A newer catalog is known: shards come, change and go with it.
-    pub(crate) fn adopt(&mut self, catalog: impl Into<Arc<Catalog>>) {
-        let catalog = catalog.into();
-        if catalog.version <= self.catalog.version {
-            return;
-        }
+    pub(crate) fn follow_catalog(&mut self, catalog: Arc<Catalog>) {
         let me = self.config.id.clone();
         let before = std::mem::replace(&mut self.catalog, catalog);
-        self.is_any_primary = self.catalog.shards.values().any(|s| s.primary == me);
-        if let Some(leading) = &mut self.leading {
-            leading.forget_who_left(&self.catalog);
-        }
-        self.follow_standing();
-        if self.stopped {
-            return; // Its disk is stale: it must take up nothing.
-        }
-        if self.peers.follow(&self.catalog, self.now.monotonic) {
-            self.effects.push_back(Effect::PeersChanged);
-        }
         let catalog = self.catalog.clone();
         let gone: Vec<ShardId> = self
             .shards
@@ -72,7 +53,6 @@ impl<S: Stores> Node<S> {
             }
         }
         self.share_cache();
-        self.report_soon();
     }
 
     /// Nothing of it is served here any more, for this reason.
@@ -97,7 +77,7 @@ impl<S: Stores> Node<S> {
         }
         self.forget_appended(id);
         self.forget_rests(id);
-        self.peers.changed(id);
+        self.cluster.changed(id);
         self.dirty.remove(&id);
         self.copies.forget(id);
         self.rewinds.forget(id);
@@ -225,7 +205,7 @@ impl<S: Stores> Node<S> {
             shard.assigned = true;
             strategy.assign(assignment, self.now);
             for replica in &facts.replicas {
-                if self.peers.is_cut_off(&replica.node) {
+                if self.cluster.peers().is_cut_off(&replica.node) {
                     strategy.link_changed(&replica.node, false, self.now);
                 }
             }
@@ -245,6 +225,6 @@ impl<S: Stores> Node<S> {
         {
             tracing::error!(shard = id.0, %error, "a shard could not be opened");
         }
-        self.report_soon();
+        self.cluster.report_soon();
     }
 }

@@ -359,7 +359,7 @@ impl<S: Stores> Node<S> {
             return self.wait_for_copies(target, shard, position, &own(args));
         }
         let primary = self.catalog.shards.get(&shard).map(|s| s.primary.clone());
-        match primary.filter(|p| self.peers.is_up(p, self.now.monotonic)) {
+        match primary.filter(|p| self.cluster.peers().is_up(p, self.now.monotonic)) {
             Some(primary) => self.forward(
                 Request {
                     target,
@@ -393,7 +393,8 @@ impl<S: Stores> Node<S> {
                 .iter()
                 .filter(|r| r.node != s.primary)
                 .filter(|r| {
-                    r.node == self.config.id || self.peers.is_up(&r.node, self.now.monotonic)
+                    r.node == self.config.id
+                        || self.cluster.peers().is_up(&r.node, self.now.monotonic)
                 })
                 .count() as i64
         })

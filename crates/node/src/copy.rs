@@ -23,10 +23,11 @@ mod give;
 pub use give::COPY_BYTES_PER_SECOND_MIN;
 
 use crate::{
-    message::{CopyChunk, CopyProgress, Message},
+    message::{CopyChunk, Message},
     node::{Lane, Node},
     shard,
 };
+use cluster::message::CopyProgress;
 use give::{Giving, Key, Pace};
 use model::{NodeId, ShardId};
 use std::{collections::BTreeMap, time::Duration};

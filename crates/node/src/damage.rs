@@ -128,7 +128,7 @@ impl<S: Stores> Node<S> {
         }
         self.retire(id, "this replica's store is damaged");
         self.heal(id);
-        self.report_soon();
+        self.cluster.report_soon();
     }
 
     /// Whether somebody else would be named if this primary were gone, as it seems from here.
@@ -142,10 +142,10 @@ impl<S: Stores> Node<S> {
         let now = self.now.monotonic;
         let others = facts.members().filter(|m| m.node != self.config.id);
         let heard = others.filter_map(|member| {
-            let fresh = self.readable_lag(&member.node, id).is_some();
+            let fresh = self.cluster.readable_lag(&member.node, id).is_some();
             let report = self.replica_report(&member.node, id)?;
             let disk = member.disk?;
-            (fresh && self.peers.is_up(&member.node, now)).then(|| Heard {
+            (fresh && self.cluster.peers().is_up(&member.node, now)).then(|| Heard {
                 node: member.node.clone(),
                 process: 0,
                 disk,
@@ -157,7 +157,7 @@ impl<S: Stores> Node<S> {
         });
         let heard: Vec<Heard> = heard.collect();
         let nodes = &self.catalog.nodes;
-        let (me, avoided) = (&self.config.id, self.handing_over());
+        let (me, avoided) = (&self.config.id, self.cluster.handing_over());
         let decision = failover::decide(id, facts, keyspace, &heard, nodes, me, &avoided);
         matches!(decision, Decision::Name { .. })
     }

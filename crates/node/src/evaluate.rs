@@ -68,10 +68,10 @@ impl<S: Stores> Node<S> {
         let applied = shard.store.applied().position;
         let here = Here {
             role: state.role,
-            is_leased: self.lease.holds(self.now.monotonic),
+            is_leased: self.cluster.is_leased(self.now.monotonic),
             is_fresh: state.fresh_at.is_some(),
             is_stalled: self.disk_watch.is_stalled(),
-            is_sound: self.standing.is_sound(),
+            is_sound: self.cluster.is_sound(),
         };
         let question = Question {
             is_write: spec.is_write(),
@@ -122,7 +122,7 @@ impl<S: Stores> Node<S> {
         if self.mutation.is_empty() {
             self.stats.seen(seen);
             if here.is_primary() {
-                self.lease.answer();
+                self.cluster.lease().answer();
             }
             self.replies.held(self.scratch.len());
             return Evaluated::Ready(applied);
@@ -195,7 +195,7 @@ impl<S: Stores> Node<S> {
             // It was computed from the tip: it waits for the tip.
             let applied = shard.store.applied().position;
             return if state.tip.index <= applied.index {
-                self.lease.answer();
+                self.cluster.lease().answer();
                 Evaluated::Ready(applied)
             } else {
                 Evaluated::Wait {
@@ -274,7 +274,7 @@ impl<S: Stores> Node<S> {
         self.log.pending_bytes() < self.log_room_of_clients()
             && !shard.pressure.stop
             && self.now.monotonic >= shard.not_before
-            && !self.is_held(shard.id)
+            && !self.cluster.is_held(shard.id)
     }
 
     /// Bytes that may wait for the disk before clients' writes are not taken.

@@ -237,7 +237,7 @@ impl<S: Stores> Node<S> {
     /// Returns whether it was looked at.
     fn expire_shard(&mut self, id: ShardId, left: &mut usize) -> Result<bool, String> {
         let no_room = self.log.pending_bytes() > self.log_room;
-        if self.lacking().is_some() || !self.may_act(id) || self.is_held(id) || no_room {
+        if self.lacking().is_some() || !self.may_act(id) || self.cluster.is_held(id) || no_room {
             return Ok(false);
         }
         let Some(shard) = self.shards.get_mut(&id) else {

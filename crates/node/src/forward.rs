@@ -310,7 +310,7 @@ impl<S: Stores> Node<S> {
             .away
             .values()
             .map(|a| a.to.clone())
-            .filter(|to| !self.peers.is_up(to, self.now.monotonic))
+            .filter(|to| !self.cluster.peers().is_up(to, self.now.monotonic))
             .collect();
         silent.sort();
         silent.dedup();

@@ -355,7 +355,7 @@ impl<S: Stores> Node<S> {
             .unwrap_or_default();
         let up: Vec<_> = members
             .into_iter()
-            .filter(|member| self.peers.is_up(&member.node, self.now.monotonic))
+            .filter(|member| self.cluster.peers().is_up(&member.node, self.now.monotonic))
             .filter_map(|member| {
                 let addr = &self.catalog.nodes.get(&member.node)?.client_addr;
                 Some((addr, member))
@@ -368,7 +368,7 @@ impl<S: Stores> Node<S> {
             let silence = member.heard_at.map(|at| now.saturating_sub(at));
             // Of who rests nothing is heard but by its node.
             let silence = match member.rests {
-                true => self.peers.silence(&member.node, now),
+                true => self.cluster.peers().silence(&member.node, now),
                 false => silence,
             };
             let silent = silence.map_or(-1, seconds);
@@ -391,9 +391,9 @@ impl<S: Stores> Node<S> {
             lines.put("master_host", info.client_addr.host());
             lines.put("master_port", info.client_addr.port());
         }
-        let up = self.peers.is_up(primary, self.now.monotonic);
+        let up = self.cluster.peers().is_up(primary, self.now.monotonic);
         lines.put("master_link_status", if up { "up" } else { "down" });
-        let silence = self.peers.silence(primary, self.now.monotonic);
+        let silence = self.cluster.peers().silence(primary, self.now.monotonic);
         let silence = silence.map_or(-1, seconds);
         lines.put("master_last_io_seconds_ago", silence);
         let applied = stand.own.map_or(0, |own| own.applied().index);
@@ -436,7 +436,7 @@ impl<S: Stores> Node<S> {
                     let (ip, port) = info.map_or(("?".into(), 0), |i| {
                         (i.client_addr.host(), i.client_addr.port())
                     });
-                    let up = self.peers.is_up(&member.node, self.now.monotonic);
+                    let up = self.cluster.peers().is_up(&member.node, self.now.monotonic);
                     let value = format!(
                         "ip={ip},port={port},state={},offset={},lag_entries={}",
                         if up { "online" } else { "offline" },
@@ -504,7 +504,10 @@ impl<S: Stores> Node<S> {
             let (ip, port) = primary.map_or((String::new(), 0), |i| {
                 (i.client_addr.host(), i.client_addr.port())
             });
-            let up = self.peers.is_up(&facts.primary, self.now.monotonic);
+            let up = self
+                .cluster
+                .peers()
+                .is_up(&facts.primary, self.now.monotonic);
             self.answer(conn, |out| {
                 out.array(5);
                 out.bulk("slave");

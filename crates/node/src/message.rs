@@ -9,12 +9,10 @@
 //! and no seals. Variants are only added at
 //! the end: their order is part of the format.
 
-use crate::hand_over::Why;
 use bytes::Bytes;
-use model::{DiskId, Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
-use replication::{consensus, rest::Pulse};
+use model::{Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
+use replication::rest::Pulse;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 const VERSION: u8 = 2;
 
@@ -34,26 +32,8 @@ pub(crate) enum Incoming {
 /// Everything but what replicas of a shard tell each other.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    /// Between voters of the control group.
-    Raft(consensus::Message),
-    /// To a control leader: propose this. Repeating it is harmless.
-    Propose { request: u64, command: Vec<u8> },
-    /// What came of it: at which version of the catalog, or why not.
-    Outcome {
-        request: u64,
-        result: Result<u64, String>,
-    },
-    /// Not the leader: try this one.
-    NotLeader { request: u64, leader: Option<u64> },
-    /// To a control leader: tell me your catalog as of now.
-    ReadCatalog { request: u64 },
-    /// The catalog is (at least) as of the request; a `Catalog` went before if it is newer.
-    CatalogRead { request: u64, version: u64 },
-    /// The whole catalog; only ever a committed state.
-    Catalog { bytes: Vec<u8> },
-    /// How the sender and its replicas stand. Sent to everybody, several times a second: it is
-    /// the heartbeat between nodes too.
-    Report(Report),
+    /// Of what the nodes agree on.
+    Cluster(cluster::Message),
     /// A client's command, to a node that may evaluate it.
     Forward(Forward),
     /// Its answer.
@@ -90,94 +70,19 @@ pub(crate) enum Message {
     RewindChunk(RewindChunk),
     /// That moment is no longer known here: begin again.
     RewindLost { shard: ShardId, rewind: u64 },
-    /// To a control leader: a lease for the sender.
-    LeaseAsk(LeaseAsk),
-    /// It is yours, from when you asked.
-    LeaseGranted { number: u64 },
-    /// From a control leader: take in nothing more of an epoch before this one, durably, and
-    /// say how far your log goes.
-    Seal { shard: ShardId, epoch: Epoch },
-    /// It is done.
-    Sealed(Sealed),
     /// To a shard's primary, from a node whose place in it another has taken: how does your log
     /// go?
     HistoryAsk { shard: ShardId },
     /// So.
     History(History),
-    /// How far each copy is that the sender takes. Goes with its report while there are any.
-    CopyProgress(Vec<CopyProgress>),
-    /// What does your machine's wall clock say?
-    ClockAsk { number: u64 },
-    /// This.
-    ClockTold {
-        number: u64,
-        wall_ms: u64,
-        /// The time that the sender keeps, once it has compared its clock.
-        kept_ms: Option<u64>,
-    },
     /// How far a replica's digest is, or why there is none.
     DigestProgress(DigestProgress),
     /// The digest is still wanted.
     VerifyHeld { id: u64, shard: ShardId },
     /// It is not wanted any more: what is kept for it can be let go.
     VerifyOver { id: u64, shard: ShardId },
-    /// To a control leader, from a primary that gives away its office, and holds its writes back:
-    /// let another take its place in this epoch.
-    HandOver {
-        shard: ShardId,
-        epoch: Epoch,
-        why: Why,
-    },
-    /// What the sender runs and holds, for people to see.
-    Figures(Figures),
     /// How the shards stand that rest with the receiver, or the sender.
     Pulse(Pulse),
-}
-
-/// A question for a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct LeaseAsk {
-    pub(crate) number: u64,
-    /// Which boot asks: its random number.
-    pub(crate) nonce: u64,
-    /// What it knows of the catalog.
-    pub(crate) catalog_version: u64,
-    pub(crate) length_ms: u32,
-}
-
-/// What a node tells about itself that nobody decides by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Figures {
-    /// The release that it runs.
-    pub(crate) version: String,
-    pub(crate) uptime_ms: u64,
-    /// What each of its shards' stores holds.
-    pub(crate) stores: BTreeMap<ShardId, StoreFigures>,
-}
-
-/// What a shard's store holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoreFigures {
-    /// Expired ones that were not deleted yet included.
-    pub(crate) keys: u64,
-    /// In files, and in memory for the next.
-    pub(crate) bytes: u64,
-}
-
-/// How far a copy is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CopyProgress {
-    pub(crate) shard: ShardId,
-    /// Where it is copied from.
-    pub(crate) source: NodeId,
-    /// Keys that have arrived.
-    pub(crate) keys: u64,
-    /// Keys that there are; None before anything has arrived.
-    pub(crate) keys_total: Option<u64>,
-    /// Bytes of rows that have arrived.
-    pub(crate) bytes: u64,
-    /// Since the copy was begun.
-    pub(crate) elapsed_ms: u64,
 }
 
 /// The log of a shard's primary.
@@ -190,90 +95,6 @@ pub(crate) struct History {
     pub(crate) starts: Vec<(Epoch, u64)>,
     /// Its last index.
     pub(crate) last: u64,
-}
-
-/// How far the log of a sealed replica goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sealed {
-    pub(crate) shard: ShardId,
-    pub(crate) epoch: Epoch,
-    pub(crate) disk: DiskId,
-    pub(crate) process: u64,
-    /// Its last entry, which is durable.
-    pub(crate) last: Position,
-    /// The first process of the disk from which on each left its log closed.
-    pub(crate) intact_since: u64,
-    /// Whether it once held all that its primary had committed, after the last cut of its log.
-    pub(crate) whole: bool,
-}
-
-/// How a node stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    pub(crate) pid: u32,
-    /// The nonce of the sender's boot: a report that comes late may be of a former one.
-    pub(crate) nonce: u64,
-    pub(crate) catalog_version: u64,
-    pub(crate) ready: bool,
-    /// The term in which the sender leads the control group, if it does.
-    pub(crate) leads: Option<u64>,
-    /// Whether it wants a lease and has none.
-    pub(crate) unleased: bool,
-    /// Bytes of its log that a loss of power would leave.
-    pub(crate) log: u64,
-    /// How it stands in the control group, if it is a voter.
-    pub(crate) control: Option<ControlReport>,
-    /// Whom the sender has heard lately: a link may be cut one way.
-    pub(crate) hears: Vec<NodeId>,
-    /// Counts the sender's reports.
-    pub(crate) number: u64,
-    /// Whether `replicas` are all of its replicas; else they are those that stand otherwise than in
-    /// the report before.
-    pub(crate) is_full: bool,
-    pub(crate) replicas: Vec<ReplicaReport>,
-    /// Replicas that are there no more.
-    pub(crate) gone: Vec<ShardId>,
-    /// How old what those replicas show is that rest with a node.
-    pub(crate) rest_lags_ms: Vec<(NodeId, u64)>,
-    /// Whose reports it lacks one of: the next is to be full.
-    pub(crate) lacks: Vec<NodeId>,
-    /// For how long its disk has not answered, if that is too long.
-    pub(crate) stalled_ms: Option<u64>,
-    /// Why it gives away its offices, and takes none, if it does.
-    pub(crate) hands_over: Option<Why>,
-}
-
-/// How a voter of the control group stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ControlReport {
-    pub(crate) term: u64,
-    /// Up to where it knows the group to have agreed.
-    pub(crate) commit: u64,
-    /// Its disk is new, and it neither votes nor campaigns.
-    pub(crate) muted: bool,
-}
-
-/// How one of its replicas stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ReplicaReport {
-    pub(crate) shard: ShardId,
-    pub(crate) role: ReportedRole,
-    pub(crate) epoch: u64,
-    /// What it has applied.
-    pub(crate) position: Position,
-    /// As of this report; since then it grows.
-    pub(crate) lag_ms: Option<u64>,
-    pub(crate) stopped: bool,
-    /// With which node it rests, if it does: then its lag is that of all that do.
-    pub(crate) rests_with: Option<NodeId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum ReportedRole {
-    Primary,
-    Starting,
-    Replica,
-    Learner,
 }
 
 /// A command that travels.
@@ -447,70 +268,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn one_of_each() -> Vec<Message> {
-        let node = |name: &str| NodeId::new(name).unwrap();
         let position = Position::new(3, 77);
         let shard = ShardId(4);
-        vec![
-            Message::Raft(consensus::Message {
-                term: 2,
-                body: consensus::Body::HeartbeatResponse {
-                    commit: 5,
-                    read: None,
-                },
-            }),
-            Message::Propose {
-                request: 1,
-                command: vec![1, 2],
-            },
-            Message::Outcome {
-                request: 1,
-                result: Err("no".into()),
-            },
-            Message::Outcome {
-                request: 1,
-                result: Ok(8),
-            },
-            Message::NotLeader {
-                request: 1,
-                leader: Some(9),
-            },
-            Message::ReadCatalog { request: 5 },
-            Message::CatalogRead {
-                request: 5,
-                version: 8,
-            },
-            Message::Catalog { bytes: vec![1] },
-            Message::Report(Report {
-                pid: 42,
-                nonce: 9,
-                catalog_version: 8,
-                ready: true,
-                leads: Some(4),
-                unleased: true,
-                log: 4096,
-                control: Some(ControlReport {
-                    term: 4,
-                    commit: 8,
-                    muted: false,
-                }),
-                hears: vec![node("us-1")],
-                number: 17,
-                is_full: true,
-                replicas: vec![ReplicaReport {
-                    shard,
-                    role: ReportedRole::Replica,
-                    epoch: 3,
-                    position,
-                    lag_ms: Some(120),
-                    stopped: false,
-                    rests_with: Some(node("us-2")),
-                }],
-                gone: vec![ShardId(9)],
-                rest_lags_ms: vec![(node("us-2"), 90)],
-                lacks: vec![node("us-3")],
-                stalled_ms: Some(3200),
-                hands_over: Some(Why::Ends),
-            }),
+        let cluster = cluster::message::one_of_each().into_iter();
+        let others = vec![
             Message::Forwarded {
                 id: 7,
                 answer: Answer::Reply {
@@ -588,26 +349,6 @@ mod tests {
                 applied: "applied".into(),
             }),
             Message::RewindLost { shard, rewind: 3 },
-            Message::LeaseAsk(LeaseAsk {
-                number: 11,
-                nonce: 77,
-                catalog_version: 8,
-                length_ms: 500,
-            }),
-            Message::LeaseGranted { number: 11 },
-            Message::Seal {
-                shard,
-                epoch: Epoch(4),
-            },
-            Message::Sealed(Sealed {
-                shard,
-                epoch: Epoch(4),
-                disk: DiskId(12),
-                process: 5,
-                last: position,
-                intact_since: 4,
-                whole: true,
-            }),
             Message::HistoryAsk { shard },
             Message::History(History {
                 shard,
@@ -615,20 +356,6 @@ mod tests {
                 starts: vec![(Epoch(1), 1), (Epoch(4), 90)],
                 last: 120,
             }),
-            Message::CopyProgress(vec![CopyProgress {
-                shard,
-                source: node("us-1"),
-                keys: 3,
-                keys_total: Some(9),
-                bytes: 600,
-                elapsed_ms: 20,
-            }]),
-            Message::ClockAsk { number: 77 },
-            Message::ClockTold {
-                number: 77,
-                wall_ms: 1_700_000_000_000,
-                kept_ms: Some(1_700_000_000_001),
-            },
             Message::DigestProgress(DigestProgress {
                 id: 6,
                 shard,
@@ -638,22 +365,6 @@ mod tests {
             }),
             Message::VerifyHeld { id: 6, shard },
             Message::VerifyOver { id: 6, shard },
-            Message::HandOver {
-                shard,
-                epoch: Epoch(4),
-                why: Why::ClockIsOff,
-            },
-            Message::Figures(Figures {
-                version: "1.2.3".into(),
-                uptime_ms: 61_000,
-                stores: BTreeMap::from([(
-                    shard,
-                    StoreFigures {
-                        keys: 5,
-                        bytes: 900,
-                    },
-                )]),
-            }),
             Message::Pulse(Pulse {
                 from: 11,
                 to: 12,
@@ -668,7 +379,8 @@ mod tests {
                 time_ms: 1_700_000_000_000,
                 vouches: true,
             }),
-        ]
+        ];
+        cluster.map(Message::Cluster).chain(others).collect()
     }
 
     /// Whether a message is among `one_of_each`: a variant that is added must be added there.
@@ -680,14 +392,7 @@ mod tests {
             // The variant's number, as postcard writes it.
             seen.insert(bytes[2]);
             match message {
-                Message::Raft(_)
-                | Message::Propose { .. }
-                | Message::Outcome { .. }
-                | Message::NotLeader { .. }
-                | Message::ReadCatalog { .. }
-                | Message::CatalogRead { .. }
-                | Message::Catalog { .. }
-                | Message::Report(_)
+                Message::Cluster(_)
                 | Message::Forward(_)
                 | Message::Forwarded { .. }
                 | Message::Wan(_)
@@ -702,24 +407,15 @@ mod tests {
                 | Message::RewindAsk(_)
                 | Message::RewindChunk(_)
                 | Message::RewindLost { .. }
-                | Message::LeaseAsk(_)
-                | Message::LeaseGranted { .. }
-                | Message::Seal { .. }
-                | Message::Sealed(_)
                 | Message::HistoryAsk { .. }
                 | Message::History(_)
-                | Message::CopyProgress(_)
-                | Message::ClockAsk { .. }
-                | Message::ClockTold { .. }
                 | Message::DigestProgress(_)
                 | Message::VerifyHeld { .. }
                 | Message::VerifyOver { .. }
-                | Message::HandOver { .. }
-                | Message::Figures(_)
                 | Message::Pulse(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..37));
+        assert!(seen.into_iter().eq(0..21));
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -3,27 +3,21 @@
 
 mod open;
 
-pub use open::{Disks, NodeConfig, OpenError, PeerConfig};
+pub use open::{Disks, NodeConfig, OpenError};
 
 use crate::{
     aside::Asides,
-    clock::Clock,
-    control::Control,
+    cluster_door::Wish,
     copy::Copies,
     expire::DueShards,
-    failover::Leading,
-    figures::KnownFigures,
     forward::Forwards,
-    hand_over::HandingOver,
     input::InputMemory,
     latency::LatencyMonitor,
-    lease::{Doubt, Lease},
     message::{self, Incoming, Message},
     monitor::Monitor,
     pause::Pause,
     pulse::Pulses,
     replies::Replies,
-    report::Peers,
     request::Request,
     rewind::Rewinds,
     rewound::Rewound,
@@ -35,15 +29,14 @@ use crate::{
     slowlog::SlowLog,
     split::Splits,
     stall::DiskWatch,
-    standing::Standing,
     stats::Stats,
-    timekeeping::Timekeeping,
     timers::Timers,
     touched::Touched,
     turn::Deferred,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
+use cluster::{Cluster, Doubt, NotAdmitted};
 use model::{Address, Boot, Catalog, Epoch, Mutation, NodeId, Now, Parts, Position, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
@@ -148,13 +141,7 @@ const ABSENT: Duration = Duration::from_millis(150);
 const REMADE: &str = "its connection was made anew";
 
 /// The control group's stream in the shared log.
-const CONTROL_STREAM: u64 = 0;
-
-/// Its records: `replication::consensus::LogRecord`; this voter's disk is new, and it is muted;
-/// it was admitted.
-const CONTROL_RECORD: u8 = 1;
-pub(crate) const CONTROL_MUTED: u8 = 2;
-pub(crate) const CONTROL_ADMITTED: u8 = 3;
+pub(crate) const CONTROL_STREAM: u64 = 0;
 
 /// A shard's stream in the shared log.
 pub(crate) fn stream(id: ShardId) -> u64 {
@@ -164,12 +151,10 @@ pub(crate) fn stream(id: ShardId) -> u64 {
 /// One node. See the crate's documentation.
 pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
-    pub(crate) boot: Boot,
-    pub(crate) standing: Standing,
-    /// The time as this node keeps it (`clock`).
+    /// What all nodes agree on, as this one knows it.
+    pub(crate) cluster: Cluster<Wish>,
+    /// The time as this node keeps it.
     pub(crate) now: Now,
-    pub(crate) clock: Clock,
-    pub(crate) timekeeping: Timekeeping,
     pub(crate) started: Duration,
     pub(crate) stores: S,
     pub(crate) log: Log,
@@ -182,27 +167,17 @@ pub struct Node<S: Stores> {
     pub(crate) timers: Timers,
     /// Which of them have what there is to do now and then.
     pub(crate) touched: Touched,
+    /// By which its shards and its commands go.
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) control: Control,
-    /// Whether the catalog has this node for primary of anything.
-    pub(crate) is_any_primary: bool,
-    /// While this node may be primary of anything.
-    pub(crate) lease: Lease,
     /// Seals whose records are not durable yet, in the order of the log.
     pub(crate) sealing: VecDeque<Sealing>,
     /// Shards whose stores go once the log is durable up to there.
     pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
     /// Shards whose place another node has taken, and when their primary was asked for its log.
     pub(crate) leaving: BTreeMap<ShardId, Duration>,
-    /// Set while this node gives away its offices.
-    pub(crate) handing_over: Option<HandingOver>,
     /// The shard that is just giving its office away.
     pub(crate) gives_up: Option<ShardId>,
-    /// What it has observed, if it leads the control group.
-    pub(crate) leading: Option<Leading>,
-    pub(crate) peers: Peers,
     pub(crate) pulses: Pulses,
-    pub(crate) figures: KnownFigures,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
     pub(crate) input: InputMemory,
@@ -333,11 +308,9 @@ impl<S: Stores> Node<S> {
     /// The outgoing link to `peer` is newly made.
     pub fn peer_connected(&mut self, peer: &NodeId, now: Now) {
         let now = self.arrives(now);
-        self.peers.connected(peer);
-        self.timekeeping.connected(peer);
         let state = self.links.state().clone();
         self.send(peer, Lane::Bypass, &Message::Wan(state));
-        self.tell_report(peer);
+        self.with_cluster(|cluster, here| cluster.connected(peer, here));
         for (id, shard) in &mut self.shards {
             if let Some(strategy) = &mut shard.strategy {
                 strategy.link_changed(peer, true, now);
@@ -349,7 +322,7 @@ impl<S: Stores> Node<S> {
     /// The outgoing link broke; what was sent may be lost.
     pub fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
         let now = self.arrives(now);
-        self.peers.disconnected(peer);
+        self.cluster.disconnected(peer);
         self.forwards_lost(peer, "its connection broke");
         for (id, shard) in &mut self.shards {
             if let Some(strategy) = &mut shard.strategy {
@@ -363,16 +336,15 @@ impl<S: Stores> Node<S> {
     /// one may be lost.
     pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
         self.arrives(now);
-        self.peers.linked(from, boot);
+        self.cluster.linked(from, boot);
         self.pulses_linked(from, boot);
         self.forwards_lost(from, REMADE);
-        self.peers.remade(from);
     }
 
     /// A message from `from`.
     pub fn peer_message(&mut self, from: &NodeId, bytes: Bytes, now: Now) {
         let now = self.arrives(now);
-        if self.peers.heard(from, now.monotonic) {
+        if self.cluster.heard(from) {
             // Until it knew the new link itself it could answer nothing.
             self.forwards_lost(from, REMADE);
         }
@@ -381,7 +353,7 @@ impl<S: Stores> Node<S> {
             Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
             // Nor does a process hold anything for others that the catalog does not know of: it
             // could be put back to before it without being missed.
-            Ok(Incoming::Replica(..)) if !self.holds_for_others() => {}
+            Ok(Incoming::Replica(..)) if !self.cluster.holds_for_others() => {}
             Ok(Incoming::Replica(..)) if self.disk_watch.is_stalled() => {}
             Ok(Incoming::Message(message))
                 if self.disk_watch.is_stalled() && message.needs_disk() => {}
@@ -403,21 +375,9 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn message(&mut self, from: &NodeId, message: Message) {
         match message {
-            Message::Raft(_)
-            | Message::Propose { .. }
-            | Message::Outcome { .. }
-            | Message::NotLeader { .. }
-            | Message::ReadCatalog { .. }
-            | Message::CatalogRead { .. }
-            | Message::Catalog { .. } => self.control_message(from, message),
-            Message::LeaseAsk(ask) => self.lease_asked(from, ask),
-            Message::LeaseGranted { number } => self.lease_granted(number),
-            Message::Seal { shard, epoch } => self.seal_asked(from, shard, epoch),
-            Message::Sealed(sealed) => self.sealed(from, sealed),
-            Message::HandOver { shard, epoch, why } => {
-                self.hand_over_asked(from, shard, epoch, why);
+            Message::Cluster(message) => {
+                self.with_cluster(|cluster, here| cluster.message(from, message, here));
             }
-            Message::Report(report) => self.reported(from, report),
             Message::Forward(forward) => self.forwarded_here(from, forward),
             Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
             Message::Wan(state) => self.links_told(from, &state),
@@ -434,14 +394,6 @@ impl<S: Stores> Node<S> {
             Message::RewindLost { shard, rewind } => self.rewind_lost(from, shard, rewind),
             Message::HistoryAsk { shard } => self.history_asked(from, shard),
             Message::History(history) => self.history_told(from, history),
-            Message::CopyProgress(copies) => self.peers.copying(from, copies),
-            Message::Figures(figures) => self.figures_told(from, figures),
-            Message::ClockAsk { number } => self.clock_asked(from, number),
-            Message::ClockTold {
-                number,
-                wall_ms,
-                kept_ms,
-            } => self.clock_told(from, number, wall_ms, kept_ms),
             Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
             Message::Digest(report) => self.digest_reported(from, report),
             Message::DigestKeysAsk { id, shard, bucket } => {
@@ -457,18 +409,22 @@ impl<S: Stores> Node<S> {
 
     /// An input came at this time by the machine's clocks; returns it as this node keeps it.
     pub(crate) fn arrives(&mut self, machine: Now) -> Now {
-        self.now = self.clock.read(machine);
+        self.now = self.cluster.arrives(machine);
         self.now
     }
 
     /// To whom links are kept, and where they are reached, the likeliest first.
     pub fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
-        self.peers.addresses()
+        self.cluster.peers().addresses()
     }
 
     /// What the emulation says of the link to `to`.
     pub fn link(&self, to: &NodeId) -> wan::Link {
-        let region = self.peers.region(to).unwrap_or(&self.config.region);
+        let region = self
+            .cluster
+            .peers()
+            .region(to)
+            .unwrap_or(&self.config.region);
         self.links
             .delay(&self.config.id, &self.config.region, to, region)
     }
@@ -476,11 +432,7 @@ impl<S: Stores> Node<S> {
     /// Whether what was answered to clients, and to nodes that forwarded commands, may be said,
     /// at the time that `clock` gives: it is read only if there is something to judge.
     pub fn doubt(&mut self, clock: fn() -> Now) -> Doubt {
-        if self.lease.has_answered() {
-            self.lease.doubt(clock().monotonic)
-        } else {
-            Doubt::None
-        }
+        self.cluster.doubt(clock)
     }
 
     /// What is to be made durable next, if it may begin by now.
@@ -549,7 +501,7 @@ impl<S: Stores> Node<S> {
         self.seals_durable(durable);
         self.rewinds_durable(durable);
         self.drops_durable(durable);
-        self.control.durable(durable);
+        self.cluster.durable(durable);
         self.log_survives(durable);
     }
 
@@ -558,16 +510,14 @@ impl<S: Stores> Node<S> {
         let pause = now.monotonic.saturating_sub(self.ticked_at);
         self.ticked_at = now.monotonic;
         if pause > ABSENT {
-            self.peers.absent(pause);
+            self.cluster.absent(pause);
             self.disk_watch.absent(now.monotonic);
         }
         let now = self.arrives(now);
         self.replies.tick();
-        self.clock_tick();
         self.stall_tick();
         self.look_at_touched();
-        self.control_tick();
-        self.lease_tick();
+        self.with_cluster(|cluster, here| cluster.tick(here));
         self.fire_timers();
         self.maintain_pressed();
         self.expire();
@@ -575,8 +525,6 @@ impl<S: Stores> Node<S> {
         self.retry_stalled();
         self.waiting_tick();
         self.pulse_tick();
-        self.report_tick();
-        self.figures_tick();
         self.copies_tick();
         if !self.disk_watch.is_stalled() {
             self.rewinds_tick();
@@ -585,9 +533,6 @@ impl<S: Stores> Node<S> {
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();
-        self.failover_tick();
-        self.hand_over_tick();
-        self.standing_tick();
         self.sleepers_tick();
         self.end_pause(false);
         if now.monotonic >= self.next_upkeep {
@@ -601,7 +546,7 @@ impl<S: Stores> Node<S> {
     /// Whether this node acts as primary of a shard, under a lease that runs.
     pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
         let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
-        primary && self.lease.holds(now.monotonic)
+        primary && self.cluster.is_leased(now.monotonic)
     }
 
     /// Whether its replica of a shard is a learner.
@@ -612,7 +557,7 @@ impl<S: Stores> Node<S> {
 
     /// How its replicas stand, for who looks on from outside.
     pub fn standings(&self, now: Now) -> impl Iterator<Item = ShardStanding> {
-        let leased = self.lease.holds(now.monotonic);
+        let leased = self.cluster.is_leased(now.monotonic);
         let serving = self
             .shards
             .values()
@@ -662,13 +607,58 @@ impl<S: Stores> Node<S> {
     /// back as [`Node::doubt`] wants it.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         if self.effects.is_empty() {
-            self.lease.said();
+            self.cluster.lease().said();
             self.settle();
             if self.effects.is_empty() {
                 self.worked = 0;
             }
         }
         self.effects.pop_front()
+    }
+
+    /// Whether a peer's boot may be linked to this node. `is_linked`: whether a link that came
+    /// from its id is still open.
+    pub fn admit(
+        &self,
+        from: &NodeId,
+        boot: Boot,
+        is_linked: bool,
+        now: Now,
+    ) -> Result<(), NotAdmitted> {
+        self.cluster.admit(from, boot, is_linked, now)
+    }
+
+    /// A peer does not let this node in.
+    pub fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted, now: Now) {
+        self.arrives(now);
+        self.with_cluster(|cluster, _| cluster.not_admitted(by, why));
+    }
+
+    /// This start of the node.
+    pub fn boot(&self) -> Boot {
+        self.cluster.boot()
+    }
+
+    /// The boot with which a node is registered, as this voter's own log has it.
+    pub fn registered(&self, id: &NodeId) -> Option<Boot> {
+        self.cluster.registered(id)
+    }
+
+    /// This node is to end: from now on it gives away its offices.
+    pub fn end(&mut self, now: Now) {
+        self.arrives(now);
+        self.with_cluster(|cluster, here| cluster.end(here));
+    }
+
+    /// Whether there is nothing left that this node could give away, and what others sent here
+    /// before they knew is answered.
+    pub fn has_handed_over(&self) -> bool {
+        self.cluster.has_handed_over()
+    }
+
+    /// Whether a client waits for an answer.
+    pub fn owes_answers(&self) -> bool {
+        (self.sessions.values()).any(|session| !session.is_idle() || !session.out.is_empty())
     }
 
     // ---- sending ------------------------------------------------------------------------
@@ -681,20 +671,6 @@ impl<S: Stores> Node<S> {
         let to = to.clone();
         let message = message.into();
         (self.effects).push_back(Effect::Send { to, lane, message });
-    }
-
-    /// Puts a record of the control group into the log.
-    pub(crate) fn append_control(&mut self, record: &[u8]) -> Result<Lsn, AppendError> {
-        self.append_control_kind(CONTROL_RECORD, record)
-    }
-
-    pub(crate) fn append_control_kind(
-        &mut self,
-        kind: u8,
-        record: &[u8],
-    ) -> Result<Lsn, AppendError> {
-        self.flush_within(Duration::ZERO);
-        self.log.append(CONTROL_STREAM, kind, &[record])
     }
 
     pub(crate) fn append_shard(

@@ -99,7 +99,7 @@ impl<S: Stores> Node<S> {
     /// `from` is in this boot now.
     pub(crate) fn pulses_linked(&mut self, from: &NodeId, boot: Boot) {
         self.settle();
-        let own = self.boot.nonce;
+        let own = self.cluster.boot().nonce;
         let pair = (self.pulses.pairs.entry(from.clone())).or_insert_with(|| Pair::new(own));
         let heard = pair.linked(boot.nonce);
         self.rests_heard(from, heard);
@@ -190,7 +190,7 @@ impl<S: Stores> Node<S> {
         let busy = self.pulses.pairs.iter().filter(|(_, pair)| pair.is_busy());
         let busy = busy
             .map(|(id, _)| id)
-            .filter(|id| self.peers.is_connected(id));
+            .filter(|id| self.cluster.peers().is_connected(id));
         let busy: Vec<NodeId> = busy.cloned().collect();
         if busy.is_empty() {
             return;
@@ -200,7 +200,7 @@ impl<S: Stores> Node<S> {
         if self.stopped || !self.dirty.is_empty() {
             return;
         }
-        let leased = self.lease.holds(now.monotonic);
+        let leased = self.cluster.is_leased(now.monotonic);
         for peer in busy {
             let pair = self.pulses.pairs.get_mut(&peer);
             if let Some(pulse) = pair.and_then(|p| p.pulse(now.monotonic, now.wall_ms, leased)) {
@@ -213,7 +213,7 @@ impl<S: Stores> Node<S> {
     pub(crate) fn pulse_heard(&mut self, from: &NodeId, pulse: Pulse) {
         // What has come before it is judged first: what rests no more is not vouched for.
         self.settle();
-        let sound = self.holds_for_others() && !self.disk_watch.is_stalled();
+        let sound = self.cluster.holds_for_others() && !self.disk_watch.is_stalled();
         let shards = &self.shards;
         let holds = |id: ShardId, at: Position| {
             let strategy = shards.get(&id).and_then(|s| s.strategy.as_ref());

@@ -199,7 +199,7 @@ impl<S: Stores> Node<S> {
         let way = match session.order.is_empty() {
             true => Way::Free,
             false => {
-                let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+                let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
                 let there = there(&self.catalog, coming.shard, &is_up);
                 session.order.way(coming.shard, kind, there)
             }
@@ -235,7 +235,7 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get(&conn) else {
             return true;
         };
-        let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+        let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
         let there = |shard| there(&self.catalog, shard, &is_up);
         if !session.order.lets_all_go(kind_of(spec), there) {
             return false;
@@ -259,7 +259,7 @@ impl<S: Stores> Node<S> {
     /// all of its connection's.
     pub(crate) fn continue_shard(&mut self, conn: u64, shard: ShardId) {
         while let Some(session) = self.sessions.get_mut(&conn) {
-            let is_up = |node: &NodeId| self.peers.is_up(node, self.now.monotonic);
+            let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
             let there = there(&self.catalog, shard, &is_up);
             let kind = |request: &Request| kind_of(request.spec);
             let Some((mut request, way)) = session.order.next(shard, kind, there) else {
@@ -444,7 +444,7 @@ impl<S: Stores> Node<S> {
             return self.answer_not_here(&request.target);
         }
         let primary = facts.primary.clone();
-        if primary != self.config.id && self.peers.is_up(&primary, self.now.monotonic) {
+        if primary != self.config.id && self.cluster.peers().is_up(&primary, self.now.monotonic) {
             if request.read_from == ReadFrom::Any {
                 request.read_from = ReadFrom::Primary;
             }
@@ -453,7 +453,7 @@ impl<S: Stores> Node<S> {
         // A read can go to any other replica that is there.
         if !request.spec.is_write() && request.read_from == ReadFrom::Any {
             let others = facts.replicas.iter().filter_map(|r| {
-                let (late, lag) = self.readable_lag(&r.node, request.shard)?;
+                let (late, lag) = self.cluster.readable_lag(&r.node, request.shard)?;
                 Some((late, r.region != self.config.region, lag, &r.node))
             });
             if let Some((_, _, _, node)) = others.min() {
@@ -555,7 +555,8 @@ impl<S: Stores> Node<S> {
             let line = "BUSY more writes wait at this node than its disk, its store or its replicas take: this one was not taken, try again";
             return self.reply_error(&request.target, line);
         }
-        let there = facts.is_some_and(|s| self.peers.is_up(&s.primary, self.now.monotonic));
+        let there =
+            facts.is_some_and(|s| self.cluster.peers().is_up(&s.primary, self.now.monotonic));
         if request.spec.is_write() && there && self.is_writable(request.shard) {
             let line = "BUSY more writes wait at the shard's primary than it takes: this one was not taken, try again";
             return self.reply_error(&request.target, line);

@@ -5,10 +5,11 @@
 //! lengthen any more.
 
 use crate::{
-    message::{Message, Sealed},
+    message::Message,
     node::{Lane, Node},
     shard,
 };
+use cluster::message::Sealed;
 use model::{
     Epoch, NodeId, Position, ShardId,
     planted::{self, Bug},
@@ -30,11 +31,11 @@ pub(crate) struct Sealing {
 impl<S: Stores> Node<S> {
     /// A control leader is about to name another primary in `epoch`.
     pub(crate) fn seal_asked(&mut self, from: &NodeId, id: ShardId, epoch: Epoch) {
-        if !self.clock.is_settled() {
+        if !self.cluster.is_clock_settled() {
             return; // It is asked again; and heard once it knows what time it is.
         }
         let now = self.now;
-        let gives_up = self.is_held(id) && self.may_act(id);
+        let gives_up = self.cluster.is_held(id) && self.may_act(id);
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
@@ -50,7 +51,7 @@ impl<S: Stores> Node<S> {
         if state.role == Role::Learner || epoch < state.epoch {
             return;
         }
-        self.lease.want(now.monotonic);
+        self.cluster.lease().want(now.monotonic);
         if planted::is(Bug::PromoteWithoutSealing) {
             return self.answer_sealed(from, id, epoch);
         }
@@ -112,14 +113,14 @@ impl<S: Stores> Node<S> {
             disk: self.config.disk,
             process: self.config.process,
             last,
-            intact_since: self.boot.intact_since,
+            intact_since: self.cluster.boot().intact_since,
             whole: self.shards.get(&id).is_some_and(|s| s.cut_at.is_none()),
         };
         if *to == self.config.id {
-            let me = self.config.id.clone();
-            self.sealed(&me, sealed);
+            self.with_cluster(|cluster, here| cluster.sealed_here(sealed, here));
         } else {
-            self.send(to, Lane::Control, &Message::Sealed(sealed));
+            let sealed = cluster::Message::Sealed(sealed);
+            self.send(to, Lane::Control, &Message::Cluster(sealed));
         }
     }
 

@@ -34,7 +34,7 @@ impl<S: Stores> Node<S> {
     /// Carries out what strategies and the control group ask for, until nobody asks.
     pub(crate) fn settle(&mut self) {
         for _ in 0..SETTLE_ROUNDS_MAX {
-            self.control_settle();
+            self.with_cluster(|cluster, here| cluster.settle(here));
             if self.dirty.is_empty() || self.stopped {
                 return;
             }
@@ -141,9 +141,9 @@ impl<S: Stores> Node<S> {
                 Output::NeedsRewind { from, common } => {
                     self.start_rewind(id, &from, common.index, false);
                 }
-                Output::Confirm { node, disk } => self.ask_confirm(id, node, disk),
+                Output::Confirm { node, disk } => self.cluster.ask_confirm(id, node, disk),
                 Output::MayRest { node, at } => self.may_rest(id, &node, at),
-                Output::SetDegraded(degraded) => self.ask_degraded(id, degraded),
+                Output::SetDegraded(degraded) => self.cluster.ask_degraded(id, degraded),
                 Output::Deposed { .. } => self.deposed(id),
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }
@@ -196,7 +196,7 @@ impl<S: Stores> Node<S> {
         // Who gives its office away may say what it has answered: nobody is named before its
         // own seal was answered, which happens later.
         if self.gives_up != Some(id) {
-            self.lease.deposed();
+            self.cluster.lease().deposed();
         }
         for waiting in std::mem::take(&mut shard.waiting) {
             self.give_up(id, &waiting, "another node became the shard's primary");
@@ -322,7 +322,7 @@ impl<S: Stores> Node<S> {
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
             let given_up = self.log_given_up_to();
-            self.compact_control(given_up);
+            self.with_cluster(|cluster, here| cluster.compact(given_up, here));
             // While nothing happens to a shard nothing becomes free but by the stores, which are in
             // no hurry.
             let seen = (self.log.tip(), self.touched.settled);
@@ -407,7 +407,7 @@ impl<S: Stores> Node<S> {
         let tip = self.log.tip();
         let retained = tip.0.saturating_sub(self.config.log_retention_bytes);
         let kept_for_others = given_up.map_or(Lsn(retained), |end| end.max(Lsn(retained)));
-        let mut keep = self.control.log_needed_from().unwrap_or(tip);
+        let mut keep = self.cluster.log_needed_from().unwrap_or(tip);
         for (id, shard) in &mut self.shards {
             let flushed = match shard.store.flushed() {
                 Ok(position) => position.index,

@@ -16,8 +16,7 @@
 //! Time in which this node itself did nothing is not counted: what the disk said meanwhile has
 //! not been looked at.
 
-use crate::{failover::Leading, node::Node};
-use model::NodeId;
+use crate::node::Node;
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -109,17 +108,7 @@ impl<S: Stores> Node<S> {
             }
             None => return,
         }
-        self.report_soon();
-    }
-
-    /// Who should be given nothing new to hold: silent, or on a disk that does not answer.
-    pub(crate) fn unfit(&self) -> Vec<NodeId> {
-        let mut unfit = self.peers.silent(self.now.monotonic);
-        unfit.extend(self.peers.stalled());
-        if let Some(time) = self.disk_watch.stalled_for(self.now.monotonic) {
-            unfit.insert(self.config.id.clone(), time);
-        }
-        unfit.into_keys().collect()
+        self.cluster.report_soon();
     }
 
     /// Commands that wait for reads of a disk that hangs go on without: elsewhere, mostly.
@@ -132,34 +121,6 @@ impl<S: Stores> Node<S> {
         }
         for conn in conns {
             self.announce(conn);
-        }
-    }
-
-    /// At the leader: whose disks do not answer, as they said last. What is new is written down.
-    pub(crate) fn note_stalled(&mut self, leading: &mut Leading) {
-        let stalled = self.peers.stalled();
-        if stalled.is_empty() && leading.stalled.is_empty() {
-            return;
-        }
-        let before = std::mem::replace(&mut leading.stalled, stalled);
-        let now = &leading.stalled;
-        let begun = now.iter().filter(|(node, _)| !before.contains_key(*node));
-        let begun: Vec<String> = begun
-            .map(|(node, time)| {
-                let seconds = time.as_secs_f64();
-                format!(
-                    "the disk of {node} has not answered for {seconds:.1} s: nothing is read there, and no write is durable there, until it does"
-                )
-            })
-            .collect();
-        let ended = before.keys().filter(|node| !now.contains_key(*node));
-        let ended: Vec<String> = ended
-            .map(|node| format!("the disk of {node} answers again"))
-            .collect();
-        for (kind, said) in [("disk-stalled", begun), ("recovered", ended)] {
-            for text in said {
-                self.note_of_node(kind, text);
-            }
         }
     }
 }

@@ -53,10 +53,6 @@ impl Touched {
         }
     }
 
-    pub(crate) fn any_stopped(&self) -> bool {
-        !self.stopped.is_empty()
-    }
-
     pub(crate) fn stopped(&self) -> btree_set::Iter<'_, ShardId> {
         self.stopped.iter()
     }
@@ -91,7 +87,7 @@ impl<S: Stores> Node<S> {
                 continue;
             };
             shard.touched = false;
-            self.peers.changed(id);
+            self.cluster.changed(id);
             let lists = &mut self.touched;
             let mut list = |list: fn(&mut Touched) -> &mut BTreeSet<ShardId>, on: bool| {
                 let list = list(lists);

@@ -197,7 +197,7 @@ impl<S: Stores> Node<S> {
         let Ok(payload) = postcard::to_stdvec(&request) else {
             return;
         };
-        if !self.is_held(shard_id)
+        if !self.cluster.is_held(shard_id)
             && let Some(shard) = self.shards.get_mut(&shard_id)
             && shard.is_primary(self.now)
             && let Some(strategy) = &mut shard.strategy
@@ -319,7 +319,7 @@ impl<S: Stores> Node<S> {
         let now = self.now.monotonic;
         let catalog = self.catalog.clone();
         let up: Vec<&NodeId> = replicas(&catalog, shard)
-            .filter(|node| **node == self.config.id || self.peers.is_up(node, now))
+            .filter(|node| **node == self.config.id || self.cluster.peers().is_up(node, now))
             .collect();
         let Some(verification) = self.verifications.asked.get_mut(&id) else {
             return;

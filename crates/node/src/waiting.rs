@@ -102,12 +102,12 @@ impl<S: Stores> Node<S> {
     /// Whether this node's replica is primary, and nobody else may be by now.
     pub(crate) fn may_act(&self, id: ShardId) -> bool {
         let shard = self.shards.get(&id);
-        shard.is_some_and(|s| s.is_primary(self.now)) && self.lease.holds(self.now.monotonic)
+        shard.is_some_and(|s| s.is_primary(self.now)) && self.cluster.is_leased(self.now.monotonic)
     }
 
     /// The store of a shard has moved on: replies and reads that waited for it go.
     pub(crate) fn release_waiting(&mut self, id: ShardId) {
-        let leased = self.lease.holds(self.now.monotonic);
+        let leased = self.cluster.is_leased(self.now.monotonic);
         let Some(shard) = self.shards.get_mut(&id) else {
             return;
         };
@@ -123,7 +123,7 @@ impl<S: Stores> Node<S> {
         };
         let released: Vec<Waiting> = shard.waiting.drain(..ready).collect();
         if !released.is_empty() {
-            self.lease.answer();
+            self.cluster.lease().answer();
         }
         let readers = std::mem::take(&mut shard.readers);
         for waiting in released {
@@ -145,7 +145,7 @@ impl<S: Stores> Node<S> {
     /// Reads and writes that waited long enough.
     pub(crate) fn waiting_tick(&mut self) {
         let now = self.now.monotonic;
-        let lapsed = now.saturating_sub(self.lease.until()) > STALL_MAX;
+        let lapsed = now.saturating_sub(self.cluster.lease().until()) > STALL_MAX;
         let lapse = match self.disk_watch.is_stalled() {
             true => STALLED,
             false => LAPSED,

@@ -1,23 +1,18 @@
 //! How a node begins: what it must know, and what it reads back from its log and its stores.
 
-use super::{CONTROL_ADMITTED, CONTROL_MUTED, Node};
+use super::Node;
 use crate::{
     aside::Asides,
-    clock::Clock,
-    control::Control,
     copy::Copies,
     damage::open_shard,
     expire::DueShards,
-    figures::KnownFigures,
     forward::Forwards,
     info::Usage,
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
-    lease::Lease,
     limits::NodeLimits,
     pulse::Pulses,
     replies::Replies,
-    report::Peers,
     rewind::Rewinds,
     rewound::Rewound,
     save::Saves,
@@ -26,9 +21,7 @@ use crate::{
     slowlog::SlowLog,
     split::Splits,
     stall::DiskWatch,
-    standing::Standing,
     stats::Stats,
-    timekeeping::Timekeeping,
     timers::Timers,
     touched::Touched,
     traffic::Traffic,
@@ -36,6 +29,7 @@ use crate::{
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
+use cluster::{Cluster, PeerConfig};
 use model::{
     Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
     planted::{self, Bug},
@@ -120,17 +114,27 @@ impl NodeConfig {
     pub(crate) fn first_number(&self) -> u64 {
         self.seed ^ self.process.rotate_left(40)
     }
-}
 
-/// Another node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerConfig {
-    /// Its name.
-    pub id: NodeId,
-    /// Where it stands.
-    pub region: Region,
-    /// Where nodes reach it.
-    pub peer_addr: Address,
+    fn of_cluster(&self) -> cluster::Config {
+        cluster::Config {
+            id: self.id.clone(),
+            region: self.region.clone(),
+            zone: self.zone.clone(),
+            client_addr: self.client_addr.clone(),
+            peer_addr: self.peer_addr.clone(),
+            http_addr: self.http_addr.clone(),
+            peers: self.peers.clone(),
+            control_voters: self.control_voters.clone(),
+            emptied: self.emptied,
+            disk: self.disk,
+            process: self.process,
+            first_number: self.first_number(),
+            pid: self.pid,
+            version: env!("CARGO_PKG_VERSION"),
+            // More than half a segment would keep a whole one from being given up.
+            control_log_bytes: self.log.segment_bytes / 2,
+        }
+    }
 }
 
 /// The directories that a node keeps, but for its stores.
@@ -230,15 +234,12 @@ impl<S: Stores> Node<S> {
         }
         // A disk on which nothing was written may have held votes before it was emptied.
         let muted = muted.unwrap_or(recovered.is_empty());
-        let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
-        let peers = Peers::new(&config, now.monotonic);
+        let cluster = Cluster::new(config.of_cluster(), boot, recovered, muted, notes, now);
+        let cluster = cluster.map_err(OpenError::Control)?;
         let mut node = Node {
-            boot,
-            standing: Standing::new(notes),
+            cluster,
             links: config.links.clone(),
             now,
-            clock: Clock::new(now),
-            timekeeping: Timekeeping::default(),
             started: now.monotonic,
             stores,
             log,
@@ -247,18 +248,11 @@ impl<S: Stores> Node<S> {
             timers: Timers::default(),
             touched: Touched::default(),
             catalog: Arc::new(Catalog::default()),
-            is_any_primary: false,
-            control,
-            lease: Lease::new(config.first_number()),
             sealing: VecDeque::new(),
             dropping: VecDeque::new(),
             leaving: BTreeMap::new(),
-            handing_over: None,
             gives_up: None,
-            leading: None,
-            peers,
             pulses: Pulses::default(),
-            figures: KnownFigures::default(),
             sessions: FxHashMap::default(),
             input: InputMemory::default(),
             warn_of_http_at: Duration::ZERO,
@@ -323,8 +317,8 @@ impl<S: Stores> Node<S> {
         record: Record,
     ) -> Result<(), String> {
         let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
-            if let CONTROL_MUTED | CONTROL_ADMITTED = record.kind {
-                *muted = Some(record.kind == CONTROL_MUTED);
+            if let cluster::MUTED | cluster::ADMITTED = record.kind {
+                *muted = Some(record.kind == cluster::MUTED);
                 return Ok(());
             }
             let body = Bytes::copy_from_slice(&record.body);

@@ -1,7 +1,7 @@
 //! Two nodes and a thousand shards, counted: what they do and say while nothing happens to them.
 
 use crate::{
-    Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease, message::Incoming, message::Message,
+    Disks, Effect, Node, NodeConfig, PeerConfig, message::Incoming, message::Message,
     rewind::tests as fixture,
 };
 use bytes::Bytes;
@@ -111,14 +111,14 @@ impl Two {
                 rewound: Arc::new(SimDisk::new()),
             };
             let mut node = Node::open(config, disks, MemoryStores::new(), two.now()).unwrap();
-            node.lease = Lease::unending();
+            node.cluster.lease().never_ends();
             two.nodes.push(node);
         }
         let now = two.now();
         for n in 0..2 {
             two.nodes[n].peer_inbound(&node_id(1 - n), boot(1 - n), now);
             two.nodes[n].peer_connected(&node_id(1 - n), now);
-            two.nodes[n].adopt(catalog.clone());
+            two.nodes[n].adopt(Catalog::clone(&catalog));
         }
         two
     }
@@ -266,7 +266,7 @@ fn a_report_tells_what_has_changed() {
                 };
                 let message = crate::message::decode(message.into_bytes()).unwrap();
                 if let Incoming::Message(message) = message
-                    && let Message::Report(report) = *message
+                    && let Message::Cluster(cluster::Message::Report(report)) = *message
                 {
                     told.push((report.is_full, report.replicas.len()));
                 }

@@ -54,7 +54,7 @@ impl<S: Stores> Node<S> {
             let text = format!(
                 "{me} takes back {entries} entries that its primary does not have; they are saved in {file} on {me}, see `quire rewound show`"
             );
-            self.note(id, "rewound", text);
+            self.cluster.note(id, "rewound", text);
         }
     }
 

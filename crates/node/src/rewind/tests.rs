@@ -2,7 +2,7 @@
 
 mod damage;
 
-use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig, lease::Lease};
+use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, PeerConfig};
 use bytes::Bytes;
 use model::{
     AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceId, KeyspaceName, NodeId, Now,
@@ -220,14 +220,14 @@ impl World {
             rewound: Arc::new(machine.rewound.clone()),
         };
         let mut node = Node::open(config, disks, machine.stores.clone(), now).unwrap();
-        node.lease = Lease::unending();
+        node.cluster.lease().never_ends();
         node.peer_connected(&id(other), now);
         self.came_back_parted |= node
             .shards
             .get(&SHARD)
             .is_some_and(|s| s.store.is_installing());
         node.adopt(self.catalog.clone());
-        let boot = node.boot;
+        let boot = node.boot();
         machine.node = Some(node);
         if let Some(node) = &mut self.machines[other].node {
             node.peer_inbound(&id(n), boot, now);

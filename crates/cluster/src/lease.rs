@@ -16,15 +16,15 @@
 //! it had heard a leader for.
 
 use crate::{
+    cluster::{Cluster, Output},
+    host::Host,
     message::{LeaseAsk, Message},
-    node::{Lane, Node},
 };
 use model::NodeId;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use storage::store::Stores;
 
 /// How often a lease is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -77,7 +77,7 @@ struct Asked {
 
 /// What a node holds. Times are of its own monotonic clock.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     until: Duration,
     asked: VecDeque<Asked>,
     number: u64,
@@ -115,27 +115,23 @@ impl Lease {
         }
     }
 
-    /// One that never ends, where there is no control group.
-    #[cfg(test)]
-    pub(crate) fn unending() -> Self {
-        Lease {
-            until: Duration::MAX,
-            ..Lease::new(0)
-        }
+    /// Makes it one that never ends, for tests in which there is no control group.
+    pub fn never_ends(&mut self) {
+        self.until = Duration::MAX;
     }
 
     /// Whether nobody else may have been named in this node's place.
-    pub(crate) fn holds(&self, now: Duration) -> bool {
+    pub fn holds(&self, now: Duration) -> bool {
         now < self.until
     }
 
     /// Something is answered under it.
-    pub(crate) fn answer(&mut self) {
+    pub fn answer(&mut self) {
         self.answered = true;
     }
 
     /// This node is no longer primary of something.
-    pub(crate) fn deposed(&mut self) {
+    pub fn deposed(&mut self) {
         self.lost |= self.answered || self.doubted_since.is_some();
     }
 
@@ -165,7 +161,7 @@ impl Lease {
     }
 
     /// All that was answered has been said, but for what is in doubt.
-    pub(crate) fn said(&mut self) {
+    pub fn said(&mut self) {
         if self.doubted_since.is_none() {
             self.answered = false;
             self.lost = false;
@@ -179,12 +175,12 @@ impl Lease {
     }
 
     /// When it ends, or ended.
-    pub(crate) fn until(&self) -> Duration {
+    pub fn until(&self) -> Duration {
         self.until
     }
 
     /// This node may soon be primary.
-    pub(crate) fn want(&mut self, now: Duration) {
+    pub fn want(&mut self, now: Duration) {
         self.wanted_until = now + BEFOREHAND;
         if !self.holds(now) {
             self.next_ask = now;
@@ -252,19 +248,19 @@ impl Granted {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl<A> Cluster<A> {
     /// Asks for a lease, if one is wanted.
-    pub(crate) fn lease_tick(&mut self) {
+    pub(crate) fn lease_tick(&mut self, host: &impl Host) {
         let now = self.now.monotonic;
-        if self.lease.has_lapsed(now) && self.is_any_primary() {
+        if self.lease.has_lapsed(now) && self.is_any_primary {
             let round_trip_ms = self.lease.round_trip.as_millis() as u64;
             tracing::warn!(
                 round_trip_ms,
                 "the lease has ended: primaries here wait for another"
             );
         }
-        let due = now >= self.lease.next_ask && !self.disk_watch.is_stalled();
-        if !due || now >= self.lease.wanted_until && !self.is_any_primary() {
+        let due = now >= self.lease.next_ask && host.stalled_for().is_none();
+        if !due || now >= self.lease.wanted_until && !self.is_any_primary {
             return;
         }
         let (number, length) = self.lease.ask(now);
@@ -285,24 +281,15 @@ impl<S: Stores> Node<S> {
                 let me = self.config.id.clone();
                 self.lease_asked(&me, ask);
             } else {
-                self.send(&to, Lane::Control, &Message::LeaseAsk(ask));
+                self.send(&to, Message::LeaseAsk(ask));
             }
         }
-    }
-
-    /// Whether the catalog has this node for primary of anything.
-    pub(crate) fn is_any_primary(&self) -> bool {
-        self.is_any_primary
     }
 
     /// `number` was granted to this node.
     pub(crate) fn lease_granted(&mut self, number: u64) {
         if self.lease.granted(number, self.now.monotonic) {
-            // What waited for it goes on.
-            for id in self.touched.waited_for.clone() {
-                self.release_waiting(id);
-            }
-            self.retry_stalled();
+            self.put(Output::Leased);
             tracing::info!("a lease is held");
             self.report_soon();
         }
@@ -359,7 +346,7 @@ impl<S: Stores> Node<S> {
         if node == self.config.id {
             self.lease_granted(number);
         } else {
-            self.send(&node, Lane::Control, &Message::LeaseGranted { number });
+            self.send(&node, Message::LeaseGranted { number });
         }
         true
     }

@@ -25,10 +25,7 @@
 //! - All of this is bounded: writes wait for [`HOLD_MAX`] at most before they are taken again,
 //!   and the host gives the whole up in the end and stops all the same.
 
-use crate::{
-    message::Message,
-    node::{Lane, Node},
-};
+use crate::{cluster::Cluster, host::Host, message::Message};
 use control::failover;
 use model::{Epoch, NodeId, ShardId};
 use serde::{Deserialize, Serialize};
@@ -37,7 +34,6 @@ use std::{
     fmt,
     time::Duration,
 };
-use storage::store::Stores;
 
 /// How long writes wait before an attempt is given up: less than what is refused in the end has
 /// waited, at this node or another.
@@ -54,7 +50,7 @@ const ASKED_FOR: Duration = Duration::from_millis(300);
 
 /// Why a node gives away its offices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Why {
+pub enum Why {
     /// It is told to end.
     Ends,
     /// Its machine's wall clock is wrong. It gives away what another node of its region could
@@ -147,21 +143,20 @@ impl HandOvers {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl<A> Cluster<A> {
     /// This node is to end: from now on it gives away its offices.
-    pub fn end(&mut self, now: model::Now) {
-        self.arrives(now);
+    pub fn end(&mut self, host: &impl Host) {
         if !self.is_ending() {
             tracing::info!(
                 offices = self.offices(),
                 "the node is to end, and hands over"
             );
-            self.begin_handing_over(Why::Ends);
+            self.begin_handing_over(Why::Ends, host);
         }
     }
 
     /// From now on the node gives away its offices.
-    fn begin_handing_over(&mut self, why: Why) {
+    fn begin_handing_over(&mut self, why: Why, host: &impl Host) {
         self.handing_over = Some(HandingOver {
             why,
             had_offices: self.offices() > 0,
@@ -169,14 +164,14 @@ impl<S: Stores> Node<S> {
             shards: BTreeMap::new(),
         });
         self.report_soon();
-        self.hand_over_tick();
+        self.hand_over_tick(host);
     }
 
     /// The machine's wall clock has been wrong for so long that others had better lead, or isn't.
-    pub(crate) fn clock_is_off(&mut self, is_off: bool) {
+    pub(crate) fn clock_is_off(&mut self, is_off: bool, host: &impl Host) {
         let why = self.handing_over.as_ref().map(|h| h.why);
         match (is_off, why) {
-            (true, None) => self.begin_handing_over(Why::ClockIsOff),
+            (true, None) => self.begin_handing_over(Why::ClockIsOff, host),
             (false, Some(Why::ClockIsOff)) => {
                 self.handing_over = None;
                 self.report_soon();
@@ -207,35 +202,31 @@ impl<S: Stores> Node<S> {
         !leads && self.to_hand_over().next().is_none() && catalogs.all(|known| known >= version)
     }
 
-    /// Whether a client waits for an answer.
-    pub fn owes_answers(&self) -> bool {
-        (self.sessions.values()).any(|session| !session.is_idle() || !session.out.is_empty())
-    }
-
     /// Of how many shards this node is primary.
-    pub(crate) fn offices(&self) -> usize {
+    pub fn offices(&self) -> usize {
         let shards = self.catalog.shards.values();
         shards.filter(|s| s.primary == self.config.id).count()
     }
 
     /// Why this node gives away its offices, if it does.
-    pub(crate) fn hands_over(&self) -> Option<Why> {
+    pub fn hands_over(&self) -> Option<Why> {
         self.handing_over.as_ref().map(|h| h.why)
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
+    /// Whether this node is to end.
+    pub fn is_ending(&self) -> bool {
         self.hands_over() == Some(Why::Ends)
     }
 
     /// Whether writes of a shard wait because it is about to be handed over.
-    pub(crate) fn is_held(&self, shard: ShardId) -> bool {
+    pub fn is_held(&self, shard: ShardId) -> bool {
         let handing_over = self.handing_over.as_ref();
         let holding = handing_over.and_then(|h| h.shards.get(&shard));
         holding.is_some_and(|holding| !holding.given_up)
     }
 
     /// Who gives away its offices, as far as is known here.
-    pub(crate) fn handing_over(&self) -> BTreeSet<NodeId> {
+    pub fn handing_over(&self) -> BTreeSet<NodeId> {
         let mut nodes = self.peers.handing_over();
         nodes.extend(self.hands_over().map(|_| self.config.id.clone()));
         nodes
@@ -276,7 +267,7 @@ impl<S: Stores> Node<S> {
             .collect()
     }
 
-    pub(crate) fn hand_over_tick(&mut self) {
+    pub(crate) fn hand_over_tick(&mut self, host: &impl Host) {
         let Some(handing_over) = &mut self.handing_over else {
             return;
         };
@@ -292,9 +283,9 @@ impl<S: Stores> Node<S> {
         let own = catalog.shards.iter().filter(|(_, f)| f.primary == *me);
         let mut asks = Vec::new();
         for (id, facts) in own {
-            self.hold_back(&mut shards, *id, facts.epoch, why);
+            self.hold_back(&mut shards, *id, facts.epoch, why, host);
             if let Some(holding) = shards.get_mut(id)
-                && self.is_to_ask(*id, holding)
+                && self.is_to_ask(*id, holding, host)
                 && holding
                     .asked_at
                     .is_none_or(|at| now.saturating_sub(at) >= ASK_EVERY)
@@ -311,10 +302,10 @@ impl<S: Stores> Node<S> {
         for (shard, epoch) in asks {
             let me = self.config.id.clone();
             match self.control.leader() {
-                Some(leader) if leader == me => self.hand_over_asked(&me, shard, epoch, why),
+                Some(leader) if leader == me => self.hand_over_asked(&me, shard, epoch, why, host),
                 Some(leader) => {
                     let message = Message::HandOver { shard, epoch, why };
-                    self.send(&leader, Lane::Control, &message);
+                    self.send(&leader, message);
                 }
                 None => {}
             }
@@ -328,9 +319,10 @@ impl<S: Stores> Node<S> {
         id: ShardId,
         epoch: Epoch,
         why: Why,
+        host: &impl Host,
     ) {
         let now = self.now.monotonic;
-        let is_primary = self.may_act(id);
+        let is_primary = host.is_primary(id) && self.is_leased(now);
         match shards.get_mut(&id) {
             Some(holding) if holding.given_up => {
                 let rests = now.saturating_sub(holding.since) < HOLD_MAX + why.rest();
@@ -342,7 +334,7 @@ impl<S: Stores> Node<S> {
                 // Once it is sealed nothing more is taken anyway.
                 holding.given_up = is_primary && now.saturating_sub(holding.since) >= HOLD_MAX;
             }
-            None if is_primary && self.is_level(id, NEARLY) => {
+            None if is_primary && self.is_level(id, NEARLY, host) => {
                 let holding = Holding {
                     epoch,
                     since: now,
@@ -357,28 +349,19 @@ impl<S: Stores> Node<S> {
 
     /// Whether the control leader is to be asked: all is done and held by another, or this
     /// replica is sealed and nobody was named yet.
-    fn is_to_ask(&self, id: ShardId, holding: &Holding) -> bool {
-        let Some(shard) = self.shards.get(&id) else {
+    fn is_to_ask(&self, id: ShardId, holding: &Holding, host: &impl Host) -> bool {
+        let Some(epoch) = host.epoch(id) else {
             return false;
         };
-        let Some(state) = shard.state(self.now) else {
-            return false;
-        };
-        let done = state.commit == state.tip.index && shard.waiting.is_empty();
-        !holding.given_up && (state.epoch > holding.epoch || done && self.is_level(id, 0))
+        let is_sealed = epoch > holding.epoch;
+        !holding.given_up && (is_sealed || host.is_done(id) && self.is_level(id, 0, host))
     }
 
     /// Whether somebody who could lead lacks at most so many of this primary's entries.
-    fn is_level(&self, id: ShardId, at_most: u64) -> bool {
+    fn is_level(&self, id: ShardId, at_most: u64, host: &impl Host) -> bool {
         let successors = self.successors(id);
-        let shard = self.shards.get(&id);
-        let Some(strategy) = shard.and_then(|s| s.strategy.as_ref()) else {
-            return false;
-        };
-        let tip = strategy.state(self.now).tip.index;
-        let members = strategy.members();
-        let mut able = members.iter().filter(|m| successors.contains(&m.node));
-        able.any(|m| tip.saturating_sub(m.matched) <= at_most)
+        let mut able = (host.lacks(id).into_iter()).filter(|(node, _)| successors.contains(node));
+        able.any(|(_, lacks)| lacks <= at_most)
     }
 
     /// At the control leader: `from` asks for another primary in its place.
@@ -388,6 +371,7 @@ impl<S: Stores> Node<S> {
         shard: ShardId,
         epoch: Epoch,
         why: Why,
+        host: &impl Host,
     ) {
         let at = self.now.monotonic;
         let facts = self.catalog.shards.get(&shard);
@@ -397,7 +381,7 @@ impl<S: Stores> Node<S> {
         if let Some(leading) = &mut self.leading {
             let asked = Asked { epoch, why, at };
             leading.hand_overs.0.insert(shard, asked);
-            self.look_after_now(shard);
+            self.look_after_now(shard, host);
         }
     }
 }

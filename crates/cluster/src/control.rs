@@ -18,8 +18,9 @@ mod ask;
 mod refresh;
 
 use crate::{
+    cluster::{Cluster, Config},
+    host::Host,
     message::{ControlReport, Message},
-    node::{Lane, Node, NodeConfig},
 };
 pub(crate) use ask::Asker;
 use ask::{Asked, HINTS_MAX};
@@ -27,7 +28,7 @@ use control::{
     command::{Command, Proposal, RequestId},
     machine, snapshot,
 };
-use model::{Boot, Catalog, DiskId, NodeId, ShardId};
+use model::{Boot, Catalog, DiskId, Lsn, NodeId, ShardId};
 use refresh::Refresh;
 use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
 use std::{
@@ -35,7 +36,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use storage::{log::Lsn, store::Stores};
 
 /// One tick of the group's clock. A leader's heartbeat takes two, and 11 of silence, which is well
 /// above a round trip between the farthest regions, make the first member campaign.
@@ -43,7 +43,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// Reads for other nodes that may wait for a majority.
 const READS_MAX: usize = 10_000;
 
-pub(crate) struct Control {
+/// Kinds of records in the node's log: `replication::consensus::LogRecord`; …
+pub const RECORD: u8 = 1;
+/// … this voter's disk is new, and it is muted; …
+pub const MUTED: u8 = 2;
+/// … it was admitted.
+pub const ADMITTED: u8 = 3;
+
+pub(crate) struct Control<A> {
     /// This node's member, if it is a voter.
     group: Option<RaftGroup>,
     /// The group's state machine, if it is.
@@ -56,12 +63,12 @@ pub(crate) struct Control {
     first_record: Option<Lsn>,
     /// The same once the log is durable up to the second: a snapshot is on its way to the disk.
     next_first: Option<(Lsn, Lsn)>,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, Asked<A>>,
     sequence: u64,
     /// Proposals that came from other nodes: whom to answer.
     proposers: BTreeMap<RequestId, NodeId>,
     /// Reads of the catalog: for a client here, or for another node.
-    refreshes: BTreeMap<u64, Refresh>,
+    refreshes: BTreeMap<u64, Refresh<A>>,
     reads: BTreeMap<u64, (NodeId, u64)>,
     next_tick: Duration,
     /// When an office that was refused is asked for again, at the earliest.
@@ -88,12 +95,8 @@ pub(crate) struct Control {
     emptied: bool,
 }
 
-impl Control {
-    pub(crate) fn new(
-        config: &NodeConfig,
-        recovered: Recovered,
-        muted: bool,
-    ) -> Result<Self, String> {
+impl<A> Control<A> {
+    pub(crate) fn new(config: &Config, recovered: Recovered, muted: bool) -> Result<Self, String> {
         let voters = config.control_voters.clone();
         let mut group = None;
         let boots = boots_named(&recovered);
@@ -122,7 +125,7 @@ impl Control {
             first_record: None,
             next_first: None,
             asked: BTreeMap::new(),
-            sequence: config.first_number(),
+            sequence: config.first_number,
             proposers: BTreeMap::new(),
             refreshes: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -262,8 +265,13 @@ fn boots_named(recovered: &Recovered) -> BTreeMap<DiskId, Boot> {
     boots
 }
 
-impl<S: Stores> Node<S> {
-    pub(crate) fn control_message(&mut self, from: &NodeId, message: Message) {
+impl<A> Cluster<A> {
+    pub(crate) fn control_message(
+        &mut self,
+        from: &NodeId,
+        message: Message,
+        host: &mut impl Host,
+    ) {
         match message {
             Message::Raft(message) => {
                 if let Some(group) = &mut self.control.group {
@@ -273,7 +281,7 @@ impl<S: Stores> Node<S> {
             Message::Propose { request, command } => self.proposed(from, request, command),
             Message::Outcome { request, result } => {
                 self.control.leader_hint = Some(from.clone());
-                self.outcome(request, result);
+                self.outcome(request, result, host);
             }
             Message::NotLeader { request, leader } => {
                 let leader = leader.and_then(|n| self.control.voter(n)).cloned();
@@ -303,7 +311,7 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    pub(crate) fn control_tick(&mut self) {
+    pub(crate) fn control_tick(&mut self, host: &mut impl Host) {
         let now = self.now.monotonic;
         while self.control.next_tick <= now {
             self.control.next_tick = (self.control.next_tick + TICK).max(now.saturating_sub(TICK));
@@ -311,16 +319,16 @@ impl<S: Stores> Node<S> {
                 group.tick();
             }
         }
-        self.admit_voter();
+        self.admit_voter(host);
         self.register();
-        self.take_offices();
+        self.take_offices(host);
         self.confirm_members();
-        self.ask_tick();
+        self.ask_tick(host);
         self.refresh_tick();
     }
 
     /// Carries out what the group asks for.
-    pub(crate) fn control_settle(&mut self) {
+    pub fn settle(&mut self, host: &mut impl Host) {
         if std::mem::take(&mut self.control.synced)
             && let Some(group) = &mut self.control.group
         {
@@ -328,21 +336,21 @@ impl<S: Stores> Node<S> {
         }
         let mut changed = false;
         while let Some(work) = self.control.group.as_mut().and_then(RaftGroup::ready) {
-            changed |= self.control_work(work);
+            changed |= self.control_work(work, host);
         }
         self.follow_leadership();
         if changed {
             self.adopt(self.control.machine.clone());
-            self.take_offices();
+            self.take_offices(host);
             self.publish();
         }
     }
 
     /// Returns whether the catalog changed.
-    fn control_work(&mut self, work: Work) -> bool {
+    fn control_work(&mut self, work: Work, host: &mut impl Host) -> bool {
         for record in &work.persist {
-            let before = self.log.tip();
-            match self.append_control(&record.encode()) {
+            let before = host.log_end();
+            match host.append(RECORD, &record.encode()) {
                 Ok(lsn) => {
                     if let LogRecord::Snapshot(_) = record {
                         self.control.next_first = Some((before, lsn));
@@ -351,7 +359,7 @@ impl<S: Stores> Node<S> {
                         self.control.sync_at = Some(lsn);
                     }
                 }
-                Err(error) => self.stop(format!("the log takes nothing more: {error}")),
+                Err(error) => self.stop(error),
             }
         }
         if work.must_sync && work.persist.is_empty() {
@@ -359,7 +367,7 @@ impl<S: Stores> Node<S> {
         }
         for (to, message) in work.send {
             if let Some(to) = self.control.voter(to).cloned() {
-                self.send(&to, Lane::Control, &Message::Raft(message));
+                self.send(&to, Message::Raft(message));
             }
         }
         for (from, why) in work.refused {
@@ -385,7 +393,7 @@ impl<S: Stores> Node<S> {
                         None => Ok(version),
                         Some(refusal) => Err(refusal.to_string()),
                     };
-                    self.agreed(applied.request, result);
+                    self.agreed(applied.request, result, host);
                 }
                 Ok(None) => {}
                 Err(error) => self.stop(error.to_string()),
@@ -398,7 +406,7 @@ impl<S: Stores> Node<S> {
                 self.send_catalog(&node, &self.control.machine.clone());
                 let version = self.control.machine.version;
                 let message = Message::CatalogRead { request, version };
-                self.send(&node, Lane::Ordinary, &message);
+                self.send(&node, message);
             } else if self.control.refreshes.contains_key(&read.request) {
                 self.adopt(self.control.machine.clone());
                 self.refreshed(read.request, true);
@@ -422,17 +430,17 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn send_catalog(&mut self, to: &NodeId, catalog: &Catalog) {
         match snapshot::encode(catalog) {
-            Ok(bytes) => self.send(to, Lane::Ordinary, &Message::Catalog { bytes }),
+            Ok(bytes) => self.send(to, Message::Catalog { bytes }),
             Err(error) => tracing::error!(%error, "the catalog could not be sent"),
         }
     }
 
-    /// Writes the group's records anew once they span more than half a segment of the log, or begin in
-    /// a part of it that is given up, so that it can give up its beginning.
-    pub(crate) fn compact_control(&mut self, given_up: Option<Lsn>) {
-        let tip = self.log.tip();
+    /// Writes the group's records anew once they span too much of the log, or begin in a part of it
+    /// that is given up, so that it can give up its beginning.
+    pub fn compact(&mut self, given_up: Option<Lsn>, host: &impl Host) {
+        let tip = host.log_end();
         let from = self.control.first_record.unwrap_or(Lsn(0));
-        let is_long = tip.0 - from.0 > self.config.log.segment_bytes / 2;
+        let is_long = tip.0 - from.0 > self.config.control_log_bytes;
         if !(is_long || Some(from) < given_up) || self.control.machine.version == 0 {
             return;
         }

@@ -1,20 +1,16 @@
 //! A voter on a new disk: muted until it can have forgotten nothing (docs/adr/0008).
 
-use super::Control;
-use crate::{
-    message::ControlReport,
-    node::{CONTROL_ADMITTED, CONTROL_MUTED, Node},
-};
+use super::{ADMITTED, Control, MUTED};
+use crate::{cluster::Cluster, host::Host, message::ControlReport};
 use model::NodeId;
 use std::time::Duration;
-use storage::store::Stores;
 
 /// A voter that said nothing for so long is not known to stand as it said.
 const SAID_WITHIN: Duration = Duration::from_secs(1);
 /// How long a voter on a new disk must have caught up before it votes, once the group exists.
 const ADMIT_AFTER: Duration = Duration::from_secs(1);
 
-impl Control {
+impl<A> Control<A> {
     /// How this voter stands, if it is one.
     pub(crate) fn own_report(&self) -> Option<ControlReport> {
         let group = self.group.as_ref()?;
@@ -75,9 +71,9 @@ impl Control {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl<A> Cluster<A> {
     /// A voter on a new disk votes only once that can do no harm.
-    pub(super) fn admit_voter(&mut self) {
+    pub(super) fn admit_voter(&mut self, host: &mut impl Host) {
         let now = self.now.monotonic;
         let Some(group) = self.control.group.as_ref().filter(|g| g.is_muted()) else {
             return;
@@ -85,7 +81,7 @@ impl<S: Stores> Node<S> {
         let founded = group.commit_index() > 0;
         if !self.control.mute_noted {
             self.control.mute_noted = true;
-            self.note_voter(CONTROL_MUTED);
+            self.note_voter(MUTED, host);
         }
         if !self.control.is_admissible(&self.config.id, now) {
             self.control.admissible_since = None;
@@ -93,16 +89,16 @@ impl<S: Stores> Node<S> {
         }
         let since = *self.control.admissible_since.get_or_insert(now);
         if !founded || now.saturating_sub(since) >= ADMIT_AFTER {
-            self.note_voter(CONTROL_ADMITTED);
+            self.note_voter(ADMITTED, host);
             if let Some(group) = &mut self.control.group {
                 group.admit();
             }
         }
     }
 
-    fn note_voter(&mut self, kind: u8) {
-        if let Err(error) = self.append_control_kind(kind, &[]) {
-            self.stop(format!("the log takes nothing more: {error}"));
+    fn note_voter(&mut self, kind: u8, host: &mut impl Host) {
+        if let Err(error) = host.append(kind, &[]) {
+            self.stop(error);
         }
     }
 }

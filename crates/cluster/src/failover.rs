@@ -17,11 +17,12 @@
 //! the group's log and be agreed on at any time.
 
 use crate::{
+    cluster::Cluster,
     control::Asker,
     hand_over::HandOvers,
+    host::Host,
     lease::{self, Granted},
     message::{Message, Sealed},
-    node::{Lane, Node},
 };
 use control::{
     command::Command,
@@ -36,7 +37,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use storage::store::Stores;
 
 /// How often a seal that was not answered is sent again.
 const SEAL_AGAIN: Duration = Duration::from_millis(200);
@@ -208,7 +208,7 @@ impl Leading {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl<A> Cluster<A> {
     // ---- the leader's end -----------------------------------------------------------------
 
     /// Takes up, or gives up, what a control leader does.
@@ -222,7 +222,7 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    pub(crate) fn failover_tick(&mut self) {
+    pub(crate) fn failover_tick(&mut self, host: &impl Host) {
         let Some(mut leading) = self.leading.take() else {
             return;
         };
@@ -231,10 +231,11 @@ impl<S: Stores> Node<S> {
         self.note_stalled(&mut leading);
         let catalog = self.catalog.clone();
         let mut own_seals = Vec::new();
-        if !self.is_calm(&leading) {
-            for id in self.suspects(&mut leading) {
+        let stopped = host.stopped();
+        if !self.is_calm(&leading, &stopped) {
+            for id in self.suspects(&mut leading, stopped) {
                 if let Some(facts) = catalog.shards.get(&id)
-                    && self.look_after(&mut leading, id, facts)
+                    && self.look_after(&mut leading, id, facts, host)
                 {
                     own_seals.push((id, facts.epoch.next()));
                 }
@@ -245,17 +246,17 @@ impl<S: Stores> Node<S> {
         }
         self.propose_plans(&mut leading);
         self.replace_members(&mut leading);
-        self.place_leadership(&mut leading);
+        self.place_leadership(&mut leading, host);
         self.leading = Some(leading);
         for (id, epoch) in own_seals {
             let me = self.config.id.clone();
-            self.seal_asked(&me, id, epoch);
+            self.seal(&me, id, epoch);
         }
     }
 
     /// The shards that can have lost their primary since all were looked at: all, if the catalog
     /// is another one.
-    fn suspects(&self, leading: &mut Leading) -> BTreeSet<ShardId> {
+    fn suspects(&self, leading: &mut Leading, stopped: Vec<ShardId>) -> BTreeSet<ShardId> {
         if leading.looked_at != self.catalog.version {
             leading.looked_at = self.catalog.version;
             leading.by_primary.clear();
@@ -272,12 +273,12 @@ impl<S: Stores> Node<S> {
         suspects.extend(leading.cases.keys());
         suspects.extend(leading.hand_overs.shards());
         suspects.extend(self.peers.stopped_shards());
-        suspects.extend(self.touched.stopped());
+        suspects.extend(stopped);
         suspects
     }
 
     /// Whether no shard can have lost its primary since all were looked at.
-    fn is_calm(&self, leading: &Leading) -> bool {
+    fn is_calm(&self, leading: &Leading, stopped: &[ShardId]) -> bool {
         leading.looked_at == self.catalog.version
             && leading.cases.is_empty()
             && leading.silent.is_empty()
@@ -285,11 +286,17 @@ impl<S: Stores> Node<S> {
             && leading.unleased.is_empty()
             && leading.hand_overs.is_empty()
             && !self.peers.any_stopped()
-            && !self.touched.any_stopped()
+            && stopped.is_empty()
     }
 
     /// One step for a shard. Returns whether the replica on this node is to be sealed.
-    fn look_after(&mut self, leading: &mut Leading, id: ShardId, facts: &catalog::Shard) -> bool {
+    fn look_after(
+        &mut self,
+        leading: &mut Leading,
+        id: ShardId,
+        facts: &catalog::Shard,
+        host: &impl Host,
+    ) -> bool {
         let now = self.now.monotonic;
         let mut case = match leading.cases.remove(&id) {
             Some(case) if case.epoch == facts.epoch => Some(case),
@@ -299,13 +306,13 @@ impl<S: Stores> Node<S> {
             .as_ref()
             .is_some_and(|case| case.has_heard_office(facts));
         let hands_over = (leading.hand_overs).wanted(id, facts.epoch, sealed, now);
-        let gone = self.gone(leading, id, facts);
+        let gone = self.gone(leading, id, facts, host);
         let planned = gone.is_none();
         let asks = || hands_over.map(|why| format!("{} {why}", facts.primary));
         let own = match gone.or_else(asks) {
             Some(cause) => {
                 let case = case.get_or_insert_with(|| Case::new(facts, now));
-                self.pursue(leading, case, id, facts, cause, planned)
+                self.pursue(leading, case, id, facts, (cause, planned), host)
             }
             None => {
                 case = case.and_then(|case| self.is_back(case, id));
@@ -345,9 +352,9 @@ impl<S: Stores> Node<S> {
     /// Leadership goes to the voter that does best: in the region of most primaries, so that
     /// leases are near, and of those on the one with the fewest itself, so that one node's end
     /// is not the end of both. A leader whose disk does not answer lets any other lead that can.
-    fn place_leadership(&mut self, leading: &mut Leading) {
+    fn place_leadership(&mut self, leading: &mut Leading, host: &impl Host) {
         let now = self.now.monotonic;
-        let stalled = self.disk_watch.is_stalled();
+        let stalled = host.stalled_for().is_some();
         let ends = self.is_ending() && self.offices() == 0;
         if now < leading.next_placement && !ends || !leading.cases.is_empty() && !stalled {
             return;
@@ -395,8 +402,42 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// At the leader: whose disks do not answer, as they said last. What is new is written down.
+    fn note_stalled(&mut self, leading: &mut Leading) {
+        let stalled = self.peers.stalled();
+        if stalled.is_empty() && leading.stalled.is_empty() {
+            return;
+        }
+        let before = std::mem::replace(&mut leading.stalled, stalled);
+        let now = &leading.stalled;
+        let begun = now.iter().filter(|(node, _)| !before.contains_key(*node));
+        let begun: Vec<String> = begun
+            .map(|(node, time)| {
+                let seconds = time.as_secs_f64();
+                format!(
+                    "the disk of {node} has not answered for {seconds:.1} s: nothing is read there, and no write is durable there, until it does"
+                )
+            })
+            .collect();
+        let ended = before.keys().filter(|node| !now.contains_key(*node));
+        let ended: Vec<String> = ended
+            .map(|node| format!("the disk of {node} answers again"))
+            .collect();
+        for (kind, said) in [("disk-stalled", begun), ("recovered", ended)] {
+            for text in said {
+                self.note_of_node(kind, text);
+            }
+        }
+    }
+
     /// Why the primary of a shard is taken to be gone; None if it isn't.
-    fn gone(&self, leading: &Leading, id: ShardId, facts: &catalog::Shard) -> Option<String> {
+    fn gone(
+        &self,
+        leading: &Leading,
+        id: ShardId,
+        facts: &catalog::Shard,
+        host: &impl Host,
+    ) -> Option<String> {
         let now = self.now.monotonic;
         let primary = &facts.primary;
         if facts.epoch > Epoch(0) && self.disk_of(primary) != Some(facts.disk) {
@@ -408,7 +449,7 @@ impl<S: Stores> Node<S> {
             ));
         }
         if *primary == self.config.id {
-            let reason = self.shards.get(&id)?.stopped.as_ref()?;
+            let reason = host.stop_reason(id)?;
             return Some(format!("its replica on {primary} has stopped ({reason})"));
         }
         if !self.peers.was_heard(primary) && now.saturating_sub(self.started) < STARTUP_GRACE {
@@ -457,8 +498,8 @@ impl<S: Stores> Node<S> {
         case: &mut Case,
         id: ShardId,
         facts: &catalog::Shard,
-        cause: String,
-        planned: bool,
+        (cause, planned): (String, bool),
+        host: &impl Host,
     ) -> bool {
         let now = self.now.monotonic;
         let mut own = false;
@@ -482,7 +523,7 @@ impl<S: Stores> Node<S> {
                     own = true;
                 } else {
                     let message = Message::Seal { shard: id, epoch };
-                    self.send(&member.node, Lane::Control, &message);
+                    self.send(&member.node, message);
                 }
             }
         }
@@ -542,7 +583,7 @@ impl<S: Stores> Node<S> {
             expected: facts.epoch,
             node,
             heard,
-            reported: self.replica_report(&facts.primary, id).map(|r| r.position),
+            reported: self.reported_position(&facts.primary, id, host),
             cause: format!(
                 "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and waiting for its lease {waited} ms"
             ),
@@ -551,6 +592,19 @@ impl<S: Stores> Node<S> {
         tracing::warn!(shard = id.0, node = %plan.node, cause = %plan.cause, "another primary is named");
         case.proposes = Some(plan);
         own
+    }
+
+    fn reported_position(
+        &self,
+        node: &NodeId,
+        id: ShardId,
+        host: &impl Host,
+    ) -> Option<model::Position> {
+        let replica = match *node == self.config.id {
+            true => host.replica(id),
+            false => self.replica_at(node, id),
+        };
+        replica.map(|replica| replica.position)
     }
 
     /// Proposes what is planned for shards, in as few proposals as may be.
@@ -607,7 +661,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// A replica was sealed.
-    pub(crate) fn sealed(&mut self, from: &NodeId, sealed: Sealed) {
+    pub(crate) fn sealed(&mut self, from: &NodeId, sealed: Sealed, host: &impl Host) {
         let Some(leading) = &mut self.leading else {
             return;
         };
@@ -626,19 +680,19 @@ impl<S: Stores> Node<S> {
             };
             case.heard.insert(from.clone(), heard);
             if few {
-                self.look_after_now(id);
+                self.look_after_now(id, host);
             }
         }
     }
 
     /// What there is to be done for a shard that something was heard of.
-    pub(crate) fn look_after_now(&mut self, id: ShardId) {
+    pub(crate) fn look_after_now(&mut self, id: ShardId, host: &impl Host) {
         let Some(mut leading) = self.leading.take() else {
             return;
         };
         let mut own_seal = None;
         if let Some(facts) = self.catalog.clone().shards.get(&id)
-            && self.look_after(&mut leading, id, facts)
+            && self.look_after(&mut leading, id, facts, host)
         {
             own_seal = Some(facts.epoch.next());
         }
@@ -646,7 +700,7 @@ impl<S: Stores> Node<S> {
         self.leading = Some(leading);
         if let Some(epoch) = own_seal {
             let me = self.config.id.clone();
-            self.seal_asked(&me, id, epoch);
+            self.seal(&me, id, epoch);
         }
     }
 
@@ -662,10 +716,21 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// Who should be given nothing new to hold: silent, or on a disk that does not answer.
+    /// `stalled_for`: for how long that of this node has not, if that is too long.
+    pub fn unfit(&self, stalled_for: Option<Duration>) -> Vec<NodeId> {
+        let mut unfit = self.peers.silent(self.now.monotonic);
+        unfit.extend(self.peers.stalled());
+        if let Some(time) = stalled_for {
+            unfit.insert(self.config.id.clone(), time);
+        }
+        unfit.into_keys().collect()
+    }
+
     /// Writes something down for operators.
-    pub(crate) fn note(&mut self, shard: ShardId, kind: &str, text: String) {
+    pub fn note(&mut self, shard: ShardId, kind: &str, text: String) {
         let command = self.noted(shard, kind, text);
-        self.ask(command, Asker::Note);
+        self.ask_for(command, Asker::Note);
     }
 
     fn noted(&self, shard: ShardId, kind: &str, text: String) -> Command {
@@ -727,7 +792,7 @@ impl<S: Stores> Node<S> {
                         },
                         at_ms: self.now.wall_ms,
                     };
-                    self.ask(command, Asker::Note);
+                    self.ask_for(command, Asker::Note);
                 }
             }
         }

@@ -1,40 +1,33 @@
-//! A SELECT of a keyspace that is unknown here, or a COPY or MOVE to one, reads the catalog at a
-//! majority of the voters.
+//! Who names a keyspace that is unknown here reads the catalog at a majority of the voters.
 
 use super::ask::ASK_AGAIN;
 use crate::{
+    cluster::{Cluster, Output},
     message::Message,
-    node::{Lane, Node},
-    request::borrow,
 };
-use bytes::Bytes;
-use commands::Fanout;
 use std::time::Duration;
-use storage::store::Stores;
 
-/// How long a command that names an unknown keyspace waits for the newest catalog.
+/// How long the newest catalog is waited for.
 const REFRESH_MAX: Duration = Duration::from_millis(1500);
 
-/// A command that waits for the newest catalog.
+/// Somebody who waits for the newest catalog.
 #[derive(Debug)]
-pub(super) struct Refresh {
-    conn: u64,
-    args: Vec<Bytes>,
+pub(super) struct Refresh<A> {
+    asker: A,
     since: Duration,
     sent_at: Duration,
     tries: u32,
 }
 
-impl<S: Stores> Node<S> {
-    /// A command goes on once the newest catalog is known here.
-    pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
+impl<A> Cluster<A> {
+    /// Reads the newest catalog. `asker` is given back once it is known here.
+    pub fn refresh(&mut self, asker: A) {
         let sequence = self.control.next_sequence();
         let now = self.now.monotonic;
         self.control.refreshes.insert(
             sequence,
             Refresh {
-                conn,
-                args,
+                asker,
                 since: now,
                 sent_at: now,
                 tries: 0,
@@ -53,20 +46,14 @@ impl<S: Stores> Node<S> {
         if let Some(group) = &mut self.control.group {
             let _ = group.read_index(request);
         } else if let Some(to) = self.control.whom(tries) {
-            self.send(&to, Lane::Ordinary, &Message::ReadCatalog { request });
+            self.send(&to, Message::ReadCatalog { request });
         }
     }
 
     /// The catalog is the newest, or (`known` is false) nobody could be asked in time.
     pub(super) fn refreshed(&mut self, request: u64, known: bool) {
         if let Some(refresh) = self.control.refreshes.remove(&request) {
-            let args = borrow(&refresh.args);
-            match commands::find(&args) {
-                Ok(spec) if spec.fanout == Fanout::Across => {
-                    self.cross_finally(refresh.conn, &args, known);
-                }
-                _ => self.select_finally(refresh.conn, &args, known),
-            }
+            self.put(Output::Refreshed(refresh.asker, known));
         }
     }
 

@@ -3,15 +3,13 @@
 //! the next.
 
 use crate::{
+    cluster::Cluster,
+    host::Host,
     message::{Figures, Message, StoreFigures},
-    node::{Lane, Node},
-    shard::Shard,
 };
 use model::{NodeId, ShardId};
 use std::{collections::BTreeMap, time::Duration};
-use storage::store::{Rows, Stores};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How often a node tells its figures.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
@@ -25,41 +23,32 @@ pub(crate) struct KnownFigures {
 
 /// One node's figures as they are shown: as it said last, but for how long it has run.
 #[derive(Debug)]
-pub(crate) struct ShownFigures {
-    pub(crate) version: String,
+pub struct ShownFigures {
+    /// The release that it runs.
+    pub version: String,
     /// As of now, if it is still up.
-    pub(crate) uptime: Duration,
+    pub uptime: Duration,
 }
 
-fn of_store<R: Rows>(shard: &Shard<R>) -> StoreFigures {
-    let stats = shard.store.row_stats();
-    StoreFigures {
-        keys: shard.store.key_count(),
-        bytes: stats.disk_bytes + stats.unflushed_bytes,
-    }
-}
-
-impl<S: Stores> Node<S> {
-    fn own_figures(&self) -> Figures {
+impl<A> Cluster<A> {
+    fn own_figures(&self, host: &impl Host) -> Figures {
         Figures {
-            version: VERSION.into(),
+            version: self.config.version.into(),
             uptime_ms: self.now.monotonic.saturating_sub(self.started).as_millis() as u64,
-            stores: (self.shards.values())
-                .map(|shard| (shard.id, of_store(shard)))
-                .collect(),
+            stores: host.stores(),
         }
     }
 
     /// Tells every node that there is a link to, once a second.
-    pub(crate) fn figures_tick(&mut self) {
+    pub(crate) fn figures_tick(&mut self, host: &impl Host) {
         let now = self.now.monotonic;
         if now < self.figures.next {
             return;
         }
         self.figures.next = now + FIGURES_EVERY;
-        let message = Message::Figures(self.own_figures());
+        let message = Message::Figures(self.own_figures(host));
         for to in self.peers.connected_nodes() {
-            self.send(&to, Lane::Ordinary, &message);
+            self.send(&to, message.clone());
         }
     }
 
@@ -72,11 +61,11 @@ impl<S: Stores> Node<S> {
     }
 
     /// The figures of `id`, if it has told any.
-    pub(crate) fn figures_of(&self, id: &NodeId) -> Option<ShownFigures> {
+    pub fn figures_of(&self, id: &NodeId) -> Option<ShownFigures> {
         let now = self.now.monotonic;
         if *id == self.config.id {
             return Some(ShownFigures {
-                version: VERSION.into(),
+                version: self.config.version.into(),
                 uptime: now.saturating_sub(self.started),
             });
         }
@@ -88,11 +77,8 @@ impl<S: Stores> Node<S> {
         })
     }
 
-    /// What the store of `shard` on `id` holds, as that said last.
-    pub(crate) fn store_figures(&self, id: &NodeId, shard: ShardId) -> Option<StoreFigures> {
-        if *id == self.config.id {
-            return self.shards.get(&shard).map(of_store);
-        }
+    /// What the store of a shard on another node holds, as that said last.
+    pub fn store_at(&self, id: &NodeId, shard: ShardId) -> Option<StoreFigures> {
         let (_, figures) = self.figures.told.get(id)?;
         figures.stores.get(&shard).copied()
     }

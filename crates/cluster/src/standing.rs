@@ -14,11 +14,10 @@
 //! lease is granted to it; what it acknowledged under a lease before that is kept by the rules of
 //! failover.
 
-use crate::node::{Effect, Node};
+use crate::cluster::{Cluster, Output};
 use control::command::Command;
 use model::{Boot, NodeId, catalog::NodeInfo};
 use std::time::Duration;
-use storage::store::Stores;
 
 /// A peer that was heard within this time is there: another boot of its id is a stranger.
 const THERE_WITHIN: Duration = Duration::from_secs(1);
@@ -62,12 +61,7 @@ impl Standing {
     }
 }
 
-impl<S: Stores> Node<S> {
-    /// This start of the node.
-    pub fn boot(&self) -> Boot {
-        self.boot
-    }
-
+impl<A> Cluster<A> {
     /// The boot with which a node is registered, as this voter's own log has it.
     pub fn registered(&self, id: &NodeId) -> Option<Boot> {
         let catalog = self.control.catalog();
@@ -118,8 +112,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// A peer does not let this node in.
-    pub fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted, now: model::Now) {
-        self.arrives(now);
+    pub fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted) {
         match why {
             NotAdmitted::Stale(line) => self.discard(line),
             NotAdmitted::Taken(line) => {
@@ -173,7 +166,7 @@ impl<S: Stores> Node<S> {
         if !std::mem::replace(&mut self.standing.discarded, true) {
             tracing::error!(reason = %line, "this node's disk is stale");
             self.stopped = true;
-            self.effects.push_back(Effect::Discard(line));
+            self.put(Output::Discard(line));
         }
     }
 
@@ -199,7 +192,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// Whether the catalog has this boot, and nobody has said since that it may not.
-    pub(crate) fn is_registered(&self) -> bool {
+    pub fn is_registered(&self) -> bool {
         let known = self.catalog.nodes.get(&self.config.id);
         known.is_some_and(|info| info.boot == self.boot) && self.standing.doubted_at.is_none()
     }
@@ -220,14 +213,19 @@ impl<S: Stores> Node<S> {
         Some(taken(id, &info.boot, &other, self.config.id.as_str()))
     }
 
+    /// Whether this node's copies may be read, as far as it depends on who the node is.
+    pub fn is_sound(&self) -> bool {
+        self.standing.is_sound()
+    }
+
     /// Whether what this process acknowledges to others can't be forgotten: the catalog has it, or
     /// there is no control group to ask.
-    pub(crate) fn holds_for_others(&self) -> bool {
+    pub fn holds_for_others(&self) -> bool {
         self.is_registered() || self.catalog.disks.is_empty()
     }
 
     /// Writes something of this node down for operators.
-    pub(crate) fn note_of_node(&mut self, kind: &str, text: String) {
+    pub fn note_of_node(&mut self, kind: &str, text: String) {
         tracing::warn!(kind, text);
         let command = Command::Note {
             shard: None,
@@ -235,7 +233,7 @@ impl<S: Stores> Node<S> {
             text: format!("{}: {text}", self.config.id),
             at_ms: self.now.wall_ms,
         };
-        self.ask(command, crate::control::Asker::Note);
+        self.ask_to_note(command);
     }
 }
 
@@ -255,14 +253,8 @@ fn taken(node: &NodeId, boot: &Boot, other: &Boot, by: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{Disks, NodeConfig, PeerConfig};
+    use crate::cluster::{Config, PeerConfig};
     use model::{Address, Catalog, DiskId, Now, Region};
-    use std::sync::Arc;
-    use storage::{
-        disk::SimDisk,
-        log::Options,
-        store::{CacheBudget, MemoryStores},
-    };
 
     fn boot(disk: u64, process: u64, nonce: u64, log: u64) -> Boot {
         Boot {
@@ -279,58 +271,44 @@ mod tests {
     }
 
     /// A node `b` that knows `a` by its configuration alone.
-    fn node() -> Node<MemoryStores> {
+    fn node() -> Cluster<()> {
         let us = Region::new("us").unwrap();
-        let listens = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let addr = Address::from(listens);
-        let config = NodeConfig {
+        let addr = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+        let config = Config {
             id: id("b"),
             region: us.clone(),
             zone: String::new(),
-            listens,
             client_addr: addr.clone(),
             peer_addr: addr.clone(),
             http_addr: addr.clone(),
-            protected_mode: true,
             peers: vec![PeerConfig {
                 id: id("a"),
                 region: us,
                 peer_addr: addr,
             }],
             control_voters: vec![id("a")],
-            links: wan::Links::absent(),
-            clients: crate::ClientBounds::default(),
-            log: Options::default(),
-            cache: CacheBudget { bytes: 1 << 20 },
-            log_retention_bytes: 1 << 20,
-            limits: crate::NodeLimits::default(),
             emptied: false,
             disk: DiskId(9),
             process: 1,
-            intact_since: 1,
-            log_was: 0,
-            usage: || None,
-            traffic: Default::default,
-            notes: Vec::new(),
+            first_number: 5,
             pid: 1,
-            seed: 5,
+            version: "1",
+            control_log_bytes: 1 << 20,
         };
-        let disks = Disks {
-            log: Arc::new(SimDisk::new()),
-            rewound: Arc::new(SimDisk::new()),
-        };
-        Node::open(config, disks, MemoryStores::new(), Now::at_ms(0)).unwrap()
+        let recovered = replication::consensus::Recovered::default();
+        let boot = boot(9, 1, 5, 0);
+        Cluster::new(config, boot, recovered, false, Vec::new(), Now::at_ms(0)).unwrap()
     }
 
     #[test]
     fn one_boot_an_id_and_no_older_state_of_a_disk() {
         let mut node = node();
         let (a, first) = (id("a"), boot(1, 7, 70, 500));
-        let admit = |node: &Node<MemoryStores>, boot, linked, ms| {
+        let admit = |node: &Cluster<()>, boot, linked, ms| {
             node.admit(&id("a"), boot, linked, Now::at_ms(ms))
         };
         assert_eq!(admit(&node, first, false, 0), Ok(()));
-        node.peer_inbound(&a, first, Now::at_ms(0));
+        node.linked(&a, first);
         node.peers.heard(&a, Duration::from_millis(100));
         // The same once more, as after a broken link.
         assert_eq!(admit(&node, first, true, 200), Ok(()));
@@ -361,7 +339,7 @@ mod tests {
         let mut node = node();
         assert!(node.standing.is_sound());
         let taken = NotAdmitted::Taken("another".into());
-        node.not_admitted(&id("a"), taken, Now::at_ms(1000));
+        node.not_admitted(&id("a"), taken);
         assert!(!node.standing.is_sound());
         let mut catalog = Catalog {
             version: 1,
@@ -374,9 +352,10 @@ mod tests {
         node.adopt(catalog);
         assert!(node.standing.is_sound() && node.is_registered());
         let stale = NotAdmitted::Stale("older".into());
-        node.not_admitted(&id("a"), stale, Now::at_ms(3000));
-        let discards = |node: &mut Node<MemoryStores>| {
-            std::iter::from_fn(|| node.poll_effect()).any(|e| e == Effect::Discard("older".into()))
+        node.not_admitted(&id("a"), stale);
+        let discards = |node: &mut Cluster<()>| {
+            std::iter::from_fn(|| node.poll())
+                .any(|output| matches!(output, Output::Discard(why) if why == "older"))
         };
         assert!(discards(&mut node) && !discards(&mut node));
         assert!(!node.standing.is_sound());

@@ -1,15 +1,9 @@
 //! Asking peers for their wall clocks, and saying when this machine's is off (`clock` decides).
 
-use crate::{
-    clock::OFFSET_MAX,
-    control::Asker,
-    message::Message,
-    node::{Lane, Node},
-};
+use crate::{clock::OFFSET_MAX, cluster::Cluster, host::Host, message::Message};
 use control::command::Command;
 use model::NodeId;
 use std::{collections::BTreeMap, time::Duration};
-use storage::store::Stores;
 
 /// How often a peer is asked that answers, and one that doesn't.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -25,8 +19,10 @@ const HANDS_OVER_AFTER: Duration = Duration::from_secs(15);
 const NOTE_EVERY: Duration = Duration::from_secs(10);
 
 /// What was asked and said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Timekeeping {
+    /// The number of the last question.
+    number: u64,
     /// The last question to each peer.
     asked: BTreeMap<NodeId, Asked>,
     /// Whether the machine's clock was off when it was last written down, and when that was.
@@ -44,14 +40,24 @@ struct Asked {
 }
 
 impl Timekeeping {
+    /// At the start of a process that numbers its questions from `first`.
+    pub(crate) fn new(first: u64) -> Self {
+        Timekeeping {
+            number: first,
+            asked: BTreeMap::new(),
+            noted: (false, None),
+            off_since: None,
+        }
+    }
+
     /// There is a new link to this peer: what was asked over the last one may be lost.
     pub(crate) fn connected(&mut self, peer: &NodeId) {
         self.asked.remove(peer);
     }
 }
 
-impl<S: Stores> Node<S> {
-    pub(crate) fn clock_tick(&mut self) {
+impl<A> Cluster<A> {
+    pub(crate) fn clock_tick(&mut self, host: &impl Host) {
         let now = self.now.monotonic;
         for peer in self.peers.connected_nodes() {
             let rests = self.timekeeping.asked.get(&peer).is_some_and(|asked| {
@@ -63,14 +69,15 @@ impl<S: Stores> Node<S> {
                 now.saturating_sub(asked.at) < wait
             });
             if !rests {
-                let number = self.draw();
+                let number = self.timekeeping.number.wrapping_add(1);
+                self.timekeeping.number = number;
                 let asked = Asked {
                     number,
                     at: now,
                     answered: false,
                 };
                 self.timekeeping.asked.insert(peer.clone(), asked);
-                self.send(&peer, Lane::Ordinary, &Message::ClockAsk { number });
+                self.send(&peer, Message::ClockAsk { number });
             }
         }
         let nodes = self.peers.regions().count() + 1;
@@ -86,7 +93,8 @@ impl<S: Stores> Node<S> {
         let is_off = ahead_ms.unsigned_abs() > OFFSET_MAX.as_millis() as u64;
         let off_since = is_off.then(|| self.timekeeping.off_since.unwrap_or(now));
         self.timekeeping.off_since = off_since;
-        self.clock_is_off(off_since.is_some_and(|at| now.saturating_sub(at) >= HANDS_OVER_AFTER));
+        let for_long = off_since.is_some_and(|at| now.saturating_sub(at) >= HANDS_OVER_AFTER);
+        self.clock_is_off(for_long, host);
         let (noted, at) = self.timekeeping.noted;
         let rests = at.is_some_and(|at| now.saturating_sub(at) < NOTE_EVERY);
         if is_off == noted || rests || !self.clock.is_settled() {
@@ -109,7 +117,7 @@ impl<S: Stores> Node<S> {
             wall_ms: self.clock.machine_ms(),
             kept_ms: self.clock.kept_ms(),
         };
-        self.send(from, Lane::Ordinary, &told);
+        self.send(from, told);
     }
 
     pub(crate) fn clock_told(
@@ -137,7 +145,7 @@ impl<S: Stores> Node<S> {
             text,
             at_ms: self.now.wall_ms,
         };
-        self.ask(command, Asker::Note);
+        self.ask_to_note(command);
     }
 }
 

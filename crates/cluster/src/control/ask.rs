@@ -3,27 +3,25 @@
 
 use super::Control;
 use crate::{
+    cluster::{Cluster, Output},
+    host::Host,
     message::Message,
-    node::{Lane, Node},
-    request::Target,
 };
-use bytes::Bytes;
 use control::{
     command::{COMMANDS_MAX, Command, Proposal, RequestId},
     failover,
 };
 use model::{
-    DiskId, Epoch, KeyspaceName, NodeId, ShardId,
+    DiskId, Epoch, NodeId, ShardId,
     catalog::Shard,
     planted::{self, Bug},
 };
 use replication::consensus::NotTaken;
 use std::time::Duration;
-use storage::store::Stores;
 
 /// Who waits for what was asked.
 #[derive(Debug)]
-pub(crate) enum Asker {
+pub(crate) enum Asker<A> {
     /// This node introduces itself.
     Register,
     /// This node takes up the offices of these shards' primaries.
@@ -36,16 +34,14 @@ pub(crate) enum Asker {
     Confirms(Vec<(ShardId, NodeId)>),
     /// Something is written down, or a replica replaced: nobody waits.
     Note,
-    /// A client creates a keyspace.
-    Create { target: Target, name: KeyspaceName },
-    /// A client drops one.
-    Drop { target: Target },
+    /// Somebody outside of this room.
+    Outside(A),
 }
 
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Asked<A> {
     commands: Vec<Command>,
-    asker: Asker,
+    asker: Asker<A>,
     since: Duration,
     sent_at: Duration,
     /// Who led, as far as was known, when it was sent.
@@ -67,7 +63,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a plan is waited for.
 const PLAN_MAX: Duration = Duration::from_secs(3);
 
-impl Control {
+impl<A> Control<A> {
     /// Plans of an earlier term are not waited for.
     pub(crate) fn forget_plans(&mut self) {
         self.asked.retain(|_, asked| !asked.once);
@@ -84,14 +80,19 @@ impl Control {
     }
 }
 
-impl<S: Stores> Node<S> {
-    /// Asks the group for a change.
-    pub(crate) fn ask(&mut self, command: Command, asker: Asker) {
+impl<A> Cluster<A> {
+    /// Asks the group for a change. `asker` is given back with what came of it.
+    pub fn ask(&mut self, command: Command, asker: A) {
+        self.ask_all(vec![command], Asker::Outside(asker));
+    }
+
+    /// Asks for a change, and nobody waits for it.
+    pub(crate) fn ask_for(&mut self, command: Command, asker: Asker<A>) {
         self.ask_all(vec![command], asker);
     }
 
     /// Asks the group for several, at most [`COMMANDS_MAX`], at once.
-    fn ask_all(&mut self, commands: Vec<Command>, asker: Asker) {
+    fn ask_all(&mut self, commands: Vec<Command>, asker: Asker<A>) {
         let sequence = self.control.next_sequence();
         self.remember(sequence, commands, asker, false);
         self.ask_again(sequence, None);
@@ -99,7 +100,7 @@ impl<S: Stores> Node<S> {
 
     /// Proposes to this node's own group, which it leads, and to nobody else, once. Returns
     /// whether it was taken.
-    pub(crate) fn propose_once(&mut self, commands: Vec<Command>, asker: Asker) -> bool {
+    pub(crate) fn propose_once(&mut self, commands: Vec<Command>, asker: Asker<A>) -> bool {
         let sequence = self.control.next_sequence();
         let Ok(bytes) = self.proposal(sequence, commands.clone()).encode() else {
             return false;
@@ -112,7 +113,7 @@ impl<S: Stores> Node<S> {
         taken
     }
 
-    fn remember(&mut self, sequence: u64, commands: Vec<Command>, asker: Asker, once: bool) {
+    fn remember(&mut self, sequence: u64, commands: Vec<Command>, asker: Asker<A>, once: bool) {
         let now = self.now.monotonic;
         let asked = Asked {
             commands,
@@ -163,14 +164,14 @@ impl<S: Stores> Node<S> {
                     request: sequence,
                     command: bytes,
                 };
-                self.send(&to, Lane::Ordinary, &message);
+                self.send(&to, message);
             }
             None => {}
         }
     }
 
     /// Asks the catalog to suspend a shard's rule, or to put it in force again.
-    pub(crate) fn ask_degraded(&mut self, shard: ShardId, degraded: bool) {
+    pub fn ask_degraded(&mut self, shard: ShardId, degraded: bool) {
         let Some(facts) = self.catalog.shards.get(&shard) else {
             return;
         };
@@ -184,11 +185,11 @@ impl<S: Stores> Node<S> {
             epoch: facts.epoch,
             degraded,
         };
-        self.ask(command, Asker::Degraded(shard, degraded));
+        self.ask_for(command, Asker::Degraded(shard, degraded));
     }
 
     /// The catalog is to make a learner a member: it is asked with the next tick.
-    pub(crate) fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: DiskId) {
+    pub fn ask_confirm(&mut self, shard: ShardId, node: NodeId, disk: DiskId) {
         self.control.confirms.insert((shard, node), disk);
     }
 
@@ -222,7 +223,7 @@ impl<S: Stores> Node<S> {
         &mut self,
         commands: Vec<Command>,
         asker: Vec<T>,
-        wrap: fn(Vec<T>) -> Asker,
+        wrap: fn(Vec<T>) -> Asker<A>,
     ) {
         let (mut commands, mut asker) = (commands.into_iter(), asker.into_iter());
         loop {
@@ -241,7 +242,7 @@ impl<S: Stores> Node<S> {
                 request,
                 leader: None,
             };
-            return self.send(from, Lane::Ordinary, &message);
+            return self.send(from, message);
         };
         let Ok(proposal) = Proposal::decode(&command) else {
             return;
@@ -254,7 +255,7 @@ impl<S: Stores> Node<S> {
         if let Some(line) = refused.filter(|_| group.is_leader()) {
             tracing::warn!(%from, reason = %line, "a node may not register");
             let result = Err(line);
-            return self.send(from, Lane::Ordinary, &Message::Outcome { request, result });
+            return self.send(from, Message::Outcome { request, result });
         }
         match group.propose(command.into()) {
             Ok(()) => {
@@ -263,11 +264,7 @@ impl<S: Stores> Node<S> {
                     .insert(proposal.request, from.clone());
             }
             Err(NotTaken::NotLeader { leader }) => {
-                self.send(
-                    from,
-                    Lane::Ordinary,
-                    &Message::NotLeader { request, leader },
-                );
+                self.send(from, Message::NotLeader { request, leader });
             }
             // It is asked again.
             Err(NotTaken::Busy | NotTaken::Size { .. }) => {}
@@ -289,49 +286,43 @@ impl<S: Stores> Node<S> {
             return;
         }
         let id = config.id.clone();
-        self.ask(Command::RegisterNode { id, info }, Asker::Register);
+        self.ask_for(Command::RegisterNode { id, info }, Asker::Register);
     }
 
     /// Shards whose primary this node is, but not yet this process: every process takes a new
     /// epoch before it writes.
-    pub(super) fn take_offices(&mut self) {
+    pub(super) fn take_offices(&mut self, host: &mut impl Host) {
         // On a disk that hangs no office can be taken up, and asking would keep others from it.
         if self.now.monotonic < self.control.next_offices
             || !self.is_registered()
             || !self.clock.is_settled()
-            || self.disk_watch.is_stalled()
+            || host.stalled_for().is_some()
             || self.is_ending()
         {
             return;
         }
         let catalog = self.catalog.clone();
         let (mut commands, mut asker) = (Vec::new(), Vec::new());
-        for id in self.touched.offices() {
+        for id in host.offices() {
             let facts = catalog.shards.get(&id);
             let Some(facts) = facts.filter(|facts| facts.primary == self.config.id) else {
-                self.touched.has_office(id);
+                host.has_office(id);
                 continue;
             };
-            let id = &id;
-            if self.is_in_office(*id, facts) {
-                self.touched.has_office(*id);
+            if self.is_in_office(id, facts, host) {
+                host.has_office(id);
                 continue;
             }
-            let ready = self
-                .shards
-                .get(id)
-                .is_some_and(|s| s.stopped.is_none() && s.store.is_serving())
-                && !self.rewinds.is_past_return(*id);
-            let asked = self.control.asked_offices.contains(id);
+            let asked = self.control.asked_offices.contains(&id);
             let keyspace = catalog.keyspaces.get(&facts.keyspace);
             // Else the control leader asks the others first.
             let may =
                 keyspace.is_some_and(|k| failover::may_resume(facts, &k.strategy.ack, &self.boot));
-            if ready && may && !asked {
-                self.control.asked_offices.insert(*id);
-                asker.push(*id);
+            if host.can_lead(id) && may && !asked {
+                self.control.asked_offices.insert(id);
+                asker.push(id);
                 commands.push(Command::StartEpoch {
-                    shard: *id,
+                    shard: id,
                     node: self.config.id.clone(),
                     process: self.config.process,
                     disk: self.config.disk,
@@ -343,52 +334,30 @@ impl<S: Stores> Node<S> {
     }
 
     /// Whether this process is in office in a shard of which the catalog has this node for primary.
-    fn is_in_office(&self, id: ShardId, facts: &Shard) -> bool {
+    fn is_in_office(&self, id: ShardId, facts: &Shard, host: &impl Host) -> bool {
         // Processes are numbered on each disk: another disk has a first one too.
         facts.epoch > Epoch(0)
             && (facts.process == self.config.process || planted::is(Bug::ResumeInOldEpoch))
             && facts.disk == self.config.disk
-            && !self.is_sealed_above(id, facts.epoch)
+            // A replica that was sealed for a later epoch, in which nobody was named, takes the next
+            // one, as a new process does.
+            && host.epoch(id).is_none_or(|epoch| epoch <= facts.epoch)
     }
 
-    /// Whether this node's replica was sealed for a later epoch, and nobody was named in it:
-    /// then its primary takes the next one, as a new process does.
-    fn is_sealed_above(&self, id: ShardId, epoch: Epoch) -> bool {
-        let state = self.shards.get(&id).and_then(|s| s.state(self.now));
-        state.is_some_and(|s| s.epoch > epoch)
-    }
-
-    pub(super) fn outcome(&mut self, sequence: u64, result: Result<u64, String>) {
+    pub(super) fn outcome(&mut self, sequence: u64, result: Result<u64, String>, host: &impl Host) {
         let Some(asked) = self.control.asked.remove(&sequence) else {
             return;
         };
         match (asked.asker, result) {
             (Asker::Register, Ok(_)) => {}
-            (Asker::Create { target, name }, Ok(version)) => {
-                self.created(target, name, version);
-            }
-            (Asker::Create { target, name }, Err(line)) => {
+            (Asker::Outside(asker), result) => {
                 // Asked twice, it may have been done the first time.
-                let done = asked.tries > 1
-                    && matches!(&asked.commands[..], [Command::CreateKeyspace(wanted)]
-                        if self.catalog.keyspace_named(name.as_str())
-                            .is_some_and(|(_, found)| found.strategy == wanted.strategy));
-                if done {
-                    self.created(target, name, self.catalog.version);
-                } else {
-                    self.reply_error(&target, &format!("ERR {line}"));
-                }
-            }
-            (Asker::Drop { target }, Ok(_)) => {
-                self.deliver(
-                    &target,
-                    ShardId(0),
-                    model::Position::ZERO,
-                    Bytes::from_static(b"+OK\r\n"),
-                );
-            }
-            (Asker::Drop { target }, Err(line)) => {
-                self.reply_error(&target, &format!("ERR {line}"));
+                let done = asked.tries > 1 && self.is_there(&asked.commands);
+                let result = match done {
+                    true => result.or(Ok(self.catalog.version)),
+                    false => result,
+                };
+                self.put(Output::Answered(asker, result));
             }
             (Asker::Degraded(..) | Asker::Note, Ok(_)) => {}
             (Asker::Promotions(shards), result) => {
@@ -413,7 +382,8 @@ impl<S: Stores> Node<S> {
                     self.control.asked_offices.remove(&shard);
                     let facts = catalog.shards.get(&shard);
                     let facts = facts.filter(|facts| facts.primary == self.config.id);
-                    refused += usize::from(facts.is_some_and(|f| !self.is_in_office(shard, f)));
+                    refused +=
+                        usize::from(facts.is_some_and(|f| !self.is_in_office(shard, f, host)));
                 }
                 if refused > 0 || result.is_err() {
                     self.control.next_offices = self.now.monotonic + ASK_AGAIN;
@@ -425,12 +395,8 @@ impl<S: Stores> Node<S> {
             (Asker::Degraded(shard, degraded), Err(line)) => {
                 tracing::warn!(shard = shard.0, degraded, reason = %line, "the rule was not changed");
                 // The strategy waits for it: as long as this is the primary it is asked again.
-                let primary = self
-                    .shards
-                    .get(&shard)
-                    .is_some_and(|s| s.is_primary(self.now));
                 let facts = self.catalog.shards.get(&shard);
-                if primary && facts.is_some_and(|f| f.degraded != degraded) {
+                if host.is_primary(shard) && facts.is_some_and(|f| f.degraded != degraded) {
                     self.ask_degraded(shard, degraded);
                 }
             }
@@ -441,24 +407,38 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    pub(super) fn agreed(&mut self, request: RequestId, result: Result<u64, String>) {
+    /// Whether a keyspace that was asked for is there, just so.
+    fn is_there(&self, commands: &[Command]) -> bool {
+        let [Command::CreateKeyspace(wanted)] = commands else {
+            return false;
+        };
+        let found = self.catalog.keyspace_named(wanted.name.as_str());
+        found.is_some_and(|(_, found)| found.strategy == wanted.strategy)
+    }
+
+    pub(super) fn agreed(
+        &mut self,
+        request: RequestId,
+        result: Result<u64, String>,
+        host: &impl Host,
+    ) {
         if request.node == self.config.id.number() && request.process == self.config.process {
             // What is answered may read the catalog.
             self.adopt(self.control.machine.clone());
-            self.outcome(request.sequence, result);
+            self.outcome(request.sequence, result, host);
         } else if let Some(node) = self.control.proposers.remove(&request) {
             self.send_catalog(&node, &self.control.machine.clone());
             let message = Message::Outcome {
                 request: request.sequence,
                 result,
             };
-            self.send(&node, Lane::Ordinary, &message);
+            self.send(&node, message);
         }
     }
 
     /// What got no answer is asked again, or given up; if another leader is known by now than
     /// when it was sent, it is asked of that one without a wait.
-    pub(super) fn ask_tick(&mut self) {
+    pub(super) fn ask_tick(&mut self, host: &impl Host) {
         let now = self.now.monotonic;
         let leader = self.control.leader();
         let due: Vec<(u64, bool, Option<NodeId>)> = self
@@ -488,7 +468,7 @@ impl<S: Stores> Node<S> {
                 }
             } else {
                 let line = "the control group did not answer in time: most of its voters must be reachable; whether it was done is unknown".to_owned();
-                self.outcome(sequence, Err(line));
+                self.outcome(sequence, Err(line), host);
             }
         }
     }
