@@ -1,4 +1,4 @@
-//! One node of a cluster: routing, shards, sessions, the catalog as it follows it. No sockets,
+//! One node of a cluster: routing, shards, sessions, and the catalog by which they go. No sockets,
 //! no clock, no threads: the host feeds inputs and carries out effects, so that a server and a
 //! simulator host the same code.
 //!
@@ -22,7 +22,6 @@
 //! | `admission`, `evaluate` | whether it may be evaluated at this node's replica; evaluating it |
 //! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
 //! | `reply` | replies, to whomever they belong |
-//! | `clock`, `timekeeping` | the time that the node keeps, out of its machine's clocks and its peers' |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `split` | commands over several shards |
 //! | `crossing` | COPY and MOVE from one shard to another |
@@ -30,12 +29,11 @@
 //! | `session` | a connection's choices, positions and replies in order |
 //! | `input` | what clients have sent and is not done: counted and bounded |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
-//! | `control` | the catalog: the control group's voters, followers, and what is asked of it |
-//! | `failover`, `seal`, `lease` | another primary for a shard whose own is gone; replicas that are sealed for it; who may act as one |
-//! | `report` | how nodes and replicas stand: heartbeats and `QUIRE STATUS` |
+//! | `cluster_door` | between this node and what all nodes agree on (the crate [`cluster`]) |
+//! | `seal`, `leaving` | replicas that are sealed for a failover; those whose place another node has taken |
+//! | `status` | what `QUIRE STATUS` answers |
 //! | `admin`, `connection`, `info`, `save`, `pause`, `monitor` | commands that the node itself answers |
 //! | `protected` | whom it takes as a client |
-//! | `whereabouts` | where it looks for its peers |
 //! | `stats` | what it counts of its work |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |
 //! | `damage`, `scrub` | a replica whose store is damaged; looking through what is on the disk |
