@@ -28,7 +28,7 @@ use super::{
     layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_head},
     rewind::Rewinding,
     rows::{RowBatch, Rows},
-    shard::{Head, ShardStore, check_field, check_key, put_applied},
+    shard::{Head, ShardStore, put_applied},
 };
 use bytes::Bytes;
 use model::{
@@ -36,6 +36,7 @@ use model::{
     cell::encode_sequenced,
     codec::Malformed,
     few::FewMap,
+    limits::{check_field, check_key},
     mutation::{Header, KeyKind, Ops},
 };
 use std::collections::HashMap;
