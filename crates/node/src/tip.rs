@@ -2,7 +2,8 @@
 //!
 //! Commands that write are evaluated against the tip, so that a hot counter is not limited to
 //! one increment a round trip. Only the overlay lives here; a key leaves it once the entry
-//! that touched it last is in the store.
+//! that touched it last is in the store. What becomes of a key is said by [`model::fold`], as it
+//! is to the store.
 //!
 //! Clients choose the keys, so they are hashed with a key drawn at the start of the process;
 //! what lists them sorts them.
@@ -11,12 +12,15 @@
 use bytes::Bytes;
 use commands::{View, ViewError, transaction::Staged};
 use model::{
-    Entry, EntryKind, Op, Stamp,
-    codec::Malformed,
+    Entry, EntryKind, Stamp,
     few::FewMap,
-    mutation::{Header, KeyKind, Ops},
+    fold::{Fold, FoldError, Keys, Known},
+    mutation::{Header, Ops},
 };
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::{
+    collections::{HashMap, VecDeque, hash_map},
+    fmt::Display,
+};
 use storage::store::{Rows, ShardStore};
 
 mod view;
@@ -78,137 +82,31 @@ impl Tip {
         Ok(())
     }
 
-    /// Takes in ops over what is below; the first is stamped `first`. Returns how many.
+    /// Takes in ops over what is below; the first is stamped `first`. Returns the stamp of the
+    /// op that would be next.
     fn take<V: View>(
         &mut self,
         ops: Bytes,
         first: Stamp,
         index: u64,
         below: &V,
-    ) -> Result<u64, ViewError> {
-        let malformed = |e: Malformed| ViewError::new(format!("own entry {index}: {e}"));
-        let mut stamp = first;
-        for op in Ops::new(ops) {
-            self.op(op.map_err(malformed)?, stamp, index, below)?;
-            stamp.0 += 1;
-        }
-        Ok(stamp.0 - first.0)
-    }
-
-    fn op<V: View>(
-        &mut self,
-        op: Op,
-        stamp: Stamp,
-        index: u64,
-        below: &V,
-    ) -> Result<(), ViewError> {
-        match op {
-            Op::PutString {
-                key,
-                mut header,
-                value,
-                ..
-            } => {
-                let pending = self.touch_blindly(key, index);
-                pending.inherit(&mut header);
-                pending.header = Some(header);
-                pending.string = Some(value);
-                pending.fields.clear();
-                pending.hides_store = true;
-            }
-            Op::SetFields {
-                key,
-                header,
-                fields,
-                ..
-            } => {
-                let pending = match header {
-                    Some(mut header) => {
-                        let pending = self.touch_blindly(key, index);
-                        pending.inherit(&mut header);
-                        pending.header = Some(header);
-                        pending
-                    }
-                    None => self.touch(key, index, below)?,
-                };
-                pending.string = None;
-                for (field, value) in fields {
-                    pending.fields.insert(field, Some(value));
-                }
-            }
-            Op::RemoveFields {
-                key,
-                header,
-                fields,
-            } => {
-                let pending = match header {
-                    Some(header) => {
-                        let pending = self.touch_blindly(key, index);
-                        pending.header = Some(header);
-                        pending
-                    }
-                    None => self.touch(key, index, below)?,
-                };
-                for field in fields {
-                    pending.fields.insert(field, None);
-                }
-            }
-            Op::SetHeader { key, header } => {
-                self.touch_blindly(key, index).header = Some(header);
-            }
-            Op::Delete { key, tombstone, .. } => {
-                let pending = self.touch_blindly(key, index);
-                pending.header = tombstone.then_some(Header {
-                    deleted: stamp,
-                    ..Header::new(KeyKind::Tombstone)
-                });
-                pending.string = None;
-                pending.fields.clear();
-                pending.hides_store = true;
-            }
-            Op::Clear => {
-                self.keys.clear();
-                self.touched.clear();
-                self.cleared = Some(index);
-            }
-        }
-        Ok(())
-    }
-
-    /// The overlay of `key`, begun with the header that counts now.
-    fn touch<V: View>(
-        &mut self,
-        key: Bytes,
-        index: u64,
-        below: &V,
-    ) -> Result<&mut PendingKey, ViewError> {
-        let header = if self.cleared.is_some() || self.keys.contains_key(&key) {
-            None
-        } else {
-            below.header(&key)?
-        };
-        Ok(self.begin(key, index, header))
-    }
-
-    /// The same for an op that brings the whole header: it was made of the one that counts now,
-    /// which need not be looked up again.
-    fn touch_blindly(&mut self, key: Bytes, index: u64) -> &mut PendingKey {
-        self.begin(key, index, None)
-    }
-
-    /// The overlay of `key`; if there is none yet it begins with `header`.
-    fn begin(&mut self, key: Bytes, index: u64, header: Option<Header>) -> &mut PendingKey {
-        let hides_store = self.cleared.is_some();
-        self.touched.push_back((index, key.clone()));
-        let pending = self.keys.entry(key).or_insert_with(|| PendingKey {
-            header,
-            string: None,
-            fields: FewMap::default(),
-            hides_store,
+    ) -> Result<Stamp, ViewError> {
+        let own = |e: &dyn Display| ViewError::new(format!("own entry {index}: {e}"));
+        let mut fold = Fold::new(first);
+        let mut taking = Taking {
+            tip: self,
             index,
-        });
-        pending.index = index;
-        pending
+            below,
+        };
+        for op in Ops::new(ops) {
+            let taken = fold.op(&mut taking, op.map_err(|e| own(&e))?);
+            taken.map_err(|error| match error {
+                FoldError::Malformed(e) => own(&e),
+                FoldError::TooLong(e) => own(&e),
+                FoldError::Keys(e) => e,
+            })?;
+        }
+        Ok(fold.next_stamp())
     }
 
     /// Entries up to this one are in the store: what they touched last is read from there again.
@@ -229,11 +127,153 @@ impl Tip {
     }
 }
 
+/// An overlay that takes in an entry.
+struct Taking<'a, V: View> {
+    tip: &'a mut Tip,
+    index: u64,
+    below: &'a V,
+}
+
+impl<V: View> Taking<'_, V> {
+    /// The overlay of `key`. An op that brings the whole header was made of the one that counts
+    /// now, which need not be looked up again: if the overlay is begun here, it has none yet.
+    fn touch(&mut self, key: Bytes) -> &mut PendingKey {
+        let Taking { tip, index, .. } = self;
+        tip.touched.push_back((*index, key.clone()));
+        let hides_store = tip.cleared.is_some();
+        let new = || PendingKey::new(None, hides_store);
+        let pending = tip.keys.entry(key).or_insert_with(new);
+        pending.index = *index;
+        pending
+    }
+
+    /// The same for an op without a header: the overlay is begun with the one that counts now.
+    fn touch_read(&mut self, key: Bytes) -> Result<&mut PendingKey, ViewError> {
+        let Taking { tip, index, below } = self;
+        let hides_store = tip.cleared.is_some();
+        tip.touched.push_back((*index, key.clone()));
+        let pending = match tip.keys.entry(key) {
+            hash_map::Entry::Occupied(pending) => pending.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                let header = match hides_store {
+                    true => None,
+                    false => below.header(place.key())?,
+                };
+                place.insert(PendingKey::new(header, hides_store))
+            }
+        };
+        pending.index = *index;
+        Ok(pending)
+    }
+
+    /// Nothing of before counts.
+    fn replace(&mut self, key: Bytes, header: Option<Header>, string: Option<Bytes>) {
+        let pending = self.touch(key);
+        pending.header = header;
+        pending.string = string;
+        pending.fields.clear();
+        pending.hides_store = true;
+    }
+}
+
+impl<V: View> Keys for Taking<'_, V> {
+    type Value = ();
+    type Error = ViewError;
+
+    /// The ops were made of what the tip shows.
+    fn known(&mut self, _: &Bytes) -> Result<Known<()>, ViewError> {
+        Ok(Known::Unread)
+    }
+
+    fn put_string(
+        &mut self,
+        key: Bytes,
+        _: bool,
+        header: Header,
+        _: Stamp,
+        value: Bytes,
+    ) -> Result<(), ViewError> {
+        self.replace(key, Some(header), Some(value));
+        Ok(())
+    }
+
+    fn put_fields(
+        &mut self,
+        key: Bytes,
+        _: bool,
+        header: Option<Header>,
+        _: Stamp,
+        fields: Vec<(Bytes, Bytes)>,
+    ) -> Result<(), ViewError> {
+        let pending = match header {
+            Some(_) => self.touch(key),
+            None => self.touch_read(key)?,
+        };
+        pending.header = header.or(pending.header);
+        pending.string = None;
+        for (field, value) in fields {
+            pending.fields.insert(field, Some(value));
+        }
+        Ok(())
+    }
+
+    fn remove_fields(
+        &mut self,
+        key: Bytes,
+        header: Header,
+        fields: Vec<Bytes>,
+    ) -> Result<(), ViewError> {
+        let pending = self.touch(key);
+        pending.header = Some(header);
+        for field in fields {
+            pending.fields.insert(field, None);
+        }
+        Ok(())
+    }
+
+    /// What was found dead is out of sight from now on, since the header that says that it is
+    /// dead may go before its cell does. A field written in flight is alive.
+    fn purge_fields(&mut self, key: Bytes, fields: Vec<Bytes>) -> Result<(), ViewError> {
+        let pending = self.touch_read(key)?;
+        for field in fields {
+            if pending.fields.get(&field).is_none() {
+                pending.fields.insert(field, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_header(&mut self, key: Bytes, _: Known<()>, header: Header) -> Result<(), ViewError> {
+        self.touch(key).header = Some(header);
+        Ok(())
+    }
+
+    fn bury(&mut self, key: Bytes, _: Known<()>, tombstone: Header) -> Result<(), ViewError> {
+        self.replace(key, Some(tombstone), None);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: Bytes, _: Known<()>) -> Result<(), ViewError> {
+        self.replace(key, None, None);
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<(), ViewError> {
+        self.tip.keys.clear();
+        self.tip.touched.clear();
+        self.tip.cleared = Some(self.index);
+        Ok(())
+    }
+}
+
 impl PendingKey {
-    /// A header written over a tombstone keeps what that covers.
-    fn inherit(&self, header: &mut Header) {
-        if let Some(old) = &self.header {
-            header.deleted = header.deleted.max(old.deleted);
+    fn new(header: Option<Header>, hides_store: bool) -> Self {
+        PendingKey {
+            header,
+            string: None,
+            fields: FewMap::default(),
+            hides_store,
+            index: 0,
         }
     }
 }
@@ -264,7 +304,7 @@ impl<V: View> Staged for Staging<'_, V> {
     }
 
     fn stage(&mut self, ops: Bytes) -> Result<(), ViewError> {
-        self.stamp.0 += self.done.take(ops, self.stamp, 0, self.below)?;
+        self.stamp = self.done.take(ops, self.stamp, 0, self.below)?;
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use super::*;
 use bytes::BytesMut;
-use commands::{Context, view::Limit};
+use commands::{Context, transaction, view::Limit};
 use model::{Mutation, Position, ShardId, mutation::KeyKind};
 use proptest::prelude::*;
-use storage::store::{CacheBudget, MemoryRows, MemoryStores, Stores};
+use storage::store::{CacheBudget, DeadPlace, MemoryRows, MemoryStores, Stores};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -28,9 +28,13 @@ impl Shard {
         }
     }
 
-    /// Proposes a write.
-    fn write(&mut self, line: &str) {
-        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+    /// Proposes a write; commands separated by `;` are a transaction.
+    fn write(&mut self, lines: &str) {
+        let commands: Vec<Vec<&[u8]>> = lines
+            .split("; ")
+            .map(|line| line.split(' ').map(str::as_bytes).collect())
+            .collect();
+        let commands: Vec<&[&[u8]]> = commands.iter().map(|args| &args[..]).collect();
         let (mut mutation, mut reply) = (Mutation::new(), BytesMut::new());
         let view = at_tip(&self.tip, &self.store);
         let cx = Context {
@@ -39,13 +43,46 @@ impl Shard {
             keyspace: 0,
             version: resp::Version::Resp2,
         };
-        let spec = commands::find(&args).unwrap();
         let work = commands::Work::new(u64::MAX);
-        commands::evaluate(spec, &args, &view, &cx, &work, &mut mutation, &mut reply).unwrap();
+        if let [args] = commands[..] {
+            let spec = commands::find(args).unwrap();
+            commands::evaluate(spec, args, &view, &cx, &work, &mut mutation, &mut reply).unwrap();
+        } else {
+            let mut staging = Staging::new(&view, self.next_stamp());
+            let (mutation, reply) = (&mut mutation, &mut reply);
+            transaction::run(&commands, &mut staging, &cx, &work, mutation, reply).unwrap();
+        }
+        self.propose(&mutation);
+    }
+
+    /// Proposes to purge some of the cells that are dead in the store.
+    fn purge(&mut self, limit: usize) {
+        let (dead, _) = self.store.to_purge(&DeadPlace::default(), limit).unwrap();
+        let mut mutation = Mutation::new();
+        for dead in dead {
+            let fields = dead.fields.iter().map(|field| &field[..]);
+            mutation.remove_fields(&dead.key, None, fields);
+            let header = self.at_tip().header(&dead.key).unwrap();
+            if dead.all
+                && let Some(header) = header.filter(|h| h.deleted == dead.deleted)
+            {
+                mutation.finish_purge(&dead.key, &header);
+            }
+        }
+        self.propose(&mutation);
+    }
+
+    /// Of the first op of the next entry.
+    fn next_stamp(&self) -> Stamp {
+        Stamp(Stamp::from_ms(NOW_MS).0 + 1000 * (self.proposed + 1))
+    }
+
+    fn propose(&mut self, mutation: &Mutation) {
+        let stamp = self.next_stamp();
         self.proposed += 1;
         let entry = Entry::new(
             Position::new(1, self.proposed),
-            Stamp(Stamp::from_ms(NOW_MS).0 + 10 * self.proposed),
+            stamp,
             EntryKind::Mutation,
             mutation.ops(),
             mutation.bytes(),
@@ -148,6 +185,34 @@ fn write() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What leaves tombstones, and what is written over them.
+fn write_large() -> impl Strategy<Value = String> {
+    let large = |key| {
+        let fields: Vec<_> = (0..70).map(|n| format!("f{n} 1")).collect();
+        format!("HSET {key} {}", fields.join(" "))
+    };
+    prop_oneof![
+        8 => "[ab]".prop_map(large),
+        6 => "HSET [ab] f[0-9] 2 g 1",
+        4 => "HDEL [ab] f[0-9] f1",
+        8 => "DEL [ab]",
+        3 => "SET [ab] 1",
+        2 => "EXPIREAT [ab] (1|1800000000)",
+        2 => "RENAME [ab] [ab]",
+        1 => Just("FLUSHDB".to_owned()),
+    ]
+}
+
+/// A command or a transaction; or a purge of so many cells.
+fn large_step() -> impl Strategy<Value = Result<String, usize>> {
+    let writes = proptest::collection::vec(write_large(), 2..5);
+    prop_oneof![
+        4 => write_large().prop_map(Ok),
+        2 => writes.prop_map(|lines| Ok(lines.join("; "))),
+        3 => prop_oneof![1..80usize, Just(500)].prop_map(Err),
+    ]
+}
+
 proptest! {
     #[test]
     fn keys_that_expire_are_counted(
@@ -186,5 +251,27 @@ proptest! {
         }
         shard.carry_out(usize::MAX);
         prop_assert!(shard.tip.keys.is_empty() && shard.tip.cleared.is_none());
+    }
+
+    #[test]
+    fn the_tip_is_the_store_over_tombstones_and_purges(
+        steps in proptest::collection::vec((large_step(), 0usize..4), 1..30),
+    ) {
+        let (mut shard, mut later) = (Shard::new(), Shard::new());
+        for (step, carried_out) in steps {
+            match &step {
+                Ok(lines) => shard.write(lines),
+                Err(limit) => shard.purge(*limit),
+            }
+            later.store.apply(&shard.in_flight[shard.in_flight.len() - 1..]).unwrap();
+            let expected = listed(&Committed(&later.store));
+            prop_assert_eq!(&listed(&shard.at_tip()), &expected, "{:?}", step);
+            for key in [b"a", b"b"] {
+                let header = later.store.header(key).unwrap();
+                prop_assert_eq!(shard.at_tip().header(key).unwrap(), header, "{:?}", step);
+            }
+            shard.carry_out(carried_out);
+            prop_assert_eq!(&listed(&shard.at_tip()), &expected, "{:?}", step);
+        }
     }
 }
