@@ -2,11 +2,12 @@
 
 use crate::{
     error::Refusal,
-    evaluate::{Evaluation, STRING_BYTES_MAX},
+    evaluate::Evaluation,
     numbers,
     substrings::{grown, range},
 };
 use bytes::Bytes;
+use model::limits::STRING_BYTES_MAX;
 
 type Outcome = Result<(), Refusal>;
 

@@ -2,10 +2,11 @@
 
 use crate::{
     error::Refusal,
-    evaluate::{Evaluation, FIELD_BYTES_MAX},
+    evaluate::Evaluation,
     numbers, rdb,
     rename::{self, Value},
 };
+use model::limits::FIELD_BYTES_MAX;
 
 type Outcome = Result<(), Refusal>;
 

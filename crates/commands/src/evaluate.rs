@@ -21,14 +21,8 @@ use std::{borrow::Cow, collections::BTreeSet};
 /// write), and a mutation has room for 65,535.
 pub const KEYS_MAX: usize = u16::MAX as usize / 2;
 
-/// The longest field of a hash that a store has room for.
-pub const FIELD_BYTES_MAX: usize = 32_000;
-
 /// Work of one step of a scan: what is left of it comes with the next.
 const SCAN_WORK_MAX: u64 = WORK_MAX / 8;
-
-/// The longest string, as in Redis.
-pub const STRING_BYTES_MAX: usize = 512 << 20;
 
 /// Evaluates a command whose name is `args[0]`: appends one reply to `reply` and its ops to
 /// `mutation`.

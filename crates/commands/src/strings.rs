@@ -3,13 +3,13 @@
 
 use crate::{
     error::Refusal,
-    evaluate::{Evaluation, STRING_BYTES_MAX},
+    evaluate::Evaluation,
     float::{self, Finite, Float},
     numbers,
     set_options::{Condition, Expiry, SetOptions, Time, Unit},
 };
 use bytes::{Bytes, BytesMut};
-use model::work::of_value;
+use model::{limits::STRING_BYTES_MAX, work::of_value};
 use std::collections::BTreeMap;
 
 type Outcome = Result<(), Refusal>;

@@ -1,12 +1,8 @@
 //! Parts of strings: SETRANGE GETRANGE SUBSTR LCS.
 
-use crate::{
-    error::Refusal,
-    evaluate::{Evaluation, STRING_BYTES_MAX},
-    numbers,
-    work::PAIR,
-};
+use crate::{error::Refusal, evaluate::Evaluation, numbers, work::PAIR};
 use bytes::{Bytes, BytesMut};
+use model::limits::STRING_BYTES_MAX;
 use resp::reply::Encoder;
 
 type Outcome = Result<(), Refusal>;

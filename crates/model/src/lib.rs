@@ -13,6 +13,8 @@
 //! | [`catalog`] | the cluster's agreed facts |
 //! | [`cell`] | versioned cells that merge |
 //! | [`mutation`] | the effect of a command: what to write |
+//! | [`fold`] | what each op of a mutation means |
+//! | [`limits`] | how long keys, fields and strings may be |
 //! | [`entry`] | a mutation in a shard's log; the same bytes on disk and on the wire |
 //! | [`work`] | what a value costs |
 //! | [`parts`] | bytes in parts, so that what is large is sent without a copy |
@@ -27,7 +29,9 @@ pub mod codec;
 pub mod cursor;
 pub mod entry;
 pub mod few;
+pub mod fold;
 pub mod id;
+pub mod limits;
 pub mod lsn;
 pub mod mutation;
 pub mod parts;

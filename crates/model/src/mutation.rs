@@ -8,11 +8,9 @@
 //! Op number n (from 0) of an entry with stamp s is stamped s + n, so that a deletion and a
 //! rewrite of the same key within one mutation are told apart.
 //!
-//! The stamp of a deletion isn't known when its command is evaluated. So an op that writes a
-//! header for a key that an earlier op of the same mutation deleted with a tombstone inherits
-//! that tombstone's context when applied: the header stored is the op's own, with `deleted` =
-//! max(the op's, the deletion's stamp). Whoever applies a mutation knows that stamp without
-//! reading.
+//! The stamp of a deletion isn't known when its command is evaluated: what later ops of the same
+//! mutation inherit of it, and all else that an op means to whoever applies it, is said by
+//! [`fold`](crate::fold).
 //!
 //! # Bytes
 //! Ops follow each other; each is its tag and then, in this order:

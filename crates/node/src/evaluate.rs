@@ -15,6 +15,7 @@ use commands::{Context, Family, Fanout, Spec, View, Work, transaction, work::See
 use model::{
     EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
     entry::WRITE_BYTES_MAX,
+    limits::{FIELD_BYTES_MAX, KEY_BYTES_MAX},
     mutation::KeyKind,
     planted::{self, Bug},
 };
@@ -24,10 +25,7 @@ use replication::{
 };
 use resp::{Encoder, Version};
 use std::borrow::Cow;
-use storage::{
-    log::Lacking,
-    store::{FIELD_BYTES_MAX, KEY_BYTES_MAX, Stores},
-};
+use storage::{log::Lacking, store::Stores};
 
 /// What came of evaluating a command here. A reply is in the node's scratch buffer.
 pub(crate) enum Evaluated {

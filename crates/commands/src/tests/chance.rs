@@ -143,7 +143,7 @@ fn what_was_dumped_is_restored_with_its_time() {
 #[test]
 fn a_restored_field_has_the_bound_of_any_other() {
     let mut s = Shard::new();
-    let long = vec![b'f'; crate::evaluate::FIELD_BYTES_MAX + 1];
+    let long = vec![b'f'; model::limits::FIELD_BYTES_MAX + 1];
     s.run(&[b"HSET", b"h", &long, b"v"]);
     let dumped = words(&mut s, "DUMP h").as_bytes().unwrap().clone();
     let (refused, ops) = s.run(&[b"RESTORE", b"to", b"0", &dumped]);

@@ -1,23 +1,10 @@
-//! Applying committed entries: ops become rows.
+//! Applying committed entries.
 //!
 //! Entries are gathered into a batch that ends at an entry's end, together with the applied
-//! position. Most ops write blindly. What an op must know of its key (the old header on a
-//! deletion, the value of a string whose header changes, the expiry that a new one replaces)
-//! is looked up in what the batch has done so far ([`Touched`]), then in the rows.
+//! position. What becomes of a key is said by [`model::fold`]; that it becomes rows, by `ops`.
 //!
-//! Deletions and dead cells:
-//! - A deletion with a tombstone leaves the cells, a header of kind tombstone whose `deleted`
-//!   is the op's stamp, and a purge row. A cell at or below `deleted` is dead.
-//! - A later op of the same mutation that writes the header can't have known that stamp: it
-//!   takes it over.
-//! - A key that lives over dead cells is always deleted with a tombstone, whatever the op
-//!   says: else they would come alive with the next header.
-//! - `RemoveFields` without a header purges: it removes a field only if its cell is dead. (A
-//!   removal of live fields changes their count, and so the header.)
-//! - After a rewind, keys that were fetched as of a later position (`rewind`) are left alone
-//!   until that position is reached: they are as it left them.
-//! - `Delete { tombstone: false }` of a tombstone, and a `SetHeader` with `deleted` zero, end
-//!   the purge. Only a key with no dead cells left may get them.
+//! After a rewind, keys that were fetched as of a later position (`rewind`) are left alone until
+//! that position is reached: they are as it left them.
 #![allow(clippy::disallowed_types)] // a hash map whose order reaches nothing but the cache, and rows that are sorted
 
 use super::{
@@ -25,20 +12,22 @@ use super::{
     due::News,
     error::StoreError,
     expiring::Counting,
-    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, cell, encode_head},
+    layout::{Applied, FORMAT, FORMAT_VERSION, KeyRows, REWINDING, encode_head},
     rewind::Rewinding,
     rows::{RowBatch, Rows},
-    shard::{Head, ShardStore, check_field, check_key, put_applied},
+    shard::{Head, ShardStore, put_applied},
 };
 use bytes::Bytes;
 use model::{
-    Entry, EntryKind, Op, Stamp,
-    cell::encode_sequenced,
-    codec::Malformed,
+    Entry, EntryKind, Stamp,
     few::FewMap,
-    mutation::{Header, KeyKind, Ops},
+    fold::{Fold, FoldError},
+    mutation::{KeyKind, Ops},
 };
+use ops::Applying;
 use std::collections::HashMap;
+
+mod ops;
 
 /// A batch is written at the first entry's end at or above this. Small enough that writing it
 /// takes about a millisecond.
@@ -96,8 +85,6 @@ struct Work {
     reset: bool,
     touched: HashMap<Bytes, Touched>,
     applied: Applied,
-    /// Tombstones of the mutation at hand.
-    tombstones: Vec<(Bytes, Stamp)>,
     /// It has caught up with what a rewind fetched.
     caught_up: bool,
     news: News,
@@ -110,16 +97,8 @@ impl Work {
         self.batch.bytes() + self.heads_bytes
     }
 
-    fn touch(&mut self, key: &Bytes) -> &mut Touched {
-        self.touched.entry(key.clone()).or_default()
-    }
-
-    fn inherit(&self, key: &Bytes, header: &mut Header) {
-        for (of, stamp) in &self.tombstones {
-            if of == key {
-                header.deleted = header.deleted.max(*stamp);
-            }
-        }
+    fn touch(&mut self, key: Bytes) -> &mut Touched {
+        self.touched.entry(key).or_default()
     }
 
     fn put_expiry(&mut self, rows: &KeyRows, expires_ms: u64) {
@@ -135,7 +114,7 @@ impl Work {
     }
 
     /// What the key row becomes; None: it goes.
-    fn set_head(&mut self, key: &Bytes, head: Option<Head>) -> &mut Touched {
+    fn set_head(&mut self, key: Bytes, head: Option<Head>) -> &mut Touched {
         let string = head.as_ref().and_then(|(_, string)| string.as_ref());
         self.heads_bytes += HEAD_BYTES + key.len() + string.map_or(0, |(_, value)| value.len());
         let touched = self.touch(key);
@@ -215,7 +194,6 @@ impl<R: Rows> ShardStore<R> {
             reset: false,
             touched,
             applied: self.applied.clone(),
-            tombstones: Vec::new(),
             caught_up: false,
             news: News::NONE,
             expiring: self.expiring.clone(),
@@ -224,17 +202,7 @@ impl<R: Rows> ShardStore<R> {
 
     fn entry(&self, work: &mut Work, entry: &Entry) -> Result<(), StoreError> {
         if entry.kind == EntryKind::Mutation {
-            let malformed = |source| StoreError::Malformed {
-                position: entry.position,
-                source,
-            };
-            work.tombstones.clear();
-            for (n, op) in Ops::new(entry.payload()).enumerate() {
-                let stamp = Stamp(entry.stamp.0.saturating_add(n as u64));
-                if !self.op(work, op.map_err(malformed)?, stamp)? {
-                    return Err(malformed(Malformed { what: "mutation" }));
-                }
-            }
+            self.mutation(work, entry)?;
         }
         let applied = &mut work.applied;
         applied.position = entry.position;
@@ -245,273 +213,34 @@ impl<R: Rows> ShardStore<R> {
         Ok(())
     }
 
+    fn mutation(&self, work: &mut Work, entry: &Entry) -> Result<(), StoreError> {
+        let malformed = |source| StoreError::Malformed {
+            position: entry.position,
+            source,
+        };
+        let mut fold = Fold::new(entry.stamp);
+        for op in Ops::new(entry.payload()) {
+            let op = op.map_err(malformed)?;
+            if let (Some(fetched), Some(key)) = (self.fetched(work), op.key())
+                && fetched.holds(key)
+            {
+                fold.pass();
+                continue;
+            }
+            let store = self;
+            let done = fold.op(&mut Applying { store, work }, op);
+            done.map_err(|error| match error {
+                FoldError::Malformed(source) => malformed(source),
+                FoldError::TooLong(too_long) => too_long.into(),
+                FoldError::Keys(error) => error,
+            })?;
+        }
+        Ok(())
+    }
+
     /// What a rewind fetched, if that is ahead of the entry at hand.
     fn fetched(&self, work: &Work) -> Option<&Rewinding> {
         self.rewinding.as_ref().filter(|_| !work.caught_up)
-    }
-
-    /// False if the op makes no sense.
-    fn op(&self, work: &mut Work, op: Op, stamp: Stamp) -> Result<bool, StoreError> {
-        if let (Some(fetched), Some(key)) = (self.fetched(work), op.key())
-            && fetched.holds(key)
-        {
-            return Ok(true);
-        }
-        match op {
-            Op::PutString {
-                key,
-                created,
-                mut header,
-                value,
-            } => {
-                if header.kind != KeyKind::String {
-                    return Ok(false);
-                }
-                check_key(&key)?;
-                work.inherit(&key, &mut header);
-                work.applied.keys += u64::from(created);
-                self.move_expiry(work, &key, created, &header)?;
-                work.set_head(&key, Some((header, Some((stamp, value)))))
-                    .whole = true;
-            }
-            Op::SetFields {
-                key,
-                created,
-                header,
-                fields,
-            } => {
-                check_key(&key)?;
-                for (field, _) in &fields {
-                    check_field(field)?;
-                }
-                let mut rows = KeyRows::new(&key);
-                for (field, value) in &fields {
-                    work.batch.put_with(rows.field(field), |out| {
-                        encode_sequenced(stamp, value, out);
-                    });
-                }
-                let touched = match header {
-                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
-                    None if created => return Ok(false),
-                    Some(mut header) => {
-                        work.inherit(&key, &mut header);
-                        work.applied.keys += u64::from(created);
-                        self.move_expiry(work, &key, created, &header)?;
-                        work.set_head(&key, Some((header, None)))
-                    }
-                    None => work.touch(&key),
-                };
-                touched.whole |= created;
-                for (field, value) in fields {
-                    touched.fields.insert(field, Some((stamp, value)));
-                }
-            }
-            Op::RemoveFields {
-                key,
-                header,
-                fields,
-            } => {
-                check_key(&key)?;
-                match header {
-                    Some(header) if header.kind != KeyKind::Hash => return Ok(false),
-                    Some(mut header) => {
-                        work.inherit(&key, &mut header);
-                        self.move_expiry(work, &key, false, &header)?;
-                        work.set_head(&key, Some((header, None)));
-                        let mut rows = KeyRows::new(&key);
-                        for field in fields {
-                            check_field(&field)?;
-                            work.batch.remove(rows.field(&field));
-                            work.touch(&key).fields.insert(field, None);
-                        }
-                    }
-                    None => self.purge_fields(work, &key, &fields)?,
-                }
-            }
-            Op::SetHeader { key, header } => return self.set_header(work, &key, header),
-            Op::Delete { key, tombstone, .. } => self.delete(work, &key, tombstone, stamp)?,
-            Op::Clear => {
-                work.batch.clear();
-                work.touched.clear();
-                work.heads_bytes = 0;
-                work.tombstones.clear();
-                work.reset = true;
-                work.expiring = Counting::nothing();
-                work.applied.keys = match self.fetched(work) {
-                    Some(fetched) => {
-                        work.news = News::ANYTHING;
-                        work.expiring = Counting::begin();
-                        self.put_fetched(fetched, &mut work.batch)?
-                    }
-                    None => 0,
-                };
-            }
-        }
-        Ok(true)
-    }
-
-    /// A key row as it is at this point of the batch.
-    fn head(&self, work: &Work, key: &Bytes) -> Result<Option<Head>, StoreError> {
-        check_key(key)?;
-        match work.touched.get(key).and_then(|t| t.head.as_ref()) {
-            Some(head) => Ok(head.clone()),
-            None if work.reset => Ok(None),
-            None => self.read_head(key),
-        }
-    }
-
-    /// Puts the expiry row of a key's new header, and removes the one that it replaces. The
-    /// old header is only looked up for keys that expire: each renewal would leave a row.
-    fn move_expiry(
-        &self,
-        work: &mut Work,
-        key: &Bytes,
-        created: bool,
-        new: &Header,
-    ) -> Result<(), StoreError> {
-        if new.expires_ms == 0 {
-            return Ok(());
-        }
-        if !created && let Some((old, _)) = self.head(work, key)? {
-            self.replace_expiry(work, key, &old, new.expires_ms);
-        } else {
-            work.put_expiry(&KeyRows::new(key), new.expires_ms);
-        }
-        Ok(())
-    }
-
-    fn replace_expiry(&self, work: &mut Work, key: &Bytes, old: &Header, expires_ms: u64) {
-        if old.expires_ms == expires_ms {
-            return;
-        }
-        let rows = KeyRows::new(key);
-        if old.expires_ms != 0 {
-            let row = rows.expiry(old.expires_ms);
-            work.batch.remove(&row);
-            work.expiring.removed(&row, old.expires_ms);
-        }
-        if expires_ms != 0 {
-            work.put_expiry(&rows, expires_ms);
-        }
-    }
-
-    fn set_header(
-        &self,
-        work: &mut Work,
-        key: &Bytes,
-        mut header: Header,
-    ) -> Result<bool, StoreError> {
-        work.inherit(key, &mut header);
-        let old = self.head(work, key)?;
-        let none = Header::new(KeyKind::Tombstone);
-        let was = old.as_ref().map_or(none, |(h, _)| *h);
-        let string = old.and_then(|(_, string)| string);
-        if (header.kind == KeyKind::String) != string.is_some() {
-            return Ok(false);
-        }
-        match (was.kind, header.kind) {
-            (KeyKind::Tombstone, KeyKind::Tombstone) => {}
-            (KeyKind::Tombstone, _) => work.applied.keys += 1,
-            (_, KeyKind::Tombstone) => {
-                work.applied.keys = work.applied.keys.saturating_sub(1);
-            }
-            _ => {}
-        }
-        let purge = KeyRows::new(key).purge();
-        if header.deleted == Stamp::ZERO {
-            if was.deleted != Stamp::ZERO {
-                work.batch.remove(&purge);
-            }
-        } else if was.deleted != header.deleted {
-            work.put_purge(&purge, header.deleted);
-        }
-        self.replace_expiry(work, key, &was, header.expires_ms);
-        work.set_head(key, Some((header, string)));
-        Ok(true)
-    }
-
-    fn delete(
-        &self,
-        work: &mut Work,
-        key: &Bytes,
-        tombstone: bool,
-        stamp: Stamp,
-    ) -> Result<(), StoreError> {
-        let Some((old, _)) = self.head(work, key)? else {
-            return Ok(());
-        };
-        let live = old.kind != KeyKind::Tombstone;
-        if !live && work.tombstones.iter().any(|(of, _)| of == key) {
-            return Ok(()); // deleted earlier in the same mutation
-        }
-        if live {
-            work.applied.keys = work.applied.keys.saturating_sub(1);
-        }
-        self.replace_expiry(work, key, &old, 0);
-        let mut rows = KeyRows::new(key);
-        if tombstone || (live && old.deleted != Stamp::ZERO) {
-            let mut header = Header::new(KeyKind::Tombstone);
-            header.deleted = stamp;
-            work.put_purge(&rows.purge(), stamp);
-            work.tombstones.push((key.clone(), stamp));
-            work.set_head(key, Some((header, None)));
-        } else {
-            if old.kind == KeyKind::Hash {
-                let (from, to) = rows.fields(0);
-                if !work.reset {
-                    let batch = &mut work.batch;
-                    self.rows.scan(&from, &to, &mut |row, _| {
-                        batch.remove(row);
-                        self.cache.remove_cell(row);
-                        true
-                    })?;
-                }
-                if let Some(touched) = work.touched.get_mut(key) {
-                    for (field, put) in touched.fields.iter_mut() {
-                        if put.take().is_some() {
-                            work.batch.remove(rows.field(field));
-                        }
-                    }
-                }
-            }
-            if old.deleted != Stamp::ZERO {
-                work.batch.remove(&rows.purge());
-            }
-            work.set_head(key, None);
-        }
-        work.touch(key).whole = true;
-        Ok(())
-    }
-
-    /// Removes those of the fields whose cells are dead.
-    fn purge_fields(
-        &self,
-        work: &mut Work,
-        key: &Bytes,
-        fields: &[Bytes],
-    ) -> Result<(), StoreError> {
-        let Some((header, _)) = self.head(work, key)? else {
-            return Ok(());
-        };
-        let mut rows = KeyRows::new(key);
-        for field in fields {
-            check_field(field)?;
-            let row = rows.field(field);
-            let touched = work.touched.get_mut(key);
-            let dead = match touched.and_then(|t| t.fields.get_mut(field)) {
-                Some(put) => put.take_if(|(stamp, _)| *stamp <= header.deleted).is_some(),
-                None if work.reset => false,
-                None => match self.rows.get(row)? {
-                    Some(value) => cell(row, &value)?.0 <= header.deleted,
-                    None => false,
-                },
-            };
-            if dead {
-                work.batch.remove(row);
-                self.cache.remove_cell(row);
-            }
-        }
-        Ok(())
     }
 
     fn commit(&mut self, mut work: Work) -> Result<(), StoreError> {
@@ -614,7 +343,7 @@ impl<R: Rows> ShardStore<R> {
 mod tests {
     use super::*;
     use crate::store::{CacheBudget, MemoryStores, Stores};
-    use model::ShardId;
+    use model::{Op, ShardId, mutation::Header};
 
     #[test]
     fn no_more_is_written_than_was_counted() {
@@ -638,7 +367,10 @@ mod tests {
         ] {
             let mut work = store.work();
             for op in ops {
-                assert!(store.op(&mut work, op, Stamp(1)).unwrap());
+                let (store, work) = (&store, &mut work);
+                Fold::new(Stamp(1))
+                    .op(&mut Applying { store, work }, op)
+                    .unwrap();
             }
             let counted = work.bytes();
             work.finish_heads();

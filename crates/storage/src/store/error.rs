@@ -1,7 +1,7 @@
 //! What can go wrong in the store.
 
 use crate::disk::{is_no_descriptors, is_no_space};
-use model::{Position, ShardId, codec::Malformed};
+use model::{Position, ShardId, codec::Malformed, limits::TooLong};
 use std::path::PathBuf;
 
 /// An error of the store. After one that [is damage](StoreError::is_damage) the shard is to be
@@ -78,15 +78,8 @@ pub enum StoreError {
         entry: Position,
     },
     /// A key or a field is longer than a row's key can be.
-    #[error("a {what} of {bytes} bytes is longer than {max}: shorten it")]
-    TooLong {
-        /// `key`, `field` or `value`.
-        what: &'static str,
-        /// Its length.
-        bytes: usize,
-        /// What is allowed.
-        max: usize,
-    },
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
     /// A copy is under way, or was cut short: there is nothing to read or to apply to yet.
     #[error("this shard is being copied here; start the copy again if it was cut short")]
     Installing,

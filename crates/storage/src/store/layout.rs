@@ -38,11 +38,6 @@ use model::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The longest key of a client that a row's key has room for.
-pub const KEY_BYTES_MAX: usize = 32_000;
-/// The longest field of a hash that a row's key has room for.
-pub const FIELD_BYTES_MAX: usize = 32_000;
-
 pub(super) const KEY: u8 = b'k';
 pub(super) const LOCAL: u8 = b'm';
 pub(super) const PURGE: u8 = b'p';
@@ -494,6 +489,7 @@ mod unit {
 
     #[test]
     fn the_longest_key_and_field_fit() {
+        use model::limits::{FIELD_BYTES_MAX, KEY_BYTES_MAX};
         let mut rows = KeyRows::new(&vec![b'k'; KEY_BYTES_MAX]);
         let field = vec![b'f'; FIELD_BYTES_MAX];
         assert!(rows.field(&field).len() <= super::super::rows::ROW_KEY_BYTES_MAX);

@@ -48,7 +48,7 @@ use lsm_tree::{
     SequenceNumberCounter, UserKey, UserValue,
     config::{CompressionPolicy, PartitioningPolicy, PinningPolicy},
 };
-use model::ShardId;
+use model::{ShardId, limits::TooLong};
 use std::{
     any::Any,
     cell::Cell,
@@ -366,7 +366,7 @@ impl LsmRows {
 
     fn insert(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         // Checked before the first goes in: a batch is written whole or not at all.
-        let too_long = |what, bytes, max| Err(StoreError::TooLong { what, bytes, max });
+        let too_long = |what, bytes, max| Err(TooLong { what, bytes, max }.into());
         for (key, value) in batch.rows() {
             if key.is_empty() || key.len() > ROW_KEY_BYTES_MAX {
                 return too_long("row key", key.len(), ROW_KEY_BYTES_MAX);

@@ -56,7 +56,7 @@ pub use copy::{Chunk, ShardSnapshot};
 pub use digest::{BUCKETS, BucketKeys, DigestState, KeyDigest, bucket_of, key_order};
 pub use due::{Dead, DeadPlace, Expired, ExpiryPlace, News};
 pub use error::StoreError;
-pub use layout::{Applied, FIELD_BYTES_MAX, KEY_BYTES_MAX, cursor_of, field_cursor_of};
+pub use layout::{Applied, cursor_of, field_cursor_of};
 pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use prefetch::{Guess, Prefetch};

@@ -17,8 +17,8 @@ use super::{
     error::StoreError,
     expiring::Counting,
     layout::{
-        APPLIED, Applied, END, EXPIRY, FIELD_BYTES_MAX, FORMAT, FORMAT_VERSION, INSTALLING,
-        KeyRows, REWINDING, bad_value, cell, decode_head,
+        APPLIED, Applied, END, EXPIRY, FORMAT, FORMAT_VERSION, INSTALLING, KeyRows, REWINDING,
+        bad_value, cell, decode_head,
     },
     prefetch::{Guess, Prefetch},
     rewind::Rewinding,
@@ -27,6 +27,7 @@ use super::{
 use bytes::{Bytes, BytesMut};
 use model::{
     Position, Stamp,
+    limits::{FIELD_BYTES_MAX, check_field, check_key},
     mutation::{Header, KeyKind},
 };
 
@@ -388,22 +389,6 @@ impl<R: Rows> Drop for ShardStore<R> {
 
 /// A key row read: its header, and a string's stamp and value.
 pub(super) type Head = (Header, Option<(Stamp, Bytes)>);
-
-pub(super) fn check_key(key: &[u8]) -> Result<(), StoreError> {
-    too_long("key", key, super::layout::KEY_BYTES_MAX)
-}
-
-pub(super) fn check_field(field: &[u8]) -> Result<(), StoreError> {
-    too_long("field", field, FIELD_BYTES_MAX)
-}
-
-fn too_long(what: &'static str, given: &[u8], max: usize) -> Result<(), StoreError> {
-    if given.len() > max {
-        let bytes = given.len();
-        return Err(StoreError::TooLong { what, bytes, max });
-    }
-    Ok(())
-}
 
 fn decode_applied(value: Option<Bytes>) -> Result<Applied, StoreError> {
     value.map_or(Ok(Applied::default()), |value| {

@@ -457,7 +457,7 @@ fn what_is_in_no_memory_is_read_elsewhere_once_look_ups_wait_for_the_disk() {
     // Cached or not flushed; what is not there is asked for as well.
     let known = [key(0), key(3), field(b"f0"), field(b"f149")];
     assert!(store.prefetch(&known).is_none());
-    let too_long = [b'x'; KEY_BYTES_MAX + 1];
+    let too_long = [b'x'; model::limits::KEY_BYTES_MAX + 1];
     let of_none = Guess {
         key: &too_long,
         field: None,
