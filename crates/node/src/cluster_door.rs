@@ -207,7 +207,12 @@ impl<S: Stores> Node<S> {
         result
     }
 
+    /// Does what the cluster room wants, one thing after the other: what is wanted meanwhile waits
+    /// until the first is done.
     fn carry_out_cluster(&mut self) {
+        if std::mem::replace(&mut self.is_carrying_out, true) {
+            return;
+        }
         while let Some(output) = self.cluster.poll() {
             match output {
                 Output::Send { to, message } => {
@@ -230,6 +235,7 @@ impl<S: Stores> Node<S> {
                 }
             }
         }
+        self.is_carrying_out = false;
     }
 
     /// A catalog becomes known.

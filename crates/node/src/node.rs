@@ -153,6 +153,8 @@ pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
     /// What all nodes agree on, as this one knows it.
     pub(crate) cluster: Cluster<Wish>,
+    /// Something that it wants is just being done.
+    pub(crate) is_carrying_out: bool,
     /// The time as this node keeps it.
     pub(crate) now: Now,
     pub(crate) started: Duration,

@@ -238,6 +238,7 @@ impl<S: Stores> Node<S> {
         let cluster = cluster.map_err(OpenError::Control)?;
         let mut node = Node {
             cluster,
+            is_carrying_out: false,
             links: config.links.clone(),
             now,
             started: now.monotonic,

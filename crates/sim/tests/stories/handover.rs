@@ -110,6 +110,46 @@ fn a_pipeline_goes_over_to_the_next_primary_whole() {
     tell(1340..1360, a_pipeline_over_another_node);
 }
 
+/// The node that leads the control group, and is primary of several shards, is told to end while
+/// it answers its own clients: it is sealed for all of them at once, by itself, and what it has
+/// answered is said all the same.
+fn a_leader_of_many_shards_that_ends(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK quorum SHARDS 12")?;
+    world.run_for(Duration::from_secs(3))?;
+    let home = world.nodes()[0].clone();
+    let status = format!("{:?}", world.ask(&home, None, &["QUIRE", "STATUS"])?);
+    let leader = (world.nodes().into_iter())
+        .find(|node| status.contains(&format!("\\\"leader\\\":\\\"{node}\\\"")))
+        .ok_or_else(|| Wrong(format!("nobody leads: {status}")))?;
+    let conn = world.open_session(&leader, "profiles")?;
+    for turn in 0..1500 {
+        if turn == 300 {
+            world.begin_end(&leader)?;
+        }
+        for key in 0..12 {
+            world.send(&leader, conn, &["GET", &format!("k{key}")])?;
+            world.send(&leader, conn, &["SET", &format!("k{key}"), "v"])?;
+        }
+        world.run_for(ms(1))?;
+    }
+    world.run_for(Duration::from_secs(2))?;
+    if !world.has_handed_over(&leader)? {
+        return Err(Wrong(format!("{leader} has not handed over")));
+    }
+    let refused = |frame: &&Frame| frame.as_error().is_some();
+    match world.answers(conn).iter().find(refused) {
+        Some(refused) => Err(Wrong(format!("a command was answered {refused:?}"))),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn a_leader_of_many_shards_hands_all_of_them_over() {
+    tell(1360..1370, a_leader_of_many_shards_that_ends);
+}
+
 /// All nodes are told to end at once: nobody hands anything to one that ends, and all have done
 /// soon.
 fn all_end_at_once(world: &mut World) -> Result<(), Wrong> {
