@@ -2,54 +2,31 @@
 
 use crate::{
     glob,
+    node_command::TableCommand,
+    server_reply,
     spec::Categories,
     table::{KeySpec, Spec, TABLE, lookup, named as spec_named},
 };
-use bytes::BytesMut;
-use resp::{Encoder, Version};
+use resp::Encoder;
 use std::cell::Cell;
 
-/// Appends the reply to `args`, which begin with `COMMAND`.
-pub fn answer(args: &[&[u8]], version: Version, reply: &mut BytesMut) {
-    let mut out = Encoder::new(version, reply);
-    let Some(subcommand) = args.get(1) else {
-        out.array(TABLE.len());
-        return TABLE.iter().for_each(|spec| info(spec, &mut out));
-    };
-    let rest = &args[2..];
-    let is = |name: &str| subcommand.eq_ignore_ascii_case(name.as_bytes());
-    if is("count") {
-        match rest {
-            [] => out.integer(TABLE.len() as i64),
-            _ => arity("count", &mut out),
+/// Appends the reply to `command`, asked as `args`, which [`find`](crate::find) took.
+pub fn answer(command: TableCommand, args: &[&[u8]], out: &mut Encoder<'_>) {
+    let rest = args.get(2..).unwrap_or_default();
+    match command {
+        TableCommand::All => infos(&[], out),
+        TableCommand::Count => out.integer(TABLE.len() as i64),
+        TableCommand::Info => infos(rest, out),
+        TableCommand::Docs => docs(rest, out),
+        TableCommand::List => list(rest, out),
+        TableCommand::GetKeys => get_keys(rest, false, out),
+        TableCommand::GetKeysAndFlags => get_keys(rest, true, out),
+        TableCommand::Help => {
+            if let Some(container) = args.first().and_then(|name| lookup(name)) {
+                server_reply::help(container, out);
+            }
         }
-    } else if is("info") {
-        infos(rest, &mut out);
-    } else if is("docs") {
-        docs(rest, &mut out);
-    } else if is("list") {
-        list(rest, &mut out);
-    } else if is("getkeys") {
-        get_keys(rest, false, &mut out);
-    } else if is("getkeysandflags") {
-        get_keys(rest, true, &mut out);
-    } else if is("help") {
-        match rest {
-            [] => help(&mut out),
-            _ => arity("help", &mut out),
-        }
-    } else {
-        let subcommand = crate::error::line(&subcommand[..subcommand.len().min(128)]);
-        out.error(format!(
-            "ERR unknown subcommand '{subcommand}'. Try COMMAND HELP."
-        ));
     }
-}
-
-fn arity(subcommand: &str, out: &mut Encoder<'_>) {
-    out.error(format!(
-        "ERR wrong number of arguments for 'command|{subcommand}' command"
-    ));
 }
 
 /// The commands of these names; all if none is given.
@@ -193,14 +170,6 @@ fn list(rest: &[&[u8]], out: &mut Encoder<'_>) {
 
 /// The keys of a full command, and what it does with each if `with_flags`.
 fn get_keys(args: &[&[u8]], with_flags: bool, out: &mut Encoder<'_>) {
-    if args.len() < 2 {
-        let name = if with_flags {
-            "getkeysandflags"
-        } else {
-            "getkeys"
-        };
-        return arity(name, out);
-    }
     let container = lookup(args[0]).filter(|spec| !spec.subcommands.is_empty());
     let spec = match (lookup(args[0]), container, args.get(1)) {
         (_, Some(container), Some(name)) => container.subcommand(name),
@@ -254,28 +223,4 @@ fn uses_here(spec: &Spec, keys: &KeySpec, args: &[&[u8]]) -> &'static [&'static 
         }
         _ => keys.uses,
     }
-}
-
-fn help(out: &mut Encoder<'_>) {
-    const LINES: [&str; 17] = [
-        "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "(no subcommand)",
-        "    Return details about all commands.",
-        "COUNT",
-        "    Return the total number of commands.",
-        "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
-        "    Return a list of the names of commands.",
-        "INFO [<command-name> ...]",
-        "    Return details about multiple commands; about all if none is named.",
-        "DOCS [<command-name> ...]",
-        "    Return documentation of multiple commands; of all if none is named.",
-        "GETKEYS <full-command>",
-        "    Return the keys from a full command.",
-        "GETKEYSANDFLAGS <full-command>",
-        "    Return the keys and the access flags from a full command.",
-        "HELP",
-        "    Print this help.",
-    ];
-    out.array(LINES.len());
-    LINES.iter().for_each(|line| out.simple(line));
 }

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`table`] | every command as data: arity, flags, where its keys stand, how it spreads over shards |
+//! | [`node_command`] | those that the node answers itself, for it to match |
 //! | [`view`] | what a command may read, and what it is told ([`Context`]) |
 //! | [`evaluate`](mod@evaluate) | the frame of every evaluation: arity, expiry, error replies |
 //! | `strings`, `substrings`, `bits`, `bitfield` | strings and their parts; `set_options` parses for SET and GETEX |
@@ -49,6 +50,7 @@ pub mod glob;
 mod hash_scan;
 mod hashes;
 mod keys;
+pub mod node_command;
 pub mod numbers;
 mod object;
 mod random;
@@ -70,6 +72,7 @@ pub mod work;
 
 pub use error::Refusal;
 pub use evaluate::evaluate;
+pub use node_command::NodeCommand;
 pub use table::{Family, Fanout, Flags, Spec, called, find, lookup};
 pub use view::{Context, Passed, View, ViewError};
 pub use work::Work;

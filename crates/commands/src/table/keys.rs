@@ -2,7 +2,9 @@
 
 use super::flags::*;
 use crate::{
-    dump, expiry, keys, object, rename,
+    dump, expiry, keys,
+    node_command::{MemoryCommand, NodeCommand},
+    object, rename,
     spec::{
         Categories,
         Family::{Generic, Server},
@@ -183,6 +185,7 @@ pub(super) const SPECS: &[Spec] = &[
                 .tips(&["nondeterministic_output"])
                 .doc("Get the number of references to the value of the key", "2.2.3", "O(1)"),
             Spec::new("object|help", 2, LOADING.and(STALE), Generic)
+                .at_node(NodeCommand::ObjectHelp)
                 .also(Categories::KEYSPACE)
                 .doc("Show helpful text about the different subcommands", "6.2.0", "O(1)"),
         ])
@@ -194,9 +197,11 @@ pub(super) const SPECS: &[Spec] = &[
                 .runs(OneShard, object::memory_usage)
                 .doc("Count the bytes of a key's rows before the store packs them", "4.0.0", "O(N) where N is the number of samples."),
             Spec::new("memory|stats", 2, NONE, Server)
+                .at_node(NodeCommand::Memory(MemoryCommand::Stats))
                 .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
                 .doc("Show what is known of the memory that this node uses", "4.0.0", "O(N) where N is the number of clients"),
             Spec::new("memory|help", 2, LOADING.and(STALE), Server)
+                .at_node(NodeCommand::Memory(MemoryCommand::Help))
                 .doc("Show helpful text about the different subcommands", "4.0.0", "O(1)"),
         ])
         .doc("A container for memory diagnostics commands", "4.0.0", "Depends on subcommand."),
