@@ -5,6 +5,7 @@ use crate::{
     node_command::TableCommand,
     server_reply,
     spec::Categories,
+    syntax::{self, Argument, Kind},
     table::{KeySpec, Spec, TABLE, lookup, named as spec_named},
 };
 use resp::Encoder;
@@ -71,7 +72,7 @@ fn statuses(names: impl Iterator<Item = &'static str> + Clone, out: &mut Encoder
     names.for_each(|name| out.simple(name));
 }
 
-/// The key of an entry of a map.
+/// A text as a bulk string.
 fn word(word: &str, out: &mut Encoder<'_>) {
     out.bulk(word.as_bytes());
 }
@@ -121,17 +122,80 @@ fn search(kind: &str, numbers: &[(&str, i32)], out: &mut Encoder<'_>) {
 
 fn docs(names: &[&[u8]], out: &mut Encoder<'_>) {
     out.map(named(names).flatten().count());
-    for spec in named(names).flatten() {
-        out.bulk(spec.name.as_bytes());
-        out.map(4);
-        for (name, text) in [
-            ("summary", spec.summary),
-            ("since", spec.since),
-            ("group", spec.family.name()),
-            ("complexity", spec.complexity),
-        ] {
-            word(name, out);
-            out.bulk(text.as_bytes());
+    named(names).flatten().for_each(|spec| doc(spec, out));
+}
+
+/// An entry of a map: what a command does and takes, and what it contains.
+fn doc(spec: &Spec, out: &mut Encoder<'_>) {
+    // What does not follow the rules is not in the table.
+    let takes = syntax::parse(spec.syntax).unwrap_or_default();
+    word(spec.name, out);
+    out.map(4 + usize::from(!takes.is_empty()) + usize::from(!spec.subcommands.is_empty()));
+    for (name, text) in [
+        ("summary", spec.summary),
+        ("since", spec.since),
+        ("group", spec.family.name()),
+        ("complexity", spec.complexity),
+    ] {
+        word(name, out);
+        word(text, out);
+    }
+    if !takes.is_empty() {
+        word("arguments", out);
+        arguments(&takes, out);
+    }
+    if !spec.subcommands.is_empty() {
+        word("subcommands", out);
+        out.map(spec.subcommands.len());
+        spec.subcommands.iter().for_each(|spec| doc(spec, out));
+    }
+}
+
+fn arguments(all: &[Argument], out: &mut Encoder<'_>) {
+    out.array(all.len());
+    for argument in all {
+        let flags = [
+            (argument.optional, "optional"),
+            (argument.multiple, "multiple"),
+            (argument.multiple_token, "multiple_token"),
+        ];
+        let flags = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name);
+        let has_flags = flags.clone().next().is_some();
+        // What is there besides name and type.
+        let (key, parts) = match &argument.kind {
+            Kind::Key(spec) => (Some(*spec), None),
+            Kind::Block(parts) | Kind::OneOf(parts) => (None, Some(parts)),
+            Kind::Word | Kind::Value(_) => (None, None),
+        };
+        let more = [
+            key.is_some(),
+            argument.token.is_some(),
+            has_flags,
+            parts.is_some(),
+        ];
+        out.map(2 + more.iter().filter(|is| **is).count());
+        word("name", out);
+        match argument.kind {
+            Kind::Word => word(&argument.name.to_ascii_lowercase(), out),
+            _ => word(argument.name, out),
+        }
+        word("type", out);
+        word(argument.kind.name(), out);
+        if let Some(spec) = key {
+            word("key_spec_index", out);
+            out.integer(spec.into());
+        }
+        if let Some(token) = argument.token {
+            word("token", out);
+            word(token, out);
+        }
+        if has_flags {
+            word("flags", out);
+            statuses(flags, out);
+        }
+        if let Some(parts) = parts {
+            word("arguments", out);
+            arguments(parts, out);
         }
     }
 }

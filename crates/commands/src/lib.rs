@@ -16,6 +16,7 @@
 //! | [`transaction`] | several commands as one |
 //! | [`server_reply`] | what a node answers without a shard, where that needs no node: HELP |
 //! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
+//! | `syntax` | what a command takes, as the table writes it and COMMAND DOCS tells it |
 //! | [`numbers`], [`float`], [`glob`] | Redis's integers, floats and patterns |
 //! | [`work`](mod@work) | what a command may cost |
 //! | [`error`] | every error line that a command answers with |
@@ -61,6 +62,7 @@ mod set_options;
 mod spec;
 mod strings;
 mod substrings;
+mod syntax;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

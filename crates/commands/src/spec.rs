@@ -289,6 +289,8 @@ pub struct Spec {
     pub(crate) categories_more: Categories,
     /// Hints for clients that spread commands themselves.
     pub tips: &'static [&'static str],
+    /// What follows its name, in the words of [`syntax`](crate::syntax); nothing, if nothing does.
+    pub(crate) syntax: &'static str,
     /// In one sentence.
     pub summary: &'static str,
     /// The first version of Redis (or of Quire, for its own) that has it.
@@ -317,6 +319,7 @@ impl Spec {
             family,
             categories_more: Categories::NONE,
             tips: &[],
+            syntax: "",
             summary: "",
             since: "",
             complexity: "",
@@ -394,6 +397,11 @@ impl Spec {
 
     pub(crate) const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
         self.tips = tips;
+        self
+    }
+
+    pub(crate) const fn takes(mut self, syntax: &'static str) -> Spec {
+        self.syntax = syntax;
         self
     }
 

@@ -19,8 +19,8 @@ pub(crate) const REDIS_VERSION: &str = "7.0.15";
 const ARGS_MAX: usize = 1024;
 /// Their bytes together.
 const ARG_BYTES_MAX: usize = 64 << 10;
-/// Work of one of them: that of its part of the reply.
-const ARG_WORK: usize = 4096;
+/// Work of one of them: that of its part of the reply, which is the longest in COMMAND DOCS.
+const ARG_WORK: usize = 8192;
 
 /// Why a keyspace that a command names is not found.
 pub(crate) const UNKNOWN_NUMBER: &str =

@@ -22,18 +22,22 @@ pub(super) const SPECS: &[Spec] = &[
         .at_node(Ping)
         .also(Categories::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .takes("[message]")
         .doc("Ping the server", "1.0.0", "O(1)"),
     Spec::new("echo", 2, LOADING.and(STALE).and(FAST), Connection)
         .at_node(Echo)
         .also(Categories::CONNECTION)
+        .takes("message")
         .doc("Echo the given string", "1.0.0", "O(1)"),
     Spec::new("hello", -1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
         .at_node(Hello)
         .also(Categories::CONNECTION)
+        .takes("[arguments=protover:int [AUTH {username_password=username password}] [SETNAME clientname]]")
         .doc("Choose the protocol and introduce the client", "6.0.0", "O(1)"),
     Spec::new("select", 2, LOADING.and(STALE).and(FAST), Connection)
         .at_node(Select)
         .also(Categories::CONNECTION)
+        .takes("keyspace")
         .doc("Choose the keyspace of the current connection, by number or name", "1.0.0", "O(1)"),
     Spec::new("reset", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
         .at_node(Reset)
@@ -47,6 +51,7 @@ pub(super) const SPECS: &[Spec] = &[
         .at_node(Info)
         .also(Categories::DANGEROUS)
         .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+        .takes("[section]...")
         .doc("Get information and statistics about the server", "1.0.0", "O(1)"),
     Spec::new("role", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST), Server)
         .at_node(Role)
@@ -60,6 +65,7 @@ pub(super) const SPECS: &[Spec] = &[
         .at_node(Wait)
         .also(Categories::CONNECTION)
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .takes("numreplicas:int timeout:int")
         .doc("Wait until so many replicas hold the last write of the connection", "3.0.0", "O(1)"),
     Spec::new("readonly", 1, LOADING.and(STALE).and(FAST), Cluster)
         .at_node(ReadOnly)
@@ -73,15 +79,18 @@ pub(super) const SPECS: &[Spec] = &[
         .subcommands(&[
             Spec::new("keyspace|create", -3, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::Create))
+                .takes("name PLACE region=replicas [PRIMARY region] [SHARDS shards:int] [ACK {ack=ASYNC|semi-sync:k|SYNC|QUORUM|LOCAL-QUORUM}] [ON_TIMEOUT {on_timeout=BLOCK|ERROR|DEGRADE}] [TIMEOUT milliseconds:int] [FAILOVER {failover=SAFE|AVAILABLE}] [REPLACE_AFTER milliseconds:int] [TOPOLOGY {topology=PRIMARY-REPLICA}]")
                 .doc("Create a keyspace", "0.1.0", "O(N) where N is the number of its shards"),
             Spec::new("keyspace|list", 2, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::List))
                 .doc("Describe every keyspace", "0.1.0", "O(N) where N is the number of keyspaces"),
             Spec::new("keyspace|show", 3, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::Show))
+                .takes("name")
                 .doc("Describe one keyspace", "0.1.0", "O(1)"),
             Spec::new("keyspace|drop", 3, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::Drop))
+                .takes("name")
                 .doc("Drop a keyspace with all that it holds", "0.1.0", "O(N) where N is the number of its shards"),
             Spec::new("keyspace|help", 2, LOADING.and(STALE), Server)
                 .at_node(Keyspace(KeyspaceCommand::Help))
@@ -98,6 +107,7 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Tell what was decided about shards and nodes, and why", "0.1.0", "O(N) where N is the number of events that are kept"),
             Spec::new("quire|verify", 3, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Verify))
+                .takes("keyspace")
                 .doc("Compare all copies of a keyspace at one position", "0.1.0", "O(N) where N is the number of its keys and fields"),
             Spec::new("quire|verifications", 2, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Verifications))
@@ -107,9 +117,11 @@ pub(super) const SPECS: &[Spec] = &[
                 .doc("Look through all files of this node for damage", "0.1.0", "O(N) where N is their size"),
             Spec::new("quire|rewound", -3, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Rewound))
+                .takes("{action=LIST|SHOW {lines=file [cursor:int]}}")
                 .doc("Show what failovers lost, as this node has saved it", "0.1.0", "O(N) where N is the number of its files, or of the lines that are shown"),
             Spec::new("quire|wan", -3, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Wan))
+                .takes("{action=SHOW|CUT {link=from to}|HEAL {link=from to}|SET {link=from to latency}}")
                 .doc("Show and change links that are emulated", "0.1.0", "O(N) where N is the number of links"),
             Spec::new("quire|help", 2, LOADING.and(STALE), Server)
                 .at_node(Quire(QuireCommand::Help))
@@ -129,15 +141,18 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("client|setname", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::SetName))
                 .also(Categories::CONNECTION)
+                .takes("connection-name")
                 .doc("Set the current connection name", "2.6.9", "O(1)"),
             Spec::new("client|kill", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Kill))
                 .also(Categories::CONNECTION)
+                .takes("{filter=ip:port|{new-format=[ID client-id:int]|[TYPE {normal_master_slave_pubsub=NORMAL|MASTER|SLAVE|REPLICA|PUBSUB}]|[USER username]|[ADDR ip:port]|[LADDR ip:port]|[SKIPME yes/no]}...}")
                 .doc("Kill the connection of a client", "2.4.0", "O(N) where N is the number of client connections"),
             Spec::new("client|list", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::List))
                 .also(Categories::CONNECTION)
                 .tips(&["nondeterministic_output"])
+                .takes("[TYPE {normal_master_replica_pubsub=NORMAL|MASTER|REPLICA|PUBSUB}] [ID {id=client-id:int...}]")
                 .doc("Get the list of client connections", "2.4.0", "O(N) where N is the number of client connections"),
             Spec::new("client|info", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Info))
@@ -147,18 +162,22 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("client|no-evict", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::NoEvict))
                 .also(Categories::CONNECTION)
+                .takes("{enabled=ON|OFF}")
                 .doc("Does nothing: no client is evicted for its memory by this mode", "7.0.0", "O(1)"),
             Spec::new("client|no-touch", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::NoTouch))
                 .also(Categories::CONNECTION)
+                .takes("{enabled=ON|OFF}")
                 .doc("Does nothing: no access times are kept", "7.2.0", "O(1)"),
             Spec::new("client|setinfo", 4, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::SetInfo))
                 .also(Categories::CONNECTION)
+                .takes("{attribute=LIB-NAME library|LIB-VER version}")
                 .doc("Set information specific to the client or connection", "7.2.0", "O(1)"),
             Spec::new("client|pause", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Pause))
                 .also(Categories::CONNECTION)
+                .takes("timeout:int [mode=WRITE|ALL]")
                 .doc("Hold up the commands of this node's clients for some time", "2.9.50", "O(1)"),
             Spec::new("client|unpause", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Unpause))
@@ -167,14 +186,17 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("client|reply", 3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Reply))
                 .also(Categories::CONNECTION)
+                .takes("{on_off_skip=ON|OFF|SKIP}")
                 .doc("Instruct the server whether to reply to commands", "3.2.0", "O(1)"),
             Spec::new("client|unblock", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Unblock))
                 .also(Categories::CONNECTION)
+                .takes("client-id:int [timeout_error=TIMEOUT|ERROR]")
                 .doc("Returns 0: no command that is there can be unblocked", "5.0.0", "O(log N) where N is the number of client connections"),
             Spec::new("client|tracking", -3, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::Tracking))
                 .also(Categories::CONNECTION)
+                .takes("OFF")
                 .doc("Not supported but for OFF: clients are not tracked", "6.0.0", "O(1). Some options may introduce additional complexity."),
             Spec::new("client|trackinginfo", 2, NOSCRIPT.and(LOADING).and(STALE), Connection)
                 .at_node(Client(ClientCommand::TrackingInfo))
@@ -207,24 +229,29 @@ pub(super) const SPECS: &[Spec] = &[
                 .at_node(Table(TableCommand::Info))
                 .also(Categories::CONNECTION)
                 .tips(&["nondeterministic_output_order"])
+                .takes("[command-name]...")
                 .doc("Get array of specific Redis command details, or all when no argument is given.", "2.8.13", "O(N) where N is the number of commands to look up"),
             Spec::new("command|docs", -2, LOADING.and(STALE), Server)
                 .at_node(Table(TableCommand::Docs))
                 .also(Categories::CONNECTION)
                 .tips(&["nondeterministic_output_order"])
+                .takes("[command-name]...")
                 .doc("Get array of specific Redis command documentation", "7.0.0", "O(N) where N is the number of commands to look up"),
             Spec::new("command|list", -2, LOADING.and(STALE), Server)
                 .at_node(Table(TableCommand::List))
                 .also(Categories::CONNECTION)
                 .tips(&["nondeterministic_output_order"])
+                .takes("[FILTERBY {filterby=MODULE module-name|ACLCAT category|PATTERN pattern}]")
                 .doc("Get an array of Redis command names", "7.0.0", "O(N) where N is the total number of Redis commands"),
             Spec::new("command|getkeys", -4, LOADING.and(STALE), Server)
                 .at_node(Table(TableCommand::GetKeys))
                 .also(Categories::CONNECTION)
+                .takes("command arg...")
                 .doc("Extract keys given a full Redis command", "2.8.13", "O(N) where N is the number of arguments to the command"),
             Spec::new("command|getkeysandflags", -4, LOADING.and(STALE), Server)
                 .at_node(Table(TableCommand::GetKeysAndFlags))
                 .also(Categories::CONNECTION)
+                .takes("command arg...")
                 .doc("Extract keys and access flags given a full Redis command", "7.0.0", "O(N) where N is the number of arguments to the command"),
             Spec::new("command|help", 2, LOADING.and(STALE), Server)
                 .at_node(Table(TableCommand::Help))
@@ -236,10 +263,12 @@ pub(super) const SPECS: &[Spec] = &[
         .subcommands(&[
             Spec::new("config|get", -3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Config(ConfigCommand::Get))
+                .takes("{parameter=parameter}...")
                 .doc("Get the values of configuration parameters", "2.0.0", "O(N) when N is the number of configuration parameters provided"),
             Spec::new("config|set", -4, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Config(ConfigCommand::Set))
                 .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+                .takes("{parameter_value=parameter value}...")
                 .doc("Set configuration parameters to the given values", "2.0.0", "O(N) when N is the number of configuration parameters provided"),
             Spec::new("config|resetstat", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Config(ConfigCommand::ResetStat))
@@ -257,6 +286,7 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("slowlog|get", -2, ADMIN.and(LOADING).and(STALE), Server)
                 .at_node(Slowlog(SlowlogCommand::Get))
                 .tips(&["request_policy:all_nodes", "nondeterministic_output"])
+                .takes("[count:int]")
                 .doc("Get the slow log's entries", "2.2.12", "O(N) where N is the number of entries returned"),
             Spec::new("slowlog|len", 2, ADMIN.and(LOADING).and(STALE), Server)
                 .at_node(Slowlog(SlowlogCommand::Len))
@@ -280,14 +310,17 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("latency|history", 3, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Latency(LatencyCommand::History))
                 .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .takes("event")
                 .doc("Return timestamp-latency samples for the event.", "2.8.13", "O(1)"),
             Spec::new("latency|reset", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Latency(LatencyCommand::Reset))
                 .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+                .takes("[event]...")
                 .doc("Reset latency data for one or more events.", "2.8.13", "O(1)"),
             Spec::new("latency|histogram", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Latency(LatencyCommand::Histogram))
                 .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+                .takes("[command]...")
                 .doc("Return the cumulative distribution of latencies of a subset of commands or all.", "7.0.0", "O(N) where N is the number of commands with latency information being retrieved."),
             Spec::new("latency|doctor", 2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
                 .at_node(Latency(LatencyCommand::Doctor))
@@ -305,6 +338,7 @@ pub(super) const SPECS: &[Spec] = &[
     Spec::new("auth", -2, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(NO_AUTH).and(ALLOW_BUSY), Connection)
         .at_node(Auth)
         .also(Categories::CONNECTION)
+        .takes("[username] password")
         .doc("Authenticate to the server: as default, who needs no password", "1.0.0", "O(1)"),
     Spec::new("monitor", 1, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
         .at_node(Monitor)
@@ -314,6 +348,7 @@ pub(super) const SPECS: &[Spec] = &[
         .doc("Wait until all that was written survives a loss of power", "1.0.0", "O(1)"),
     Spec::new("bgsave", -1, ADMIN.and(NOSCRIPT).and(NO_ASYNC_LOADING), Server)
         .at_node(Save(SaveCommand::BgSave))
+        .takes("[SCHEDULE]")
         .doc("Begin to make all that was written survive a loss of power", "1.0.0", "O(1)"),
     Spec::new("lastsave", 1, LOADING.and(STALE).and(FAST), Server)
         .at_node(Save(SaveCommand::LastSave))
@@ -325,6 +360,7 @@ pub(super) const SPECS: &[Spec] = &[
         .doc("Does nothing: the log gives up by itself what the stores have", "1.0.0", "O(1)"),
     Spec::new("debug", -2, ADMIN.and(NOSCRIPT).and(LOADING).and(STALE), Server)
         .at_node(Debug)
+        .takes("{action=SLEEP seconds:double|HELP}")
         .doc("A container for debugging commands", "1.0.0", "Depends on subcommand."),
     Spec::new("swapdb", 3, WRITE.and(FAST), Server)
         .at_node(SwapDb)

@@ -25,6 +25,7 @@ pub(super) const SPECS: &[Spec] = &[
         .keys_at(-1, 1, &["RO"])
         .also(Categories::TRANSACTION)
         .runs(OneShard, transaction::watch)
+        .takes("key...")
         .doc("Watch the given keys to determine execution of the MULTI/EXEC block", "2.2.0", "O(1) for every key."),
     Spec::new("unwatch", 1, NOSCRIPT.and(LOADING).and(STALE).and(FAST).and(ALLOW_BUSY), Transactions)
         .in_transaction(Unwatch)
