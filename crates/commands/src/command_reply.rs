@@ -2,54 +2,32 @@
 
 use crate::{
     glob,
+    node_command::TableCommand,
+    server_reply,
     spec::Categories,
+    syntax::{self, Argument, Kind},
     table::{KeySpec, Spec, TABLE, lookup, named as spec_named},
 };
-use bytes::BytesMut;
-use resp::{Encoder, Version};
+use resp::Encoder;
 use std::cell::Cell;
 
-/// Appends the reply to `args`, which begin with `COMMAND`.
-pub fn answer(args: &[&[u8]], version: Version, reply: &mut BytesMut) {
-    let mut out = Encoder::new(version, reply);
-    let Some(subcommand) = args.get(1) else {
-        out.array(TABLE.len());
-        return TABLE.iter().for_each(|spec| info(spec, &mut out));
-    };
-    let rest = &args[2..];
-    let is = |name: &str| subcommand.eq_ignore_ascii_case(name.as_bytes());
-    if is("count") {
-        match rest {
-            [] => out.integer(TABLE.len() as i64),
-            _ => arity("count", &mut out),
+/// Appends the reply to `command`, asked as `args`, which [`find`](crate::find) took.
+pub fn answer(command: TableCommand, args: &[&[u8]], out: &mut Encoder<'_>) {
+    let rest = args.get(2..).unwrap_or_default();
+    match command {
+        TableCommand::All => infos(&[], out),
+        TableCommand::Count => out.integer(TABLE.len() as i64),
+        TableCommand::Info => infos(rest, out),
+        TableCommand::Docs => docs(rest, out),
+        TableCommand::List => list(rest, out),
+        TableCommand::GetKeys => get_keys(rest, false, out),
+        TableCommand::GetKeysAndFlags => get_keys(rest, true, out),
+        TableCommand::Help => {
+            if let Some(container) = args.first().and_then(|name| lookup(name)) {
+                server_reply::help(container, out);
+            }
         }
-    } else if is("info") {
-        infos(rest, &mut out);
-    } else if is("docs") {
-        docs(rest, &mut out);
-    } else if is("list") {
-        list(rest, &mut out);
-    } else if is("getkeys") {
-        get_keys(rest, false, &mut out);
-    } else if is("getkeysandflags") {
-        get_keys(rest, true, &mut out);
-    } else if is("help") {
-        match rest {
-            [] => help(&mut out),
-            _ => arity("help", &mut out),
-        }
-    } else {
-        let subcommand = crate::error::line(&subcommand[..subcommand.len().min(128)]);
-        out.error(format!(
-            "ERR unknown subcommand '{subcommand}'. Try COMMAND HELP."
-        ));
     }
-}
-
-fn arity(subcommand: &str, out: &mut Encoder<'_>) {
-    out.error(format!(
-        "ERR wrong number of arguments for 'command|{subcommand}' command"
-    ));
 }
 
 /// The commands of these names; all if none is given.
@@ -94,7 +72,7 @@ fn statuses(names: impl Iterator<Item = &'static str> + Clone, out: &mut Encoder
     names.for_each(|name| out.simple(name));
 }
 
-/// The key of an entry of a map.
+/// A text as a bulk string.
 fn word(word: &str, out: &mut Encoder<'_>) {
     out.bulk(word.as_bytes());
 }
@@ -144,17 +122,80 @@ fn search(kind: &str, numbers: &[(&str, i32)], out: &mut Encoder<'_>) {
 
 fn docs(names: &[&[u8]], out: &mut Encoder<'_>) {
     out.map(named(names).flatten().count());
-    for spec in named(names).flatten() {
-        out.bulk(spec.name.as_bytes());
-        out.map(4);
-        for (name, text) in [
-            ("summary", spec.summary),
-            ("since", spec.since),
-            ("group", spec.family.name()),
-            ("complexity", spec.complexity),
-        ] {
-            word(name, out);
-            out.bulk(text.as_bytes());
+    named(names).flatten().for_each(|spec| doc(spec, out));
+}
+
+/// An entry of a map: what a command does and takes, and what it contains.
+fn doc(spec: &Spec, out: &mut Encoder<'_>) {
+    // What does not follow the rules is not in the table.
+    let takes = syntax::parse(spec.syntax).unwrap_or_default();
+    word(spec.name, out);
+    out.map(4 + usize::from(!takes.is_empty()) + usize::from(!spec.subcommands.is_empty()));
+    for (name, text) in [
+        ("summary", spec.summary),
+        ("since", spec.since),
+        ("group", spec.family.name()),
+        ("complexity", spec.complexity),
+    ] {
+        word(name, out);
+        word(text, out);
+    }
+    if !takes.is_empty() {
+        word("arguments", out);
+        arguments(&takes, out);
+    }
+    if !spec.subcommands.is_empty() {
+        word("subcommands", out);
+        out.map(spec.subcommands.len());
+        spec.subcommands.iter().for_each(|spec| doc(spec, out));
+    }
+}
+
+fn arguments(all: &[Argument], out: &mut Encoder<'_>) {
+    out.array(all.len());
+    for argument in all {
+        let flags = [
+            (argument.optional, "optional"),
+            (argument.multiple, "multiple"),
+            (argument.multiple_token, "multiple_token"),
+        ];
+        let flags = flags.iter().filter(|(is, _)| *is).map(|(_, name)| *name);
+        let has_flags = flags.clone().next().is_some();
+        // What is there besides name and type.
+        let (key, parts) = match &argument.kind {
+            Kind::Key(spec) => (Some(*spec), None),
+            Kind::Block(parts) | Kind::OneOf(parts) => (None, Some(parts)),
+            Kind::Word | Kind::Value(_) => (None, None),
+        };
+        let more = [
+            key.is_some(),
+            argument.token.is_some(),
+            has_flags,
+            parts.is_some(),
+        ];
+        out.map(2 + more.iter().filter(|is| **is).count());
+        word("name", out);
+        match argument.kind {
+            Kind::Word => word(&argument.name.to_ascii_lowercase(), out),
+            _ => word(argument.name, out),
+        }
+        word("type", out);
+        word(argument.kind.name(), out);
+        if let Some(spec) = key {
+            word("key_spec_index", out);
+            out.integer(spec.into());
+        }
+        if let Some(token) = argument.token {
+            word("token", out);
+            word(token, out);
+        }
+        if has_flags {
+            word("flags", out);
+            statuses(flags, out);
+        }
+        if let Some(parts) = parts {
+            word("arguments", out);
+            arguments(parts, out);
         }
     }
 }
@@ -193,14 +234,6 @@ fn list(rest: &[&[u8]], out: &mut Encoder<'_>) {
 
 /// The keys of a full command, and what it does with each if `with_flags`.
 fn get_keys(args: &[&[u8]], with_flags: bool, out: &mut Encoder<'_>) {
-    if args.len() < 2 {
-        let name = if with_flags {
-            "getkeysandflags"
-        } else {
-            "getkeys"
-        };
-        return arity(name, out);
-    }
     let container = lookup(args[0]).filter(|spec| !spec.subcommands.is_empty());
     let spec = match (lookup(args[0]), container, args.get(1)) {
         (_, Some(container), Some(name)) => container.subcommand(name),
@@ -254,28 +287,4 @@ fn uses_here(spec: &Spec, keys: &KeySpec, args: &[&[u8]]) -> &'static [&'static 
         }
         _ => keys.uses,
     }
-}
-
-fn help(out: &mut Encoder<'_>) {
-    const LINES: [&str; 17] = [
-        "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-        "(no subcommand)",
-        "    Return details about all commands.",
-        "COUNT",
-        "    Return the total number of commands.",
-        "LIST [FILTERBY (MODULE <name>|ACLCAT <category>|PATTERN <pattern>)]",
-        "    Return a list of the names of commands.",
-        "INFO [<command-name> ...]",
-        "    Return details about multiple commands; about all if none is named.",
-        "DOCS [<command-name> ...]",
-        "    Return documentation of multiple commands; of all if none is named.",
-        "GETKEYS <full-command>",
-        "    Return the keys from a full command.",
-        "GETKEYSANDFLAGS <full-command>",
-        "    Return the keys and the access flags from a full command.",
-        "HELP",
-        "    Print this help.",
-    ];
-    out.array(LINES.len());
-    LINES.iter().for_each(|line| out.simple(line));
 }

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`table`] | every command as data: arity, flags, where its keys stand, how it spreads over shards |
+//! | [`node_command`] | those that the node answers itself, for it to match |
 //! | [`view`] | what a command may read, and what it is told ([`Context`]) |
 //! | [`evaluate`](mod@evaluate) | the frame of every evaluation: arity, expiry, error replies |
 //! | `strings`, `substrings`, `bits`, `bitfield` | strings and their parts; `set_options` parses for SET and GETEX |
@@ -15,6 +16,7 @@
 //! | [`transaction`] | several commands as one |
 //! | [`server_reply`] | what a node answers without a shard, where that needs no node: HELP |
 //! | [`command_reply`] | `COMMAND` and its subcommands, answered from the table |
+//! | `syntax` | what a command takes, as the table writes it and COMMAND DOCS tells it |
 //! | [`numbers`], [`float`], [`glob`] | Redis's integers, floats and patterns |
 //! | [`work`](mod@work) | what a command may cost |
 //! | [`error`] | every error line that a command answers with |
@@ -49,6 +51,7 @@ pub mod glob;
 mod hash_scan;
 mod hashes;
 mod keys;
+pub mod node_command;
 pub mod numbers;
 mod object;
 mod random;
@@ -59,6 +62,7 @@ mod set_options;
 mod spec;
 mod strings;
 mod substrings;
+mod syntax;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -70,6 +74,7 @@ pub mod work;
 
 pub use error::Refusal;
 pub use evaluate::evaluate;
+pub use node_command::NodeCommand;
 pub use table::{Family, Fanout, Flags, Spec, called, find, lookup};
 pub use view::{Context, Passed, View, ViewError};
 pub use work::Work;

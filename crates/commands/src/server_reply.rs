@@ -1,12 +1,10 @@
 //! The HELP of containers: one line a subcommand, only those that are there.
 
 use crate::Spec;
-use bytes::BytesMut;
-use resp::{Encoder, Version};
+use resp::Encoder;
 
 /// Appends the reply to `CONTAINER HELP`.
-pub fn help(container: &Spec, version: Version, reply: &mut BytesMut) {
-    let mut out = Encoder::new(version, reply);
+pub fn help(container: &Spec, out: &mut Encoder<'_>) {
     let name = container.name.to_ascii_uppercase();
     out.array(1 + 2 * container.subcommands.len());
     out.simple(format!(

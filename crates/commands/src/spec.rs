@@ -1,12 +1,20 @@
 //! What is known of a command without running it: the columns of the [table](crate::table).
 
-use crate::{error::Refusal, evaluate::Evaluation};
+use crate::{
+    error::Refusal,
+    evaluate::Evaluation,
+    node_command::{NodeCommand, TransactionCommand},
+};
 
 /// How a command spreads over the shards of a keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fanout {
+    /// It does nothing by itself: what it contains does.
+    Container,
     /// The node itself answers; no shard is asked.
-    Node,
+    Node(NodeCommand),
+    /// The node gathers commands for one shard, or no longer does.
+    Transaction(TransactionCommand),
     /// Every key must be in one shard, which answers.
     OneShard,
     /// One shard answers if what is named is in it; else the node reads at one and writes at the
@@ -281,6 +289,8 @@ pub struct Spec {
     pub(crate) categories_more: Categories,
     /// Hints for clients that spread commands themselves.
     pub tips: &'static [&'static str],
+    /// What follows its name, in the words of [`syntax`](crate::syntax); nothing, if nothing does.
+    pub(crate) syntax: &'static str,
     /// In one sentence.
     pub summary: &'static str,
     /// The first version of Redis (or of Quire, for its own) that has it.
@@ -289,7 +299,7 @@ pub struct Spec {
     pub complexity: &'static str,
     /// What it contains; then it does nothing by itself. Most commands contain nothing.
     pub subcommands: &'static [Spec],
-    /// None if the node answers it.
+    /// None if no shard evaluates it.
     pub(crate) run: Option<Run>,
     /// Its place in the table; [`u16::MAX`]: it has none there.
     pub(crate) number: u16,
@@ -305,10 +315,11 @@ impl Spec {
             last_key: 0,
             step: 0,
             key_specs: [None; 2],
-            fanout: Fanout::Node,
+            fanout: Fanout::Container,
             family,
             categories_more: Categories::NONE,
             tips: &[],
+            syntax: "",
             summary: "",
             since: "",
             complexity: "",
@@ -372,8 +383,25 @@ impl Spec {
         self
     }
 
+    /// The node carries it out.
+    pub(crate) const fn at_node(mut self, command: NodeCommand) -> Spec {
+        self.fanout = Fanout::Node(command);
+        self
+    }
+
+    /// It begins or ends a transaction.
+    pub(crate) const fn in_transaction(mut self, command: TransactionCommand) -> Spec {
+        self.fanout = Fanout::Transaction(command);
+        self
+    }
+
     pub(crate) const fn tips(mut self, tips: &'static [&'static str]) -> Spec {
         self.tips = tips;
+        self
+    }
+
+    pub(crate) const fn takes(mut self, syntax: &'static str) -> Spec {
+        self.syntax = syntax;
         self
     }
 

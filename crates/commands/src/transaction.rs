@@ -6,6 +6,7 @@
 use crate::{
     error::Refusal,
     evaluate::{Evaluation, evaluate},
+    node_command::{NodeCommand, TransactionCommand},
     spec::{Family, Fanout, Flags, Spec},
     table,
     view::{Context, View, ViewError},
@@ -39,8 +40,45 @@ pub fn is_watch(spec: &Spec) -> bool {
 /// Whether a command may be part of a transaction: what a shard evaluates, and a few that need
 /// none. `UNWATCH` comes too late to do anything there.
 pub fn takes(spec: &Spec) -> bool {
-    let alone = matches!(spec.name, "ping" | "echo" | "time" | "unwatch");
-    !is_watch(spec) && (spec.is_evaluated() || alone)
+    !is_watch(spec) && (spec.is_evaluated() || Alone::of(spec).is_some())
+}
+
+/// A command of a transaction that needs no shard.
+#[derive(Clone, Copy)]
+enum Alone {
+    Ping,
+    Echo,
+    Time,
+    Unwatch,
+}
+
+impl Alone {
+    fn of(spec: &Spec) -> Option<Alone> {
+        Some(match spec.fanout {
+            Fanout::Node(NodeCommand::Ping) => Alone::Ping,
+            Fanout::Node(NodeCommand::Echo) => Alone::Echo,
+            Fanout::Node(NodeCommand::Time) => Alone::Time,
+            Fanout::Transaction(TransactionCommand::Unwatch) => Alone::Unwatch,
+            _ => return None,
+        })
+    }
+
+    fn answer(self, args: &[&[u8]], cx: &Context, reply: &mut BytesMut) {
+        let mut out = Encoder::new(cx.version, reply);
+        match (self, &args[1..]) {
+            (Alone::Time, _) => {
+                out.array(2);
+                out.bulk((cx.now_ms / 1000).to_string());
+                out.bulk((cx.now_ms % 1000 * 1000).to_string());
+            }
+            (Alone::Unwatch, _) => out.ok(),
+            (Alone::Ping, []) => out.simple("PONG"),
+            (Alone::Ping | Alone::Echo, [text]) => out.bulk(text),
+            (Alone::Ping | Alone::Echo, _) => {
+                out.error("ERR wrong number of arguments for 'ping' command");
+            }
+        }
+    }
 }
 
 /// What earlier commands of a transaction did, over what was there before.
@@ -80,9 +118,12 @@ pub fn run(
                 let refusal = Refusal::NotEvaluated(spec.name);
                 Encoder::new(cx.version, reply).error(refusal.to_string());
             }
-            Ok(spec) if !spec.is_evaluated() => at_the_node(args, &cx, reply),
-            Ok(spec) => staged
-                .with_view(&mut |view| evaluate(spec, args, view, &cx, work, mutation, reply))?,
+            Ok(spec) => match Alone::of(spec) {
+                Some(alone) => alone.answer(args, &cx, reply),
+                None => staged.with_view(&mut |view| {
+                    evaluate(spec, args, view, &cx, work, mutation, reply)
+                })?,
+            },
         }
         // What a command takes that touches nothing.
         let spent = work.spend(LOOK_UP + args.iter().map(|arg| arg.len() as u64).sum::<u64>());
@@ -104,22 +145,6 @@ pub fn run(
         }
     }
     Ok(())
-}
-
-/// The few that need no shard.
-fn at_the_node(args: &[&[u8]], cx: &Context, reply: &mut BytesMut) {
-    let mut out = Encoder::new(cx.version, reply);
-    match args {
-        [name, ..] if name.eq_ignore_ascii_case(b"time") => {
-            out.array(2);
-            out.bulk((cx.now_ms / 1000).to_string());
-            out.bulk((cx.now_ms % 1000 * 1000).to_string());
-        }
-        [name] if name.eq_ignore_ascii_case(b"unwatch") => out.ok(),
-        [_] => out.simple("PONG"),
-        [_, text] => out.bulk(text),
-        _ => out.error("ERR wrong number of arguments for 'ping' command"),
-    }
 }
 
 /// Looks at every key, so that one whose time is over is gone before it is watched.

@@ -7,11 +7,11 @@
 
 use bytes::{Bytes, BytesMut};
 use commands::{
-    Context, Work, command_reply, evaluate, find, rdb, server_reply, testing::MemoryView,
-    work::WORK_MAX,
+    Context, Fanout, NodeCommand, Work, command_reply, evaluate, find, rdb, server_reply,
+    testing::MemoryView, work::WORK_MAX,
 };
 use model::{Mutation, Op, Stamp, mutation::Ops};
-use resp::{FrameDecoder, FrameLimits, Limits, RequestDecoder, Version};
+use resp::{Encoder, FrameDecoder, FrameLimits, Limits, RequestDecoder, Version};
 use std::sync::LazyLock;
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -135,10 +135,14 @@ impl Shard {
         if spec.is_evaluated() {
             let (view, cx, work) = (&self.view, &self.cx, Work::new(WORK_MAX));
             evaluate(spec, args, view, cx, &work, &mut mutation, &mut reply).unwrap();
-        } else if spec.name.starts_with("command") {
-            command_reply::answer(args, self.cx.version, &mut reply);
         } else {
-            server_reply::help(spec, self.cx.version, &mut reply);
+            let mut out = Encoder::new(self.cx.version, &mut reply);
+            match spec.fanout {
+                Fanout::Node(NodeCommand::Table(command)) => {
+                    command_reply::answer(command, args, &mut out);
+                }
+                _ => server_reply::help(spec, &mut out),
+            }
         }
         let is_error = reply.first() == Some(&b'-');
         assert_one_reply(reply);

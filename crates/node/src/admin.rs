@@ -7,6 +7,10 @@ use crate::{
     request::Target,
 };
 use bytes::Bytes;
+use commands::{
+    Fanout, NodeCommand,
+    node_command::{ClientCommand, KeyspaceCommand, QuireCommand},
+};
 use control::{command::Command, create};
 use model::{KeyspaceId, KeyspaceName, NodeId, Position, ShardId};
 use resp::Encoder;
@@ -48,19 +52,46 @@ pub(crate) struct Pending {
 /// Whether a command is what an operator looks at a node with, or helps it with: for these there
 /// is room where there is none for another client.
 pub fn is_administration(args: &[&[u8]]) -> bool {
-    let Ok(spec) = commands::find(args) else {
-        return false;
-    };
-    let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
-    match container {
-        "quire" | "keyspace" | "info" | "config" | "slowlog" | "latency" | "role" => true,
-        "client" => matches!(
-            subcommand,
-            "list" | "kill" | "info" | "id" | "pause" | "unpause"
-        ),
-        _ => false,
+    commands::find(args).is_ok_and(|spec| {
+        matches!(
+            spec.fanout,
+            Fanout::Node(
+                NodeCommand::Quire(_)
+                    | NodeCommand::Keyspace(_)
+                    | NodeCommand::Info
+                    | NodeCommand::Config(_)
+                    | NodeCommand::Slowlog(_)
+                    | NodeCommand::Latency(_)
+                    | NodeCommand::Role
+                    | NodeCommand::Client(
+                        ClientCommand::List
+                            | ClientCommand::Kill
+                            | ClientCommand::Info
+                            | ClientCommand::Id
+                            | ClientCommand::Pause
+                            | ClientCommand::Unpause
+                    )
+            )
+        )
+    })
+}
+
+/// What is said of a command of ours that is not there, or has too few or too many arguments.
+/// None: it is one of Redis's, for which Redis's words will do.
+pub(crate) fn usage(args: &[&[u8]]) -> Option<String> {
+    let (name, _subcommand) = (args.first()?, args.get(1)?);
+    let any = commands::lookup(name)?.subcommands.first()?;
+    match any.fanout {
+        Fanout::Node(NodeCommand::Keyspace(_)) => Some(format!(
+            "ERR use {}, KEYSPACE LIST, KEYSPACE SHOW name or KEYSPACE DROP name; KEYSPACE HELP explains them",
+            create::SYNTAX
+        )),
+        Fanout::Node(NodeCommand::Quire(_)) => Some(QUIRE_USAGE.to_owned()),
+        _ => None,
     }
 }
+
+const QUIRE_USAGE: &str = "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms";
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
@@ -107,13 +138,9 @@ const QUIRE_HELP: [&str; 17] = [
 ];
 
 impl<S: Stores> Node<S> {
-    pub(crate) fn keyspace_command(&mut self, conn: u64, args: &[&[u8]]) {
-        let what = args
-            .get(1)
-            .map(|w| w.to_ascii_uppercase())
-            .unwrap_or_default();
-        match (what.as_slice(), args.len()) {
-            (b"CREATE", 3..) => match create::parse(&args[2..]) {
+    pub(crate) fn keyspace_command(&mut self, conn: u64, command: KeyspaceCommand, args: &[&[u8]]) {
+        match command {
+            KeyspaceCommand::Create => match create::parse(&args[2..]) {
                 Ok(mut wanted) => {
                     wanted.avoid = self
                         .cluster
@@ -129,7 +156,7 @@ impl<S: Stores> Node<S> {
                 }
                 Err(error) => self.answer_error(conn, &format!("ERR {error}")),
             },
-            (b"DROP", 3) => match name(args[2]) {
+            KeyspaceCommand::Drop => match name(args[2]) {
                 Ok(name) => {
                     let Some(target) = self.hold(conn) else {
                         return;
@@ -140,7 +167,7 @@ impl<S: Stores> Node<S> {
                 }
                 Err(line) => self.answer_error(conn, &line),
             },
-            (b"LIST", 2) => {
+            KeyspaceCommand::List => {
                 let catalog = self.catalog.clone();
                 self.answer(conn, |out| {
                     out.array(catalog.keyspaces.len());
@@ -149,7 +176,7 @@ impl<S: Stores> Node<S> {
                     }
                 });
             }
-            (b"SHOW", 3) => {
+            KeyspaceCommand::Show => {
                 let catalog = self.catalog.clone();
                 let text = String::from_utf8_lossy(args[2]);
                 match catalog.keyspace_named(&text) {
@@ -162,14 +189,7 @@ impl<S: Stores> Node<S> {
                     }
                 }
             }
-            (b"HELP", 2) => self.answer_lines(conn, &KEYSPACE_HELP),
-            _ => {
-                let line = format!(
-                    "ERR use {}, KEYSPACE LIST, KEYSPACE SHOW name or KEYSPACE DROP name; KEYSPACE HELP explains them",
-                    create::SYNTAX
-                );
-                self.answer_error(conn, &line);
-            }
+            KeyspaceCommand::Help => self.answer_lines(conn, &KEYSPACE_HELP),
         }
     }
 
@@ -239,32 +259,28 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    pub(crate) fn quire_command(&mut self, conn: u64, args: &[&[u8]]) {
-        let what = args
-            .get(1)
-            .map(|w| w.to_ascii_uppercase())
-            .unwrap_or_default();
-        match (what.as_slice(), args.len()) {
-            (b"STATUS", 2) => {
+    pub(crate) fn quire_command(&mut self, conn: u64, command: QuireCommand, args: &[&[u8]]) {
+        match command {
+            QuireCommand::Status => {
                 let status = self.status().to_string();
                 self.answer(conn, |out| out.bulk(&status));
             }
-            (b"EVENTS", 2) => {
+            QuireCommand::Events => {
                 let events: Vec<_> = self.catalog.events.iter().map(event).collect();
                 let text = json!({ "events": events }).to_string();
                 self.answer(conn, |out| out.bulk(&text));
             }
-            (b"SCRUB", 2) => match self.begin_scrub() {
+            QuireCommand::Scrub => match self.begin_scrub() {
                 true => self.answer(conn, |out| out.simple("OK")),
                 false => self.answer_error(
                     conn,
                     "ERR a scrub is under way here: INFO persistence shows how far it is",
                 ),
             },
-            (b"HELP", 2) => self.answer_lines(conn, &QUIRE_HELP),
-            (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
-            (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
-            (b"VERIFY", 3) => {
+            QuireCommand::Help => self.answer_lines(conn, &QUIRE_HELP),
+            QuireCommand::Rewound => self.rewound_command(conn, &args[2..]),
+            QuireCommand::Wan => self.wan_command(conn, &args[2..]),
+            QuireCommand::Verify => {
                 let text = String::from_utf8_lossy(args[2]);
                 match self.catalog.keyspace_named(&text).map(|(id, _)| id) {
                     Some(id) => self.verify(conn, id),
@@ -276,14 +292,10 @@ impl<S: Stores> Node<S> {
                     }
                 }
             }
-            (b"VERIFICATIONS", 2) => {
+            QuireCommand::Verifications => {
                 let text = self.verifications().to_string();
                 self.answer(conn, |out| out.bulk(&text));
             }
-            _ => self.answer_error(
-                conn,
-                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
-            ),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     session::{Session, Wants},
 };
 use bytes::Bytes;
-use commands::numbers;
+use commands::{node_command::ClientCommand, numbers};
 use resp::Version;
 use std::time::Duration;
 use storage::store::Stores;
@@ -72,14 +72,14 @@ fn check_type(text: &[u8]) -> Result<bool, String> {
 }
 
 impl<S: Stores> Node<S> {
-    pub(crate) fn client(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+    pub(crate) fn client(&mut self, conn: u64, command: ClientCommand, args: &[&[u8]]) {
         let rest = args.get(2..).unwrap_or_default();
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        match (subcommand, rest) {
-            ("id", _) => self.answer(conn, |out| out.integer(conn as i64)),
-            ("getname", _) => {
+        match (command, rest) {
+            (ClientCommand::Id, _) => self.answer(conn, |out| out.integer(conn as i64)),
+            (ClientCommand::GetName, _) => {
                 let name = session.name.clone();
                 self.answer(conn, |out| {
                     if name.is_empty() {
@@ -89,14 +89,14 @@ impl<S: Stores> Node<S> {
                     }
                 });
             }
-            ("setname", [name]) => {
+            (ClientCommand::SetName, [name]) => {
                 if let Err(line) = check_name("Client names", name) {
                     return self.answer_error(conn, &line);
                 }
                 session.name = Bytes::copy_from_slice(name);
                 self.answer(conn, |out| out.ok());
             }
-            ("setinfo", [option, value]) => {
+            (ClientCommand::SetInfo, [option, value]) => {
                 let shown = String::from_utf8_lossy(option);
                 let checked = check_name(&shown, value);
                 let place = match option.to_ascii_lowercase().as_slice() {
@@ -114,22 +114,22 @@ impl<S: Stores> Node<S> {
                 self.answer(conn, |out| out.ok());
             }
             // Nothing is evicted, and no access times are kept: both hold already.
-            ("no-evict" | "no-touch", [word]) => {
+            (ClientCommand::NoEvict | ClientCommand::NoTouch, [word]) => {
                 if [&b"on"[..], b"off"].iter().any(|w| word.eq_ignore_ascii_case(w)) {
                     self.answer(conn, |out| out.ok());
                 } else {
                     self.answer_error(conn, "ERR syntax error");
                 }
             }
-            ("info", _) => {
+            (ClientCommand::Info, _) => {
                 let line = self.client_line(conn);
                 self.answer(conn, |out| out.verbatim(b"txt", &line));
             }
-            ("list", rest) => match self.client_list(rest) {
+            (ClientCommand::List, rest) => match self.client_list(rest) {
                 Ok(text) => self.answer(conn, |out| out.verbatim(b"txt", &text)),
                 Err(line) => self.answer_error(conn, &line),
             },
-            ("kill", [addr]) => {
+            (ClientCommand::Kill, [addr]) => {
                 let wanted = Wanted {
                     id: None,
                     addr: Some(String::from_utf8_lossy(addr).into_owned()),
@@ -143,14 +143,14 @@ impl<S: Stores> Node<S> {
                     self.answer_error(conn, "ERR No such client");
                 }
             }
-            ("kill", filters) => match Wanted::parse(filters) {
+            (ClientCommand::Kill, filters) => match Wanted::parse(filters) {
                 Ok(wanted) => {
                     let killed = self.kill_clients(conn, &wanted);
                     self.answer(conn, |out| out.integer(killed));
                 }
                 Err(line) => self.answer_error(conn, &line),
             },
-            ("reply", [word]) => {
+            (ClientCommand::Reply, [word]) => {
                 let wants = match word.to_ascii_lowercase().as_slice() {
                     b"on" => Wants::All,
                     b"off" => Wants::None,
@@ -163,15 +163,15 @@ impl<S: Stores> Node<S> {
                 session.muted = wants != Wants::All;
                 self.answer(conn, |out| out.ok());
             }
-            ("pause", rest) => self.pause_clients(conn, rest),
-            ("unpause", _) => {
+            (ClientCommand::Pause, rest) => self.pause_clients(conn, rest),
+            (ClientCommand::Unpause, _) => {
                 self.answer(conn, |out| out.ok());
                 self.end_pause(true);
             }
-            ("tracking", [word]) if word.eq_ignore_ascii_case(b"off") => {
+            (ClientCommand::Tracking, [word]) if word.eq_ignore_ascii_case(b"off") => {
                 self.answer(conn, |out| out.ok());
             }
-            ("trackinginfo", _) => self.answer(conn, |out| {
+            (ClientCommand::TrackingInfo, _) => self.answer(conn, |out| {
                 out.map(3);
                 out.bulk("flags");
                 out.set(1);
@@ -181,13 +181,13 @@ impl<S: Stores> Node<S> {
                 out.bulk("prefixes");
                 out.array(0);
             }),
-            ("getredir", _) => self.answer(conn, |out| out.integer(-1)),
-            ("caching", _) => self.answer_error(
+            (ClientCommand::GetRedir, _) => self.answer(conn, |out| out.integer(-1)),
+            (ClientCommand::Caching, _) => self.answer_error(
                 conn,
                 "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
             ),
             // No command blocks its client in Redis's sense.
-            ("unblock", [id, rest @ ..]) => {
+            (ClientCommand::Unblock, [id, rest @ ..]) => {
                 let is_reason = |word: &[u8]| {
                     [&b"timeout"[..], b"error"].iter().any(|w| word.eq_ignore_ascii_case(w))
                 };
@@ -207,13 +207,21 @@ impl<S: Stores> Node<S> {
                     }
                 }
             }
-            (subcommand, _) => {
-                let line = format!(
-                    "ERR CLIENT {} is not supported in this form: clients are not tracked",
-                    subcommand.to_ascii_uppercase()
-                );
-                self.answer_error(conn, &line);
-            }
+            (ClientCommand::Help, _) => self.answer_help(conn, args),
+            (ClientCommand::Tracking, _) => self.answer_error(
+                conn,
+                "ERR CLIENT TRACKING is not supported in this form: clients are not tracked",
+            ),
+            // Their number of arguments was looked at.
+            (
+                ClientCommand::SetName
+                | ClientCommand::SetInfo
+                | ClientCommand::NoEvict
+                | ClientCommand::NoTouch
+                | ClientCommand::Reply
+                | ClientCommand::Unblock,
+                _,
+            ) => self.answer_error(conn, "ERR syntax error"),
         }
     }
 

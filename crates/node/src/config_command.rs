@@ -1,7 +1,7 @@
 //! CONFIG and DEBUG: a node as an operator's tools look at it.
 
 use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, slowlog};
-use commands::glob;
+use commands::{glob, node_command::ConfigCommand};
 use std::{borrow::Cow, time::Duration};
 use storage::{log::SyncPolicy, store::Stores};
 
@@ -152,10 +152,10 @@ impl<S: Stores> Node<S> {
         ]
     }
 
-    pub(crate) fn config_command(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+    pub(crate) fn config_command(&mut self, conn: u64, command: ConfigCommand, args: &[&[u8]]) {
         let rest = args.get(2..).unwrap_or_default();
-        match subcommand {
-            "get" => {
+        match command {
+            ConfigCommand::Get => {
                 let options = self.options();
                 let mut steps = glob::STEPS_MAX;
                 let mut shown = |name| {
@@ -179,15 +179,16 @@ impl<S: Stores> Node<S> {
                     }
                 });
             }
-            "set" => match self.config_set(rest) {
+            ConfigCommand::Set => match self.config_set(rest) {
                 Ok(()) => self.answer(conn, |out| out.ok()),
                 Err(line) => self.answer_error(conn, &line),
             },
-            "resetstat" => {
+            ConfigCommand::ResetStat => {
                 self.stats.reset((self.config.traffic)());
                 self.answer(conn, |out| out.ok());
             }
-            _ => self.answer_error(
+            ConfigCommand::Help => self.answer_help(conn, args),
+            ConfigCommand::Rewrite => self.answer_error(
                 conn,
                 "ERR CONFIG REWRITE is not supported: change the node's configuration file",
             ),

@@ -6,7 +6,7 @@ use crate::{
     request::{ReadFrom, Request, Target, own},
 };
 use bytes::Bytes;
-use commands::{Spec, numbers};
+use commands::{NodeCommand, Spec, node_command::MemoryCommand, numbers};
 use model::{KeyspaceId, Position, ShardId};
 use resp::Version;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub(crate) const REDIS_VERSION: &str = "7.0.15";
 const ARGS_MAX: usize = 1024;
 /// Their bytes together.
 const ARG_BYTES_MAX: usize = 64 << 10;
-/// Work of one of them: that of its part of the reply.
-const ARG_WORK: usize = 4096;
+/// Work of one of them: that of its part of the reply, which is the longest in COMMAND DOCS.
+const ARG_WORK: usize = 8192;
 
 /// Why a keyspace that a command names is not found.
 pub(crate) const UNKNOWN_NUMBER: &str =
@@ -45,14 +45,19 @@ pub(crate) struct Waiter {
 const WAITERS_MAX: usize = 100_000;
 
 impl<S: Stores> Node<S> {
-    pub(crate) fn node_command(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
-        let (container, subcommand) = spec.name.split_once('|').unwrap_or((spec.name, ""));
+    pub(crate) fn node_command(
+        &mut self,
+        conn: u64,
+        command: NodeCommand,
+        spec: &'static Spec,
+        args: &[&[u8]],
+    ) {
         let bytes: usize = args.iter().map(|arg| arg.len()).sum();
         let room = self.reply_room(None);
         if let Some(line) = self.replies.refusal(spec.name, bytes, room) {
             return self.answer_error(conn, &line);
         }
-        let repeats = matches!(container, "ping" | "echo");
+        let repeats = matches!(command, NodeCommand::Ping | NodeCommand::Echo);
         if !repeats && (args.len() > ARGS_MAX || bytes > ARG_BYTES_MAX) {
             let line = format!(
                 "ERR '{}' takes at most {ARGS_MAX} arguments of {ARG_BYTES_MAX} bytes together",
@@ -61,16 +66,8 @@ impl<S: Stores> Node<S> {
             return self.answer_error(conn, &line);
         }
         self.worked += (bytes + args.len() * ARG_WORK) as u64;
-        if container == "cluster" {
-            return self.answer_error(conn, "ERR This instance has cluster support disabled");
-        }
-        if subcommand == "help"
-            && let Some(spec) = commands::lookup(container.as_bytes())
-        {
-            return self.answer_help(conn, spec);
-        }
-        match container {
-            "ping" => match args.get(1) {
+        match command {
+            NodeCommand::Ping => match args.get(1) {
                 _ if args.len() > 2 => self.answer_error(
                     conn,
                     "ERR wrong number of arguments for 'ping' command",
@@ -78,13 +75,11 @@ impl<S: Stores> Node<S> {
                 Some(text) => self.answer(conn, |out| out.bulk(text)),
                 None => self.answer(conn, |out| out.simple("PONG")),
             },
-            "echo" => self.answer(conn, |out| out.bulk(args[1])),
-            "hello" => self.hello(conn, args),
-            "auth" => self.auth(conn, &args[1..]),
-            "monitor" => self.monitor(conn),
-            "memory" => self.memory_stats(conn),
-            "select" => self.select(conn, args),
-            "reset" => {
+            NodeCommand::Echo => self.answer(conn, |out| out.bulk(args[1])),
+            NodeCommand::Hello => self.hello(conn, args),
+            NodeCommand::Auth => self.auth(conn, &args[1..]),
+            NodeCommand::Select => self.select(conn, args),
+            NodeCommand::Reset => {
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.reset();
                 }
@@ -92,33 +87,16 @@ impl<S: Stores> Node<S> {
                 self.count_input(conn);
                 self.answer(conn, |out| out.simple("RESET"));
             }
-            "quit" => {
+            NodeCommand::Quit => {
                 self.answer(conn, |out| out.ok());
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.closing = true;
                 }
                 self.close_if_done(conn);
             }
-            "client" => self.client(conn, subcommand, args),
-            "command" => {
-                let Some(session) = self.sessions.get(&conn) else {
-                    return;
-                };
-                let mut reply = bytes::BytesMut::new();
-                commands::command_reply::answer(args, session.version, &mut reply);
-                self.answer_bytes(conn, reply.freeze());
-            }
-            "config" => self.config_command(conn, subcommand, args),
-            "slowlog" => self.slowlog(conn, subcommand, args),
-            "latency" => self.latency(conn, subcommand, args),
-            "debug" => self.debug(conn, args),
-            "swapdb" => self.answer_error(
-                conn,
-                "ERR SWAPDB is not supported: a keyspace has a name, shards and a strategy of its own; SELECT the other one",
-            ),
-            "info" => self.info(conn, args),
-            "role" => self.role(conn),
-            "time" => {
+            NodeCommand::Info => self.info(conn, args),
+            NodeCommand::Role => self.role(conn),
+            NodeCommand::Time => {
                 let ms = self.now.wall_ms;
                 self.answer(conn, |out| {
                     out.array(2);
@@ -126,39 +104,43 @@ impl<S: Stores> Node<S> {
                     out.bulk((ms % 1000 * 1000).to_string());
                 });
             }
-            "wait" => self.wait(conn, spec, args),
-            "save" | "bgsave" | "lastsave" | "bgrewriteaof" => {
-                self.save_command(conn, container, args);
-            }
+            NodeCommand::Wait => self.wait(conn, spec, args),
             // Every node takes any command already; a session's own choice comes with the
             // read policies.
-            "readonly" | "readwrite" => self.answer(conn, |out| out.ok()),
-            "keyspace" => self.keyspace_command(conn, args),
-            "quire" => self.quire_command(conn, args),
-            other => {
-                let line = format!("ERR command '{other}' is in the table, but not built yet");
-                self.answer_error(conn, &line);
+            NodeCommand::ReadOnly | NodeCommand::ReadWrite => {
+                self.answer(conn, |out| out.ok());
             }
+            NodeCommand::Monitor => self.monitor(conn),
+            NodeCommand::Debug => self.debug(conn, args),
+            NodeCommand::SwapDb => self.answer_error(
+                conn,
+                "ERR SWAPDB is not supported: a keyspace has a name, shards and a strategy of its own; SELECT the other one",
+            ),
+            NodeCommand::Cluster => {
+                self.answer_error(conn, "ERR This instance has cluster support disabled");
+            }
+            NodeCommand::ObjectHelp | NodeCommand::Memory(MemoryCommand::Help) => {
+                self.answer_help(conn, args);
+            }
+            NodeCommand::Memory(MemoryCommand::Stats) => self.memory_stats(conn),
+            NodeCommand::Table(command) => self.answer(conn, |out| {
+                commands::command_reply::answer(command, args, out);
+            }),
+            NodeCommand::Client(command) => self.client(conn, command, args),
+            NodeCommand::Config(command) => self.config_command(conn, command, args),
+            NodeCommand::Slowlog(command) => self.slowlog(conn, command, args),
+            NodeCommand::Latency(command) => self.latency(conn, command, args),
+            NodeCommand::Save(command) => self.save_command(conn, command, args),
+            NodeCommand::Keyspace(command) => self.keyspace_command(conn, command, args),
+            NodeCommand::Quire(command) => self.quire_command(conn, command, args),
         }
     }
 
-    fn answer_help(&mut self, conn: u64, container: &Spec) {
-        let Some(session) = self.sessions.get(&conn) else {
-            return;
-        };
-        let mut reply = bytes::BytesMut::new();
-        commands::server_reply::help(container, session.version, &mut reply);
-        self.answer_bytes(conn, reply.freeze());
-    }
-
-    /// Bytes of RESP as the next reply of a client.
-    fn answer_bytes(&mut self, conn: u64, reply: Bytes) {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
-        };
-        let slot = session.reserve(0);
-        session.fill(slot, reply);
-        self.announce(conn);
+    /// `HELP` of the container that `args` begin with.
+    pub(crate) fn answer_help(&mut self, conn: u64, args: &[&[u8]]) {
+        if let Some(container) = args.first().and_then(|name| commands::lookup(name)) {
+            self.answer(conn, |out| commands::server_reply::help(container, out));
+        }
     }
 
     fn hello(&mut self, conn: u64, args: &[&[u8]]) {

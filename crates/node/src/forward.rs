@@ -13,7 +13,7 @@ use crate::{
     route::kind_of,
 };
 use bytes::Bytes;
-use commands::Refusal;
+use commands::{Fanout, NodeCommand, Refusal};
 use model::{
     NodeId, Position,
     planted::{self, Bug},
@@ -165,7 +165,7 @@ impl<S: Stores> Node<S> {
         let (Some(keyspace), Some(spec)) = (keyspace, spec) else {
             return self.answer_not_here(&target);
         };
-        if spec.name.eq_ignore_ascii_case("wait") {
+        if spec.fanout == Fanout::Node(NodeCommand::Wait) {
             return self.wait_for_copies(target, forward.shard, forward.seen, &forward.args);
         }
         self.route(Request {

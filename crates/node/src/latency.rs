@@ -9,6 +9,7 @@
 //! worst, and the last [`SAMPLES_MAX`] are kept. A command counts by its work alone, as in SLOWLOG.
 
 use crate::node::Node;
+use commands::node_command::LatencyCommand;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -184,12 +185,12 @@ impl<S: Stores> Node<S> {
         });
     }
 
-    pub(crate) fn latency(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
+    pub(crate) fn latency(&mut self, conn: u64, command: LatencyCommand, args: &[&[u8]]) {
         let rest = args.get(2..).unwrap_or_default();
         let name = rest.first().copied().unwrap_or_default();
         let mut monitor = std::mem::take(&mut self.latency);
-        match subcommand {
-            "latest" => self.answer(conn, |out| {
+        match command {
+            LatencyCommand::Latest => self.answer(conn, |out| {
                 out.array(monitor.events.len());
                 for (event, history) in &monitor.events {
                     let last = history.samples.back();
@@ -200,7 +201,7 @@ impl<S: Stores> Node<S> {
                     out.integer(history.worst_ms as i64);
                 }
             }),
-            "history" => self.answer(conn, |out| {
+            LatencyCommand::History => self.answer(conn, |out| {
                 let samples = monitor.samples(name);
                 out.array(samples.map_or(0, VecDeque::len));
                 for sample in samples.into_iter().flatten() {
@@ -209,13 +210,16 @@ impl<S: Stores> Node<S> {
                     out.integer(sample.ms as i64);
                 }
             }),
-            "doctor" => self.answer(conn, |out| out.verbatim(b"txt", monitor.report())),
-            "histogram" => self.histogram(conn, rest),
-            "reset" => {
+            LatencyCommand::Doctor => {
+                self.answer(conn, |out| out.verbatim(b"txt", monitor.report()))
+            }
+            LatencyCommand::Histogram => self.histogram(conn, rest),
+            LatencyCommand::Reset => {
                 let gone = monitor.reset(rest);
                 self.answer(conn, |out| out.integer(gone as i64));
             }
-            _ => {
+            LatencyCommand::Help => self.answer_help(conn, args),
+            LatencyCommand::Graph => {
                 let event = String::from_utf8_lossy(name);
                 let line = match monitor.samples(name) {
                     None => format!("ERR No samples available for event '{event}'"),

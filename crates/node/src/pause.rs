@@ -8,7 +8,7 @@
 
 use crate::{admin::is_administration, node::Node};
 use bytes::Bytes;
-use commands::{Spec, numbers};
+use commands::{Fanout, Spec, node_command::TransactionCommand, numbers};
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -69,8 +69,9 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return false;
         };
+        let is_exec = spec.fanout == Fanout::Transaction(TransactionCommand::Exec);
         let writes = match &session.gathering {
-            Some(gathering) => spec.name == "exec" && gathering.writes(),
+            Some(gathering) => is_exec && gathering.writes(),
             None => spec.is_write(),
         };
         if pause.writes_only && !writes || is_administration(args) {

@@ -8,6 +8,7 @@
 //! ([`Node::client_accepts`]), so few come to that.
 
 use crate::{
+    admin::usage,
     client_command::is_http,
     evaluate::{Asking, Evaluated},
     input::kept_bytes,
@@ -18,7 +19,7 @@ use crate::{
     stats::Ended,
     turn::DEFERRED,
 };
-use commands::{Family, Fanout, Spec, transaction};
+use commands::{Fanout, NodeCommand, Spec, node_command::TransactionCommand, transaction};
 use model::{Catalog, KeyspaceId, NodeId, ShardId, slot};
 use std::time::Duration;
 use storage::store::Stores;
@@ -134,20 +135,17 @@ impl<S: Stores> Node<S> {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        let transaction = spec.family == Family::Transactions;
-        let at_once =
-            transaction && spec.name != "unwatch" || matches!(spec.name, "reset" | "quit");
-        if session.gathering.is_some() && !at_once {
+        if session.gathering.is_some() && !is_at_once(spec) {
             self.gather(conn, spec, args);
-            return self.count_input(conn);
-        }
-        if transaction && (session.gathering.is_some() || !transaction::is_watch(spec)) {
-            self.transaction_command(conn, spec, since);
             return self.count_input(conn);
         }
         let keyspace = session.keyspace;
         match spec.fanout {
-            Fanout::Node => return self.node_command(conn, spec, args),
+            Fanout::Node(command) => return self.node_command(conn, command, spec, args),
+            Fanout::Transaction(command) => {
+                self.transaction_command(conn, command, since);
+                return self.count_input(conn);
+            }
             Fanout::Across if self.cross(conn, spec, args, since) => return,
             _ => {}
         }
@@ -185,7 +183,7 @@ impl<S: Stores> Node<S> {
         }
         match is_http(args) {
             true => self.refuse_http(conn),
-            false => self.refuse_transaction(conn, args, line),
+            false => self.refuse_transaction(conn, args, usage(args).unwrap_or(line)),
         }
     }
 
@@ -575,6 +573,16 @@ impl<S: Stores> Node<S> {
         };
         self.reply_error(&request.target, &line);
     }
+}
+
+/// What is not gathered between `MULTI` and `EXEC`.
+fn is_at_once(spec: &Spec) -> bool {
+    use TransactionCommand::{Discard, Exec, Multi};
+    matches!(
+        spec.fanout,
+        Fanout::Transaction(Multi | Exec | Discard)
+            | Fanout::Node(NodeCommand::Reset | NodeCommand::Quit)
+    )
 }
 
 /// What a command does, as far as its order matters.

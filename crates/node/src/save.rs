@@ -8,6 +8,7 @@
 
 use crate::{node::Node, request::Target};
 use bytes::Bytes;
+use commands::node_command::SaveCommand;
 use model::{Position, ShardId};
 use storage::{
     log::{Lsn, SyncPolicy},
@@ -43,33 +44,33 @@ impl Saves {
 }
 
 impl<S: Stores> Node<S> {
-    pub(crate) fn save_command(&mut self, conn: u64, name: &str, args: &[&[u8]]) {
-        match name {
-            "lastsave" => {
+    pub(crate) fn save_command(&mut self, conn: u64, command: SaveCommand, args: &[&[u8]]) {
+        let (name, waits) = match command {
+            SaveCommand::Save => ("SAVE", true),
+            SaveCommand::BgSave => ("BGSAVE", false),
+            SaveCommand::LastSave => {
                 let at = self.saved_at_s();
                 return self.answer(conn, |out| out.integer(at as i64));
             }
             // The log gives up by itself what the stores have.
-            "bgrewriteaof" => {
+            SaveCommand::BgRewriteAof => {
                 let line = "Background append only file rewriting started";
                 return self.answer(conn, |out| out.simple(line));
             }
-            _ => {}
-        }
+        };
         let schedule = |word: &[u8]| word.eq_ignore_ascii_case(b"schedule");
         if !matches!(&args[1..], [] | [_]) || args.get(1).is_some_and(|word| !schedule(word)) {
             return self.answer_error(conn, "ERR syntax error");
         }
         if matches!(self.config.log.sync, SyncPolicy::Os) {
             let line = format!(
-                "ERR {} is not supported with fsync = \"os\": the system decides when it writes",
-                name.to_ascii_uppercase()
+                "ERR {name} is not supported with fsync = \"os\": the system decides when it writes"
             );
             return self.answer_error(conn, &line);
         }
         let tip = self.log.tip();
         self.flush_at.get_or_insert(self.now.monotonic);
-        if name == "bgsave" {
+        if !waits {
             self.saves.begun = Some(tip);
             self.answer(conn, |out| out.simple("Background saving started"));
         } else if self.saves.waiting.len() >= WAITING_MAX {

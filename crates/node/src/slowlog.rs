@@ -10,7 +10,7 @@ use crate::{
     node::{ConnId, Node},
 };
 use bytes::Bytes;
-use commands::numbers;
+use commands::{node_command::SlowlogCommand, numbers};
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 use storage::store::Stores;
 
@@ -152,25 +152,26 @@ impl<S: Stores> Node<S> {
         log.commands.truncate(log.commands_max);
     }
 
-    pub(crate) fn slowlog(&mut self, conn: u64, subcommand: &str, args: &[&[u8]]) {
-        let told = match (subcommand, args.get(2..).unwrap_or_default()) {
-            ("len", _) => {
+    pub(crate) fn slowlog(&mut self, conn: u64, command: SlowlogCommand, args: &[&[u8]]) {
+        let told = match (command, args.get(2..).unwrap_or_default()) {
+            (SlowlogCommand::Help, _) => return self.answer_help(conn, args),
+            (SlowlogCommand::Len, _) => {
                 let len = self.slow_log.commands.len();
                 return self.answer(conn, |out| out.integer(len as i64));
             }
-            ("reset", _) => {
+            (SlowlogCommand::Reset, _) => {
                 self.slow_log.commands.clear();
                 return self.answer(conn, |out| out.ok());
             }
-            ("get", []) => TOLD,
-            ("get", [count]) => match numbers::parse(count) {
+            (SlowlogCommand::Get, []) => TOLD,
+            (SlowlogCommand::Get, [count]) => match numbers::parse(count) {
                 Some(count @ -1..) => count,
                 _ => {
                     let line = "ERR count should be greater than or equal to -1";
                     return self.answer_error(conn, line);
                 }
             },
-            _ => {
+            (SlowlogCommand::Get, _) => {
                 let line = "ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.";
                 return self.answer_error(conn, line);
             }

@@ -18,7 +18,7 @@ use crate::{
     route::{Coming, no_keyspace},
 };
 use bytes::Bytes;
-use commands::{Fanout, Refusal, Spec, transaction};
+use commands::{Fanout, Refusal, Spec, node_command::TransactionCommand, transaction};
 use model::{Position, ShardId, entry::WRITE_BYTES_MAX};
 use std::time::Duration;
 use storage::store::Stores;
@@ -83,32 +83,42 @@ impl Watch {
 }
 
 impl<S: Stores> Node<S> {
-    /// `MULTI`, `EXEC`, `DISCARD`, `UNWATCH`; and `WATCH` where it may not be.
-    pub(crate) fn transaction_command(&mut self, conn: u64, spec: &Spec, since: Duration) {
+    pub(crate) fn transaction_command(
+        &mut self,
+        conn: u64,
+        command: TransactionCommand,
+        since: Duration,
+    ) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         let gathering = session.gathering.is_some();
-        match (spec.name, gathering) {
-            ("multi", true) => self.answer_error(conn, "ERR MULTI calls can not be nested"),
-            ("multi", false) => {
+        match (command, gathering) {
+            (TransactionCommand::Multi, true) => {
+                self.answer_error(conn, "ERR MULTI calls can not be nested")
+            }
+            (TransactionCommand::Multi, false) => {
                 session.gathering = Some(Gathering::default());
                 self.answer(conn, |out| out.ok());
             }
-            ("discard", false) => self.answer_error(conn, "ERR DISCARD without MULTI"),
-            ("discard", true) | ("unwatch", _) => {
+            (TransactionCommand::Discard, false) => {
+                self.answer_error(conn, "ERR DISCARD without MULTI")
+            }
+            (TransactionCommand::Discard, true) | (TransactionCommand::Unwatch, _) => {
                 session.gathering = None;
                 session.watches.clear();
                 self.answer(conn, |out| out.ok());
             }
-            ("exec", false) => self.answer_error(conn, "ERR EXEC without MULTI"),
-            ("exec", true) => self.exec(conn, since),
-            _ => self.answer_error(conn, "ERR WATCH inside MULTI is not allowed"),
+            (TransactionCommand::Exec, false) => self.answer_error(conn, "ERR EXEC without MULTI"),
+            (TransactionCommand::Exec, true) => self.exec(conn, since),
         }
     }
 
     /// A command between `MULTI` and `EXEC`.
     pub(crate) fn gather(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
+        if transaction::is_watch(spec) {
+            return self.answer_error(conn, "ERR WATCH inside MULTI is not allowed");
+        }
         let place = self.place_in_transaction(conn, spec, args);
         let gathering = self
             .sessions

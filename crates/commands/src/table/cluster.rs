@@ -2,7 +2,10 @@
 //! a cluster does. Clients ask whether they are at one, and know that answer.
 
 use super::flags::*;
-use crate::spec::{Family::Cluster, Flags, Spec};
+use crate::{
+    node_command::NodeCommand,
+    spec::{Family::Cluster, Flags, Spec},
+};
 
 /// What a subcommand of operators is.
 const OPERATORS: Flags = ADMIN.and(STALE);
@@ -14,7 +17,9 @@ const NONDETERMINISTIC: &[&str] = &["nondeterministic_output"];
 /// They all do the same.
 const fn refused(name: &'static str, arity: i32, flags: Flags, since: &'static str) -> Spec {
     let what = "An error: this is no Redis Cluster, any node takes any command";
-    Spec::new(name, arity, flags, Cluster).doc(what, since, "O(1)")
+    Spec::new(name, arity, flags, Cluster)
+        .at_node(NodeCommand::Cluster)
+        .doc(what, since, "O(1)")
 }
 
 #[rustfmt::skip]

@@ -1,9 +1,9 @@
 //! Every command as data, and the lookup by name.
 //!
 //! Names, arities, flags, key positions, categories and tips are Redis 7.0.15's, except
-//! `KEYSPACE` and `QUIRE`, which are ours. A command that is not here doesn't exist; one that
-//! is here without `runs` is answered by the node. Subcommands are commands too, called
-//! `container|subcommand`.
+//! `KEYSPACE` and `QUIRE`, which are ours. A command that is not here doesn't exist; `runs` says
+//! what a shard does for it, `at_node` which [`NodeCommand`](crate::NodeCommand) the node carries
+//! out. Subcommands are commands too, called `container|subcommand`.
 
 mod bits;
 mod cluster;
@@ -13,8 +13,11 @@ mod server;
 mod strings;
 mod transactions;
 
-use crate::error::{Refusal, c_line};
 pub use crate::spec::{Categories, Family, Fanout, Flags, KeySpec, Spec};
+use crate::{
+    error::{Refusal, c_line},
+    node_command::Named,
+};
 
 /// Short names for the tables.
 mod flags {
@@ -57,16 +60,18 @@ const COMMANDS: usize = {
 /// Every command, by family. Subcommands stand with their container.
 pub static TABLE: &[Spec] = &{
     let mut all = [strings::SPECS[0]; COMMANDS];
-    let (mut at, mut family) = (0, 0);
+    let (mut at, mut family, mut named) = (0, 0, Named::NONE);
     while family < FAMILIES.len() {
         let mut n = 0;
         while n < FAMILIES[family].len() {
             all[at] = FAMILIES[family][n];
             all[at].number = at as u16;
+            named = named.note(&all[at]);
             (at, n) = (at + 1, n + 1);
         }
         family += 1;
     }
+    assert!(named.are_all(), "a NodeCommand that no command names");
     all
 };
 
@@ -191,12 +196,11 @@ mod tests {
             .iter()
             .flat_map(|s| [s].into_iter().chain(s.subcommands))
         {
-            assert_eq!(
-                spec.is_evaluated(),
-                spec.fanout != Fanout::Node,
-                "{}",
-                spec.name
+            let at_node = matches!(
+                spec.fanout,
+                Fanout::Container | Fanout::Node(_) | Fanout::Transaction(_)
             );
+            assert_eq!(spec.is_evaluated(), !at_node, "{}", spec.name);
             assert!(spec.is_evaluated() || spec.first_key == 0, "{}", spec.name);
         }
     }

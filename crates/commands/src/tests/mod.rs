@@ -7,8 +7,8 @@ mod transcript;
 mod work;
 
 use crate::{
-    Context, Work, command_reply, evaluate, find, testing::MemoryView, view::ViewError,
-    work::WORK_MAX,
+    Context, Fanout, NodeCommand, Work, command_reply, evaluate, find, testing::MemoryView,
+    view::ViewError, work::WORK_MAX,
 };
 use bytes::{Bytes, BytesMut};
 use model::{
@@ -54,10 +54,12 @@ impl Shard {
         self.cx.random = self.cx.random.wrapping_add(1);
         match find(args) {
             Err(line) => resp::reply::Encoder::new(self.cx.version, &mut reply).error(line),
-            Ok(spec) if spec.name.starts_with("command") => {
-                command_reply::answer(args, self.cx.version, &mut reply);
-            }
             Ok(spec) => {
+                if let Fanout::Node(NodeCommand::Table(command)) = spec.fanout {
+                    let mut out = resp::reply::Encoder::new(self.cx.version, &mut reply);
+                    command_reply::answer(command, args, &mut out);
+                    return (reply, Vec::new());
+                }
                 let (view, cx, work) = (&self.view, &self.cx, Work::new(self.work_max));
                 evaluate(spec, args, view, cx, &work, &mut mutation, &mut reply).unwrap();
                 self.work_done = work.done();
