@@ -18,7 +18,7 @@
 //! | [`node`](mod@node) | the node: its parts, opening it, inputs |
 //! | `settle` | carrying out what strategies ask for; giving up old log |
 //! | `assign` | shards come, change and go with the catalog |
-//! | `route`, `order` | where a command goes, and what it waits for |
+//! | `route`, `order`, `stalled` | where a command goes, and what it waits for |
 //! | `admission`, `evaluate` | whether it may be evaluated at this node's replica; evaluating it |
 //! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
 //! | `reply` | replies, to whomever they belong |
@@ -95,6 +95,7 @@ mod shard;
 mod slowlog;
 mod split;
 mod stall;
+mod stalled;
 mod stats;
 mod status;
 mod timers;

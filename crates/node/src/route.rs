@@ -2,10 +2,7 @@
 //!
 //! A write goes to the shard's primary. A read is answered by the replica on this node if it
 //! has all that the session has seen; else after a short wait, or by another replica. A
-//! command that can't go anywhere for the moment waits in `stalled`, for at most
-//! [`STALL_MAX`], or [`ROOM_MAX`] if all it lacks is room; then the client is told that it was
-//! not taken. A client that is ahead of the disk is not read meanwhile
-//! ([`Node::client_accepts`]), so few come to that.
+//! command that can't go anywhere for the moment waits (`stalled`).
 
 use crate::{
     admin::usage,
@@ -17,19 +14,11 @@ use crate::{
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
     session::Session,
     stats::Ended,
-    turn::DEFERRED,
 };
 use commands::{Fanout, NodeCommand, Spec, node_command::TransactionCommand, transaction};
 use model::{Catalog, KeyspaceId, NodeId, ShardId, slot};
 use std::time::Duration;
 use storage::store::Stores;
-
-/// How long a command waits for somewhere to go before it is refused.
-pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
-/// How long a write waits for room behind those that came before it.
-const ROOM_MAX: Duration = Duration::from_secs(10);
-/// Commands that may wait for somewhere to go.
-pub(crate) const STALLED_MAX: usize = 100_000;
 
 /// A client's command for one shard, as it came.
 pub(crate) struct Coming<'a> {
@@ -460,118 +449,6 @@ impl<S: Stores> Node<S> {
             }
         }
         self.stall(request);
-    }
-
-    pub(crate) fn stall(&mut self, mut request: Request) {
-        if self.stalled.len() >= STALLED_MAX || self.is_out_of_patience(&request) {
-            return self.refuse_stalled(&request);
-        }
-        request.read_from = ReadFrom::Any;
-        self.stand_in_line(request);
-    }
-
-    /// A request waits, and what its connection sends meanwhile behind it.
-    pub(crate) fn stand_in_line(&mut self, request: Request) {
-        if let Some((conn, _)) = self.splits.place_of(&request.target)
-            && let Some(session) = self.sessions.get_mut(&conn)
-        {
-            session.order.stalls(request.shard);
-        }
-        if let Target::Remote { .. } = request.target {
-            self.deferred.remote += 1;
-        }
-        self.stalled.push_back(request);
-    }
-
-    /// Tries every stalled command once more; what still can't go stalls again.
-    pub(crate) fn retry_stalled(&mut self) {
-        let mut conns = Vec::new();
-        self.deferred.requests = false;
-        for _ in 0..self.stalled.len() {
-            if self.is_worn() {
-                self.deferred.requests = true;
-                break;
-            }
-            let Some(mut request) = self.stalled.pop_front() else {
-                break;
-            };
-            if let Target::Remote { .. } = request.target {
-                self.deferred.remote -= 1;
-            }
-            if request.since == DEFERRED {
-                request.since = self.now.monotonic;
-            }
-            let mut lost = false;
-            if self.splits.is_crossing(&request.target) {
-                request.read_from = ReadFrom::PrimaryTip;
-            } else if let Some((conn, slot)) = self.splits.place_of(&request.target)
-                && let Some(session) = self.sessions.get_mut(&conn)
-            {
-                let shard = request.shard;
-                session.order.stalled(shard);
-                conns.push((conn, shard));
-                if session.order.is_preceded(shard, slot) {
-                    self.stand_in_order(request);
-                    continue;
-                }
-                // What came behind it was told of a loss, and its session goes on from what is
-                // left: this one's reply comes first, and must not show that already.
-                let told = session.told_lost.get(&request.shard).copied();
-                lost = request.seen.index > 0 && told.is_some_and(|told| slot < told);
-                // What was answered meanwhile, or is away still, came before it.
-                request.seen = request.seen.max(session.seen.get(request.shard));
-                request.read_from = session.read_from(shard, request.spec);
-            }
-            if lost {
-                self.tell_lost(&request.target, request.shard);
-            } else if self.is_out_of_patience(&request) {
-                self.refuse_stalled(&request);
-            } else {
-                self.route_now(request);
-            }
-        }
-        for (conn, shard) in conns {
-            self.continue_shard(conn, shard);
-        }
-    }
-
-    fn is_out_of_patience(&self, request: &Request) -> bool {
-        self.now.monotonic.saturating_sub(request.since) > self.patience(request)
-    }
-
-    /// How long a stalled command waits: for room as long as there is hope, else for a primary.
-    fn patience(&self, request: &Request) -> Duration {
-        match self.may_act(request.shard) {
-            true => ROOM_MAX,
-            false => STALL_MAX,
-        }
-    }
-
-    pub(crate) fn refuse_stalled(&mut self, request: &Request) {
-        let facts = self.catalog.shards.get(&request.shard);
-        if self.may_act(request.shard) {
-            let line = "BUSY more writes wait at this node than its disk, its store or its replicas take: this one was not taken, try again";
-            return self.reply_error(&request.target, line);
-        }
-        let there =
-            facts.is_some_and(|s| self.cluster.peers().is_up(&s.primary, self.now.monotonic));
-        if request.spec.is_write() && there && self.is_writable(request.shard) {
-            let line = "BUSY more writes wait at the shard's primary than it takes: this one was not taken, try again";
-            return self.reply_error(&request.target, line);
-        }
-        let primary = facts.map_or("?", |s| s.primary.as_str());
-        let line = if request.spec.is_write() {
-            format!(
-                "NOPRIMARY shard {} has no primary that can be reached ({primary} is down, starting or cut off): the write was not taken",
-                request.shard
-            )
-        } else {
-            format!(
-                "MASTERDOWN shard {} has no replica that can answer this session now (its primary is {primary}); try again",
-                request.shard
-            )
-        };
-        self.reply_error(&request.target, &line);
     }
 }
 

@@ -13,7 +13,7 @@
 use crate::{
     node::Node,
     request::{Request, Target},
-    route::STALLED_MAX,
+    stalled::STALLED_MAX,
 };
 use std::{collections::VecDeque, time::Duration};
 use storage::store::Stores;

@@ -6,8 +6,8 @@ use crate::{
     node::Node,
     replies::LARGE,
     request::{ReadFrom, Request, Target},
-    route::STALL_MAX,
     shard::Waiting,
+    stalled::STALL_MAX,
 };
 use bytes::Bytes;
 use model::{OnTimeout, Position, ShardId};
