@@ -76,6 +76,8 @@ mod limits;
 mod message;
 mod monitor;
 pub mod node;
+#[doc(hidden)]
+pub mod observed;
 mod order;
 mod pause;
 mod protected;

@@ -264,6 +264,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observed::{FORWARD, FORWARDED, SEALED, WAN};
     use bytes::{Buf, BufMut, BytesMut};
     use proptest::prelude::*;
 
@@ -416,6 +417,22 @@ mod tests {
             }
         }
         assert!(seen.into_iter().eq(0..21));
+    }
+
+    #[test]
+    fn a_simulator_tells_apart_what_it_must() {
+        for message in one_of_each() {
+            let bytes = message.encode();
+            let first = bytes[2];
+            assert_eq!(matches!(message, Message::Forward(_)), first == FORWARD);
+            assert_eq!(
+                matches!(message, Message::Forwarded { .. }),
+                first == FORWARDED
+            );
+            assert_eq!(matches!(message, Message::Wan(_)), first == WAN);
+            let sealed = matches!(message, Message::Cluster(cluster::Message::Sealed(_)));
+            assert_eq!(sealed, bytes[2..].starts_with(&SEALED));
+        }
     }
 
     /// A capture of this version's bytes: the next version must still read them, or refuse

@@ -6,12 +6,8 @@
 
 use super::{ANY_LIFE, Event, World, observe::ENVELOPE};
 use bytes::Bytes;
+use node::observed::{FORWARD, FORWARDED, WAN};
 use std::time::Duration;
-
-/// The variants of `node::message` that are let be.
-const FORWARD: u8 = 8;
-const FORWARDED: u8 = 9;
-const WAN: u8 = 10;
 
 /// How often a message is meddled with: once in so many; 0 for never.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,6 +8,7 @@
 
 use super::World;
 use model::{DiskId, ShardId};
+use node::observed::SEALED;
 use std::collections::BTreeMap;
 
 /// What a replica or primary of the primary-replica topology says: see `node::message` and
@@ -23,8 +24,6 @@ pub(super) const ENVELOPE: u8 = 2;
 const VERSION: u8 = 3;
 const APPEND: u8 = 1;
 const ACK: u8 = 2;
-/// The variant of `node::message` by which a replica says that it is sealed.
-const SEALED: u8 = 25;
 
 fn append(message: &[u8]) -> Option<Said> {
     said(message, APPEND)
@@ -47,10 +46,10 @@ fn said(message: &[u8], kind: u8) -> Option<Said> {
 
 /// Shard and epoch of a replica's word that it is sealed.
 fn sealed(message: &[u8]) -> Option<(u64, u64)> {
-    let [ENVELOPE, 2, SEALED, rest @ ..] = message else {
+    let [ENVELOPE, 2, rest @ ..] = message else {
         return None;
     };
-    let (shard, rest) = varint(rest)?;
+    let (shard, rest) = varint(rest.strip_prefix(&SEALED)?)?;
     Some((shard, varint(rest)?.0))
 }
 
@@ -248,7 +247,7 @@ mod tests {
         };
         world.sends(1, &ack(2));
         // Shard 200 in epoch 3, and a disk and so on.
-        world.sends(1, &[ENVELOPE, 2, SEALED, 0xc8, 1, 3, 9, 9, 9]);
+        world.sends(1, &[ENVELOPE, 2, SEALED[0], SEALED[1], 0xc8, 1, 3, 9, 9, 9]);
         world.sends(1, &ack(3));
         world.sends(2, &ack(2));
         world.nothing_wrong().unwrap();
