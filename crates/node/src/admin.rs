@@ -86,7 +86,7 @@ const KEYSPACE_HELP: [&str; 18] = [
     "Clients that take a number alone: redis-cli -n 1, redis://HOST:PORT/1.",
 ];
 
-const QUIRE_HELP: [&str; 17] = [
+const QUIRE_HELP: [&str; 20] = [
     "QUIRE <subcommand> [<arg> ...]. Subcommands are:",
     "STATUS",
     "    Nodes, and the replicas of each shard, as this node sees them. JSON.",
@@ -98,6 +98,9 @@ const QUIRE_HELP: [&str; 17] = [
     "    How far those are that go on now. JSON.",
     "SCRUB",
     "    Look through all files of this node for damage.",
+    "LEVEL [n | HOLD | AUTO]",
+    "    Show what each node's release knows. JSON. Raise the feature level,",
+    "    keep it, or let it rise by itself.",
     "REWOUND LIST | SHOW <file> [cursor]",
     "    What failovers lost, as this node has saved it.",
     "WAN SHOW | CUT <from> <to> | HEAL <from> <to> | SET <from> <to> 250ms",
@@ -255,6 +258,7 @@ impl<S: Stores> Node<S> {
                 ),
             },
             (b"HELP", 2) => self.answer_lines(conn, &QUIRE_HELP),
+            (b"LEVEL", 2..=3) => self.level_command(conn, &args[2..]),
             (b"REWOUND", 3..) => self.rewound_command(conn, &args[2..]),
             (b"WAN", 3..) => self.wan_command(conn, &args[2..]),
             (b"VERIFY", 3) => {
@@ -275,7 +279,7 @@ impl<S: Stores> Node<S> {
             }
             _ => self.answer_error(
                 conn,
-                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
+                "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE LEVEL [n | HOLD | AUTO], QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms",
             ),
         }
     }

@@ -30,15 +30,19 @@ impl<S: Stores> Node<S> {
         if catalog.version <= self.catalog.version {
             return;
         }
+        if !self.knows_level(catalog.level) {
+            return;
+        }
         let me = self.config.id.clone();
         let before = std::mem::replace(&mut self.catalog, catalog);
+        self.mark_level(None);
         self.is_any_primary = self.catalog.shards.values().any(|s| s.primary == me);
         if let Some(leading) = &mut self.leading {
             leading.forget_who_left(&self.catalog);
         }
         self.follow_standing();
         if self.stopped {
-            return; // Its disk is stale: it must take up nothing.
+            return; // Its disk is stale, or takes nothing more: it must take up nothing.
         }
         if self.peers.follow(&self.catalog, self.now.monotonic) {
             self.effects.push_back(Effect::PeersChanged);

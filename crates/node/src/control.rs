@@ -24,10 +24,10 @@ use crate::{
 pub(crate) use ask::Asker;
 use ask::{Asked, HINTS_MAX};
 use control::{
-    command::{Command, Proposal, RequestId},
+    command::{Command, Frames, RequestId},
     machine, snapshot,
 };
-use model::{Boot, Catalog, DiskId, NodeId, ShardId};
+use model::{Boot, Catalog, DiskId, NodeId, ShardId, release::Span};
 use refresh::Refresh;
 use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
 use std::{
@@ -96,7 +96,7 @@ impl Control {
     ) -> Result<Self, String> {
         let voters = config.control_voters.clone();
         let mut group = None;
-        let boots = boots_named(&recovered);
+        let boots = boots_named(&recovered, config.release.levels);
         if voters.contains(&config.id) {
             let config = GroupConfig {
                 group: 0,
@@ -240,15 +240,15 @@ impl Control {
 
 /// The latest boot of each disk that a voter's log names: what was not yet known to be agreed on
 /// when it ended is told apart from what is only after a leader was found.
-fn boots_named(recovered: &Recovered) -> BTreeMap<DiskId, Boot> {
+fn boots_named(recovered: &Recovered, levels: Span) -> BTreeMap<DiskId, Boot> {
     let mut boots = BTreeMap::new();
     if let Ok(catalog) = snapshot::decode(recovered.snapshot()) {
         boots.extend(catalog.disks.into_iter().map(|(disk, d)| (disk, d.boot)));
     }
     for data in recovered.entries() {
-        if let Ok(proposal) = Proposal::decode(data) {
-            for command in proposal.commands {
-                let Command::RegisterNode { info, .. } = command else {
+        if let Ok(proposal) = Frames::decode(data) {
+            for frame in proposal.frames {
+                let Ok(Command::RegisterNode { info, .. }) = frame.read(levels) else {
                     continue;
                 };
                 let boot = info.boot;
@@ -297,6 +297,8 @@ impl<S: Stores> Node<S> {
             }
             Message::Catalog { bytes } => match snapshot::decode(&bytes) {
                 Ok(catalog) => self.adopt(catalog),
+                // It is written so only at a level that this release does not know.
+                Err(error) if error.is_newer() => self.stop(error.to_string()),
                 Err(error) => tracing::error!(%from, %error, "a catalog was dropped"),
             },
             _ => {}
@@ -368,17 +370,19 @@ impl<S: Stores> Node<S> {
         let mut changed = false;
         if let Some((_, bytes)) = work.snapshot {
             match snapshot::decode(&bytes) {
-                Ok(catalog) => {
+                Ok(catalog) if self.knows_level(catalog.level) => {
                     self.control.machine = Arc::new(catalog);
                     changed = true;
                 }
+                Ok(_) => return false,
                 Err(error) => self.stop(error.to_string()),
             }
         }
         for entry in work.committed {
             changed = true;
             let machine = Arc::make_mut(&mut self.control.machine);
-            match machine::apply_entry(machine, entry.index, &entry.data) {
+            let levels = self.config.release.levels;
+            match machine::apply_entry(machine, entry.index, &entry.data, levels) {
                 Ok(Some(applied)) => {
                     let version = self.control.machine.version;
                     let result = match applied.refused() {
@@ -388,7 +392,11 @@ impl<S: Stores> Node<S> {
                     self.agreed(applied.request, result);
                 }
                 Ok(None) => {}
-                Err(error) => self.stop(error.to_string()),
+                Err(error) => {
+                    // The catalog may be changed in part: nobody must see it.
+                    self.stop(error.to_string());
+                    return false;
+                }
             }
         }
         for read in work.reads {

@@ -42,6 +42,7 @@
 //! | `rewind`, `rewound` | taking back a tail that a failover lost; the files that keep it |
 //! | `aside` | work for another thread |
 //! | `message` | what nodes tell each other |
+//! | `level`, `rehearsal` | what may be used while nodes run two releases; tests of that |
 //!
 //! Invariants:
 //! - A reply goes out only once the tip that it was computed from is committed and in the
@@ -79,6 +80,7 @@ mod input;
 mod latency;
 mod lease;
 mod leaving;
+mod level;
 mod limits;
 mod message;
 mod monitor;
@@ -87,6 +89,7 @@ mod order;
 mod pause;
 mod protected;
 mod pulse;
+mod rehearsal;
 mod replies;
 mod reply;
 mod report;
@@ -132,6 +135,6 @@ pub use node::{
 };
 pub use replies::REPLY_MEMORY_BYTES_MIN;
 pub use scrub::ScrubConfig;
-pub use standing::NotAdmitted;
+pub use standing::{Introduction, NotAdmitted};
 pub use traffic::Traffic;
 pub use turn::COMMAND_WORK_MIN;

@@ -18,10 +18,12 @@ use crate::{
     input::InputMemory,
     latency::LatencyMonitor,
     lease::{Doubt, Lease},
+    level::Levelling,
     message::{self, Incoming, Message},
     monitor::Monitor,
     pause::Pause,
     pulse::Pulses,
+    rehearsal::Rehearsal,
     replies::Replies,
     report::Peers,
     request::Request,
@@ -35,7 +37,7 @@ use crate::{
     slowlog::SlowLog,
     split::Splits,
     stall::DiskWatch,
-    standing::Standing,
+    standing::{Introduction, Standing},
     stats::Stats,
     timekeeping::Timekeeping,
     timers::Timers,
@@ -151,10 +153,12 @@ const REMADE: &str = "its connection was made anew";
 const CONTROL_STREAM: u64 = 0;
 
 /// Its records: `replication::consensus::LogRecord`; this voter's disk is new, and it is muted;
-/// it was admitted.
+/// it was admitted; the feature level that the disk is used at; a rehearsal of another.
 const CONTROL_RECORD: u8 = 1;
 pub(crate) const CONTROL_MUTED: u8 = 2;
 pub(crate) const CONTROL_ADMITTED: u8 = 3;
+pub(crate) const CONTROL_LEVEL: u8 = 4;
+pub(crate) const CONTROL_REHEARSAL: u8 = 5;
 
 /// A shard's stream in the shared log.
 pub(crate) fn stream(id: ShardId) -> u64 {
@@ -166,6 +170,8 @@ pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
     pub(crate) boot: Boot,
     pub(crate) standing: Standing,
+    pub(crate) levelling: Levelling,
+    pub(crate) rehearsal: Rehearsal,
     /// The time as this node keeps it (`clock`).
     pub(crate) now: Now,
     pub(crate) clock: Clock,
@@ -359,10 +365,14 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// `from`, which was admitted in this boot, has made a new link to us; messages of its former
-    /// one may be lost.
-    pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
+    /// `from`, which was admitted as it introduced itself, has made a new link to us; messages of
+    /// its former one may be lost.
+    pub fn peer_inbound(&mut self, from: &NodeId, introduced: &Introduction, now: Now) {
         self.arrives(now);
+        if !self.knows_level(introduced.level) {
+            return;
+        }
+        let boot = introduced.boot;
         self.peers.linked(from, boot);
         self.pulses_linked(from, boot);
         self.forwards_lost(from, REMADE);
@@ -376,7 +386,7 @@ impl<S: Stores> Node<S> {
             // Until it knew the new link itself it could answer nothing.
             self.forwards_lost(from, REMADE);
         }
-        match message::decode(bytes) {
+        match message::decode(bytes, self.config.release.levels) {
             // With no room to log more, what comes is as good as lost: it is sent again.
             Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
             // Nor does a process hold anything for others that the catalog does not know of: it
@@ -397,6 +407,7 @@ impl<S: Stores> Node<S> {
                 }
             }
             Ok(Incoming::Message(message)) => self.message(from, *message),
+            Ok(Incoming::Unknown { level }) => self.unknown_message(from, level),
             Err(error) => tracing::warn!(%from, %error, "a message was dropped"),
         }
     }
@@ -452,6 +463,7 @@ impl<S: Stores> Node<S> {
             Message::VerifyHeld { id, shard } => self.verify_held(id, shard),
             Message::VerifyOver { id, shard } => self.verify_over(id, shard),
             Message::Pulse(pulse) => self.pulse_heard(from, pulse),
+            Message::Rehearsal => self.rehearsal.heard(),
         }
     }
 
@@ -550,6 +562,7 @@ impl<S: Stores> Node<S> {
         self.rewinds_durable(durable);
         self.drops_durable(durable);
         self.control.durable(durable);
+        self.levelling.mark.durable(durable);
         self.log_survives(durable);
     }
 
@@ -588,6 +601,8 @@ impl<S: Stores> Node<S> {
         self.failover_tick();
         self.hand_over_tick();
         self.standing_tick();
+        self.level_tick();
+        self.rehearsal_tick();
         self.sleepers_tick();
         self.end_pause(false);
         if now.monotonic >= self.next_upkeep {
@@ -673,7 +688,11 @@ impl<S: Stores> Node<S> {
 
     // ---- sending ------------------------------------------------------------------------
 
+    /// Sends a message, unless it came with a later feature level than the catalog's.
     pub(crate) fn send(&mut self, to: &NodeId, lane: Lane, message: &Message) {
+        if message.level() > self.catalog.level {
+            return;
+        }
         self.send_encoded(to, lane, message.encode());
     }
 

@@ -323,6 +323,7 @@ impl<S: Stores> Node<S> {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
             let given_up = self.log_given_up_to();
             self.compact_control(given_up);
+            self.mark_level(given_up);
             // While nothing happens to a shard nothing becomes free but by the stores, which are in
             // no hurry.
             let seen = (self.log.tip(), self.touched.settled);
@@ -408,6 +409,7 @@ impl<S: Stores> Node<S> {
         let retained = tip.0.saturating_sub(self.config.log_retention_bytes);
         let kept_for_others = given_up.map_or(Lsn(retained), |end| end.max(Lsn(retained)));
         let mut keep = self.control.log_needed_from().unwrap_or(tip);
+        keep = keep.min(self.levelling.mark.log_needed_from().unwrap_or(tip));
         for (id, shard) in &mut self.shards {
             let flushed = match shard.store.flushed() {
                 Ok(position) => position.index,

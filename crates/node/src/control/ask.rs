@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use control::{
-    command::{COMMANDS_MAX, Command, Proposal, RequestId},
+    command::{COMMANDS_MAX, Command, Frames, Proposal, RequestId},
     failover,
 };
 use model::{
@@ -40,6 +40,8 @@ pub(crate) enum Asker {
     Create { target: Target, name: KeyspaceName },
     /// A client drops one.
     Drop { target: Target },
+    /// A client gives an order about the feature level.
+    Level { target: Target },
 }
 
 #[derive(Debug)]
@@ -243,11 +245,22 @@ impl<S: Stores> Node<S> {
             };
             return self.send(from, Lane::Ordinary, &message);
         };
-        let Ok(proposal) = Proposal::decode(&command) else {
+        let levels = self.config.release.levels;
+        let Ok(Frames {
+            request: of,
+            frames,
+        }) = Frames::decode(&command)
+        else {
             return;
         };
-        let mut commands = proposal.commands.iter();
-        let refused = commands.find_map(|command| self.registration_refused(command));
+        // Those that this release does not know are refused by the machine, unread. Of the others
+        // what can't be read must not get into the group's log.
+        let known = frames.iter().filter(|frame| frame.level <= levels.newest);
+        let commands: Result<Vec<Command>, _> = known.map(|frame| frame.read(levels)).collect();
+        let Ok(commands) = commands else {
+            return;
+        };
+        let refused = (commands.iter()).find_map(|command| self.registration_refused(command));
         let Some(group) = &mut self.control.group else {
             return;
         };
@@ -258,9 +271,7 @@ impl<S: Stores> Node<S> {
         }
         match group.propose(command.into()) {
             Ok(()) => {
-                self.control
-                    .proposers
-                    .insert(proposal.request, from.clone());
+                self.control.proposers.insert(of, from.clone());
             }
             Err(NotTaken::NotLeader { leader }) => {
                 self.send(
@@ -379,7 +390,7 @@ impl<S: Stores> Node<S> {
                     self.reply_error(&target, &format!("ERR {line}"));
                 }
             }
-            (Asker::Drop { target }, Ok(_)) => {
+            (Asker::Drop { target } | Asker::Level { target }, Ok(_)) => {
                 self.deliver(
                     &target,
                     ShardId(0),
@@ -387,7 +398,7 @@ impl<S: Stores> Node<S> {
                     Bytes::from_static(b"+OK\r\n"),
                 );
             }
-            (Asker::Drop { target }, Err(line)) => {
+            (Asker::Drop { target } | Asker::Level { target }, Err(line)) => {
                 self.reply_error(&target, &format!("ERR {line}"));
             }
             (Asker::Degraded(..) | Asker::Note, Ok(_)) => {}

@@ -1,6 +1,8 @@
 //! How a node begins: what it must know, and what it reads back from its log and its stores.
 
-use super::{CONTROL_ADMITTED, CONTROL_MUTED, Node};
+use super::{
+    CONTROL_ADMITTED, CONTROL_LEVEL, CONTROL_MUTED, CONTROL_RECORD, CONTROL_REHEARSAL, Node,
+};
 use crate::{
     aside::Asides,
     clock::Clock,
@@ -14,8 +16,10 @@ use crate::{
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     lease::Lease,
+    level::Levelling,
     limits::NodeLimits,
     pulse::Pulses,
+    rehearsal::{Rehearsal, unknown_record},
     replies::Replies,
     report::Peers,
     rewind::Rewinds,
@@ -37,7 +41,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use model::{
-    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
+    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, Release, ShardId,
     planted::{self, Bug},
 };
 use rustc_hash::FxHashMap;
@@ -59,6 +63,8 @@ use wan::Links;
 pub struct NodeConfig {
     /// Its name.
     pub id: NodeId,
+    /// What it can work with: [`Release::THIS`], or, in tests of upgrades, [`Release::NEXT`].
+    pub release: Release,
     /// Where it stands.
     pub region: Region,
     /// Where within the region.
@@ -169,6 +175,14 @@ pub enum OpenError {
     },
 }
 
+/// What the log says of the node as a whole, beside what its group keeps.
+#[derive(Default)]
+struct Noted {
+    muted: Option<bool>,
+    levelling: Levelling,
+    rehearsal: Rehearsal,
+}
+
 impl<S: Stores> Node<S> {
     /// Reads back what the disk holds. Nothing is served before the catalog is known.
     pub fn open(config: NodeConfig, disks: Disks, stores: S, now: Now) -> Result<Self, OpenError> {
@@ -177,7 +191,8 @@ impl<S: Stores> Node<S> {
             shards.insert(id, open_shard(&stores, id, config.cache)?);
         }
         let mut recovered = replication::consensus::Recovered::default();
-        let mut muted = None;
+        let mut noted = Noted::default();
+        let release = config.release;
         let mut previous = None;
         let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
             // The record ends at `at`, and begins where the one before it ended.
@@ -186,9 +201,9 @@ impl<S: Stores> Node<S> {
             Self::replay(
                 &mut shards,
                 &mut recovered,
-                &mut muted,
+                &mut noted,
                 &stores,
-                config.cache,
+                (config.cache, release),
                 before,
                 record,
             )
@@ -229,12 +244,14 @@ impl<S: Stores> Node<S> {
             }
         }
         // A disk on which nothing was written may have held votes before it was emptied.
-        let muted = muted.unwrap_or(recovered.is_empty());
+        let muted = noted.muted.unwrap_or(recovered.is_empty());
         let control = Control::new(&config, recovered, muted).map_err(OpenError::Control)?;
         let peers = Peers::new(&config, now.monotonic);
         let mut node = Node {
             boot,
             standing: Standing::new(notes),
+            levelling: noted.levelling,
+            rehearsal: noted.rehearsal,
             links: config.links.clone(),
             now,
             clock: Clock::new(now),
@@ -316,16 +333,23 @@ impl<S: Stores> Node<S> {
     fn replay(
         shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
         recovered: &mut replication::consensus::Recovered,
-        muted: &mut Option<bool>,
+        noted: &mut Noted,
         stores: &S,
-        cache: CacheBudget,
+        (cache, release): (CacheBudget, Release),
         before: Lsn,
         record: Record,
     ) -> Result<(), String> {
         let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
-            if let CONTROL_MUTED | CONTROL_ADMITTED = record.kind {
-                *muted = Some(record.kind == CONTROL_MUTED);
-                return Ok(());
+            let levels = release.levels;
+            match record.kind {
+                CONTROL_RECORD => {}
+                CONTROL_MUTED | CONTROL_ADMITTED => {
+                    noted.muted = Some(record.kind == CONTROL_MUTED);
+                    return Ok(());
+                }
+                CONTROL_LEVEL => return noted.levelling.mark.replay(before, &record.body, levels),
+                CONTROL_REHEARSAL => return noted.rehearsal.replay(levels),
+                other => return Err(unknown_record(other)),
             }
             let body = Bytes::copy_from_slice(&record.body);
             let record =
