@@ -2,6 +2,7 @@
 lie on disks of their own."""
 
 import json
+import os
 import pathlib
 import subprocess
 
@@ -46,13 +47,14 @@ class Trio:
             f"[limits]\ncache_bytes = 67108864\n{self.limits}\n"
         )
 
-    def server(self, node):
+    def server(self, node, **environment):
         with open(self.dir / node / "log", "ab") as log:
             self.processes[node] = subprocess.Popen(
                 [BINARY, "server", "--config", self.dir / node / "node.toml"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=os.environ | environment,
             )
 
     def start(self):

@@ -8,13 +8,15 @@ use crate::{
     hand_over::HandingOver,
     host::Host,
     lease::{Doubt, Lease},
+    level::Levelling,
     message::{Message, Sealed},
     peers::Peers,
-    standing::Standing,
+    rehearsal::Rehearsal,
+    replay::Replay,
+    standing::{Introduction, Standing},
     timekeeping::Timekeeping,
 };
-use model::{Address, Boot, Catalog, DiskId, Lsn, NodeId, Now, Region, ShardId};
-use replication::consensus::Recovered;
+use model::{Address, Boot, Catalog, DiskId, Lsn, NodeId, Now, Region, Release, ShardId};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// What this room must know from the start.
@@ -22,6 +24,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 pub struct Config {
     /// This node's name.
     pub id: NodeId,
+    /// What it can work with.
+    pub release: Release,
     /// Where it stands.
     pub region: Region,
     /// Where within the region.
@@ -104,6 +108,8 @@ pub struct Cluster<A> {
     pub(crate) config: Config,
     pub(crate) boot: Boot,
     pub(crate) standing: Standing,
+    pub(crate) levelling: Levelling,
+    pub(crate) rehearsal: Rehearsal,
     /// The time as this node keeps it, when it was told last.
     pub(crate) now: Now,
     pub(crate) started: Duration,
@@ -127,25 +133,26 @@ pub struct Cluster<A> {
 }
 
 impl<A> Cluster<A> {
-    /// At the start of a process, with what its log has of the voters' group. `muted`: its disk
-    /// may have held votes that it holds no more. `notes`: what is to be written down once the
-    /// node is registered.
+    /// At the start of a process, with what its log has of this room. `notes`: what is to be
+    /// written down once the node is registered.
     pub fn new(
         config: Config,
         boot: Boot,
-        recovered: Recovered,
-        muted: bool,
+        replay: Replay,
         notes: Vec<(&'static str, String)>,
         now: Now,
     ) -> Result<Self, String> {
+        let muted = replay.is_muted();
         Ok(Cluster {
+            levelling: replay.levelling,
+            rehearsal: replay.rehearsal,
             standing: Standing::new(notes),
             now,
             started: now.monotonic,
             clock: Clock::new(now),
             timekeeping: Timekeeping::new(config.first_number),
             catalog: Arc::default(),
-            control: Control::new(&config, recovered, muted)?,
+            control: Control::new(&config, replay.recovered, muted)?,
             is_any_primary: false,
             lease: Lease::new(config.first_number),
             handing_over: None,
@@ -177,6 +184,8 @@ impl<A> Cluster<A> {
         self.failover_tick(host);
         self.hand_over_tick(host);
         self.standing_tick();
+        self.level_tick();
+        self.rehearsal_tick(host);
     }
 
     /// A message from `from`.
@@ -205,6 +214,7 @@ impl<A> Cluster<A> {
                 wall_ms,
                 kept_ms,
             } => self.clock_told(from, number, wall_ms, kept_ms),
+            Message::Rehearsal => self.rehearsal.heard(),
         }
     }
 
@@ -220,10 +230,15 @@ impl<A> Cluster<A> {
         self.peers.disconnected(peer);
     }
 
-    /// `from`, which was [admitted](Cluster::admit) in this boot, has made a new link to this node.
-    pub fn linked(&mut self, from: &NodeId, boot: Boot) {
-        self.peers.linked(from, boot);
+    /// `from`, which was [admitted](Cluster::admit) as it introduced itself, has made a new link to
+    /// this node. Returns whether this node can go on.
+    pub fn linked(&mut self, from: &NodeId, introduced: &Introduction) -> bool {
+        if !self.knows_level(introduced.level) {
+            return false;
+        }
+        self.peers.linked(from, introduced.boot);
         self.peers.remade(from);
+        true
     }
 
     /// Something came from there. True if it is the first over a new link.
@@ -306,11 +321,16 @@ impl<A> Cluster<A> {
     /// The log is durable up to `durable`.
     pub fn durable(&mut self, durable: Lsn) {
         self.control.durable(durable);
+        self.levelling.mark.durable(durable);
     }
 
-    /// Where the group's records begin in the log, if they are needed.
+    /// From where on the log is needed for this room, if it is.
     pub fn log_needed_from(&self) -> Option<Lsn> {
-        self.control.log_needed_from()
+        let needed = [
+            self.control.log_needed_from(),
+            self.levelling.mark.log_needed_from(),
+        ];
+        needed.into_iter().flatten().min()
     }
 
     // ---- within the room --------------------------------------------------------------------
@@ -336,12 +356,16 @@ impl<A> Cluster<A> {
     }
 
     /// A newer catalog is known.
-    pub fn adopt(&mut self, catalog: impl Into<Arc<Catalog>>) {
+    pub fn adopt(&mut self, catalog: impl Into<Arc<Catalog>>, host: &mut impl Host) {
         let catalog = catalog.into();
         if catalog.version <= self.catalog.version {
             return;
         }
+        if !self.knows_level(catalog.level) {
+            return;
+        }
         self.catalog = catalog;
+        self.mark_level(None, host);
         let me = &self.config.id;
         self.is_any_primary = self.catalog.shards.values().any(|s| s.primary == *me);
         if let Some(leading) = &mut self.leading {
@@ -349,7 +373,7 @@ impl<A> Cluster<A> {
         }
         self.follow_standing();
         if self.stopped {
-            return; // Its disk is stale: it must take up nothing.
+            return; // Its disk is stale, or takes nothing more: it must take up nothing.
         }
         if self.peers.follow(&self.catalog, self.now.monotonic) {
             self.put(Output::PeersChanged);

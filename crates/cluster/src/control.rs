@@ -25,10 +25,10 @@ use crate::{
 pub(crate) use ask::Asker;
 use ask::{Asked, HINTS_MAX};
 use control::{
-    command::{Command, Proposal, RequestId},
+    command::{Command, Frames, RequestId},
     machine, snapshot,
 };
-use model::{Boot, Catalog, DiskId, Lsn, NodeId, ShardId};
+use model::{Boot, Catalog, DiskId, Lsn, NodeId, ShardId, release::Span};
 use refresh::Refresh;
 use replication::consensus::{GroupConfig, LogRecord, RaftGroup, Recovered, Work};
 use std::{
@@ -44,11 +44,15 @@ const TICK: Duration = Duration::from_millis(100);
 const READS_MAX: usize = 10_000;
 
 /// Kinds of records in the node's log: `replication::consensus::LogRecord`; …
-pub const RECORD: u8 = 1;
+pub(crate) const RECORD: u8 = 1;
 /// … this voter's disk is new, and it is muted; …
-pub const MUTED: u8 = 2;
-/// … it was admitted.
-pub const ADMITTED: u8 = 3;
+pub(crate) const MUTED: u8 = 2;
+/// … it was admitted; …
+pub(crate) const ADMITTED: u8 = 3;
+/// … the feature level that the disk is used at; …
+pub(crate) const LEVEL: u8 = 4;
+/// … a rehearsal of another.
+pub(crate) const REHEARSAL: u8 = 5;
 
 pub(crate) struct Control<A> {
     /// This node's member, if it is a voter.
@@ -99,7 +103,7 @@ impl<A> Control<A> {
     pub(crate) fn new(config: &Config, recovered: Recovered, muted: bool) -> Result<Self, String> {
         let voters = config.control_voters.clone();
         let mut group = None;
-        let boots = boots_named(&recovered);
+        let boots = boots_named(&recovered, config.release.levels);
         if voters.contains(&config.id) {
             let config = GroupConfig {
                 group: 0,
@@ -243,15 +247,15 @@ impl<A> Control<A> {
 
 /// The latest boot of each disk that a voter's log names: what was not yet known to be agreed on
 /// when it ended is told apart from what is only after a leader was found.
-fn boots_named(recovered: &Recovered) -> BTreeMap<DiskId, Boot> {
+fn boots_named(recovered: &Recovered, levels: Span) -> BTreeMap<DiskId, Boot> {
     let mut boots = BTreeMap::new();
     if let Ok(catalog) = snapshot::decode(recovered.snapshot()) {
         boots.extend(catalog.disks.into_iter().map(|(disk, d)| (disk, d.boot)));
     }
     for data in recovered.entries() {
-        if let Ok(proposal) = Proposal::decode(data) {
-            for command in proposal.commands {
-                let Command::RegisterNode { info, .. } = command else {
+        if let Ok(proposal) = Frames::decode(data) {
+            for frame in proposal.frames {
+                let Ok(Command::RegisterNode { info, .. }) = frame.read(levels) else {
                     continue;
                 };
                 let boot = info.boot;
@@ -304,7 +308,9 @@ impl<A> Cluster<A> {
                 self.refreshed(request, true);
             }
             Message::Catalog { bytes } => match snapshot::decode(&bytes) {
-                Ok(catalog) => self.adopt(catalog),
+                Ok(catalog) => self.adopt(catalog, host),
+                // It is written so only at a level that this release does not know.
+                Err(error) if error.is_newer() => self.stop(error.to_string()),
                 Err(error) => tracing::error!(%from, %error, "a catalog was dropped"),
             },
             _ => {}
@@ -340,7 +346,7 @@ impl<A> Cluster<A> {
         }
         self.follow_leadership();
         if changed {
-            self.adopt(self.control.machine.clone());
+            self.adopt(self.control.machine.clone(), host);
             self.take_offices(host);
             self.publish();
         }
@@ -376,17 +382,19 @@ impl<A> Cluster<A> {
         let mut changed = false;
         if let Some((_, bytes)) = work.snapshot {
             match snapshot::decode(&bytes) {
-                Ok(catalog) => {
+                Ok(catalog) if self.knows_level(catalog.level) => {
                     self.control.machine = Arc::new(catalog);
                     changed = true;
                 }
+                Ok(_) => return false,
                 Err(error) => self.stop(error.to_string()),
             }
         }
         for entry in work.committed {
             changed = true;
             let machine = Arc::make_mut(&mut self.control.machine);
-            match machine::apply_entry(machine, entry.index, &entry.data) {
+            let levels = self.config.release.levels;
+            match machine::apply_entry(machine, entry.index, &entry.data, levels) {
                 Ok(Some(applied)) => {
                     let version = self.control.machine.version;
                     let result = match applied.refused() {
@@ -396,7 +404,11 @@ impl<A> Cluster<A> {
                     self.agreed(applied.request, result, host);
                 }
                 Ok(None) => {}
-                Err(error) => self.stop(error.to_string()),
+                Err(error) => {
+                    // The catalog may be changed in part: nobody must see it.
+                    self.stop(error.to_string());
+                    return false;
+                }
             }
         }
         for read in work.reads {
@@ -408,7 +420,7 @@ impl<A> Cluster<A> {
                 let message = Message::CatalogRead { request, version };
                 self.send(&node, message);
             } else if self.control.refreshes.contains_key(&read.request) {
-                self.adopt(self.control.machine.clone());
+                self.adopt(self.control.machine.clone(), host);
                 self.refreshed(read.request, true);
             }
         }

@@ -61,3 +61,63 @@ pub trait Host {
     /// What the store of each shard holds.
     fn stores(&self) -> BTreeMap<ShardId, StoreFigures>;
 }
+
+/// A node without replicas, whose log takes everything.
+#[cfg(test)]
+pub(crate) struct Alone;
+
+#[cfg(test)]
+impl Host for Alone {
+    fn append(&mut self, _kind: u8, _body: &[u8]) -> Result<Lsn, String> {
+        Ok(Lsn(1))
+    }
+    fn log_end(&self) -> Lsn {
+        Lsn(0)
+    }
+    fn log_durable(&self) -> Lsn {
+        Lsn(0)
+    }
+    fn stalled_for(&self) -> Option<Duration> {
+        None
+    }
+    fn replica(&self, _shard: ShardId) -> Option<ReplicaReport> {
+        None
+    }
+    fn replicas(&self) -> Vec<ReplicaReport> {
+        Vec::new()
+    }
+    fn is_primary(&self, _shard: ShardId) -> bool {
+        false
+    }
+    fn stopped(&self) -> Vec<ShardId> {
+        Vec::new()
+    }
+    fn stop_reason(&self, _shard: ShardId) -> Option<String> {
+        None
+    }
+    fn epoch(&self, _shard: ShardId) -> Option<Epoch> {
+        None
+    }
+    fn offices(&self) -> Vec<ShardId> {
+        Vec::new()
+    }
+    fn has_office(&mut self, _shard: ShardId) {}
+    fn can_lead(&self, _shard: ShardId) -> bool {
+        false
+    }
+    fn is_done(&self, _shard: ShardId) -> bool {
+        false
+    }
+    fn lacks(&self, _shard: ShardId) -> Vec<(NodeId, u64)> {
+        Vec::new()
+    }
+    fn copies(&self) -> Vec<CopyProgress> {
+        Vec::new()
+    }
+    fn rest_lags_ms(&self) -> Vec<(NodeId, u64)> {
+        Vec::new()
+    }
+    fn stores(&self) -> BTreeMap<ShardId, StoreFigures> {
+        BTreeMap::new()
+    }
+}

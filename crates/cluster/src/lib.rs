@@ -25,6 +25,8 @@
 //! | `lease` | who may act as primary |
 //! | `peers`, `report`, `figures` | how nodes and replicas stand: heartbeats, and what people want to see |
 //! | `standing`, `whereabouts` | who a node is to the others; where it looks for them |
+//! | `level`, `rehearsal` | what may be used while nodes run two releases; tests of that |
+//! | `replay` | what the node's log has of this room |
 //! | `clock`, `timekeeping` | the time that the node keeps, out of its machine's clocks and its peers' |
 //!
 //! Always:
@@ -40,14 +42,16 @@ mod figures;
 mod hand_over;
 pub mod host;
 mod lease;
+mod level;
 pub mod message;
 mod peers;
+mod rehearsal;
+mod replay;
 mod report;
 mod standing;
 mod timekeeping;
 mod whereabouts;
 
-pub use self::control::{ADMITTED, MUTED, RECORD};
 pub use cluster::{Cluster, Config, Output, PeerConfig};
 pub use figures::ShownFigures;
 pub use hand_over::Why;
@@ -55,5 +59,6 @@ pub use host::Host;
 pub use lease::Doubt;
 pub use message::Message;
 pub use peers::SILENT;
+pub use replay::Replay;
 pub use report::CAUGHT_UP_LAG;
-pub use standing::NotAdmitted;
+pub use standing::{Introduction, NotAdmitted};

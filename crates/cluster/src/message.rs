@@ -6,7 +6,10 @@
 )]
 
 use crate::hand_over::Why;
-use model::{DiskId, Epoch, NodeId, Position, ShardId};
+use model::{
+    DiskId, Epoch, NodeId, Position, ShardId,
+    release::{FIRST_LEVEL, REHEARSAL_LEVEL},
+};
 use replication::consensus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +66,8 @@ pub enum Message {
     },
     /// What the sender runs and holds, for people to see.
     Figures(Figures),
+    /// In rehearsals of an upgrade alone: a message of the next release.
+    Rehearsal,
 }
 
 /// A question for a lease.
@@ -196,6 +201,14 @@ pub enum ReportedRole {
 }
 
 impl Message {
+    /// The feature level that its kind came with: it is sent only from there on.
+    pub fn level(&self) -> u32 {
+        match self {
+            Message::Rehearsal => REHEARSAL_LEVEL,
+            _ => FIRST_LEVEL,
+        }
+    }
+
     /// Whether leases, failovers or the group's elections wait for it: then it must not wait behind
     /// clients' commands and entries.
     pub fn is_urgent(&self) -> bool {
@@ -216,7 +229,8 @@ impl Message {
             | Message::Catalog { .. }
             | Message::Figures(_)
             | Message::ClockAsk { .. }
-            | Message::ClockTold { .. } => false,
+            | Message::ClockTold { .. }
+            | Message::Rehearsal => false,
         }
     }
 }
@@ -339,6 +353,7 @@ pub fn one_of_each() -> Vec<Message> {
                 },
             )]),
         }),
+        Message::Rehearsal,
     ]
 }
 

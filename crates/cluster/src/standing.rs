@@ -4,7 +4,8 @@
 //! ```text
 //!   a peer connects ─▶ admit ─┬─ let in
 //!                             ├─ NotAdmitted::Stale   its disk was further already
-//!                             └─ NotAdmitted::Taken   another boot of its id is heard
+//!                             ├─ NotAdmitted::Taken   another boot of its id is heard
+//!                             └─ NotAdmitted::Outdated  its release is older than the cluster's level
 //!   let in nowhere  ─▶ not_admitted ─┬─ Stale: Effect::Discard, the node begins anew, empty
 //!                                    └─ Taken: it serves nothing of its own, tries on, and
 //!                                              registers again once it is let in
@@ -16,11 +17,22 @@
 
 use crate::cluster::{Cluster, Output};
 use control::command::Command;
-use model::{Boot, NodeId, catalog::NodeInfo};
+use model::{Boot, NodeId, Release, catalog::NodeInfo};
 use std::time::Duration;
 
 /// A peer that was heard within this time is there: another boot of its id is a stranger.
 const THERE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What a node says of itself when it connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// This start of it.
+    pub boot: Boot,
+    /// What its release can work with.
+    pub release: Release,
+    /// The cluster's feature level, as far as it knows.
+    pub level: u32,
+}
 
 /// Why a boot is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +41,10 @@ pub enum NotAdmitted {
     Stale(String),
     /// Another boot of its id is heard.
     Taken(String),
+    /// Its release does not know the cluster's feature level.
+    Outdated(String),
+    /// The two releases don't fit together for now.
+    Unfit(String),
 }
 
 /// How this node stands with the others.
@@ -68,15 +84,26 @@ impl<A> Cluster<A> {
         catalog.nodes.get(id).map(|info| info.boot)
     }
 
-    /// Whether a peer's boot may be linked to this node. `is_linked`: whether a link that came
+    /// What this node says of itself when it connects.
+    pub fn introduction(&self) -> Introduction {
+        Introduction {
+            boot: self.boot,
+            release: self.config.release,
+            level: self.level(),
+        }
+    }
+
+    /// Whether a peer may be linked to this node. `is_linked`: whether a link that came
     /// from its id is still open.
     pub fn admit(
         &self,
         from: &NodeId,
-        boot: Boot,
+        introduced: &Introduction,
         is_linked: bool,
         now: model::Now,
     ) -> Result<(), NotAdmitted> {
+        self.fits(introduced)?;
+        let boot = introduced.boot;
         if let Some(known) = self.latest_of_disk(from, &boot) {
             return Err(NotAdmitted::Stale(stale(from, &boot, &known)));
         }
@@ -102,6 +129,22 @@ impl<A> Cluster<A> {
         Ok(())
     }
 
+    /// Whether a peer's release knows the level that this node knows of.
+    fn fits(&self, introduced: &Introduction) -> Result<(), NotAdmitted> {
+        let its = introduced.release.levels;
+        // An empty catalog says nothing yet.
+        if !self.catalog.nodes.is_empty()
+            && let Some(why) = its.unfit_for(self.level())
+        {
+            return Err(match its.newest < self.level() {
+                true => NotAdmitted::Outdated(why),
+                // The level may be higher by now, and not be known here.
+                false => NotAdmitted::Unfit(why),
+            });
+        }
+        Ok(())
+    }
+
     /// What is known of `boot`'s disk that makes it stale, if anything does.
     fn latest_of_disk(&self, node: &NodeId, boot: &Boot) -> Option<Boot> {
         let agreed = self.catalog.disks.get(&boot.disk).map(|d| d.boot);
@@ -115,6 +158,10 @@ impl<A> Cluster<A> {
     pub fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted) {
         match why {
             NotAdmitted::Stale(line) => self.discard(line),
+            NotAdmitted::Outdated(line) => {
+                self.stop(format!("{by} does not let this node in: {line}"));
+            }
+            NotAdmitted::Unfit(_) => {} // It is tried on.
             NotAdmitted::Taken(line) => {
                 if self.standing.doubted_at.is_none() {
                     tracing::error!(%by, reason = %line, "another process goes by this node's id: nothing is served from this node's copies before it is gone");
@@ -188,6 +235,7 @@ impl<A> Cluster<A> {
             peer_addr: config.peer_addr.clone(),
             http_addr: config.http_addr.clone(),
             boot: self.boot,
+            levels: config.release.levels,
         }
     }
 
@@ -253,7 +301,11 @@ fn taken(node: &NodeId, boot: &Boot, other: &Boot, by: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Config, PeerConfig};
+    use crate::{
+        cluster::{Config, PeerConfig},
+        host::Alone,
+        replay::Replay,
+    };
     use model::{Address, Catalog, DiskId, Now, Region};
 
     fn boot(disk: u64, process: u64, nonce: u64, log: u64) -> Boot {
@@ -276,6 +328,7 @@ mod tests {
         let addr = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         let config = Config {
             id: id("b"),
+            release: Release::THIS,
             region: us.clone(),
             zone: String::new(),
             client_addr: addr.clone(),
@@ -295,20 +348,24 @@ mod tests {
             version: "1",
             control_log_bytes: 1 << 20,
         };
-        let recovered = replication::consensus::Recovered::default();
         let boot = boot(9, 1, 5, 0);
-        Cluster::new(config, boot, recovered, false, Vec::new(), Now::at_ms(0)).unwrap()
+        Cluster::new(config, boot, Replay::default(), Vec::new(), Now::at_ms(0)).unwrap()
     }
 
     #[test]
     fn one_boot_an_id_and_no_older_state_of_a_disk() {
         let mut node = node();
         let (a, first) = (id("a"), boot(1, 7, 70, 500));
+        let introduced = |boot| Introduction {
+            boot,
+            release: Release::THIS,
+            level: 1,
+        };
         let admit = |node: &Cluster<()>, boot, linked, ms| {
-            node.admit(&id("a"), boot, linked, Now::at_ms(ms))
+            node.admit(&id("a"), &introduced(boot), linked, Now::at_ms(ms))
         };
         assert_eq!(admit(&node, first, false, 0), Ok(()));
-        node.linked(&a, first);
+        node.linked(&a, &introduced(first));
         node.peers.heard(&a, Duration::from_millis(100));
         // The same once more, as after a broken link.
         assert_eq!(admit(&node, first, true, 200), Ok(()));
@@ -345,11 +402,11 @@ mod tests {
             version: 1,
             ..Catalog::default()
         };
-        node.adopt(catalog.clone());
+        node.adopt(catalog.clone(), &mut Alone);
         assert!(!node.standing.is_sound(), "it does not have this node");
         catalog.version = 2;
         catalog.nodes.insert(id("b"), node.own_info());
-        node.adopt(catalog);
+        node.adopt(catalog, &mut Alone);
         assert!(node.standing.is_sound() && node.is_registered());
         let stale = NotAdmitted::Stale("older".into());
         node.not_admitted(&id("a"), stale);
@@ -359,5 +416,70 @@ mod tests {
         };
         assert!(discards(&mut node) && !discards(&mut node));
         assert!(!node.standing.is_sound());
+    }
+
+    #[test]
+    fn who_does_not_know_the_level_is_not_let_in_and_stops() {
+        let mut node = node();
+        let introduced = |oldest, newest| Introduction {
+            boot: boot(1, 7, 70, 500),
+            release: Release {
+                levels: model::release::Span { oldest, newest },
+                ..Release::THIS
+            },
+            level: 1,
+        };
+        let admit = |node: &Cluster<()>, oldest, newest| {
+            node.admit(&id("a"), &introduced(oldest, newest), false, Now::at_ms(0))
+        };
+        assert_eq!(admit(&node, 2, 3), Ok(()), "its catalog may know better");
+        let mut catalog = Catalog {
+            version: 1,
+            ..Catalog::default()
+        };
+        catalog.nodes.insert(id("b"), node.own_info());
+        node.adopt(catalog, &mut Alone);
+        assert_eq!(admit(&node, 0, 1), Ok(()));
+        assert!(matches!(admit(&node, 2, 3), Err(NotAdmitted::Unfit(_))));
+        let outdated = admit(&node, 0, 0).unwrap_err();
+        assert!(matches!(&outdated, NotAdmitted::Outdated(line) if line.contains("knows level 1")));
+        let stops = |node: &mut Cluster<()>| {
+            std::iter::from_fn(|| node.poll())
+                .any(|o| matches!(o, Output::Stop(line) if line.contains("start the node with")))
+        };
+        node.not_admitted(&id("a"), NotAdmitted::Unfit("for now".into()));
+        assert!(!stops(&mut node));
+        node.not_admitted(&id("a"), outdated);
+        assert!(stops(&mut node));
+    }
+
+    #[test]
+    fn a_node_stops_before_it_takes_up_what_it_does_not_know() {
+        for how in 0..2 {
+            let mut node = node();
+            let level = Release::THIS.levels.newest + 1;
+            if how == 0 {
+                let introduced = Introduction {
+                    boot: boot(1, 7, 70, 500),
+                    release: Release::NEXT,
+                    level,
+                };
+                let admitted = node.admit(&id("a"), &introduced, false, Now::at_ms(0));
+                assert_eq!(admitted, Ok(()));
+                assert!(!node.linked(&id("a"), &introduced));
+            } else {
+                let catalog = Catalog {
+                    version: 1,
+                    level,
+                    ..Catalog::default()
+                };
+                node.adopt(catalog, &mut Alone);
+            }
+            assert!(
+                std::iter::from_fn(|| node.poll())
+                    .any(|o| matches!(o, Output::Stop(line) if line.contains("knows level 2")))
+            );
+            assert_eq!((node.level(), node.catalog.version), (1, 0));
+        }
     }
 }

@@ -129,6 +129,7 @@ words! {
         Verify "QUIRE VERIFY",
         Verifications "QUIRE VERIFICATIONS",
         Scrub "QUIRE SCRUB",
+        Level "QUIRE LEVEL",
         Rewound "QUIRE REWOUND",
         Wan "QUIRE WAN",
         Help "QUIRE HELP",

@@ -244,6 +244,13 @@ fn replicas<'a>(
 /// nodes and as placed, primaries among them, names and numbers used once.
 pub fn catalog(catalog: &Catalog) -> Result<(), Unsound> {
     let contradiction = |what| Err(Unsound::Catalog { what });
+    if catalog
+        .nodes
+        .values()
+        .any(|info| !info.levels.holds(catalog.level))
+    {
+        return contradiction("a node is registered that can't work at the feature level");
+    }
     let mut names = BTreeSet::new();
     let mut owned = BTreeSet::new();
     for (id, keyspace) in &catalog.keyspaces {
@@ -290,6 +297,9 @@ pub fn succession(before: &Catalog, after: &Catalog) -> Result<(), Unsound> {
     }
     if after.last_promotion < before.last_promotion || after.last_promotion > after.version {
         return contradiction("the version of the last failover is wrong");
+    }
+    if after.level < before.level {
+        return contradiction("the feature level went back");
     }
     if after.next_keyspace < before.next_keyspace || after.next_shard < before.next_shard {
         return contradiction("numbers are given twice");

@@ -20,6 +20,7 @@
 //! | [`detector`] | arrivals of heartbeats → whether a node is suspected |
 //! | [`failover`] | shard + strategy + what was heard → who takes over, or why nobody does |
 //! | [`check`] | whether a plan, or a whole catalog, is sound |
+//! | [`level`] | the feature level: when it may be raised, and who may join |
 //! | [`create`] | the words of `KEYSPACE CREATE` → a request |
 //! | [`snapshot`] | the catalog's bytes |
 //!
@@ -32,6 +33,7 @@ pub mod command;
 pub mod create;
 pub mod detector;
 pub mod failover;
+pub mod level;
 pub mod machine;
 pub mod planner;
 pub mod policy;

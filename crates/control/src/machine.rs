@@ -6,8 +6,9 @@
 
 use crate::{
     check,
-    command::{Command, CreateKeyspace, Proposal, RequestId, UnknownCommand},
+    command::{Command, CreateKeyspace, Frames, RequestId, UnknownCommand},
     failover::{self, Promotion},
+    level,
     planner::{self, Inventory},
     policy,
     refusal::Refusal,
@@ -15,6 +16,7 @@ use crate::{
 use model::{
     Catalog, DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, OnTimeout, ShardId,
     catalog::{self, Boot, DISKS_MAX, EVENTS_MAX, Event, Keyspace, NodeInfo, Replica, Shard},
+    release::Span,
 };
 
 /// The most nodes of a cluster.
@@ -90,6 +92,16 @@ pub enum Outcome {
     },
     /// It was written down.
     Noted,
+    /// The feature level is this, at least.
+    LevelRaised {
+        /// The level.
+        level: u32,
+    },
+    /// The level is held, or not any more.
+    LevelHeld {
+        /// Whether it is.
+        held: bool,
+    },
 }
 
 /// What became of one entry of the group's log.
@@ -110,37 +122,42 @@ impl Applied {
     }
 }
 
-/// Applies the committed entry (`index`, `data`). None for an entry without data (a leader's
-/// first). An error means that this node can't go on: see [`UnknownCommand`].
+/// Applies the committed entry (`index`, `data`) at a node whose release knows `levels`. None for
+/// an entry without data (a leader's first). An error means that this node can't go on, and that
+/// the catalog may have been changed in part: see [`UnknownCommand`].
+///
+/// Commands above the catalog's level are refused unread, so that the machines of two releases
+/// stay equal, command by command, until a level is reached that one of them does not know.
 pub fn apply_entry(
     catalog: &mut Catalog,
     index: u64,
     data: &[u8],
+    levels: Span,
 ) -> Result<Option<Applied>, UnknownCommand> {
     if data.is_empty() {
         catalog.version = catalog.version.max(index);
         return Ok(None);
     }
-    let Proposal { request, commands } = Proposal::decode(data)?;
-    let results = apply_all(catalog, index, commands);
-    Ok(Some(Applied { request, results }))
-}
-
-/// Applies `commands`, which the group committed together at `index`.
-pub fn apply_all(
-    catalog: &mut Catalog,
-    index: u64,
-    commands: Vec<Command>,
-) -> Vec<Result<Outcome, Refusal>> {
+    let Frames { request, frames } = Frames::decode(data)?;
     let version = catalog.version;
-    if index <= version {
-        let refuse = |_| Err(Refusal::AlreadyApplied { index, version });
-        return commands.into_iter().map(refuse).collect();
+    let is_new = index > version;
+    catalog.version = version.max(index);
+    let mut results = Vec::with_capacity(frames.len());
+    for frame in frames {
+        let (needs, level) = (frame.level, catalog.level);
+        results.push(match is_new {
+            false => Err(Refusal::AlreadyApplied { index, version }),
+            true if needs > level => Err(Refusal::AboveLevel { needs, level }),
+            true => apply_one(catalog, frame.read(levels)?),
+        });
+        // One that it was at before is no hindrance: the group's log may begin there.
+        if levels.newest < catalog.level
+            && let Some(why) = levels.unfit_for(catalog.level)
+        {
+            return Err(UnknownCommand::Level(why));
+        }
     }
-    catalog.version = index;
-    (commands.into_iter())
-        .map(|command| apply_one(catalog, command))
-        .collect()
+    Ok(Some(Applied { request, results }))
 }
 
 /// Applies `command`, which the group committed at `index`.
@@ -152,6 +169,10 @@ pub fn apply(catalog: &mut Catalog, index: u64, command: Command) -> Result<Outc
         });
     }
     catalog.version = index;
+    let (needs, level) = (command.level(), catalog.level);
+    if needs > level {
+        return Err(Refusal::AboveLevel { needs, level });
+    }
     apply_one(catalog, command)
 }
 
@@ -212,13 +233,29 @@ fn apply_one(catalog: &mut Catalog, command: Command) -> Result<Outcome, Refusal
             note(catalog, at_ms, shard, &kind, text);
             Ok(Outcome::Noted)
         }
+        Command::RaiseLevel {
+            level,
+            by_itself,
+            at_ms,
+        } => level::raise(catalog, level, by_itself, at_ms),
+        Command::HoldLevel { held, at_ms } => level::hold(catalog, held, at_ms),
+        Command::Rehearse { node, at_ms } => {
+            note(catalog, at_ms, None, "rehearsed", node.to_string());
+            Ok(Outcome::Noted)
+        }
     }
 }
 
 /// The longest text of an event, in characters.
 const EVENT_MAX: usize = 1000;
 
-fn note(catalog: &mut Catalog, at_ms: u64, shard: Option<ShardId>, kind: &str, text: String) {
+pub(crate) fn note(
+    catalog: &mut Catalog,
+    at_ms: u64,
+    shard: Option<ShardId>,
+    kind: &str,
+    text: String,
+) {
     if catalog.events.len() >= EVENTS_MAX {
         catalog.events.pop_front();
     }
@@ -444,7 +481,9 @@ fn register_node(catalog: &mut Catalog, id: NodeId, info: NodeInfo) -> Result<Ou
         }
         _ => {}
     }
+    let level = level::admit(catalog, &id, info.levels)?;
     remember_disk(catalog, &id, info.boot)?;
+    catalog.level = level;
     catalog.nodes.insert(id.clone(), info);
     Ok(Outcome::NodeRegistered { id })
 }

@@ -1,7 +1,7 @@
 //! Why a command was refused. Each says what is wrong and what would be right.
 
 use model::{
-    AckRule, Boot, DiskId, Epoch, KeyspaceName, NodeId, OnTimeout, Region, ShardId,
+    AckRule, Boot, DiskId, Epoch, KeyspaceName, NodeId, OnTimeout, Region, ShardId, release::Span,
     strategy::Placement,
 };
 use std::fmt;
@@ -200,6 +200,50 @@ pub enum Refusal {
         /// What is wrong.
         what: &'static str,
     },
+    /// A node whose release can't work with the others.
+    #[error("node {node} can't join: {why}")]
+    LevelUnfit {
+        /// The node.
+        node: NodeId,
+        /// Why, and what to start instead.
+        why: String,
+    },
+    /// The command came with a later feature level.
+    #[error(
+        "this needs feature level {needs}, and the cluster is at {level}: QUIRE LEVEL says which nodes keep it there"
+    )]
+    AboveLevel {
+        /// What it needs.
+        needs: u32,
+        /// What is.
+        level: u32,
+    },
+    /// Nodes would be left behind.
+    #[error(
+        "the feature level can't be raised to {level}: {}; upgrade every node first", unaware(.nodes)
+    )]
+    LevelUnknown {
+        /// The level.
+        level: u32,
+        /// Who does not know it, and what each knows.
+        nodes: Vec<(NodeId, Span)>,
+    },
+    /// The level never goes down.
+    #[error("the feature level is {current} already, and does not go back to {level}")]
+    LevelPast {
+        /// What was asked.
+        level: u32,
+        /// What is.
+        current: u32,
+    },
+    /// An operator holds the level.
+    #[error(
+        "the feature level is held, and not raised to {level} by itself: QUIRE LEVEL AUTO lets it go"
+    )]
+    LevelHeld {
+        /// The level.
+        level: u32,
+    },
     /// A defect of ours, or a plan that came too late, caught before it did harm.
     #[error("the plan that was made is not sound, so it is not carried out: {0}")]
     Unsound(#[from] Unsound),
@@ -325,6 +369,20 @@ fn there_are<T: fmt::Display>(known: &[T], what: &str) -> String {
         names.push(format!("… ({} in all)", known.len()));
     }
     format!("{what}: {}", names.join(", "))
+}
+
+/// "a knows 1 alone, b knows 1 to 2"
+fn unaware(nodes: &[(NodeId, Span)]) -> String {
+    const SHOWN_MAX: usize = 20;
+    if nodes.is_empty() {
+        return "no node is registered".to_owned();
+    }
+    let shown = nodes.iter().take(SHOWN_MAX);
+    let mut shown: Vec<String> = shown.map(|(id, k)| format!("{id} knows {k}")).collect();
+    if nodes.len() > SHOWN_MAX {
+        shown.push(format!("… ({} in all)", nodes.len()));
+    }
+    shown.join(", ")
 }
 
 fn count(n: usize, what: &str) -> String {

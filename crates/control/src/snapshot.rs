@@ -2,16 +2,17 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version  u8   3
+//! 0  version  u8   4
 //! 1  catalog  postcard of model::Catalog
 //! ```
-//! A version that once was released stays readable (`testdata/catalog-v*.bin`).
+//! Version 3 had no feature level. A version that once was released stays readable
+//! (`testdata/catalog-v*.bin`).
 
 use crate::check::{self, Unsound};
 use model::Catalog;
 use serde::Deserialize;
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Bytes that are not a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +34,13 @@ pub enum UnreadableCatalog {
     /// A catalog that contradicts itself.
     #[error("the catalog is not sound: {0}")]
     Unsound(#[from] Unsound),
+}
+
+impl UnreadableCatalog {
+    /// Whether a newer version wrote it.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, UnreadableCatalog::Version { version } if *version > VERSION)
+    }
 }
 
 /// The catalog's bytes.

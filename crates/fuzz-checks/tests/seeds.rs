@@ -173,7 +173,7 @@ fn peer_decoder() {
         let number = KINDS.iter().position(|(is, _)| *is == kind).unwrap();
         seeds.insert(name, [&[number as u8], bytes].concat());
     };
-    let nodes = captures("node/testdata/messages-v2.bin");
+    let nodes = captures("node/testdata/messages-v3.bin");
     for (n, message) in nodes.iter().enumerate() {
         add("messages between nodes", format!("node-{n:02}"), message);
     }
@@ -223,8 +223,9 @@ fn peer_decoder() {
         let crc = crc32c::crc32c(payload).to_le_bytes();
         [&(payload.len() as u32).to_le_bytes()[..], &crc, payload].concat()
     };
-    let hello = b"QUIREPER\x03\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
-        \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0";
+    let hello = b"QUIREPER\x04\0\x04\0\x01\x07\0\0\0\0\0\0\0\x04\0demo\x01\0a\x01\0b\
+        \x01\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\
+        \x01\0\0\0\x01\0\0\0\x01\0\0\0";
     add("hello", "hello".into(), hello);
     add(
         "frames",
@@ -256,10 +257,10 @@ fn peer_decoder() {
         b"\x01\x01\0\0\0\x01\x07\0\0\0\0\0\0\0v".to_vec(),
     ];
     add("rows of a copy", "rows".into(), &parts(&rows, 0));
-    let catalog = fixture("control/testdata/catalog-v3.bin");
-    add("catalog", "catalog-v3".into(), &catalog);
-    let commands = captures("control/testdata/commands-v4.bin");
+    let catalog = fixture("control/testdata/catalog-v4.bin");
+    add("catalog", "catalog-v4".into(), &catalog);
+    let commands = captures("control/testdata/commands-v5.bin");
     let commands = parts(&commands, 0);
-    add("commands to the catalog", "commands-v4".into(), &commands);
+    add("commands to the catalog", "commands-v5".into(), &commands);
     compare("peer_decoder", &seeds);
 }

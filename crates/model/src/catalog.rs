@@ -6,6 +6,7 @@ use crate::{
     id::{DiskId, Epoch, KeyspaceId, KeyspaceName, NodeId, Region, ShardId},
     planted::{self, Bug},
     position::Position,
+    release::{FIRST_LEVEL, Span},
     slot,
     strategy::Strategy,
 };
@@ -16,7 +17,7 @@ use std::{
 };
 
 /// Everything that the cluster has agreed on, as of `version`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
     /// The control group's applied index that produced this state. A node adopts only
     /// greater versions, and only committed states are ever passed on.
@@ -39,6 +40,29 @@ pub struct Catalog {
     /// Every disk that a node has registered with, but for each node's oldest; at most
     /// [`DISKS_MAX`] a node.
     pub disks: BTreeMap<DiskId, Disk>,
+    /// The feature level: nothing that came with a greater one is used, and every node that is
+    /// registered knows it (docs/adr/0017-versions). It only grows.
+    pub level: u32,
+    /// An operator keeps the level from being raised by itself.
+    pub level_held: bool,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Catalog {
+            version: 0,
+            nodes: BTreeMap::new(),
+            keyspaces: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            next_keyspace: 0,
+            next_shard: 0,
+            last_promotion: 0,
+            events: VecDeque::new(),
+            disks: BTreeMap::new(),
+            level: FIRST_LEVEL,
+            level_held: false,
+        }
+    }
 }
 
 /// Disks of one node that are remembered.
@@ -88,6 +112,8 @@ pub struct NodeInfo {
     pub http_addr: Address,
     /// Its last start.
     pub boot: Boot,
+    /// The feature levels that its release knows.
+    pub levels: Span,
 }
 
 /// One start of a node on one disk (docs/adr/0013-disks-and-boots).

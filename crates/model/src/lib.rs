@@ -17,6 +17,7 @@
 //! | [`limits`] | how long keys, fields and strings may be |
 //! | [`entry`] | a mutation in a shard's log; the same bytes on disk and on the wire |
 //! | [`work`] | what a value costs |
+//! | [`release`] | which versions a release can work with |
 //! | [`parts`] | bytes in parts, so that what is large is sent without a copy |
 //!
 //! Everything here is plain data: no clock, no randomness, no IO. A type that can be
@@ -37,6 +38,7 @@ pub mod mutation;
 pub mod parts;
 pub mod planted;
 pub mod position;
+pub mod release;
 pub mod slot;
 pub mod stamp;
 pub mod strategy;
@@ -51,6 +53,7 @@ pub use lsn::Lsn;
 pub use mutation::{Mutation, Op};
 pub use parts::Parts;
 pub use position::{EpochHistory, Position};
+pub use release::Release;
 pub use stamp::{HybridClock, Stamp};
 pub use strategy::{AckRule, Failover, OnTimeout, Placement, Topology};
 pub use time::Now;

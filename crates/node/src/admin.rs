@@ -91,7 +91,7 @@ pub(crate) fn usage(args: &[&[u8]]) -> Option<String> {
     }
 }
 
-const QUIRE_USAGE: &str = "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms";
+const QUIRE_USAGE: &str = "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keyspace, QUIRE VERIFICATIONS, QUIRE SCRUB, QUIRE LEVEL [n | HOLD | AUTO], QUIRE REWOUND LIST | SHOW file [cursor], or QUIRE WAN SHOW | CUT from to | HEAL from to | SET from to 250ms";
 
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
@@ -117,7 +117,7 @@ const KEYSPACE_HELP: [&str; 18] = [
     "Clients that take a number alone: redis-cli -n 1, redis://HOST:PORT/1.",
 ];
 
-const QUIRE_HELP: [&str; 17] = [
+const QUIRE_HELP: [&str; 20] = [
     "QUIRE <subcommand> [<arg> ...]. Subcommands are:",
     "STATUS",
     "    Nodes, and the replicas of each shard, as this node sees them. JSON.",
@@ -129,6 +129,9 @@ const QUIRE_HELP: [&str; 17] = [
     "    How far those are that go on now. JSON.",
     "SCRUB",
     "    Look through all files of this node for damage.",
+    "LEVEL [n | HOLD | AUTO]",
+    "    Show what each node's release knows. JSON. Raise the feature level,",
+    "    keep it, or let it rise by itself.",
     "REWOUND LIST | SHOW <file> [cursor]",
     "    What failovers lost, as this node has saved it.",
     "WAN SHOW | CUT <from> <to> | HEAL <from> <to> | SET <from> <to> 250ms",
@@ -278,6 +281,7 @@ impl<S: Stores> Node<S> {
                 ),
             },
             QuireCommand::Help => self.answer_lines(conn, &QUIRE_HELP),
+            QuireCommand::Level => self.level_command(conn, &args[2..]),
             QuireCommand::Rewound => self.rewound_command(conn, &args[2..]),
             QuireCommand::Wan => self.wan_command(conn, &args[2..]),
             QuireCommand::Verify => {

@@ -32,6 +32,8 @@ pub(crate) enum Wish {
     Create { target: Target, name: KeyspaceName },
     /// A client drops one.
     Drop { target: Target },
+    /// A client gives an order about the feature level.
+    Level { target: Target },
     /// A client's command names a keyspace that is unknown here.
     Newest { conn: u64, args: Vec<Bytes> },
 }
@@ -241,7 +243,7 @@ impl<S: Stores> Node<S> {
     /// A catalog becomes known.
     #[cfg(test)]
     pub(crate) fn adopt(&mut self, catalog: model::Catalog) {
-        self.with_cluster(|cluster, _| cluster.adopt(catalog));
+        self.with_cluster(|cluster, here| cluster.adopt(catalog, here));
     }
 
     /// What waited for a lease goes on.
@@ -255,11 +257,14 @@ impl<S: Stores> Node<S> {
     fn wish_answered(&mut self, wish: Wish, result: Result<u64, String>) {
         match (wish, result) {
             (Wish::Create { target, name }, Ok(version)) => self.created(target, name, version),
-            (Wish::Drop { target }, Ok(_)) => {
+            (Wish::Drop { target } | Wish::Level { target }, Ok(_)) => {
                 let done = Bytes::from_static(b"+OK\r\n");
                 self.deliver(&target, ShardId(0), Position::ZERO, done);
             }
-            (Wish::Create { target, .. } | Wish::Drop { target }, Err(line)) => {
+            (
+                Wish::Create { target, .. } | Wish::Drop { target } | Wish::Level { target },
+                Err(line),
+            ) => {
                 self.reply_error(&target, &format!("ERR {line}"));
             }
             (Wish::Newest { .. }, _) => {}

@@ -2,19 +2,24 @@
 //!
 //! # Bytes
 //! ```text
-//! 2, 1, shard u64 LE, the topology's own bytes     (the hot one: no copy, no decoding here)
-//! 2, 2, postcard of `Message`
+//! 3, 1, shard u64 LE, the topology's own bytes     (the hot one: no copy, no decoding here)
+//! 3, 2, level LEB128, postcard of `Message`
 //! ```
 //! The first byte is the version; another version is refused whole. Version 1 had no leases
-//! and no seals. Variants are only added at
-//! the end: their order is part of the format.
+//! and no seals, version 2 no levels. Variants are only added at
+//! the end: their order is part of the format. The level is the feature level that the variant
+//! came with: a release that does not know it steps over the message.
 
 use bytes::Bytes;
-use model::{Epoch, NodeId, Parts, Position, ShardId, codec::Malformed};
+use model::{
+    Epoch, NodeId, Parts, Position, ShardId,
+    codec::Malformed,
+    release::{FIRST_LEVEL, Span},
+};
 use replication::rest::Pulse;
 use serde::{Deserialize, Serialize};
 
-const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 
 /// The longest message that a node takes: a host refuses longer ones, so that whoever makes a
 /// message sees to it that it is no longer.
@@ -27,6 +32,11 @@ pub(crate) enum Incoming {
     Replica(ShardId, Bytes),
     /// Anything else.
     Message(Box<Message>),
+    /// A message of a later feature level than the receiver's release knows.
+    Unknown {
+        /// The level.
+        level: u32,
+    },
 }
 
 /// Everything but what replicas of a shard tell each other.
@@ -224,11 +234,19 @@ impl Message {
         )
     }
 
+    /// The feature level that its kind came with: it is sent only from there on.
+    pub(crate) fn level(&self) -> u32 {
+        match self {
+            Message::Cluster(message) => message.level(),
+            _ => FIRST_LEVEL,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = vec![VERSION, 2];
         // Serialising plain data into memory fails only for types that postcard can't express,
         // and every variant is tested.
-        if let Ok(bytes) = postcard::to_extend(self, out.clone()) {
+        if let Ok(bytes) = postcard::to_extend(&(self.level(), self), out.clone()) {
             out = bytes;
         }
         out.into()
@@ -242,8 +260,8 @@ pub(crate) fn encode_replica(shard: ShardId, message: Parts) -> Parts {
     message.behind(&head)
 }
 
-/// Reads a message from a peer.
-pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
+/// Reads a message from a peer, at a node whose release knows `levels`.
+pub(crate) fn decode(bytes: Bytes, levels: Span) -> Result<Incoming, Malformed> {
     let malformed = Malformed {
         what: "peer message",
     };
@@ -254,9 +272,18 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Incoming, Malformed> {
             let shard = ShardId(u64::from_le_bytes(shard));
             Ok(Incoming::Replica(shard, bytes.slice(10..)))
         }
-        Some([VERSION, 2]) => postcard::from_bytes(&bytes[2..])
-            .map(|m| Incoming::Message(Box::new(m)))
-            .map_err(|_| malformed),
+        Some([VERSION, 2]) => {
+            let read = postcard::take_from_bytes::<u32>(&bytes[2..]);
+            let (level, rest) = read.map_err(|_| malformed.clone())?;
+            if level > levels.newest {
+                return Ok(Incoming::Unknown { level });
+            }
+            let message: Message = postcard::from_bytes(rest).map_err(|_| malformed.clone())?;
+            match message.level() == level {
+                true => Ok(Incoming::Message(Box::new(message))),
+                false => Err(malformed),
+            }
+        }
         _ => Err(malformed),
     }
 }
@@ -266,7 +293,10 @@ mod tests {
     use super::*;
     use crate::observed::{FORWARD, FORWARDED, SEALED, WAN};
     use bytes::{Buf, BufMut, BytesMut};
+    use model::Release;
     use proptest::prelude::*;
+
+    const NEXT: Span = Release::NEXT.levels;
 
     fn one_of_each() -> Vec<Message> {
         let position = Position::new(3, 77);
@@ -391,7 +421,7 @@ mod tests {
         for message in one_of_each() {
             let bytes = message.encode();
             // The variant's number, as postcard writes it.
-            seen.insert(bytes[2]);
+            seen.insert(bytes[3]);
             match message {
                 Message::Cluster(_)
                 | Message::Forward(_)
@@ -423,15 +453,15 @@ mod tests {
     fn a_simulator_tells_apart_what_it_must() {
         for message in one_of_each() {
             let bytes = message.encode();
-            let first = bytes[2];
-            assert_eq!(matches!(message, Message::Forward(_)), first == FORWARD);
+            let starts = |with: &[u8]| bytes.starts_with(with);
+            assert_eq!(matches!(message, Message::Forward(_)), starts(&FORWARD));
             assert_eq!(
                 matches!(message, Message::Forwarded { .. }),
-                first == FORWARDED
+                starts(&FORWARDED)
             );
-            assert_eq!(matches!(message, Message::Wan(_)), first == WAN);
+            assert_eq!(matches!(message, Message::Wan(_)), starts(&WAN));
             let sealed = matches!(message, Message::Cluster(cluster::Message::Sealed(_)));
-            assert_eq!(sealed, bytes[2..].starts_with(&SEALED));
+            assert_eq!(sealed, starts(&SEALED));
         }
     }
 
@@ -439,11 +469,11 @@ mod tests {
     /// them whole by their version.
     #[test]
     fn the_capture_reads_back() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v2.bin");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/messages-v3.bin");
         let mut written = BytesMut::new();
         for message in one_of_each() {
             let bytes = message.encode();
-            let Ok(Incoming::Message(read)) = decode(bytes.clone()) else {
+            let Ok(Incoming::Message(read)) = decode(bytes.clone(), NEXT) else {
                 panic!("{message:?} does not read back");
             };
             assert_eq!(format!("{read:?}"), format!("{message:?}"));
@@ -454,7 +484,7 @@ mod tests {
             #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
             std::fs::write(path, &written).unwrap();
         }
-        let capture: &[u8] = include_bytes!("../testdata/messages-v2.bin");
+        let capture: &[u8] = include_bytes!("../testdata/messages-v3.bin");
         assert_eq!(capture, written.as_ref());
     }
 
@@ -464,16 +494,35 @@ mod tests {
         let mut messages = 0;
         while !capture.is_empty() {
             let length = capture.get_u32_le() as usize;
-            assert!(decode(capture.split_to(length)).is_err());
+            assert!(decode(capture.split_to(length), NEXT).is_err());
             messages += 1;
         }
         assert_eq!(messages, 20);
     }
 
     #[test]
+    fn a_message_of_a_newer_level_is_told_from_a_malformed_one() {
+        let this = Release::THIS.levels;
+        let unknown = |bytes: &[u8]| match decode(Bytes::copy_from_slice(bytes), this) {
+            Ok(Incoming::Unknown { level }) => Some(level),
+            _ => None,
+        };
+        let rehearsal = Message::Cluster(cluster::Message::Rehearsal).encode();
+        assert_eq!(unknown(&rehearsal), Some(2));
+        // Whatever stands behind the level: no variant that any release knows.
+        assert_eq!(unknown(&[VERSION, 2, 9, 200, 200]), Some(9));
+        let forged = [VERSION, 2, 1, 200, 1];
+        assert!(decode(Bytes::copy_from_slice(&forged), this).is_err());
+        // A known kind at another level than its own.
+        let mut forged = rehearsal.to_vec();
+        forged[2] = 1;
+        assert!(decode(forged.into(), NEXT).is_err());
+    }
+
+    #[test]
     fn the_hot_message_is_not_copied() {
         let bytes = encode_replica(ShardId(5), Bytes::from_static(b"inside").into()).into_bytes();
-        let Ok(Incoming::Replica(ShardId(5), inside)) = decode(bytes.clone()) else {
+        let Ok(Incoming::Replica(ShardId(5), inside)) = decode(bytes.clone(), NEXT) else {
             panic!("it does not read back");
         };
         assert_eq!(inside.as_ptr(), bytes[10..].as_ptr());
@@ -482,8 +531,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(Bytes::from(bytes.clone()));
-            let _ = decode([&[VERSION, 2][..], &bytes].concat().into());
+            let _ = decode(Bytes::from(bytes.clone()), NEXT);
+            let _ = decode([&[VERSION, 2][..], &bytes].concat().into(), NEXT);
         }
     }
 }

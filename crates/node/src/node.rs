@@ -36,7 +36,7 @@ use crate::{
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
-use cluster::{Cluster, Doubt, NotAdmitted};
+use cluster::{Cluster, Doubt, Introduction, NotAdmitted};
 use model::{Address, Boot, Catalog, Epoch, Mutation, NodeId, Now, Parts, Position, ShardId};
 use replication::strategy::Role;
 use rustc_hash::FxHashMap;
@@ -334,12 +334,14 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    /// `from`, which was admitted in this boot, has made a new link to us; messages of its former
-    /// one may be lost.
-    pub fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
+    /// `from`, which was admitted as it introduced itself, has made a new link to us; messages of
+    /// its former one may be lost.
+    pub fn peer_inbound(&mut self, from: &NodeId, introduced: &Introduction, now: Now) {
         self.arrives(now);
-        self.cluster.linked(from, boot);
-        self.pulses_linked(from, boot);
+        if !self.with_cluster(|cluster, _| cluster.linked(from, introduced)) {
+            return;
+        }
+        self.pulses_linked(from, introduced.boot);
         self.forwards_lost(from, REMADE);
     }
 
@@ -350,7 +352,7 @@ impl<S: Stores> Node<S> {
             // Until it knew the new link itself it could answer nothing.
             self.forwards_lost(from, REMADE);
         }
-        match message::decode(bytes) {
+        match message::decode(bytes, self.config.release.levels) {
             // With no room to log more, what comes is as good as lost: it is sent again.
             Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
             // Nor does a process hold anything for others that the catalog does not know of: it
@@ -371,6 +373,7 @@ impl<S: Stores> Node<S> {
                 }
             }
             Ok(Incoming::Message(message)) => self.message(from, *message),
+            Ok(Incoming::Unknown { level }) => self.cluster.unknown_message(from, level),
             Err(error) => tracing::warn!(%from, %error, "a message was dropped"),
         }
     }
@@ -618,16 +621,26 @@ impl<S: Stores> Node<S> {
         self.effects.pop_front()
     }
 
-    /// Whether a peer's boot may be linked to this node. `is_linked`: whether a link that came
+    /// What this node says of itself when it connects.
+    pub fn introduction(&self) -> Introduction {
+        self.cluster.introduction()
+    }
+
+    /// The feature level, as far as this node knows.
+    pub fn level(&self) -> u32 {
+        self.catalog.level
+    }
+
+    /// Whether a peer may be linked to this node. `is_linked`: whether a link that came
     /// from its id is still open.
     pub fn admit(
         &self,
         from: &NodeId,
-        boot: Boot,
+        introduced: &Introduction,
         is_linked: bool,
         now: Now,
     ) -> Result<(), NotAdmitted> {
-        self.cluster.admit(from, boot, is_linked, now)
+        self.cluster.admit(from, introduced, is_linked, now)
     }
 
     /// A peer does not let this node in.
@@ -665,7 +678,11 @@ impl<S: Stores> Node<S> {
 
     // ---- sending ------------------------------------------------------------------------
 
+    /// Sends a message, unless it came with a later feature level than the catalog's.
     pub(crate) fn send(&mut self, to: &NodeId, lane: Lane, message: &Message) {
+        if message.level() > self.catalog.level {
+            return;
+        }
         self.send_encoded(to, lane, message.encode());
     }
 

@@ -322,7 +322,10 @@ impl<S: Stores> Node<S> {
         if self.now.monotonic >= self.next_release {
             self.next_release = self.now.monotonic + Duration::from_secs(1);
             let given_up = self.log_given_up_to();
-            self.with_cluster(|cluster, here| cluster.compact(given_up, here));
+            self.with_cluster(|cluster, here| {
+                cluster.compact(given_up, here);
+                cluster.mark_level(given_up, here);
+            });
             // While nothing happens to a shard nothing becomes free but by the stores, which are in
             // no hurry.
             let seen = (self.log.tip(), self.touched.settled);

@@ -12,9 +12,9 @@
 )]
 
 use bytes::{Bytes, BytesMut};
-use model::{Address, Boot, NodeId, Now};
+use model::{Address, Boot, NodeId, Now, Release};
 use rustc_hash::{FxHashMap, FxHashSet};
-use server::{Config, ConnId, Effect, Host, LinkState};
+use server::{Config, ConnId, Effect, Host, Introduction, LinkState};
 use std::{
     collections::VecDeque,
     fs::File,
@@ -91,10 +91,14 @@ impl Host for Kv {
     }
     fn peer_connected(&mut self, _: &NodeId, _: Now) {}
     fn peer_disconnected(&mut self, _: &NodeId, _: Now) {}
-    fn boot(&self) -> Boot {
-        Boot::default()
+    fn introduction(&self) -> Introduction {
+        Introduction {
+            boot: Boot::default(),
+            release: Release::THIS,
+            level: 1,
+        }
     }
-    fn peer_inbound(&mut self, _: &NodeId, _: Boot, _: Now) {}
+    fn peer_inbound(&mut self, _: &NodeId, _: &Introduction, _: Now) {}
     fn peer_message(&mut self, _: &NodeId, _: Bytes, _: Now) {}
     fn peers(&self) -> Vec<(NodeId, Vec<Address>)> {
         Vec::new()

@@ -16,11 +16,12 @@
 
 use crate::Limits;
 use bytes::{Bytes, BytesMut};
-use model::{Address, Boot, NodeId, Now};
+use model::{Address, NodeId, Now};
 use std::{net::SocketAddr, time::Duration};
 
 pub use node::{
-    AHEAD_MAX, Aside, AsideDone, ConnId, Doubt, Effect, Lane, NotAdmitted, QueryBuffer,
+    AHEAD_MAX, Aside, AsideDone, ConnId, Doubt, Effect, Introduction, Lane, NotAdmitted,
+    QueryBuffer,
 };
 pub use storage::store::{Guess, Prefetch};
 pub use wan::Link as LinkState;
@@ -94,14 +95,15 @@ pub trait Host: 'static {
     fn peer_connected(&mut self, peer: &NodeId, now: Now);
     /// The outgoing link broke; what was sent may be lost.
     fn peer_disconnected(&mut self, peer: &NodeId, now: Now);
-    /// This start of the node: other nodes are told it when a link to them is made.
-    fn boot(&self) -> Boot;
-    /// Whether a link from this boot of `from` is taken. `is_linked`: one that came from its id
+    /// What other nodes are told when a link to them is made: this start of the node, and what
+    /// its release can work with.
+    fn introduction(&self) -> Introduction;
+    /// Whether a link from `from`, as it introduces itself, is taken. `is_linked`: one that came from its id
     /// before is still open.
     fn admit(
         &self,
         _from: &NodeId,
-        _boot: Boot,
+        _introduced: &Introduction,
         _is_linked: bool,
         _now: Now,
     ) -> Result<(), NotAdmitted> {
@@ -109,9 +111,9 @@ pub trait Host: 'static {
     }
     /// `by` does not take a link from this node.
     fn not_admitted(&mut self, _by: &NodeId, _why: NotAdmitted, _now: Now) {}
-    /// `from`, admitted in this boot, has made a new link to us; messages of its former one may
+    /// `from`, admitted as it introduced itself, has made a new link to us; messages of its former one may
     /// be lost.
-    fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now);
+    fn peer_inbound(&mut self, from: &NodeId, introduced: &Introduction, now: Now);
     /// A message from `from`, in order within its lane. It may share memory with others that
     /// came with it: copy what is kept for long.
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now);

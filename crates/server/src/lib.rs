@@ -54,8 +54,8 @@ pub use config::{Config, ConfigError, Limits};
 pub use data_dir::DataDirError;
 pub use descriptors::{Descriptors, TooFewDescriptors};
 pub use host::{
-    Aside, AsideDone, ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, NotAdmitted, Prefetch,
-    QueryBuffer,
+    Aside, AsideDone, ConnId, Doubt, Effect, Guess, Host, Introduction, Lane, LinkState,
+    NotAdmitted, Prefetch, QueryBuffer,
 };
 pub use memory::default_cache_bytes;
 pub use peer::frame::MESSAGE_LEN_MAX;

@@ -2,10 +2,13 @@
 
 use crate::{
     Limits, clock,
-    host::{Aside, AsideDone, ConnId, Doubt, Effect, Host, LinkState, NotAdmitted, QueryBuffer},
+    host::{
+        Aside, AsideDone, ConnId, Doubt, Effect, Host, Introduction, LinkState, NotAdmitted,
+        QueryBuffer,
+    },
 };
 use bytes::{Bytes, BytesMut};
-use model::{Address, Boot, NodeId, Now};
+use model::{Address, NodeId, Now};
 use node::Node;
 use std::{net::SocketAddr, time::Duration};
 use storage::{
@@ -102,23 +105,23 @@ impl Host for NodeHost {
     fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
         self.node.peer_disconnected(peer, now);
     }
-    fn boot(&self) -> Boot {
-        self.node.boot()
+    fn introduction(&self) -> Introduction {
+        self.node.introduction()
     }
     fn admit(
         &self,
         from: &NodeId,
-        boot: Boot,
+        introduced: &Introduction,
         is_linked: bool,
         now: Now,
     ) -> Result<(), NotAdmitted> {
-        self.node.admit(from, boot, is_linked, now)
+        self.node.admit(from, introduced, is_linked, now)
     }
     fn not_admitted(&mut self, by: &NodeId, why: NotAdmitted, now: Now) {
         self.node.not_admitted(by, why, now);
     }
-    fn peer_inbound(&mut self, from: &NodeId, boot: Boot, now: Now) {
-        self.node.peer_inbound(from, boot, now);
+    fn peer_inbound(&mut self, from: &NodeId, introduced: &Introduction, now: Now) {
+        self.node.peer_inbound(from, introduced, now);
     }
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {
         self.node.peer_message(from, message, now);

@@ -17,7 +17,7 @@ use crate::{
     reload::{Logs, Reload, set_filter},
     serve_until, signals,
 };
-use model::{Address, DiskId};
+use model::{Address, DiskId, Release};
 use node::{ClientBounds, Disks, Node, NodeConfig, OpenError, PeerConfig};
 use std::{
     fmt, fs,
@@ -38,6 +38,10 @@ use tokio::sync::watch;
 /// For the tests of clocks that step alone: a directory in which a file of a node's name says by
 /// how many milliseconds that node's wall clock is to look ahead.
 const TEST_CLOCKS: &str = "QUIRE_TEST_CLOCKS";
+
+/// For the tests of upgrades alone: `next` has the node pretend to be the next release, which ruins
+/// a cluster for that (docs/adr/0017-versions).
+const TEST_RELEASE: &str = "QUIRE_TEST_RELEASE";
 
 /// Why a node did not run, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -267,6 +271,7 @@ fn node_config(
     };
     Ok(NodeConfig {
         id: config.id.clone(),
+        release: release(),
         region: config.region.clone(),
         zone: config.zone.clone(),
         listens: config.client_addr,
@@ -301,6 +306,19 @@ fn node_config(
         pid: std::process::id(),
         seed: random(),
     })
+}
+
+/// The release that the node is, or pretends to be.
+fn release() -> Release {
+    match std::env::var_os(TEST_RELEASE) {
+        Some(which) if which == "next" => {
+            tracing::error!(
+                "{TEST_RELEASE} is set: this node pretends to be the next release, for tests alone"
+            );
+            Release::NEXT
+        }
+        _ => Release::THIS,
+    }
 }
 
 fn random() -> u64 {

@@ -5,7 +5,7 @@ mod clock;
 use crate::random::Random;
 use bytes::Bytes;
 use clock::Clock;
-use model::{DiskId, NodeId, Now, Region};
+use model::{DiskId, NodeId, Now, Region, Release};
 use node::{
     ClientBounds, Disks, Effect, Node, NodeConfig, NodeLimits, OpenError, PeerConfig, ScrubConfig,
 };
@@ -68,6 +68,8 @@ impl Identity {
 pub(crate) struct Machine {
     pub(crate) id: NodeId,
     pub(crate) region: Region,
+    /// Which release it starts.
+    pub(crate) release: Release,
     number: u16,
     pub(crate) disk: SimDisk,
     pub(crate) rewound: SimDisk,
@@ -100,6 +102,8 @@ pub(crate) struct Machine {
     pub(crate) released: VecDeque<Effect>,
     /// The node has been made to stop by itself: its disk was made to fail.
     pub(crate) may_stop: bool,
+    /// Why it did last.
+    pub(crate) last_words: Option<String>,
     log_retention_bytes: u64,
 }
 
@@ -114,6 +118,7 @@ impl Machine {
         Some(Machine {
             id: NodeId::new(id).ok()?,
             region: Region::new(region).ok()?,
+            release: Release::THIS,
             number,
             disk: SimDisk::new(),
             rewound: SimDisk::new(),
@@ -134,6 +139,7 @@ impl Machine {
             withheld: None,
             released: VecDeque::new(),
             may_stop: false,
+            last_words: None,
             log_retention_bytes,
         })
     }
@@ -169,6 +175,7 @@ impl Machine {
         self.life += 1;
         let config = NodeConfig {
             id: self.id.clone(),
+            release: self.release,
             region: self.region.clone(),
             zone: String::new(),
             listens: Self::addr(self.number, 7000),

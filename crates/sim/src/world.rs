@@ -10,6 +10,7 @@ mod faults;
 mod fresh;
 mod observe;
 mod outages;
+mod releases;
 mod stalls;
 
 pub use clients::Mix;
@@ -590,6 +591,7 @@ impl World {
                 self.note(at, format_args!("stops: {reason}"));
                 if self.machines[at].may_stop {
                     self.faults.stops += 1;
+                    self.machines[at].last_words = Some(reason);
                     return self.power_is_lost(at);
                 }
                 let wrong = self.wrong_at(at, &format!("stops: {reason}"));

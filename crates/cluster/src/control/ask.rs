@@ -8,7 +8,7 @@ use crate::{
     message::Message,
 };
 use control::{
-    command::{COMMANDS_MAX, Command, Proposal, RequestId},
+    command::{COMMANDS_MAX, Command, Frames, Proposal, RequestId},
     failover,
 };
 use model::{
@@ -244,11 +244,22 @@ impl<A> Cluster<A> {
             };
             return self.send(from, message);
         };
-        let Ok(proposal) = Proposal::decode(&command) else {
+        let levels = self.config.release.levels;
+        let Ok(Frames {
+            request: of,
+            frames,
+        }) = Frames::decode(&command)
+        else {
             return;
         };
-        let mut commands = proposal.commands.iter();
-        let refused = commands.find_map(|command| self.registration_refused(command));
+        // Those that this release does not know are refused by the machine, unread. Of the others
+        // what can't be read must not get into the group's log.
+        let known = frames.iter().filter(|frame| frame.level <= levels.newest);
+        let commands: Result<Vec<Command>, _> = known.map(|frame| frame.read(levels)).collect();
+        let Ok(commands) = commands else {
+            return;
+        };
+        let refused = (commands.iter()).find_map(|command| self.registration_refused(command));
         let Some(group) = &mut self.control.group else {
             return;
         };
@@ -259,9 +270,7 @@ impl<A> Cluster<A> {
         }
         match group.propose(command.into()) {
             Ok(()) => {
-                self.control
-                    .proposers
-                    .insert(proposal.request, from.clone());
+                self.control.proposers.insert(of, from.clone());
             }
             Err(NotTaken::NotLeader { leader }) => {
                 self.send(from, Message::NotLeader { request, leader });
@@ -420,11 +429,11 @@ impl<A> Cluster<A> {
         &mut self,
         request: RequestId,
         result: Result<u64, String>,
-        host: &impl Host,
+        host: &mut impl Host,
     ) {
         if request.node == self.config.id.number() && request.process == self.config.process {
             // What is answered may read the catalog.
-            self.adopt(self.control.machine.clone());
+            self.adopt(self.control.machine.clone(), host);
             self.outcome(request.sequence, result, host);
         } else if let Some(node) = self.control.proposers.remove(&request) {
             self.send_catalog(&node, &self.control.machine.clone());

@@ -115,6 +115,10 @@ pub(super) const SPECS: &[Spec] = &[
             Spec::new("quire|scrub", 2, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Scrub))
                 .doc("Look through all files of this node for damage", "0.1.0", "O(N) where N is their size"),
+            Spec::new("quire|level", -2, OPERATORS, Server)
+                .at_node(Quire(QuireCommand::Level))
+                .takes("[what=level:int|HOLD|AUTO]")
+                .doc("Show, raise or keep the feature level of the cluster", "0.1.0", "O(N) where N is the number of nodes"),
             Spec::new("quire|rewound", -3, OPERATORS, Server)
                 .at_node(Quire(QuireCommand::Rewound))
                 .takes("{action=LIST|SHOW {lines=file [cursor:int]}}")

@@ -20,7 +20,7 @@ fn proposals_read_back_and_nonsense_is_refused() {
     assert!(Proposal::decode(&[&bytes[..], &[0]].concat()).is_err());
     let mut c = cluster();
     let index = c.version + 1;
-    let applied = machine::apply_entry(&mut c, index, &bytes)
+    let applied = machine::apply_entry(&mut c, index, &bytes, LEVELS)
         .unwrap()
         .unwrap();
     assert_eq!(applied.request, proposal.request);
@@ -43,7 +43,7 @@ fn fixture() -> Catalog {
     c
 }
 
-/// What `testdata/catalog-v3.bin` holds.
+/// What `testdata/catalog-v4.bin` holds.
 fn with_events() -> Catalog {
     let mut c = fixture();
     for command in [
@@ -86,6 +86,19 @@ fn all_commands() -> Vec<Command> {
             text: "for no reason".to_owned(),
             at_ms: 5,
         },
+        Command::RaiseLevel {
+            level: 2,
+            by_itself: true,
+            at_ms: 6,
+        },
+        Command::HoldLevel {
+            held: true,
+            at_ms: 7,
+        },
+        Command::Rehearse {
+            node: NodeId::new("us-1").unwrap(),
+            at_ms: 8,
+        },
     ];
     for command in &all {
         match command {
@@ -97,7 +110,10 @@ fn all_commands() -> Vec<Command> {
             | Command::Promote(_)
             | Command::ConfirmReplica { .. }
             | Command::ReplaceReplica { .. }
-            | Command::Note { .. } => {}
+            | Command::Note { .. }
+            | Command::RaiseLevel { .. }
+            | Command::HoldLevel { .. }
+            | Command::Rehearse { .. } => {}
         }
     }
     all
@@ -134,24 +150,24 @@ fn commands_of_every_version_are_still_read() {
         written.extend((bytes.len() as u32).to_le_bytes());
         written.extend(bytes);
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v4.bin");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/commands-v5.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, &written).unwrap();
     }
-    let v4: &[u8] = include_bytes!("../../testdata/commands-v4.bin");
-    assert_eq!(v4, written);
-    assert_eq!(read_capture(v4), proposals(all_commands()));
+    let v5: &[u8] = include_bytes!("../../testdata/commands-v5.bin");
+    assert_eq!(v5, written);
+    assert_eq!(read_capture(v5), proposals(all_commands()));
 }
 
 #[test]
-fn a_catalog_of_version_3_is_still_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v3.bin");
+fn a_catalog_of_version_4_is_still_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v4.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, snapshot::encode(&with_events()).unwrap()).unwrap();
     }
-    let bytes = include_bytes!("../../testdata/catalog-v3.bin");
+    let bytes = include_bytes!("../../testdata/catalog-v4.bin");
     let found = snapshot::decode(bytes).unwrap();
     assert_eq!(found, with_events());
     assert_eq!(snapshot::encode(&found).unwrap(), bytes);
@@ -164,7 +180,7 @@ fn a_snapshot_is_checked() {
         assert!(snapshot::decode(&bytes[..end]).is_err());
     }
     assert!(snapshot::decode(&[&bytes[..], &[0]].concat()).is_err());
-    assert!(snapshot::decode(&[&[4], &bytes[1..]].concat()).is_err());
+    assert!(snapshot::decode(&[&[3], &bytes[1..]].concat()).is_err());
 
     let spoil = |spoil: &dyn Fn(&mut Catalog)| {
         let mut c = fixture();
@@ -220,7 +236,7 @@ fn commands_of_one_proposal_are_done_each_by_itself() {
         commands: commands.clone(),
     };
     let bytes = proposal.encode().unwrap();
-    let applied = machine::apply_entry(&mut together, index, &bytes).unwrap();
+    let applied = machine::apply_entry(&mut together, index, &bytes, LEVELS).unwrap();
     let applied = applied.unwrap();
     let done: Vec<bool> = applied.results.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, false, true, false]);
@@ -231,7 +247,7 @@ fn commands_of_one_proposal_are_done_each_by_itself() {
     assert_eq!(together.version, index);
     assert_eq!(together.shards, alone.shards);
 
-    let again = machine::apply_entry(&mut together, index + 1, &bytes).unwrap();
+    let again = machine::apply_entry(&mut together, index + 1, &bytes, LEVELS).unwrap();
     let again = again.unwrap();
     assert!(again.refused().is_some(), "nothing of it was done");
 }

@@ -242,7 +242,10 @@ fn an_entry_is_applied_once_and_a_refused_one_only_moves_the_version() {
             ..before
         }
     );
-    assert_eq!(machine::apply_entry(&mut c, index + 1, b""), Ok(None));
+    assert_eq!(
+        machine::apply_entry(&mut c, index + 1, b"", LEVELS),
+        Ok(None)
+    );
     assert_eq!(c.version, index + 1);
-    assert!(machine::apply_entry(&mut c, index + 2, &[9, 0]).is_err());
+    assert!(machine::apply_entry(&mut c, index + 2, &[9, 0], LEVELS).is_err());
 }

@@ -6,6 +6,7 @@
 mod failover;
 mod formats;
 mod keyspaces;
+mod level;
 mod properties;
 
 use control::{
@@ -19,9 +20,12 @@ use control::{
 };
 use model::{
     AckRule, Boot, Catalog, DiskId, Epoch, Failover, KeyspaceName, NodeId, OnTimeout, Placement,
-    Position, Region, ShardId, Topology, catalog::NodeInfo,
+    Position, Region, Release, ShardId, Topology, catalog::NodeInfo, release::Span,
 };
 use std::time::Duration;
+
+/// What this release knows.
+const LEVELS: Span = Release::THIS.levels;
 
 /// The reference deployment's nodes.
 const NODES: [(&str, u64); 9] = [
@@ -47,6 +51,7 @@ fn register(name: &str, disk: u64) -> Command {
             peer_addr: "127.0.0.1:7379".parse().unwrap(),
             http_addr: "127.0.0.1:8379".parse().unwrap(),
             boot: boot(disk, 1),
+            levels: Release::THIS.levels,
         },
     }
 }

@@ -113,7 +113,7 @@ proptest! {
                 commands: vec![command],
             };
             let bytes = proposal.encode().unwrap();
-            machine::apply_entry(&mut other, one.version, &bytes).unwrap();
+            machine::apply_entry(&mut other, one.version, &bytes, LEVELS).unwrap();
             prop_assert_eq!(&one, &other);
             other = snapshot::decode(&snapshot::encode(&other).unwrap()).unwrap();
         }

@@ -8,7 +8,7 @@ use control::{
     command::{Command, Proposal},
     create, machine, snapshot,
 };
-use model::{Boot, Catalog, DiskId, NodeId, Region, catalog::NodeInfo};
+use model::{Boot, Catalog, DiskId, NodeId, Region, Release, catalog::NodeInfo};
 use std::sync::LazyLock;
 
 pub(super) fn snapshot(bytes: &[u8]) {
@@ -74,6 +74,7 @@ fn cluster() -> Catalog {
                 log: 0,
                 intact_since: 1,
             },
+            levels: Release::THIS.levels,
         };
         let id = NodeId::new(name).unwrap();
         apply(&mut catalog, Command::RegisterNode { id, info });

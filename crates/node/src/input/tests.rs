@@ -15,6 +15,7 @@ fn node() -> Node<MemoryStores> {
     let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
     let config = NodeConfig {
         id: NodeId::new("a").unwrap(),
+        release: model::Release::THIS,
         region: Region::new("us").unwrap(),
         zone: String::new(),
         listens: addr(1),

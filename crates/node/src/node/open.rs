@@ -28,10 +28,10 @@ use crate::{
     turn::Deferred,
     verify::Verifications,
 };
-use bytes::{Bytes, BytesMut};
-use cluster::{Cluster, PeerConfig};
+use bytes::BytesMut;
+use cluster::{Cluster, PeerConfig, Replay};
 use model::{
-    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, ShardId,
+    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, Release, ShardId,
     planted::{self, Bug},
 };
 use rustc_hash::FxHashMap;
@@ -53,6 +53,8 @@ use wan::Links;
 pub struct NodeConfig {
     /// Its name.
     pub id: NodeId,
+    /// What it can work with: [`Release::THIS`], or, in tests of upgrades, [`Release::NEXT`].
+    pub release: Release,
     /// Where it stands.
     pub region: Region,
     /// Where within the region.
@@ -118,6 +120,7 @@ impl NodeConfig {
     fn of_cluster(&self) -> cluster::Config {
         cluster::Config {
             id: self.id.clone(),
+            release: self.release,
             region: self.region.clone(),
             zone: self.zone.clone(),
             client_addr: self.client_addr.clone(),
@@ -180,8 +183,8 @@ impl<S: Stores> Node<S> {
         for id in stores.list()? {
             shards.insert(id, open_shard(&stores, id, config.cache)?);
         }
-        let mut recovered = replication::consensus::Recovered::default();
-        let mut muted = None;
+        let mut of_cluster = Replay::default();
+        let release = config.release;
         let mut previous = None;
         let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
             // The record ends at `at`, and begins where the one before it ended.
@@ -189,10 +192,9 @@ impl<S: Stores> Node<S> {
             previous = Some(at);
             Self::replay(
                 &mut shards,
-                &mut recovered,
-                &mut muted,
+                &mut of_cluster,
                 &stores,
-                config.cache,
+                (config.cache, release),
                 before,
                 record,
             )
@@ -232,9 +234,7 @@ impl<S: Stores> Node<S> {
                 shard.damaged = Some(reason);
             }
         }
-        // A disk on which nothing was written may have held votes before it was emptied.
-        let muted = muted.unwrap_or(recovered.is_empty());
-        let cluster = Cluster::new(config.of_cluster(), boot, recovered, muted, notes, now);
+        let cluster = Cluster::new(config.of_cluster(), boot, of_cluster, notes, now);
         let cluster = cluster.map_err(OpenError::Control)?;
         let mut node = Node {
             cluster,
@@ -310,23 +310,14 @@ impl<S: Stores> Node<S> {
 
     fn replay(
         shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
-        recovered: &mut replication::consensus::Recovered,
-        muted: &mut Option<bool>,
+        of_cluster: &mut Replay,
         stores: &S,
-        cache: CacheBudget,
+        (cache, release): (CacheBudget, Release),
         before: Lsn,
         record: Record,
     ) -> Result<(), String> {
         let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
-            if let cluster::MUTED | cluster::ADMITTED = record.kind {
-                *muted = Some(record.kind == cluster::MUTED);
-                return Ok(());
-            }
-            let body = Bytes::copy_from_slice(&record.body);
-            let record =
-                replication::consensus::LogRecord::decode(body).map_err(|e| e.to_string())?;
-            recovered.replay(record);
-            return Ok(());
+            return of_cluster.record(record.kind, before, &record.body, release.levels);
         };
         let shard = match shards.entry(id) {
             std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),

@@ -1,7 +1,7 @@
 //! Two nodes and a thousand shards, counted: what they do and say while nothing happens to them.
 
 use crate::{
-    Disks, Effect, Node, NodeConfig, PeerConfig, message::Incoming, message::Message,
+    Disks, Effect, Introduction, Node, NodeConfig, PeerConfig, message::Incoming, message::Message,
     rewind::tests as fixture,
 };
 use bytes::Bytes;
@@ -53,6 +53,7 @@ fn catalog() -> Catalog {
             peer_addr: fixture::addr(2).into(),
             http_addr: fixture::addr(3).into(),
             boot: boot(n),
+            levels: model::Release::THIS.levels,
         };
         catalog.nodes.insert(node_id(n), info);
     }
@@ -116,7 +117,11 @@ impl Two {
         }
         let now = two.now();
         for n in 0..2 {
-            two.nodes[n].peer_inbound(&node_id(1 - n), boot(1 - n), now);
+            let introduced = Introduction {
+                boot: boot(1 - n),
+                ..two.nodes[1 - n].introduction()
+            };
+            two.nodes[n].peer_inbound(&node_id(1 - n), &introduced, now);
             two.nodes[n].peer_connected(&node_id(1 - n), now);
             two.nodes[n].adopt(Catalog::clone(&catalog));
         }
@@ -264,7 +269,9 @@ fn a_report_tells_what_has_changed() {
                 let Effect::Send { message, .. } = effect else {
                     continue;
                 };
-                let message = crate::message::decode(message.into_bytes()).unwrap();
+                let message =
+                    crate::message::decode(message.into_bytes(), model::Release::THIS.levels)
+                        .unwrap();
                 if let Incoming::Message(message) = message
                     && let Message::Cluster(cluster::Message::Report(report)) = *message
                 {

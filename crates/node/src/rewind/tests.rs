@@ -91,6 +91,7 @@ pub(crate) fn catalog() -> Catalog {
             peer_addr: addr(2).into(),
             http_addr: addr(3).into(),
             boot: boot(n),
+            levels: model::Release::THIS.levels,
         };
         catalog.nodes.insert(id(n), info);
     }
@@ -134,6 +135,7 @@ pub(crate) fn catalog() -> Catalog {
 pub(crate) fn config(n: usize, process: u64) -> NodeConfig {
     NodeConfig {
         id: id(n),
+        release: model::Release::THIS,
         region: us(),
         zone: String::new(),
         listens: addr(1),
@@ -227,10 +229,10 @@ impl World {
             .get(&SHARD)
             .is_some_and(|s| s.store.is_installing());
         node.adopt(self.catalog.clone());
-        let boot = node.boot();
+        let introduced = node.introduction();
         machine.node = Some(node);
         if let Some(node) = &mut self.machines[other].node {
-            node.peer_inbound(&id(n), boot, now);
+            node.peer_inbound(&id(n), &introduced, now);
             node.peer_connected(&id(n), now);
         }
     }

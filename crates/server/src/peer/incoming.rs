@@ -80,10 +80,12 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
 
 async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), IncomingError> {
     stream.set_nodelay(true)?;
-    let hello = match Hello::receive(&mut stream).await {
-        Err(error @ HandshakeError::Version { .. }) => {
+    let ours = core.host.borrow().introduction().release.protocol;
+    let hello = match Hello::receive(&mut stream, ours).await {
+        Err(error @ HandshakeError::Versions { .. }) => {
             // It understands an answer of any version.
-            handshake::answer(&mut stream, Some(&Refusal::other(&error.to_string()))).await?;
+            let refusal = Refusal::other(&error.to_string());
+            handshake::answer(&mut stream, ours, Some(&refusal)).await?;
             return Err(error.into());
         }
         received => received?,
@@ -93,7 +95,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
         let is_linked = current.as_ref().is_some_and(|s| s.alive.get());
         let known = current.as_ref().is_some_and(|s| s.number == hello.session);
         let host = core.host.borrow();
-        match host.admit(&hello.from, hello.boot, is_linked, clock::now()) {
+        match host.admit(&hello.from, &hello.introduced, is_linked, clock::now()) {
             Err(why) => Some(Refusal::NotAdmitted(why)),
             Ok(()) if hello.lane != Lane::Ordinary && !known => {
                 Some(Refusal::other("its link is not the current one"))
@@ -101,7 +103,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
             Ok(()) => None,
         }
     });
-    handshake::answer(&mut stream, refusal.as_ref()).await?;
+    handshake::answer(&mut stream, ours, refusal.as_ref()).await?;
     if let Some(refusal) = refusal {
         return Err(IncomingError::Refused(refusal.to_string()));
     }
@@ -122,7 +124,7 @@ async fn serve<H: Host>(core: Rc<Core<H>>, mut stream: TcpStream) -> Result<(), 
 fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
     let session = Rc::new(Session {
         number: hello.session,
-        boot: hello.boot,
+        boot: hello.introduced.boot,
         alive: Cell::new(true),
         ended: Notify::new(),
     });
@@ -133,13 +135,13 @@ fn begin<H: Host>(core: &Core<H>, hello: &Hello) -> Rc<Session> {
     // A process that ended has closed its connections. One that is silent (its machine is cut off,
     // it stands still) has not, and the link to it would stay up although its successor is here.
     let elsewhere = former.is_some_and(|former| {
-        let is_other = former.alive.get() && former.boot.nonce != hello.boot.nonce;
+        let is_other = former.alive.get() && former.boot.nonce != hello.introduced.boot.nonce;
         former.end();
         is_other
     });
     core.host
         .borrow_mut()
-        .peer_inbound(&hello.from, hello.boot, clock::now());
+        .peer_inbound(&hello.from, &hello.introduced, clock::now());
     if let Some(link) = core.links.borrow().get(&hello.from) {
         link.peer_came(elsewhere);
     }

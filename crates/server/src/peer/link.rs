@@ -41,6 +41,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// The same where no name means anything: each attempt asks a server that many may ask.
 const BACKOFF_UNKNOWN_MAX: Duration = Duration::from_secs(2);
+/// The same where the peer speaks no version that this node does: it takes a person to change that.
+const BACKOFF_UNLIKE_MAX: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// After so long it is said that a name is not resolved; its look-up goes on.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -84,6 +86,9 @@ enum LinkError {
     /// At each place where it was tried, and why not there.
     #[error("{0}")]
     Nowhere(String),
+    /// The same, and at one of them there is a peer that speaks no version that this node does.
+    #[error("{0}")]
+    Unlike(String),
     /// There was no place to try: why no name means one.
     #[error("{0}")]
     Unknown(String),
@@ -110,6 +115,7 @@ impl LinkError {
     fn longer(&self, backoff: Duration) -> Duration {
         let max = match self {
             LinkError::Unknown(_) => BACKOFF_UNKNOWN_MAX,
+            LinkError::Unlike(_) => BACKOFF_UNLIKE_MAX,
             _ => BACKOFF_MAX,
         };
         (backoff * 2).min(max)
@@ -119,6 +125,8 @@ impl LinkError {
 /// The ordinary connection of a link that was made.
 struct Made {
     stream: TcpStream,
+    /// The protocol version that it speaks.
+    protocol: u32,
     at: SocketAddr,
     /// Which of the peer's addresses led there.
     address: usize,
@@ -131,6 +139,8 @@ struct Made {
 struct Failed {
     lines: Vec<String>,
     tried: Vec<SocketAddr>,
+    /// Something there speaks no version that this node does.
+    unlike: bool,
 }
 
 impl Failed {
@@ -273,7 +283,7 @@ impl Link {
             let error = match self.make(&core, &mut lookups, session).await {
                 Ok(mut made) => {
                     let (address, at) = (&self.addresses[made.address], made.at);
-                    tracing::info!(peer = %self.peer, addr = %address, %at, "link made");
+                    tracing::info!(peer = %self.peer, addr = %address, %at, protocol = made.protocol, "link made");
                     if made.address > 0 {
                         let (advertised, failed) = (&self.addresses[0], made.failed.text());
                         tracing::warn!(peer = %self.peer, %advertised, %address, %failed, "the peer is not reached where it says that it is, but as this node's cluster.peers has it");
@@ -348,15 +358,20 @@ impl Link {
                 }
                 failed.tried.push(at);
                 match self.connect(core, session, Lane::Ordinary, at).await {
-                    Ok(stream) => {
+                    Ok((stream, protocol)) => {
                         return Ok(Made {
                             stream,
+                            protocol,
                             at,
                             address: n,
                             failed,
                         });
                     }
                     Err(error) if error.not_admitted().is_some() => return Err(error),
+                    Err(error @ LinkError::Handshake(HandshakeError::Versions { .. })) => {
+                        failed.unlike = true;
+                        failed.lines.push(format!("{at}: {error}"));
+                    }
                     Err(error) if is_only && address.socket().is_some() => return Err(error),
                     Err(error) => failed.lines.push(format!("{at}: {error}")),
                 }
@@ -365,6 +380,7 @@ impl Link {
         let why = failed.text();
         Err(match failed.tried.is_empty() {
             true => LinkError::Unknown(why),
+            false if failed.unlike => LinkError::Unlike(why),
             false => LinkError::Nowhere(why),
         })
     }
@@ -375,7 +391,7 @@ impl Link {
         session: u64,
         lane: Lane,
         at: SocketAddr,
-    ) -> Result<TcpStream, LinkError> {
+    ) -> Result<(TcpStream, u32), LinkError> {
         let mut stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(at))
             .await
             .map_err(|_| LinkError::ConnectTimeout)??;
@@ -387,10 +403,10 @@ impl Link {
             cluster: core.cluster.clone(),
             from: core.id.clone(),
             to: self.peer.clone(),
-            boot: core.host.borrow().boot(),
+            introduced: core.host.borrow().introduction(),
         };
-        hello.offer(&mut stream).await?;
-        Ok(stream)
+        let protocol = hello.offer(&mut stream).await?;
+        Ok((stream, protocol))
     }
 
     /// From `peer_connected` to `peer_disconnected`.
@@ -443,7 +459,7 @@ impl Link {
         while channel.queue.borrow().due().is_none() {
             channel.grown.notified().await;
         }
-        let stream = self.connect(core, session, lane, at).await?;
+        let (stream, _) = self.connect(core, session, lane, at).await?;
         channel.drive(stream).await
     }
 }
@@ -525,6 +541,8 @@ mod tests {
         let waited = after(&unknown, known);
         assert_eq!(waited, BACKOFF_UNKNOWN_MAX);
         assert_eq!(nowhere.longer(waited), BACKOFF_MAX);
+        let unlike = LinkError::Unlike(String::new());
+        assert_eq!(after(&unlike, known), BACKOFF_UNLIKE_MAX);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! `SEND peer lane text`, `LINK peer cut|ms` for its links.
 
 use bytes::{Bytes, BytesMut};
-use model::{Address, Boot, NodeId, Now};
-use server::{ConnId, Doubt, Effect, Guess, Host, Lane, LinkState, Prefetch, QueryBuffer};
+use model::{Address, Boot, NodeId, Now, Release};
+use server::{
+    ConnId, Doubt, Effect, Guess, Host, Introduction, Lane, LinkState, Prefetch, QueryBuffer,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
@@ -258,10 +260,14 @@ impl Host for TestHost {
     fn peer_disconnected(&mut self, peer: &NodeId, _: Now) {
         self.event(format!("disconnected {peer}"));
     }
-    fn boot(&self) -> Boot {
-        self.boot
+    fn introduction(&self) -> Introduction {
+        Introduction {
+            boot: self.boot,
+            release: Release::THIS,
+            level: 1,
+        }
     }
-    fn peer_inbound(&mut self, from: &NodeId, _: Boot, _: Now) {
+    fn peer_inbound(&mut self, from: &NodeId, _: &Introduction, _: Now) {
         self.event(format!("inbound {from}"));
     }
     fn peer_message(&mut self, from: &NodeId, message: Bytes, now: Now) {

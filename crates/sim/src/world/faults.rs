@@ -420,18 +420,18 @@ impl World {
         }
         let now = self.machines[to].now(self.now);
         let peer = self.machines[from].id.clone();
-        let boot = self.machines[from].node.as_ref().map(|node| node.boot());
+        let introduced = self.machines[from].node.as_ref().map(|n| n.introduction());
         if let Some(node) = &mut self.machines[to].node
-            && let Some(boot) = boot
+            && let Some(introduced) = introduced
         {
             // A machine runs one process, so no link of another one is open.
-            if let Err(why) = node.admit(&peer, boot, false, now) {
+            if let Err(why) = node.admit(&peer, &introduced, false, now) {
                 let wait = self.latency(to, from);
                 self.schedule(wait, from, Event::NotAdmitted { from, to, why });
                 let wait = Duration::from_millis(self.random.between(50, 500));
                 return self.schedule(wait, from, Event::Connect { from, to });
             }
-            node.peer_inbound(&peer, boot, now);
+            node.peer_inbound(&peer, &introduced, now);
         }
         self.network.accept(from, to);
         self.turn(to);

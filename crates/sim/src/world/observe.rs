@@ -8,7 +8,7 @@
 
 use super::World;
 use model::{DiskId, ShardId};
-use node::observed::SEALED;
+use node::observed::{REPLICA, SEALED};
 use std::collections::BTreeMap;
 
 /// What a replica or primary of the primary-replica topology says: see `node::message` and
@@ -18,9 +18,6 @@ struct Said {
     epoch: u64,
 }
 
-/// The version of `node::message`. If it is another one nothing is observed, which the end of
-/// a scenario notices; as with the version of replicas' messages.
-pub(super) const ENVELOPE: u8 = 2;
 const VERSION: u8 = 3;
 const APPEND: u8 = 1;
 const ACK: u8 = 2;
@@ -36,20 +33,21 @@ fn said(message: &[u8], kind: u8) -> Option<Said> {
         Some(u64::from_le_bytes(bytes))
     };
     match message {
-        [ENVELOPE, 1, ..] if message.get(10..12) == Some(&[VERSION, kind]) => Some(Said {
-            shard: number(2)?,
-            epoch: number(12)?,
-        }),
+        [first, second, ..]
+            if [*first, *second] == REPLICA && message.get(10..12) == Some(&[VERSION, kind]) =>
+        {
+            Some(Said {
+                shard: number(2)?,
+                epoch: number(12)?,
+            })
+        }
         _ => None,
     }
 }
 
 /// Shard and epoch of a replica's word that it is sealed.
 fn sealed(message: &[u8]) -> Option<(u64, u64)> {
-    let [ENVELOPE, 2, rest @ ..] = message else {
-        return None;
-    };
-    let (shard, rest) = varint(rest.strip_prefix(&SEALED)?)?;
+    let (shard, rest) = varint(message.strip_prefix(&SEALED)?)?;
     Some((shard, varint(rest)?.0))
 }
 
@@ -216,7 +214,7 @@ mod tests {
     use super::*;
 
     fn heartbeat(shard: u64, epoch: u64) -> Vec<u8> {
-        let mut message = vec![ENVELOPE, 1];
+        let mut message = REPLICA.to_vec();
         message.extend(shard.to_le_bytes());
         message.extend([VERSION, APPEND]);
         message.extend(epoch.to_le_bytes());
@@ -247,7 +245,7 @@ mod tests {
         };
         world.sends(1, &ack(2));
         // Shard 200 in epoch 3, and a disk and so on.
-        world.sends(1, &[ENVELOPE, 2, SEALED[0], SEALED[1], 0xc8, 1, 3, 9, 9, 9]);
+        world.sends(1, &[&SEALED[..], &[0xc8, 1, 3, 9, 9, 9]].concat());
         world.sends(1, &ack(3));
         world.sends(2, &ack(2));
         world.nothing_wrong().unwrap();

@@ -18,6 +18,7 @@ mod sessions;
 mod stalls;
 mod trace;
 mod transactions;
+mod versions;
 
 use sim::{
     World,
