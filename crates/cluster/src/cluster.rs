@@ -181,8 +181,8 @@ impl<A> Cluster<A> {
         self.lease_tick(host);
         self.report_tick(host);
         self.figures_tick(host);
-        self.failover_tick(host);
         self.hand_over_tick(host);
+        self.failover_tick(host);
         self.standing_tick();
         self.level_tick();
         self.rehearsal_tick(host);
@@ -264,11 +264,6 @@ impl<A> Cluster<A> {
 
     // ---- what is agreed on ------------------------------------------------------------------
 
-    /// The newest catalog that is known here.
-    pub fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
-    }
-
     /// The other nodes, as far as they are heard.
     pub fn peers(&self) -> &Peers {
         &self.peers
@@ -292,11 +287,6 @@ impl<A> Cluster<A> {
     /// This start of the node.
     pub fn boot(&self) -> Boot {
         self.boot
-    }
-
-    /// Whether the catalog has this node for primary of anything.
-    pub fn is_any_primary(&self) -> bool {
-        self.is_any_primary
     }
 
     /// Whether nobody else may have been named primary in this node's place.

@@ -11,7 +11,7 @@
 //! | this one | this node's member of the group, and what it asks for; catalogs that come and go |
 //! | `ask` | what nodes ask of the group |
 //! | `admission` | a voter on a new disk |
-//! | `refresh` | a SELECT that reads the catalog at a majority |
+//! | `refresh` | who reads the catalog at a majority |
 
 mod admission;
 mod ask;
@@ -225,7 +225,7 @@ impl<A> Control<A> {
         self.sequence
     }
 
-    /// Begins a round to a majority, which ends in `Node::lease_round`.
+    /// Begins a round to a majority, which ends in `Cluster::lease_round`.
     pub(crate) fn begin_round(&mut self) -> Option<u64> {
         let round = self.next_sequence();
         let begun = self.group.as_mut()?.read_index(round);

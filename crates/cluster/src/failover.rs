@@ -1,5 +1,5 @@
 //! Another primary for a shard whose own is gone (docs/adr/0011-failover): the control leader,
-//! which suspects, seals (`seal` is the other end), waits and names.
+//! which suspects, seals (the other end is the node's, `Output::Seal`), waits and names.
 //!
 //! ```text
 //!  leader:  gone ─▶ Case ─ Seal ─▶ members        every 20 ms, for each shard

@@ -209,12 +209,12 @@ impl<A> Cluster<A> {
     }
 
     /// Why this node gives away its offices, if it does.
-    pub fn hands_over(&self) -> Option<Why> {
+    pub(crate) fn hands_over(&self) -> Option<Why> {
         self.handing_over.as_ref().map(|h| h.why)
     }
 
     /// Whether this node is to end.
-    pub fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.hands_over() == Some(Why::Ends)
     }
 

@@ -27,7 +27,7 @@ pub trait Host {
     /// Whether a shard's replica acts as primary, but for the lease.
     fn is_primary(&self, shard: ShardId) -> bool;
 
-    /// Whether any replica has stopped, and which.
+    /// Which replicas have stopped.
     fn stopped(&self) -> Vec<ShardId>;
 
     /// Why a replica has stopped, if it has.

@@ -116,12 +116,13 @@ impl Lease {
     }
 
     /// Makes it one that never ends, for tests in which there is no control group.
+    #[doc(hidden)]
     pub fn never_ends(&mut self) {
         self.until = Duration::MAX;
     }
 
     /// Whether nobody else may have been named in this node's place.
-    pub fn holds(&self, now: Duration) -> bool {
+    pub(crate) fn holds(&self, now: Duration) -> bool {
         now < self.until
     }
 

@@ -139,7 +139,7 @@ impl Peers {
             .collect()
     }
 
-    pub fn ids(&self) -> Vec<NodeId> {
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.known.keys().cloned().collect()
     }
 
@@ -201,7 +201,7 @@ impl Peers {
     }
 
     /// Who is silent for longer than is ordinary, and for how long.
-    pub fn silent(&self, now: Duration) -> BTreeMap<NodeId, Duration> {
+    pub(crate) fn silent(&self, now: Duration) -> BTreeMap<NodeId, Duration> {
         let silent = self
             .known
             .iter()

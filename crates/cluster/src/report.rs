@@ -1,5 +1,5 @@
 //! How nodes and replicas stand, as told several times a second to everybody: the heartbeat between
-//! nodes, and what people are shown.
+//! nodes. What only people are shown is in `figures`.
 //!
 //! Over a new link, and to who lacks one, a report tells of all replicas, else of those that
 //! something happened to since the report before: what nothing happens to costs nothing. A lag

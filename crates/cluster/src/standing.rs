@@ -240,7 +240,7 @@ impl<A> Cluster<A> {
     }
 
     /// Whether the catalog has this boot, and nobody has said since that it may not.
-    pub fn is_registered(&self) -> bool {
+    pub(crate) fn is_registered(&self) -> bool {
         let known = self.catalog.nodes.get(&self.config.id);
         known.is_some_and(|info| info.boot == self.boot) && self.standing.doubted_at.is_none()
     }
@@ -273,7 +273,7 @@ impl<A> Cluster<A> {
     }
 
     /// Writes something of this node down for operators.
-    pub fn note_of_node(&mut self, kind: &str, text: String) {
+    pub(crate) fn note_of_node(&mut self, kind: &str, text: String) {
         tracing::warn!(kind, text);
         let command = Command::Note {
             shard: None,

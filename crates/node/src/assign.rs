@@ -22,6 +22,9 @@ use storage::{
 impl<S: Stores> Node<S> {
     /// A newer catalog is known: shards come, change and go with it.
     pub(crate) fn follow_catalog(&mut self, catalog: Arc<Catalog>) {
+        if self.stopped {
+            return; // Its disk takes nothing more: it must take up nothing.
+        }
         let me = self.config.id.clone();
         let before = std::mem::replace(&mut self.catalog, catalog);
         let catalog = self.catalog.clone();

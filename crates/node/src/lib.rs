@@ -21,7 +21,11 @@
 //! | `route`, `order`, `stalled` | where a command goes, and what it waits for |
 //! | `admission`, `evaluate` | whether it may be evaluated at this node's replica; evaluating it |
 //! | `waiting` | replies that wait to be committed, reads that wait for what was seen |
-//! | `reply` | replies, to whomever they belong |
+//! | `request` | a command on its way, and what goes with it |
+//! | `reply`, `replies` | replies, to whomever they belong; the memory that they may take |
+//! | `transaction`, `carried`, `watched` | MULTI to EXEC |
+//! | `pulse`, `timers`, `touched` | shards at rest; what is to be looked at when |
+//! | `stall` | a disk that hangs |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `split` | commands over several shards |
 //! | `crossing` | COPY and MOVE from one shard to another |
@@ -32,7 +36,7 @@
 //! | `cluster_door` | between this node and what all nodes agree on (the crate [`cluster`]) |
 //! | `seal`, `leaving` | replicas that are sealed for a failover; those whose place another node has taken |
 //! | `status` | what `QUIRE STATUS` answers |
-//! | `admin`, `connection`, `info`, `save`, `pause`, `monitor` | commands that the node itself answers |
+//! | `admin`, `connection`, `client_command`, `config_command`, `slowlog`, `latency`, `info`, `save`, `pause`, `monitor` | commands that the node itself answers |
 //! | `protected` | whom it takes as a client |
 //! | `stats` | what it counts of its work |
 //! | `copy`, `verify` | filling a replica from another; comparing replicas |

@@ -143,7 +143,11 @@ impl<S: Stores> Node<S> {
                 }
                 Output::Confirm { node, disk } => self.cluster.ask_confirm(id, node, disk),
                 Output::MayRest { node, at } => self.may_rest(id, &node, at),
-                Output::SetDegraded(degraded) => self.cluster.ask_degraded(id, degraded),
+                Output::SetDegraded(degraded) => {
+                    if let Some(state) = shard.state(self.now) {
+                        (self.cluster).ask_degraded(id, state.epoch, degraded);
+                    }
+                }
                 Output::Deposed { .. } => self.deposed(id),
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }

@@ -1,5 +1,6 @@
 //! Replies that wait for what they show to be committed, reads that wait for what their session
-//! has seen, and giving either up.
+//! has seen, and giving either up. They are looked at again when something is applied or a lease
+//! comes, and by the tick for their deadline; not when a replica only becomes fresher.
 
 use crate::{
     evaluate::Evaluated,

@@ -26,8 +26,8 @@ pub(crate) enum Asker<A> {
     Register,
     /// This node takes up the offices of these shards' primaries.
     Offices(Vec<ShardId>),
-    /// A shard's rule is to be suspended, or put in force again.
-    Degraded(ShardId, bool),
+    /// A shard's rule is to be suspended, or put in force again, in this epoch.
+    Degraded(ShardId, Epoch, bool),
     /// Other primaries are named for shards, or it is found out that none will be.
     Promotions(Vec<ShardId>),
     /// Learners become members.
@@ -170,9 +170,11 @@ impl<A> Cluster<A> {
         }
     }
 
-    /// Asks the catalog to suspend a shard's rule, or to put it in force again.
-    pub fn ask_degraded(&mut self, shard: ShardId, degraded: bool) {
-        let Some(facts) = self.catalog.shards.get(&shard) else {
+    /// Asks the catalog to suspend a shard's rule, or to put it in force again, for a primary in
+    /// office in `epoch`: what came of that office's writes says nothing of a later one's.
+    pub fn ask_degraded(&mut self, shard: ShardId, epoch: Epoch, degraded: bool) {
+        let facts = self.catalog.shards.get(&shard);
+        let Some(facts) = facts.filter(|facts| facts.epoch == epoch) else {
             return;
         };
         tracing::warn!(
@@ -185,7 +187,7 @@ impl<A> Cluster<A> {
             epoch: facts.epoch,
             degraded,
         };
-        self.ask_for(command, Asker::Degraded(shard, degraded));
+        self.ask_for(command, Asker::Degraded(shard, epoch, degraded));
     }
 
     /// The catalog is to make a learner a member: it is asked with the next tick.
@@ -401,12 +403,12 @@ impl<A> Cluster<A> {
                 }
             }
             (Asker::Note, Err(line)) => tracing::info!(reason = %line, "it was not written down"),
-            (Asker::Degraded(shard, degraded), Err(line)) => {
+            (Asker::Degraded(shard, epoch, degraded), Err(line)) => {
                 tracing::warn!(shard = shard.0, degraded, reason = %line, "the rule was not changed");
                 // The strategy waits for it: as long as this is the primary it is asked again.
                 let facts = self.catalog.shards.get(&shard);
                 if host.is_primary(shard) && facts.is_some_and(|f| f.degraded != degraded) {
-                    self.ask_degraded(shard, degraded);
+                    self.ask_degraded(shard, epoch, degraded);
                 }
             }
             (Asker::Register, Err(line)) => {
