@@ -299,7 +299,7 @@ fn taken(node: &NodeId, boot: &Boot, other: &Boot, by: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         cluster::{Config, PeerConfig},
@@ -318,12 +318,12 @@ mod tests {
         }
     }
 
-    fn id(name: &str) -> NodeId {
+    pub(crate) fn id(name: &str) -> NodeId {
         NodeId::new(name).unwrap()
     }
 
     /// A node `b` that knows `a` by its configuration alone.
-    fn node() -> Cluster<()> {
+    pub(crate) fn node() -> Cluster<()> {
         let us = Region::new("us").unwrap();
         let addr = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
         let config = Config {

@@ -83,6 +83,7 @@ mod monitor;
 pub mod node;
 #[doc(hidden)]
 pub mod observed;
+mod onlooker;
 mod order;
 mod pause;
 mod protected;
@@ -125,7 +126,8 @@ pub use info::Usage;
 pub use input::{ClientBounds, QueryBuffer};
 pub use limits::NodeLimits;
 pub use message::MESSAGE_BYTES_MAX;
-pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError, ShardStanding};
+pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError};
+pub use onlooker::ShardStanding;
 pub use replies::REPLY_MEMORY_BYTES_MIN;
 pub use scrub::ScrubConfig;
 pub use traffic::Traffic;

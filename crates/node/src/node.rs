@@ -37,8 +37,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Doubt, Introduction, NotAdmitted};
-use model::{Address, Boot, Catalog, Epoch, Mutation, NodeId, Now, Parts, Position, ShardId};
-use replication::strategy::Role;
+use model::{Address, Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
 use rustc_hash::FxHashMap;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -55,23 +54,6 @@ use wan::Links;
 /// A client's connection. Never used again in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
-
-/// How a replica on a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardStanding {
-    /// Of which shard.
-    pub shard: ShardId,
-    /// Whether it acts as primary, under a lease.
-    pub is_primary: bool,
-    /// The epoch that it takes part in.
-    pub epoch: Epoch,
-    /// What is in its store.
-    pub applied: Position,
-    /// Of a replica: the moment of its own clock as of which it says that it has everything.
-    pub fresh_at: Option<Duration>,
-    /// Of a replica: whether it rests.
-    pub rests: bool,
-}
 
 /// How a message to a peer travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -546,38 +528,6 @@ impl<S: Stores> Node<S> {
             self.stats.sample(now.monotonic, (self.config.traffic)());
             self.close_idle();
         }
-    }
-
-    /// Whether this node acts as primary of a shard, under a lease that runs.
-    pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
-        let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
-        primary && self.cluster.is_leased(now.monotonic)
-    }
-
-    /// Whether its replica of a shard is a learner.
-    pub fn learns(&self, shard: ShardId, now: Now) -> bool {
-        let state = self.shards.get(&shard).and_then(|s| s.state(now));
-        state.is_some_and(|state| state.role == Role::Learner)
-    }
-
-    /// How its replicas stand, for who looks on from outside.
-    pub fn standings(&self, now: Now) -> impl Iterator<Item = ShardStanding> {
-        let leased = self.cluster.is_leased(now.monotonic);
-        let serving = self
-            .shards
-            .values()
-            .filter(|shard| shard.store.is_serving());
-        serving.filter_map(move |shard| {
-            let state = self.pulses.vouch(shard.rest.as_ref(), shard.state(now)?);
-            Some(ShardStanding {
-                shard: shard.id,
-                is_primary: leased && state.role == Role::Primary,
-                epoch: state.epoch,
-                applied: shard.applied(),
-                fresh_at: state.fresh_at.filter(|_| state.role == Role::Replica),
-                rests: shard.rests_with(&state).is_some(),
-            })
-        })
     }
 
     /// When `wake` is wanted at the latest, by the monotonic clock.

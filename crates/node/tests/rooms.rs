@@ -58,9 +58,8 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const LINES_MAX: usize = 600;
 
 /// Files that are longer, and how long they may be: none of them may grow.
-const LONGER: [(&str, usize); 9] = [
-    ("control/src/machine.rs", 650),
-    ("node/src/node.rs", 710),
+const LONGER: [(&str, usize); 8] = [
+    ("node/src/node.rs", 680),
     ("replication/src/consensus/group.rs", 700),
     ("server/src/config.rs", 620),
     ("sim/src/world.rs", 670),

@@ -484,3 +484,40 @@ impl<A> Cluster<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        host::Alone,
+        standing::tests::{id, node},
+    };
+    use model::{Catalog, KeyspaceId, catalog::Shard};
+
+    /// A primary that was deposed while it waited says nothing of its successor's rule.
+    #[test]
+    fn a_rule_is_suspended_in_the_epoch_of_who_asks_alone() {
+        let mut node = node();
+        let mut catalog = Catalog {
+            version: 1,
+            ..Catalog::default()
+        };
+        let shard = Shard {
+            keyspace: KeyspaceId(1),
+            slots: (0, 16_383),
+            replicas: Vec::new(),
+            primary: id("a"),
+            epoch: Epoch(6),
+            process: 1,
+            disk: DiskId(1),
+            degraded: false,
+            decreed: None,
+        };
+        catalog.shards.insert(ShardId(1), shard);
+        node.adopt(catalog, &mut Alone);
+        node.ask_degraded(ShardId(1), Epoch(5), true);
+        assert!(node.control.asked.is_empty());
+        node.ask_degraded(ShardId(1), Epoch(6), true);
+        assert_eq!(node.control.asked.len(), 1);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a node shows to who looks on from outside: a simulator that judges it.
+
+use crate::node::Node;
+use model::{Epoch, Now, Position, ShardId};
+use replication::strategy::Role;
+use std::time::Duration;
+use storage::store::Stores;
+
+/// How a replica on a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardStanding {
+    /// Of which shard.
+    pub shard: ShardId,
+    /// Whether it acts as primary, under a lease.
+    pub is_primary: bool,
+    /// The epoch that it takes part in.
+    pub epoch: Epoch,
+    /// What is in its store.
+    pub applied: Position,
+    /// Of a replica: the moment of its own clock as of which it says that it has everything.
+    pub fresh_at: Option<Duration>,
+    /// Of a replica: whether it rests.
+    pub rests: bool,
+}
+
+impl<S: Stores> Node<S> {
+    /// Whether this node acts as primary of a shard, under a lease that runs.
+    pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
+        let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
+        primary && self.cluster.is_leased(now.monotonic)
+    }
+
+    /// Whether its replica of a shard is a learner.
+    pub fn learns(&self, shard: ShardId, now: Now) -> bool {
+        let state = self.shards.get(&shard).and_then(|s| s.state(now));
+        state.is_some_and(|state| state.role == Role::Learner)
+    }
+
+    /// How its replicas stand, for who looks on from outside.
+    pub fn standings(&self, now: Now) -> impl Iterator<Item = ShardStanding> {
+        let leased = self.cluster.is_leased(now.monotonic);
+        let serving = self
+            .shards
+            .values()
+            .filter(|shard| shard.store.is_serving());
+        serving.filter_map(move |shard| {
+            let state = self.pulses.vouch(shard.rest.as_ref(), shard.state(now)?);
+            Some(ShardStanding {
+                shard: shard.id,
+                is_primary: leased && state.role == Role::Primary,
+                epoch: state.epoch,
+                applied: shard.applied(),
+                fresh_at: state.fresh_at.filter(|_| state.role == Role::Replica),
+                rests: shard.rests_with(&state).is_some(),
+            })
+        })
+    }
+}
