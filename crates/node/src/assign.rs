@@ -199,7 +199,7 @@ impl<S: Stores> Node<S> {
                 region: self.config.region.clone(),
                 shard: id,
                 disk: self.config.disk,
-                process: self.config.process,
+                boot: self.cluster.boot().nonce,
             };
             let recovered = shard.recovered.clone();
             Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))

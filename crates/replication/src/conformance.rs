@@ -162,7 +162,7 @@ impl<S: Strategy> World<S> {
             region: host.region.clone(),
             shard: ShardId(1),
             disk: disk(&host.id),
-            process: self.epoch,
+            boot: self.epoch,
         };
         host.committed = host.applied();
         host.replica = Some((self.make)(identity, recovered));

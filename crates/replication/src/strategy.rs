@@ -350,6 +350,7 @@ pub struct Identity {
     pub shard: ShardId,
     /// The disk that it is on.
     pub disk: DiskId,
-    /// Which process of that disk it lives in.
-    pub process: u64,
+    /// A random number of the process that it lives in: a disk that was emptied numbers its
+    /// processes anew.
+    pub boot: u64,
 }

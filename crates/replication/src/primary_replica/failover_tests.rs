@@ -115,7 +115,7 @@ impl World {
             region: Region::new("us").unwrap(),
             shard: ShardId(1),
             disk: conformance::disk(&name(n)),
-            process: 0,
+            boot: 0,
         };
         let tuning = Tuning {
             tail_bytes: 300,

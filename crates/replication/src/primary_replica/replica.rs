@@ -117,7 +117,7 @@ impl Follower {
         }
         self.verified = self.verified.max(upto);
         self.primary_commit = self.primary_commit.max(append.commit);
-        let echo = moment(core.identity.process, append.echo);
+        let echo = moment(core.identity.boot, append.echo, now);
         self.note_news(&append.commit, append.last, append.time_ms, echo);
         self.commit(core);
 
@@ -225,7 +225,7 @@ impl Follower {
             Body::Ack(Ack {
                 matched,
                 received: self.verified,
-                probe: probe(core.identity.process, now),
+                probe: probe(core.identity.boot, now),
                 counts: core.until.is_none_or(|until| matched >= until.index),
                 disk: core.identity.disk,
             }),
@@ -236,7 +236,7 @@ impl Follower {
         let body = Body::Report {
             last: core.last,
             history: core.history.clone(),
-            probe: probe(core.identity.process, now),
+            probe: probe(core.identity.boot, now),
         };
         core.send(to, body);
     }
@@ -291,25 +291,27 @@ impl Follower {
     }
 }
 
-/// A moment of this process's monotonic clock, as it goes on the wire: the process in the upper
-/// bits, the moment in ms below; 0 stands for none.
-fn probe(process: u64, now: Now) -> u64 {
+/// A moment of this process's monotonic clock, as it goes on the wire: some bits of the boot's number
+/// above, the moment in ms below; 0 stands for none.
+fn probe(boot: u64, now: Now) -> u64 {
     let ms = (now.monotonic.as_millis() as u64).clamp(1, MOMENT_MAX);
-    (process & PROCESS_MAX) << MOMENT_BITS | ms
+    (boot & BOOT_MAX) << MOMENT_BITS | ms
 }
 
-/// What a probe of this process has said. One of a former process, whose machine may have started
-/// anew since, came late to the primary, and says nothing here.
-fn moment(process: u64, echo: u64) -> Option<Duration> {
-    let own = echo > 0 && echo >> MOMENT_BITS == process & PROCESS_MAX;
-    own.then(|| Duration::from_millis(echo & MOMENT_MAX))
+/// What a probe of this process has said. One of a former process, whose machine or disk may have
+/// begun anew since, came late to the primary, and says nothing here; nor does what is yet to come.
+fn moment(boot: u64, echo: u64, now: Now) -> Option<Duration> {
+    let own = echo > 0 && echo >> MOMENT_BITS == boot & BOOT_MAX;
+    let moment = Duration::from_millis(echo & MOMENT_MAX);
+    // The first moment of all is told as one.
+    (own && moment <= now.monotonic.max(Duration::from_millis(1))).then_some(moment)
 }
 
-/// Of a moment in ms: thousands of years.
-const MOMENT_BITS: u32 = 48;
+/// Of a moment in ms: more than a century.
+const MOMENT_BITS: u32 = 42;
 const MOMENT_MAX: u64 = (1 << MOMENT_BITS) - 1;
-/// Of the process: what is left of a number on the wire.
-const PROCESS_MAX: u64 = (NUMBER_MAX >> MOMENT_BITS) - 1;
+/// Of the boot: what is left of a number on the wire.
+const BOOT_MAX: u64 = (NUMBER_MAX >> MOMENT_BITS) - 1;
 
 #[cfg(test)]
 mod tests {
@@ -318,14 +320,16 @@ mod tests {
     #[test]
     fn a_probe_says_something_to_its_own_process_alone() {
         let now = Now::at_ms(12_345);
-        for process in [0, 1, PROCESS_MAX, PROCESS_MAX + 2, u64::MAX] {
-            let echo = probe(process, now);
+        for boot in [0, 1, BOOT_MAX, BOOT_MAX + 2, u64::MAX] {
+            let echo = probe(boot, now);
             assert!(echo < NUMBER_MAX);
-            assert_eq!(moment(process, echo), Some(now.monotonic));
-            assert_eq!(moment(process.wrapping_add(1), echo), None);
+            assert_eq!(moment(boot, echo, now), Some(now.monotonic));
+            assert_eq!(moment(boot.wrapping_add(1), echo, now), None);
+            assert_eq!(moment(boot, echo, Now::at_ms(12_344)), None);
         }
-        assert_eq!(moment(0, 0), None);
+        assert_eq!(moment(0, 0, now), None);
         // The first moment of all is one, too.
-        assert!(moment(0, probe(0, Now::at_ms(0))).is_some());
+        let first = Now::at_ms(0);
+        assert!(moment(0, probe(0, first), first).is_some());
     }
 }

@@ -25,7 +25,7 @@ fn identity(name: &str) -> Identity {
         region: Region::new("us").unwrap(),
         shard: ShardId(7),
         disk: conformance::disk(&node(name)),
-        process: 0,
+        boot: 0,
     }
 }
 

@@ -65,6 +65,12 @@ impl World {
                     if self.now.saturating_sub(moment) > JUDGED {
                         continue;
                     }
+                    if moment > self.now {
+                        wrong = Some(format!(
+                            "says that it has all of shard {} as of {moment:?}, which is yet to come",
+                            said.shard
+                        ));
+                    }
                     if let Some((at, had)) = self.committed.before(shard, moment)
                         && had.index > said.applied.index
                     {
