@@ -66,7 +66,7 @@ impl Host {
             region: own.region.clone(),
             shard: ShardId(4),
             disk: own.disk.unwrap(),
-            process: 1,
+            boot: 1,
         };
         let log: Vec<Entry> = (1..=3)
             .map(|index| {
