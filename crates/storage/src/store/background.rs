@@ -306,7 +306,11 @@ pub(super) fn flush(tree: &Tree) -> Result<(), StoreError> {
     if tree.set_aside().is_empty() || tree.is_doomed() && tree.files().is_none() {
         return Ok(());
     }
-    let files = tree.made()?;
+    let files = match tree.made() {
+        Ok(files) => files,
+        Err(_) if tree.is_doomed() => return Ok(()),
+        Err(error) => return Err(error),
+    };
     let _one_at_a_time = files.get_flush_lock();
     let memtables = tree.set_aside().clone();
     if memtables.is_empty() {

@@ -120,14 +120,14 @@ impl Tree {
         }
         // Nothing is left half-done by who panics here.
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.files.get().is_none() {
+        if self.files.get().is_none() && !self.is_doomed() {
             self.birth.make_place()?;
             let files = self.open_files()?;
             set_current(&self.birth.dir, self.birth.generation)?;
             let _ = self.files.set(files);
         }
         let unmade = || StoreError::damaged("a tree without files");
-        self.files.get().ok_or_else(unmade) // it was set above
+        self.files.get().ok_or_else(unmade) // it was set above, but for one that is doomed
     }
 
     fn open_files(&self) -> Result<lsm_tree::Tree, StoreError> {
@@ -536,9 +536,15 @@ impl Rows for LsmRows {
         let mut next = Self::of_tree(dir, tree, background);
         next.insert(batch)?;
         next.flush()?;
-        set_current(&self.dir, generation)?;
-        let old = std::mem::replace(self, next);
-        old.tree.doomed.store(true, SeqCst);
+        {
+            // The tree of before may just be making its files, and must not name itself behind
+            // the new one: doomed, it makes none.
+            let making = &self.tree.making;
+            let _one_at_a_time = making.lock().unwrap_or_else(PoisonError::into_inner);
+            set_current(&self.dir, generation)?;
+            self.tree.doomed.store(true, SeqCst);
+        }
+        let _old = std::mem::replace(self, next);
         Ok(()) // dropping it takes leave of its tree
     }
 
