@@ -209,9 +209,13 @@ def test_a_cluster_that_has_moved_as_a_whole_finds_itself_by_cluster_peers(unsta
         cluster.move(10)
         is_everywhere(cluster, "after")
         assert cluster.redis("us-2").get("before") == "v"
-        status = json.loads(cluster.redis("us-2").execute_command("QUIRE", "STATUS"))
-        told = {node["id"]: node["client_addr"] for node in status["nodes"]}
-        assert told == {node: f"127.0.0.1:{cluster.port(node)}" for node in NODES}
+
+        def told():
+            status = json.loads(cluster.redis("us-2").execute_command("QUIRE", "STATUS"))
+            return {node["id"]: node["client_addr"] for node in status["nodes"]}
+
+        moved = {node: f"127.0.0.1:{cluster.port(node)}" for node in NODES}
+        eventually(lambda: told() == moved, 20, "the catalog has all new addresses")
     finally:
         cluster.stop()
 
