@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 
 import pytest
 import redis
@@ -108,10 +107,12 @@ def assert_equal(one, other):
 
 def assert_holds(client, wanted):
     """The connection may read a copy, which what others wrote reaches a little later."""
-    deadline = time.monotonic() + 10
-    while (found := contents(client)) != wanted and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert_equal(wanted, found)
+
+    def holds():
+        assert_equal(wanted, contents(client))
+        return True
+
+    eventually(holds, 10, "the copy that is read has all of it")
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,8 @@ pub(crate) async fn listen<H: Host>(core: Rc<Core<H>>, listener: TcpListener) {
         let spare = clients >= clients_max;
         // The client counts before its task first runs, so that a burst of connections is not let
         // in beyond the limit.
-        let (reader, client) = taken(stream, ConnId(next));
+        let (reader, writer) = stream.into_split();
+        let client = Rc::new(Client::new(ConnId(next), writer));
         core.clients.borrow_mut().insert(client.id, client.clone());
         spawn_local(serve(core.clone(), reader, client, addr, spare));
     }
@@ -129,24 +130,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(300))?;
     Ok(())
-}
-
-fn taken(stream: TcpStream, id: ConnId) -> (OwnedReadHalf, Rc<Client>) {
-    let (reader, writer) = stream.into_split();
-    let client = Client {
-        id,
-        writer,
-        writing: Cell::new(false),
-        closing: Cell::new(false),
-        gone: Cell::new(false),
-        asked: Cell::new(false),
-        paused: Cell::new(false),
-        resumed: Notify::new(),
-        waker: RefCell::new(None),
-        place: Place::default(),
-        written: Cell::new(0),
-    };
-    (reader, Rc::new(client))
 }
 
 /// Refuses a client that is one too many and has not asked for administration by now.
@@ -468,6 +451,22 @@ fn report_slow<H: Host>(host: &mut H, id: ConnId, args: &[&[u8]], since: Duratio
 }
 
 impl Client {
+    fn new(id: ConnId, writer: OwnedWriteHalf) -> Self {
+        Client {
+            id,
+            writer,
+            writing: Cell::new(false),
+            closing: Cell::new(false),
+            gone: Cell::new(false),
+            asked: Cell::new(false),
+            paused: Cell::new(false),
+            resumed: Notify::new(),
+            waker: RefCell::new(None),
+            place: Place::default(),
+            written: Cell::new(0),
+        }
+    }
+
     /// Writes what the socket takes of the client's output; the rest stays where it is, and a
     /// task goes on as soon as the socket takes more.
     pub(crate) fn write<H: Host>(self: &Rc<Self>, core: &Rc<Core<H>>, host: &mut H) {
