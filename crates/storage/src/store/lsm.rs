@@ -32,6 +32,7 @@ use super::{
     background::{Background, Debt, flush},
     error::StoreError,
     files,
+    generation::{current, file_error, remove_others, set_current, sync_dir},
     held::Held,
     layout::APPLIED,
     memtable::{self, Memtable},
@@ -224,58 +225,6 @@ pub struct LsmRows {
     flushed: Option<Bytes>,
     background: Arc<Background>,
     written_bytes: u64,
-}
-
-fn file_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::File { path, source }
-}
-
-fn sync_dir(path: &Path) -> Result<(), StoreError> {
-    let sync = || fs::File::open(path)?.sync_all();
-    sync().map_err(file_error(path))
-}
-
-/// Writes `CURRENT` so that it holds the old or the new name, whatever happens.
-fn set_current(dir: &Path, generation: u64) -> Result<(), StoreError> {
-    let next = dir.join("CURRENT.next");
-    let write = || {
-        fs::write(&next, format!("g{generation}\n"))?;
-        fs::File::open(&next)?.sync_all()?;
-        fs::rename(&next, dir.join("CURRENT"))
-    };
-    write().map_err(file_error(&next))?;
-    sync_dir(dir)
-}
-
-fn current(dir: &Path) -> Result<Option<u64>, StoreError> {
-    let path = dir.join("CURRENT");
-    match fs::read_to_string(&path) {
-        Ok(text) => text
-            .strip_prefix('g')
-            .and_then(|t| t.strip_suffix('\n'))
-            .and_then(|t| t.parse().ok())
-            .map(Some)
-            .ok_or_else(|| StoreError::damaged(format!("{} names no tree", path.display()))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(file_error(&path)(e)),
-    }
-}
-
-fn remove_others(dir: &Path, generation: Option<u64>) -> Result<(), StoreError> {
-    let keep = generation.map(|g| format!("g{g}"));
-    for item in fs::read_dir(dir).map_err(file_error(dir))? {
-        let item = item.map_err(file_error(dir))?;
-        let name = item.file_name();
-        if name.as_encoded_bytes().starts_with(b"g") && name.to_str() != keep.as_deref() {
-            // A replaced tree may still be at work when its shard is opened again: then this
-            // fails, and the next start does it.
-            if let Err(error) = fs::remove_dir_all(item.path()) {
-                tracing::warn!(path = %item.path().display(), %error, "a replaced tree is left until the next start");
-            }
-        }
-    }
-    Ok(())
 }
 
 impl LsmRows {

@@ -35,6 +35,7 @@ mod due;
 mod error;
 mod expiring;
 mod files;
+mod generation;
 mod held;
 mod layout;
 mod lsm;
