@@ -8,6 +8,9 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 /// How often it is looked for a better place of the leadership.
 pub(super) const PLACE_EVERY: Duration = Duration::from_secs(1);
+/// How long leadership stays after a failover: the new primary asks for its first lease meanwhile, and
+/// another leader would first wait for the end of those that this one has granted.
+const STAYS_AFTER_FAILOVER: Duration = Duration::from_secs(3);
 /// How often it is looked for replicas to be replaced.
 const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
@@ -19,7 +22,11 @@ impl<A> Cluster<A> {
         let now = self.now.monotonic;
         let stalled = host.stalled_for().is_some();
         let ends = self.is_ending() && self.offices() == 0;
-        if now < leading.next_placement && !ends || !leading.cases.is_empty() && !stalled {
+        if !leading.cases.is_empty() && !stalled {
+            leading.next_placement = now + STAYS_AFTER_FAILOVER;
+            return;
+        }
+        if now < leading.next_placement && !ends {
             return;
         }
         leading.next_placement = now + PLACE_EVERY;
