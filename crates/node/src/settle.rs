@@ -23,6 +23,8 @@ const HINT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Each round of settling answers what the one before caused; a topology comes to rest in a few.
 const SETTLE_ROUNDS_MAX: u32 = 64;
+/// What one shard may ask for in a round: more than the smallest entries of a full message.
+const OUTPUTS_A_ROUND: u32 = 1 << 15;
 
 /// Of how many looks for a part of the log that is free one is taken while nothing is written.
 const RELEASES_IDLE: u32 = 30;
@@ -74,7 +76,7 @@ impl<S: Stores> Node<S> {
     }
 
     fn settle_shard(&mut self, id: ShardId) {
-        loop {
+        for _ in 0..OUTPUTS_A_ROUND {
             let Some(shard) = self.shards.get_mut(&id) else {
                 return;
             };
@@ -152,6 +154,7 @@ impl<S: Stores> Node<S> {
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }
         }
+        self.dirty.insert(id);
     }
 
     /// What was appended is to be on its way to the disk within `within`.
@@ -254,7 +257,7 @@ impl<S: Stores> Node<S> {
         bytes_max: usize,
     ) -> Option<Vec<model::Entry>> {
         let shard = self.shards.get(&id)?;
-        if from < shard.log_index.first {
+        if !shard.log_index.holds(from) {
             return None;
         }
         let start = shard.log_index.before(from)?;

@@ -77,6 +77,8 @@ pub(crate) struct LogIndex {
     marks: VecDeque<(u64, Lsn)>,
     /// The lowest index that the log still holds.
     pub(crate) first: u64,
+    /// What follows the entry that was noted last.
+    next: u64,
 }
 
 /// The shortest time that writers are slowed down by: timers count milliseconds. Less is owed
@@ -89,6 +91,12 @@ const MARK_BYTES: u64 = 64 << 10;
 
 impl LogIndex {
     pub(crate) fn note(&mut self, index: u64, before: Lsn) {
+        if index > self.next {
+            // The store was ahead of the log, which had lost its end: what is below is cut off by a
+            // gap.
+            self.reset(index);
+        }
+        self.next = index + 1;
         if self.marks.is_empty() {
             self.first = index;
         }
@@ -105,6 +113,12 @@ impl LogIndex {
         while self.marks.back().is_some_and(|(i, _)| *i > index) {
             self.marks.pop_back();
         }
+        self.next = self.next.min(index + 1);
+    }
+
+    /// Whether the log holds entry `index`.
+    pub(crate) fn holds(&self, index: u64) -> bool {
+        (self.first..self.next).contains(&index)
     }
 
     /// A position in the log at or before entry `index`.
@@ -133,6 +147,7 @@ impl LogIndex {
     pub(crate) fn reset(&mut self, next: u64) {
         self.marks.clear();
         self.first = next;
+        self.next = next;
     }
 }
 
@@ -442,8 +457,8 @@ impl<R: Rows> Shard<R> {
             return Err(gap);
         }
         let applied = self.store.applied().position.index;
-        if self.log_index.first > applied + 1 {
-            // Nothing but what the store already has was in the log.
+        if self.log_index.first > applied + 1 || self.log_index.next <= applied {
+            // Nothing but what the store already has was in the log, or not all up to there.
             self.log_index.reset(applied + 1);
         }
         self.recovered.first_index = self.log_index.first;

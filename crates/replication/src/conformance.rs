@@ -230,6 +230,7 @@ impl<S: Strategy> World<S> {
                     self.network.push((to, n, message.into_bytes()));
                 }
                 Output::Fetch { to, from, .. } => {
+                    assert!(from <= host.durable, "{from} is in no log yet");
                     let entries = (from >= host.log_first).then(|| {
                         let skip = (from - host.log_first) as usize;
                         host.log.iter().skip(skip).take(3).cloned().collect()

@@ -271,8 +271,8 @@ pub trait Strategy {
     /// Everything up to `index` is in the store and can be read.
     fn applied(&mut self, index: u64, now: Now);
 
-    /// Answers `Fetch`: entries from `from` on (as many as fit), or None if the log no longer
-    /// holds them.
+    /// Answers `Fetch`: entries from `from` on (as many as fit), or none if the log does not hold
+    /// them.
     fn fetched(&mut self, to: &NodeId, from: u64, entries: Option<Vec<Entry>>, now: Now);
 
     /// Answers `NeedsCopy`: the store now holds everything up to `at` and the log of this

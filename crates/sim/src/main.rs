@@ -12,13 +12,14 @@ use sim::{
     world::{Faults, Wrong},
 };
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::PathBuf,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -161,6 +162,9 @@ fn range(text: Option<&str>) -> Option<(usize, usize)> {
 
 // ---- many seeds -------------------------------------------------------------------------------
 
+/// How long no seed may come to its end: the longest takes some seconds.
+const SEED_MAX: Duration = Duration::from_secs(300);
+
 /// What came of a seed.
 struct Ran {
     seed: u64,
@@ -173,10 +177,11 @@ fn search(limits: &Limits, arguments: &Arguments) -> ExitCode {
     let next = AtomicU64::new(arguments.from);
     let stop = AtomicBool::new(false);
     let sum = Mutex::new(Sum::default());
+    let under_way = Mutex::new(BTreeSet::new());
     let (tell, told) = mpsc::channel();
     thread::scope(|threads| {
         for _ in 0..arguments.jobs.max(1) {
-            let (tell, next, stop) = (tell.clone(), &next, &stop);
+            let (tell, next, stop, under_way) = (tell.clone(), &next, &stop, &under_way);
             threads.spawn(move || {
                 plant(arguments);
                 loop {
@@ -184,7 +189,9 @@ fn search(limits: &Limits, arguments: &Arguments) -> ExitCode {
                     if seed >= end || stop.load(Ordering::Relaxed) {
                         return;
                     }
+                    locked(under_way).insert(seed);
                     let result = run(seed, limits, arguments.twice);
+                    locked(under_way).remove(&seed);
                     if tell.send(Ran { seed, result }).is_err() {
                         return;
                     }
@@ -192,8 +199,18 @@ fn search(limits: &Limits, arguments: &Arguments) -> ExitCode {
             });
         }
         drop(tell);
-        for ran in told {
-            let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let ran = match told.recv_timeout(SEED_MAX) {
+                Ok(ran) => ran,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Whatever it does, it does for ever, and its thread can't be stopped.
+                    let seeds: Vec<u64> = locked(&under_way).iter().copied().collect();
+                    println!("seeds {seeds:?} WRONG they do not end within {SEED_MAX:?}");
+                    process::exit(1);
+                }
+            };
+            let mut sum = locked(&sum);
             match ran.result {
                 Ok(outcome) => sum.add(&outcome),
                 Err(wrong) => {
@@ -213,6 +230,10 @@ fn search(limits: &Limits, arguments: &Arguments) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn run(seed: u64, limits: &Limits, twice: bool) -> Result<Outcome, Wrong> {

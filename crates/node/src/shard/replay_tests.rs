@@ -224,3 +224,26 @@ fn a_rewind_that_the_log_has_forgotten_is_not_built_on() {
         assert_eq!(shard.recovered.until, (!filled).then_some(until));
     }
 }
+
+/// A store that is ahead of a log which lost its end, as a disk that decays may leave them.
+#[test]
+fn a_gap_in_the_log_hides_what_is_below_it() {
+    let held = |shard: &Shard<MemoryRows>| {
+        let held: Vec<u64> = (1..=10).filter(|i| shard.log_index.holds(*i)).collect();
+        held
+    };
+    let mut ahead = shard(&[(1, 1..=6)]);
+    replay(&mut ahead, &[Entries(1, 1..=5)]).unwrap();
+    assert_eq!(found(&ahead).0, Position::new(1, 6));
+    assert_eq!(held(&ahead), [0; 0], "(1:6) is in no log");
+    ahead.log_index.note(7, Lsn(900_000));
+    assert_eq!(held(&ahead), [7]);
+
+    // At the next start the store is as far as the log, or it was not flushed since.
+    let log = [Entries(1, 1..=5), Entries(2, 7..=9)];
+    for applied in 7..=9 {
+        let mut shard = shard(&[(1, 1..=6), (2, 7..=applied)]);
+        replay(&mut shard, &log).unwrap();
+        assert_eq!(held(&shard), [7, 8, 9], "applied {applied}");
+    }
+}

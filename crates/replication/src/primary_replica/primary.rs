@@ -366,8 +366,7 @@ impl Primary {
             Some(entries) if entries.first().is_some_and(|e| e.position.index == from) => {
                 progress.fetched = entries;
             }
-            Some(_) => {}
-            None => {
+            _ => {
                 progress.probe_from(from);
                 progress.phase = Phase::Copy;
                 progress.sent_at = Some(now.monotonic);
@@ -394,6 +393,19 @@ impl Primary {
             AckRule::Async => core.durable,
             _ => core.last.index,
         }
+    }
+
+    /// Whether the next entries may go to `progress` now. What is in memory no more is read from the
+    /// log, which gives what is durable.
+    fn may_ship(&self, core: &Core, progress: &Progress) -> bool {
+        let next = progress.next;
+        progress.phase == Phase::Stream
+            && next <= self.shippable(core)
+            && progress.fetching.is_none()
+            && progress.has_room(core.tuning.window_bytes)
+            && (!progress.fetched.is_empty()
+                || core.tail.get(next).is_some()
+                || next <= core.durable)
     }
 
     /// Whether somebody may wait for what `progress` acknowledges.
@@ -439,12 +451,7 @@ impl Primary {
             return Some(Duration::ZERO);
         };
         let news = match progress.phase {
-            Phase::Stream => {
-                let entries = progress.next <= self.shippable(core)
-                    && progress.fetching.is_none()
-                    && progress.has_room(core.tuning.window_bytes);
-                entries || progress.told_commit < core.commit
-            }
+            Phase::Stream => self.may_ship(core, progress) || progress.told_commit < core.commit,
             Phase::Probe | Phase::Copy => false,
         };
         let wait = if news {
@@ -481,22 +488,16 @@ impl Primary {
     }
 
     fn send_to(&mut self, core: &mut Core, node: &NodeId, now: Now) {
-        let shippable = self.shippable(core);
         let floor = self.floor(core);
         let Some(mut progress) = self.others.remove(node) else {
             return;
         };
         let mut entries = Vec::new();
-        if progress.phase == Phase::Stream
-            && progress.next <= shippable
-            && progress.fetching.is_none()
-            && progress.has_room(core.tuning.window_bytes)
-        {
-            let from = progress.next;
+        if self.may_ship(core, &progress) {
+            let (from, upto) = (progress.next, self.shippable(core));
             if !progress.fetched.is_empty() {
                 entries = std::mem::take(&mut progress.fetched);
-            } else if let Some(recent) = core.tail.range(from, shippable, core.tuning.message_bytes)
-            {
+            } else if let Some(recent) = core.tail.range(from, upto, core.tuning.message_bytes) {
                 entries = recent;
             } else {
                 progress.fetching = Some(from);
