@@ -143,8 +143,12 @@ impl<S: Stores> Node<S> {
         if let Some(rest) = &shard.rest
             && !state.as_ref().is_some_and(|state| rest.still_is(state))
         {
-            let follows =
-                state.is_some_and(|s| (s.role, s.epoch) == (Role::Replica, rest.at.epoch));
+            let has_it = |s: State| {
+                let history = shard.strategy.as_ref().map(|strategy| strategy.history());
+                s.role == Role::Replica
+                    && history.is_some_and(|history| history.contains(rest.at, s.tip.index))
+            };
+            let follows = state.is_some_and(has_it);
             self.end_rest(id, follows);
         }
     }

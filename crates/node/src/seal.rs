@@ -55,13 +55,6 @@ impl<S: Stores> Node<S> {
         if planted::is(Bug::PromoteWithoutSealing) {
             return self.answer_sealed(from, id, epoch);
         }
-        // What was vouched for it until now may be shown on.
-        if shard.rest.is_some() && epoch > state.epoch {
-            self.end_rest(id, true);
-        }
-        let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) else {
-            return;
-        };
         strategy.seal(epoch, now);
         self.dirty.insert(id);
         self.gives_up = gives_up.then_some(id);

@@ -265,6 +265,17 @@ impl PrimaryReplica {
             self.half = Half::Follower(Follower::new(&self.core));
         }
     }
+
+    /// In another epoch it follows anew, and can be read as before until its primary speaks: what it
+    /// has only gets older.
+    fn follow(&mut self) {
+        self.depose();
+        let mut follower = Follower::new(&self.core);
+        if let Half::Follower(before) = &self.half {
+            follower.shows_as_before(before);
+        }
+        self.half = Half::Follower(follower);
+    }
 }
 
 impl Strategy for PrimaryReplica {
@@ -290,23 +301,16 @@ impl Strategy for PrimaryReplica {
             }
             return;
         }
-        self.depose();
-        self.half = if in_office {
-            Half::Primary(Primary::take_office(&mut self.core, now))
-        } else {
-            Half::Follower(Follower::new(&self.core))
-        };
+        self.follow();
+        if in_office {
+            self.half = Half::Primary(Primary::take_office(&mut self.core, now));
+        }
     }
 
     fn seal(&mut self, epoch: Epoch, _now: Now) {
         if epoch > self.core.epoch && self.core.stopped.is_none() {
             self.core.epoch = epoch;
-            self.depose();
-            let mut sealed = Follower::new(&self.core);
-            if let Half::Follower(before) = &self.half {
-                sealed.shows_as_before(before);
-            }
-            self.half = Half::Follower(sealed);
+            self.follow();
         }
     }
 
@@ -353,8 +357,7 @@ impl Strategy for PrimaryReplica {
                 return;
             }
             core.epoch = message.epoch;
-            self.depose();
-            self.half = Half::Follower(Follower::new(&self.core));
+            self.follow();
         }
         let core = &mut self.core;
         match (&mut self.half, message.body) {

@@ -57,7 +57,6 @@ impl Follower {
         }
     }
 
-    /// Sealed, it can be read as before until a primary speaks: it only gets older.
     pub(super) fn shows_as_before(&mut self, before: &Follower) {
         self.fresh_at = before.fresh_at;
         self.time_ms = before.time_ms;
@@ -143,8 +142,10 @@ impl Follower {
     }
 
     pub(super) fn vouched(&mut self, fresh_at: Duration, time_ms: u64) {
-        self.fresh_at = self.fresh_at.max(Some(fresh_at));
-        self.time_ms = time_ms;
+        if self.fresh_at < Some(fresh_at) {
+            self.fresh_at = Some(fresh_at);
+            self.time_ms = time_ms;
+        }
     }
 
     fn note_news(&mut self, commit: &u64, last: u64, time_ms: u64, fresh_at: Option<Duration>) {

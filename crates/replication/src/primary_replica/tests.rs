@@ -343,6 +343,42 @@ fn what_was_committed_and_lost_is_taken_back() {
     assert!(!r.history().discarded(common));
 }
 
+/// A failover takes a while, and nobody may be left without a copy to read from meanwhile.
+#[test]
+fn in_another_epoch_a_replica_can_be_read_as_before_until_its_primary_speaks() {
+    let now = Now::at_ms(3);
+    let assign = |r: &mut PrimaryReplica, epoch| {
+        let mut next = assignment(epoch, AckRule::Async, OnTimeout::Error);
+        (next.primary, next.in_office) = (node("us-3"), false);
+        r.assign(next, now);
+    };
+    type Way<'a> = (&'a str, &'a dyn Fn(&mut PrimaryReplica));
+    let ways: [Way; 4] = [
+        ("sealed", &|r| r.seal(Epoch(3), now)),
+        ("assigned", &|r| assign(r, 3)),
+        ("sealed and assigned", &|r| {
+            r.seal(Epoch(3), now);
+            assign(r, 3);
+        }),
+        // It lacks what comes before, so this is no news yet.
+        ("spoken to", &|r| append(r, Position::new(3, 9), 3, 10..12)),
+    ];
+    for (way, go) in ways {
+        let mut r = PrimaryReplica::new(identity("us-2"), Recovered::default(), Tuning::default());
+        append(&mut r, Position::ZERO, 2, 1..3);
+        r.durable(2, now);
+        outputs(&mut r, now);
+        r.applied(2, now);
+        let before = r.state(now);
+        assert!(before.fresh_at.is_some());
+        go(&mut r);
+        let after = r.state(now);
+        assert_eq!(after.epoch, Epoch(3), "{way}");
+        let shown = |s: &State| (s.role, s.fresh_at, s.time_ms);
+        assert_eq!(shown(&after), shown(&before), "{way}");
+    }
+}
+
 #[test]
 fn what_was_not_committed_is_cut_from_the_log_alone() {
     let now = Now::at_ms(3);
@@ -553,4 +589,39 @@ fn who_takes_anothers_place_and_who_leaves_both_count_until_it_is_done() {
     p.assign(joining, now);
     p.receive(&node("us-3"), ack_from_disk(3, three), now);
     assert_eq!(commits(&outputs(&mut p, now)), [3]);
+}
+
+#[test]
+fn a_log_that_gives_nothing_is_not_asked_over_and_over() {
+    for given in [None, Some(vec![])] {
+        let mut p = primary(AckRule::Quorum, OnTimeout::Error);
+        p.core.tail = Tail::new(2, 1); // it keeps the last entry only
+        let now = Now::at_ms(1);
+        for _ in 0..3 {
+            p.propose(EntryKind::Barrier, 0, b"", now).unwrap();
+        }
+        let to = node("us-2");
+        p.link_changed(&to, true, now);
+        let ack = Message {
+            epoch: Epoch(1),
+            body: Body::Ack(Ack {
+                matched: 0,
+                received: 0,
+                probe: 1,
+                counts: true,
+                disk: conformance::disk(&to),
+            }),
+        };
+        p.receive(&to, ack.encode().into_bytes(), now);
+        let fetches = |out: &[Output]| {
+            let fetches = out.iter().filter(|o| matches!(o, Output::Fetch { .. }));
+            fetches.count()
+        };
+        assert_eq!(fetches(&outputs(&mut p, now)), 0, "nothing is durable yet");
+        p.durable(4, now);
+        assert_eq!(fetches(&outputs(&mut p, now)), 1);
+        p.fetched(&to, 1, given, now);
+        let out = outputs(&mut p, now);
+        assert!(matches!(sent(&out)[..], [Body::Behind { .. }]), "{out:?}");
+    }
 }
