@@ -76,6 +76,10 @@ impl<S: Stores> Node<S> {
     }
 
     fn settle_shard(&mut self, id: ShardId) {
+        let leased = self.cluster.is_leased(self.now.monotonic);
+        if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
+            strategy.vouch(leased);
+        }
         for _ in 0..OUTPUTS_A_ROUND {
             let Some(shard) = self.shards.get_mut(&id) else {
                 return;

@@ -318,6 +318,10 @@ pub trait Strategy {
     /// A moment that `wake_at` named has come.
     fn tick(&mut self, now: Now);
 
+    /// Whether nobody else may be primary now, so that what this one sends says how fresh it is; else
+    /// another may have committed more. At first nobody is.
+    fn vouch(&mut self, may: bool);
+
     /// The next thing to do.
     fn poll(&mut self, now: Now) -> Option<Output>;
 

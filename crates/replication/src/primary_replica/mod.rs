@@ -127,6 +127,8 @@ struct Core {
     until: Option<Position>,
     /// Up to where every member is known to hold the log durably.
     floor: Option<u64>,
+    /// Whether what is sent says how fresh it is.
+    vouches: bool,
     /// Why the shard stopped, if it did.
     stopped: Option<String>,
 }
@@ -246,6 +248,7 @@ impl PrimaryReplica {
             filling: recovered.filling,
             until: recovered.until,
             floor: None,
+            vouches: true,
             stopped: None,
             tuning,
         };
@@ -484,6 +487,10 @@ impl Strategy for PrimaryReplica {
             && core.commit == at.index
             && core.applied == at.index
             && follower.follows(peer, at.index)
+    }
+
+    fn vouch(&mut self, may: bool) {
+        self.core.vouches = may;
     }
 
     fn vouched(&mut self, fresh_at: Duration, time_ms: u64) {

@@ -521,7 +521,7 @@ impl Primary {
                 commit: core.commit,
                 last: core.last.index,
                 time_ms: now.wall_ms,
-                echo: progress.echo,
+                echo: if core.vouches { progress.echo } else { 0 },
                 floor,
                 urgent: self.is_waited_for(core, &progress),
                 entries,

@@ -625,3 +625,34 @@ fn a_log_that_gives_nothing_is_not_asked_over_and_over() {
         assert!(matches!(sent(&out)[..], [Body::Behind { .. }]), "{out:?}");
     }
 }
+
+/// Another may have committed more: nobody is to take what it has for the newest.
+#[test]
+fn a_primary_that_another_may_have_replaced_vouches_for_nothing() {
+    let mut p = primary(AckRule::Quorum, OnTimeout::Error);
+    let to = node("us-2");
+    let mut now = Now::at_ms(1);
+    p.link_changed(&to, true, now);
+    let mut echo = |p: &mut PrimaryReplica, may: bool| {
+        now.monotonic += Duration::from_secs(1);
+        let ack = Message {
+            epoch: Epoch(1),
+            body: Body::Ack(Ack {
+                matched: 0,
+                received: 0,
+                probe: 5,
+                counts: true,
+                disk: conformance::disk(&to),
+            }),
+        };
+        p.receive(&to, ack.encode().into_bytes(), now);
+        p.vouch(may);
+        match sent(&outputs(p, now)).pop() {
+            Some(Body::Append(append)) => append.echo,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(echo(&mut p, true), 5);
+    assert_eq!(echo(&mut p, false), 0);
+    assert_eq!(echo(&mut p, true), 5);
+}

@@ -2,7 +2,8 @@
 //! everything as of a moment has all that its primary had committed before.
 //!
 //! What a primary had is looked at when it ticks, under its lease; what a replica says, when that
-//! ticks. Only what both said in one epoch is compared: what a failover lost is no debt.
+//! ticks. A replica is compared with primaries of its epoch and of later ones: what a failover lost is
+//! no debt, and a primary that was replaced must vouch for nothing.
 
 use super::World;
 use model::{Epoch, Position, ShardId};
@@ -36,10 +37,12 @@ impl Committed {
         noted.push_back((now, applied));
     }
 
-    /// What the primary had before `moment`.
+    /// What its primary had before `moment`, the one of that epoch or a later one.
     fn before(&self, shard: (ShardId, Epoch), moment: Duration) -> Option<(Duration, Position)> {
-        let mut noted = self.shards.get(&shard)?.iter().rev();
-        noted.find(|(at, _)| *at < moment).copied()
+        let later = self.shards.range(shard..=(shard.0, Epoch(u64::MAX)));
+        later
+            .filter_map(|(_, noted)| noted.iter().rev().find(|(at, _)| *at < moment).copied())
+            .max_by_key(|(_, had)| had.index)
     }
 }
 
