@@ -100,15 +100,20 @@ fn a_killed_process_leaves_a_prefix() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // Kill it in the middle of its work, each time further on.
+        // Kill it in the middle of its work, each time further on; not before it has flushed
+        // something, however long its other threads wait for a processor.
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let before = expected.applied().position.index;
         let mut flushed = 0;
-        for line in lines
+        for (n, line) in lines
             .map_while(Result::ok)
             .filter_map(|l| l.strip_prefix("flushed ")?.parse().ok())
-            .take(60 + 45 * round as usize)
+            .enumerate()
         {
             flushed = line;
+            if n >= 60 + 45 * round as usize && flushed > before {
+                break;
+            }
         }
         child.kill().unwrap();
         child.wait().unwrap();
