@@ -50,6 +50,9 @@ const SEAL_AGAIN: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a primary that ends, and was heard, waits for another to be heard that is level.
 const ANOTHER_WITHIN: Duration = Duration::from_millis(500);
+/// How long all members that are there are waited for where the primary came back from an unclean end:
+/// some round trips over the longest link.
+const ALL_WITHIN: Duration = Duration::from_millis(1500);
 /// How much later than a replica's disk the primary's may move without its losing the office.
 const MOVES_WITHIN: Duration = Duration::from_millis(300);
 /// A wait that is longer is written down.
@@ -285,7 +288,15 @@ impl<A> Cluster<A> {
         // Where a disk is shared it moves again for all at once, and the primary says so next.
         let on_disk = leading.stalled.contains_key(&facts.primary);
         let settles = on_disk && now.saturating_sub(ready) < MOVES_WITHIN;
-        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed || settles {
+        // Whoever comes back from an unclean end may do so on an older copy of its disk, and under
+        // `sync` one that was heard is enough: all that are there are heard first.
+        let is_there = |node: &NodeId| *node == self.config.id || self.peers.is_up(node, now);
+        let misses = (facts.members())
+            .any(|member| !case.heard.contains_key(&member.node) && is_there(&member.node));
+        let hears = misses && self.has_returned(facts);
+        let hears = hears && now.saturating_sub(case.since) < ALL_WITHIN;
+        let waits = settles || hears;
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed || waits {
             return own;
         }
         let named = now.saturating_sub(case.since).as_millis();
