@@ -33,14 +33,15 @@ use super::{
     error::StoreError,
     files,
     generation::{current, file_error, remove_others, set_current, sync_dir},
-    held::Held,
     layout::APPLIED,
     memtable::{self, Memtable},
     prefetch::{Prefetch, Waits},
+    pressure::pressure,
     rows::{
         Found, Pressure, ROW_KEY_BYTES_MAX, RowBatch, RowStats, Rows, RowsSnapshot, ScrubFiles,
-        Stores, Visit,
+        Visit,
     },
+    stores::HeldList,
     writeback::{OfCompactions, Writeback},
 };
 use bytes::Bytes;
@@ -54,7 +55,7 @@ use std::{
     any::Any,
     cell::Cell,
     collections::VecDeque,
-    fs, io,
+    fs,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{
@@ -230,7 +231,7 @@ pub struct LsmRows {
 impl LsmRows {
     /// Opens what there is. Files are made once there is something to be put into them: a shard that
     /// holds little, and whose log is held, needs none.
-    fn open(
+    pub(super) fn open(
         dir: PathBuf,
         background: Arc<Background>,
         noted: Option<(HeldList, ShardId)>,
@@ -313,7 +314,7 @@ impl LsmRows {
         })
     }
 
-    fn insert(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
+    pub(super) fn insert(&mut self, batch: &mut RowBatch) -> Result<(), StoreError> {
         // Checked before the first goes in: a batch is written whole or not at all.
         let too_long = |what, bytes, max| Err(TooLong { what, bytes, max }.into());
         for (key, value) in batch.rows() {
@@ -617,26 +618,6 @@ fn scrub(tree: &Weak<Tree>, paced: &mut dyn FnMut(u64) -> bool) {
 const VALUE_BYTES_MAX: usize = u32::MAX as usize - 1 - ROW_KEY_BYTES_MAX;
 /// Memtables set aside above which they are flushed, however small: a look-up asks each.
 const SEALED_MAX: usize = 4;
-/// Memtables (in memtables' worth of bytes, the active one included) and sorted runs above
-/// which writers are slowed, and at which they stop.
-const MEMTABLES: (f64, f64) = (2.0, 5.0);
-const RUNS: (f64, f64) = (8.0, 24.0);
-/// A MiB costs half of this half-way to the stop, in microseconds, and twenty times as much as this
-/// just before it: what the disk bears is not known, and writers are to be slowed to that before
-/// they are stopped.
-const DELAY_US_PER_MIB: f64 = 20_000.0;
-
-fn pressure(memtables: f64, runs: usize, written_bytes: u64) -> Pressure {
-    let over = |at: f64, (slow, stop): (f64, f64)| ((at - slow) / (stop - slow)).max(0.0);
-    let over = over(memtables, MEMTABLES).max(over(runs as f64, RUNS));
-    let over = over.min(1.0);
-    let mib = written_bytes as f64 / f64::from(1 << 20);
-    let delay_us = over.powi(2) / (1.05 - over) * DELAY_US_PER_MIB * mib;
-    Pressure {
-        delay_us: delay_us as u32,
-        stop: over >= 1.0,
-    }
-}
 
 type Files = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>>>;
 /// The rows between two keys in the files of a version that it holds. (The version's own type
@@ -660,171 +641,5 @@ impl RowsSnapshot for LsmSnapshot {
         let files = (self.files)(from, to).map(|row| row.map(|r| (r.key.user_key, r.value)));
         let memtables = self.memtables.iter().map(Arc::as_ref);
         scan(memtables, files, (from, to), visit).map_err(|e| self.tree.failed(e))
-    }
-}
-
-/// The rows of one node's shards, each in a directory under one.
-#[derive(Clone, Debug)]
-pub struct LsmStores {
-    dir: PathBuf,
-    background: Arc<Background>,
-    held: HeldList,
-}
-
-/// Which shards have files, under one directory.
-#[derive(Clone, Debug)]
-pub(super) struct HeldList {
-    dir: PathBuf,
-    /// Known once it was asked for.
-    held: Arc<Mutex<Option<Held>>>,
-}
-
-/// Damaged stores of one shard that are set aside. What is damaged that often is a matter of its
-/// disk, and a person's.
-const DAMAGED_MAX: u32 = 3;
-
-impl LsmStores {
-    /// Keeps them under `dir`.
-    pub fn new(dir: impl Into<PathBuf>, background: Arc<Background>) -> Self {
-        let dir = dir.into();
-        LsmStores {
-            held: HeldList {
-                dir: dir.clone(),
-                held: Arc::default(),
-            },
-            dir,
-            background,
-        }
-    }
-
-    fn dir_of(&self, shard: ShardId) -> PathBuf {
-        self.dir.join(shard.to_string())
-    }
-}
-
-impl HeldList {
-    /// The shards that have a directory; what was being destroyed or made is cleared away.
-    fn there(&self) -> Result<Vec<ShardId>, StoreError> {
-        let mut shards = Vec::new();
-        let items = match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(shards),
-            items => items.map_err(file_error(&self.dir))?,
-        };
-        for item in items {
-            let item = item.map_err(file_error(&self.dir))?;
-            let name = item.file_name();
-            let name = name.to_string_lossy();
-            if name.ends_with(".gone") || name.ends_with(".new") {
-                fs::remove_dir_all(item.path()).map_err(file_error(&item.path()))?;
-            } else if let Ok(shard) = name.parse() {
-                shards.push(ShardId(shard));
-            }
-        }
-        Ok(shards)
-    }
-
-    fn with<T>(&self, use_it: impl FnOnce(&mut Held) -> io::Result<T>) -> Result<T, StoreError> {
-        // It is whole after each statement.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.is_none() {
-            let there = self.there()?;
-            *held = Some(Held::open(&self.dir, &there).map_err(file_error(&self.dir))?);
-        }
-        let Some(held) = held.as_mut() else {
-            return Err(StoreError::damaged("no list of shards")); // There is one by now.
-        };
-        use_it(held).map_err(file_error(&self.dir))
-    }
-}
-
-impl Stores for LsmStores {
-    type Rows = LsmRows;
-
-    fn open(&self, shard: ShardId) -> Result<LsmRows, StoreError> {
-        let dir = self.dir_of(shard);
-        if self.held.with(|held| Ok(held.contains(shard)))? && !dir.exists() {
-            return Err(StoreError::damaged(format!("{} is gone", dir.display())));
-        }
-        LsmRows::open(
-            dir,
-            self.background.clone(),
-            Some((self.held.clone(), shard)),
-        )
-    }
-
-    fn list(&self) -> Result<Vec<ShardId>, StoreError> {
-        self.held.with(|held| Ok(held.all()))
-    }
-
-    fn replace(&self, shard: ShardId, mut rows: RowBatch) -> Result<LsmRows, StoreError> {
-        let (dir, next) = (self.dir_of(shard), self.dir.join(format!("{shard}.new")));
-        let names = (1..=DAMAGED_MAX).map(|n| self.dir.join(format!("{shard}.damaged-{n}")));
-        let Some(aside) = names.into_iter().find(|path| !path.exists()) else {
-            return Err(StoreError::DamagedAgain {
-                times: DAMAGED_MAX,
-                path: dir.with_extension("damaged-1"),
-            });
-        };
-        if next.exists() {
-            fs::remove_dir_all(&next).map_err(file_error(&next))?;
-        }
-        // Made elsewhere: whenever this ends, what stands in the shard's place is the damaged
-        // one, or none though one is held, or the new one with all of `rows`.
-        let mut made = LsmRows::open(next.clone(), self.background.clone(), None)?;
-        made.insert(&mut rows)?;
-        made.flush()?;
-        drop(made);
-        match fs::rename(&dir, &aside) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            renamed => {
-                renamed.map_err(file_error(&dir))?;
-                sync_dir(&self.dir)?;
-                tracing::warn!(shard = shard.0, path = %aside.display(), "a damaged store is set aside: remove it once its shard is whole again");
-            }
-        }
-        fs::rename(&next, &dir).map_err(file_error(&next))?;
-        sync_dir(&self.dir)?;
-        self.open(shard)
-    }
-
-    fn destroy(&self, shard: ShardId) -> Result<(), StoreError> {
-        self.held.with(|held| held.remove(shard))?;
-        let dir = self.dir_of(shard);
-        let gone = self.dir.join(format!("{shard}.gone"));
-        match fs::rename(&dir, &gone) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed.map_err(file_error(&dir))?,
-        }
-        sync_dir(&self.dir)?;
-        fs::remove_dir_all(&gone).map_err(file_error(&gone))
-    }
-
-    fn spawn(&self, work: Box<dyn FnOnce() + Send>) {
-        self.background.spawn(work);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn writers_are_slowed_more_and_more_before_they_are_stopped() {
-        let of = |memtables| pressure(memtables, 0, 1 << 20);
-        assert_eq!((of(1.9).delay_us, of(1.9).stop), (0, false));
-        let delays: Vec<_> = (0..10).map(|n| of(2.0 + 0.3 * f64::from(n))).collect();
-        assert!(delays.iter().all(|pressure| !pressure.stop));
-        assert!(delays.is_sorted_by(|a, b| a.delay_us < b.delay_us));
-        assert!(of(5.0).stop);
-        let half_way = of(3.5).delay_us;
-        assert!((8_000..10_000).contains(&half_way) && of(4.9).delay_us > 20 * half_way);
-        // Of what is further behind; and as much for a byte, however many came at once.
-        assert_eq!(pressure(3.0, 24, 1 << 20), of(5.0));
-        assert!(
-            pressure(5.0, 0, 8 << 20)
-                .delay_us
-                .abs_diff(8 * of(5.0).delay_us)
-                < 8
-        );
     }
 }

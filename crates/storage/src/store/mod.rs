@@ -10,7 +10,7 @@
 //!   Cache      small keys as they are read, within a byte budget   cache
 //!   layout     what the rows are: the format on disk               layout
 //! Rows         ordered rows, written in batches                    rows
-//!   LsmRows    one lsm-tree a shard, threads shared by a node      lsm, memtable, background
+//!   LsmRows    one lsm-tree a shard, threads shared by a node      lsm, stores, memtable, background
 //!   MemoryRows a model of the same, with its crashes, for tests    memory
 //! ```
 //!
@@ -42,10 +42,12 @@ mod lsm;
 mod memory;
 mod memtable;
 mod prefetch;
+mod pressure;
 mod rewind;
 mod rows;
 mod scan;
 mod shard;
+mod stores;
 mod writeback;
 
 #[cfg(test)]
@@ -58,7 +60,7 @@ pub use digest::{BUCKETS, BucketKeys, DigestState, KeyDigest, bucket_of, key_ord
 pub use due::{Dead, DeadPlace, Expired, ExpiryPlace, News};
 pub use error::StoreError;
 pub use layout::{Applied, cursor_of, field_cursor_of};
-pub use lsm::{LsmRows, LsmSnapshot, LsmStores};
+pub use lsm::{LsmRows, LsmSnapshot};
 pub use memory::{MemoryRows, MemorySnapshot, MemoryStores};
 pub use prefetch::{Guess, Prefetch};
 pub use rewind::KeysChunk;
@@ -67,3 +69,4 @@ pub use rows::{
 };
 pub use scan::{Passed, ROW_WORK};
 pub use shard::ShardStore;
+pub use stores::LsmStores;
