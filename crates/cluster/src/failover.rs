@@ -291,12 +291,14 @@ impl<A> Cluster<A> {
         // Whoever comes back from an unclean end may do so on an older copy of its disk, and under
         // `sync` one that was heard is enough: all that are there are heard first.
         let is_there = |node: &NodeId| *node == self.config.id || self.peers.is_up(node, now);
-        let misses = (facts.members())
-            .any(|member| !case.heard.contains_key(&member.node) && is_there(&member.node));
-        let hears = misses && self.has_returned(facts);
-        let hears = hears && now.saturating_sub(case.since) < ALL_WITHIN;
-        let waits = settles || hears;
-        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed || waits {
+        let is_missed = |node: &NodeId| !case.heard.contains_key(node) && is_there(node);
+        let misses_one = self.has_returned(facts)
+            && now.saturating_sub(case.since) < ALL_WITHIN
+            && facts.members().any(|member| is_missed(&member.node));
+        if settles || misses_one {
+            return own;
+        }
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
             return own;
         }
         let named = now.saturating_sub(case.since).as_millis();

@@ -77,14 +77,15 @@ impl<S: Stores> Node<S> {
 
     fn settle_shard(&mut self, id: ShardId) {
         let leased = self.cluster.is_leased(self.now.monotonic);
-        if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            strategy.vouch(leased);
-        }
         for _ in 0..OUTPUTS_A_ROUND {
             let Some(shard) = self.shards.get_mut(&id) else {
                 return;
             };
-            let Some(output) = shard.strategy.as_mut().and_then(|s| s.poll(self.now)) else {
+            let Some(strategy) = &mut shard.strategy else {
+                return;
+            };
+            strategy.vouch(leased);
+            let Some(output) = strategy.poll(self.now) else {
                 return;
             };
             match output {

@@ -591,6 +591,19 @@ fn who_takes_anothers_place_and_who_leaves_both_count_until_it_is_done() {
     assert_eq!(commits(&outputs(&mut p, now)), [3]);
 }
 
+/// `from` has nothing of the log of epoch 1, and says what time it is there.
+fn nothing_yet(from: &NodeId, probe: u64) -> Bytes {
+    let body = Body::Ack(Ack {
+        matched: 0,
+        received: 0,
+        probe,
+        counts: true,
+        disk: conformance::disk(from),
+    });
+    let epoch = Epoch(1);
+    Message { epoch, body }.encode().into_bytes()
+}
+
 #[test]
 fn a_log_that_gives_nothing_is_not_asked_over_and_over() {
     for given in [None, Some(vec![])] {
@@ -602,17 +615,7 @@ fn a_log_that_gives_nothing_is_not_asked_over_and_over() {
         }
         let to = node("us-2");
         p.link_changed(&to, true, now);
-        let ack = Message {
-            epoch: Epoch(1),
-            body: Body::Ack(Ack {
-                matched: 0,
-                received: 0,
-                probe: 1,
-                counts: true,
-                disk: conformance::disk(&to),
-            }),
-        };
-        p.receive(&to, ack.encode().into_bytes(), now);
+        p.receive(&to, nothing_yet(&to, 1), now);
         let fetches = |out: &[Output]| {
             let fetches = out.iter().filter(|o| matches!(o, Output::Fetch { .. }));
             fetches.count()
@@ -635,17 +638,7 @@ fn a_primary_that_another_may_have_replaced_vouches_for_nothing() {
     p.link_changed(&to, true, now);
     let mut echo = |p: &mut PrimaryReplica, may: bool| {
         now.monotonic += Duration::from_secs(1);
-        let ack = Message {
-            epoch: Epoch(1),
-            body: Body::Ack(Ack {
-                matched: 0,
-                received: 0,
-                probe: 5,
-                counts: true,
-                disk: conformance::disk(&to),
-            }),
-        };
-        p.receive(&to, ack.encode().into_bytes(), now);
+        p.receive(&to, nothing_yet(&to, 5), now);
         p.vouch(may);
         match sent(&outputs(p, now)).pop() {
             Some(Body::Append(append)) => append.echo,
