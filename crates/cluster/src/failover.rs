@@ -50,9 +50,11 @@ const SEAL_AGAIN: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a primary that ends, and was heard, waits for another to be heard that is level.
 const ANOTHER_WITHIN: Duration = Duration::from_millis(500);
-/// How long all members that are there are waited for where the primary came back from an unclean end:
-/// some round trips over the longest link.
+/// How long all members are waited for where those that were heard came back from an unclean end:
+/// some round trips over the longest link,
 const ALL_WITHIN: Duration = Duration::from_millis(1500);
+/// and, where nothing may be lost, about as long as processes need that begin together.
+const ALL_WITHIN_SAFE: Duration = Duration::from_secs(10);
 /// How much later than a replica's disk the primary's may move without its losing the office.
 const MOVES_WITHIN: Duration = Duration::from_millis(300);
 /// A wait that is longer is written down.
@@ -281,6 +283,14 @@ impl<A> Cluster<A> {
         if alone && now.saturating_sub(case.since) < ANOTHER_WITHIN {
             return own;
         }
+        let unheard = self.unheard(case, facts, &keyspace);
+        let within = match keyspace.strategy.failover {
+            model::Failover::Safe => ALL_WITHIN_SAFE,
+            model::Failover::Available => ALL_WITHIN,
+        };
+        if !unheard.is_empty() && now.saturating_sub(case.since) < within {
+            return own;
+        }
         let ready = *case.ready.get_or_insert(now);
         let leased = leading.may_be_leased_from_before(now)
             || leading.granted.may_hold(&facts.primary, facts.process, now);
@@ -288,14 +298,7 @@ impl<A> Cluster<A> {
         // Where a disk is shared it moves again for all at once, and the primary says so next.
         let on_disk = leading.stalled.contains_key(&facts.primary);
         let settles = on_disk && now.saturating_sub(ready) < MOVES_WITHIN;
-        // Whoever comes back from an unclean end may do so on an older copy of its disk, and under
-        // `sync` one that was heard is enough: all that are there are heard first.
-        let is_there = |node: &NodeId| *node == self.config.id || self.peers.is_up(node, now);
-        let is_missed = |node: &NodeId| !case.heard.contains_key(node) && is_there(node);
-        let misses_one = self.has_returned(facts)
-            && now.saturating_sub(case.since) < ALL_WITHIN
-            && facts.members().any(|member| is_missed(&member.node));
-        if settles || misses_one {
+        if settles {
             return own;
         }
         if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
@@ -304,6 +307,16 @@ impl<A> Cluster<A> {
         let named = now.saturating_sub(case.since).as_millis();
         let sealed = ready.saturating_sub(case.since).as_millis();
         let waited = named.saturating_sub(sealed);
+        let lacking = match unheard.as_slice() {
+            [] => String::new(),
+            unheard => {
+                let names: Vec<&str> = unheard.iter().map(NodeId::as_str).collect();
+                format!(
+                    "; nobody that was heard was level since an unclean end, and {} did not come",
+                    names.join(", ")
+                )
+            }
+        };
         let plan = Promotion {
             shard: id,
             expected: facts.epoch,
@@ -311,13 +324,32 @@ impl<A> Cluster<A> {
             heard,
             reported: self.reported_position(&facts.primary, id, host),
             cause: format!(
-                "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and waiting for its lease {waited} ms"
+                "{cause}; named {named} ms after the first doubt, of which sealing took {sealed} ms and waiting for its lease {waited} ms{lacking}"
             ),
             at_ms: self.now.wall_ms,
         };
         tracing::warn!(shard = id.0, node = %plan.node, cause = %plan.cause, "another primary is named");
         case.proposes = Some(plan);
         own
+    }
+
+    /// Who may hold what those that were heard lack, because too few of them can vouch for their
+    /// disks: after an unclean end one may be on an older copy of its disk, which nothing tells
+    /// from a crash, and under `sync` one is enough.
+    fn unheard(
+        &self,
+        case: &Case,
+        facts: &catalog::Shard,
+        keyspace: &catalog::Keyspace,
+    ) -> Vec<NodeId> {
+        let heard: Vec<Heard> = case.heard.values().cloned().collect();
+        let counted = failover::counted(facts, &heard);
+        if failover::is_vouched(facts, &keyspace.strategy.ack, &counted) {
+            return Vec::new();
+        }
+        failover::missed(facts, &counted, &self.catalog.nodes)
+            .cloned()
+            .collect()
     }
 
     fn reported_position(
@@ -403,6 +435,7 @@ impl<A> Cluster<A> {
                 last: sealed.last,
                 intact_since: sealed.intact_since,
                 whole: sealed.whole,
+                level: sealed.level,
             };
             case.heard.insert(from.clone(), heard);
             if few {

@@ -129,6 +129,9 @@ pub struct Sealed {
     pub intact_since: u64,
     /// Whether it once held all that its primary had committed, after the last cut of its log.
     pub whole: bool,
+    /// Whether it once held all that its primary had committed since the last unclean end of a
+    /// process on its disk.
+    pub level: bool,
 }
 
 /// How a node stands.
@@ -322,6 +325,7 @@ pub fn one_of_each() -> Vec<Message> {
             last: position,
             intact_since: 4,
             whole: true,
+            level: false,
         }),
         Message::CopyProgress(vec![CopyProgress {
             shard,

@@ -51,6 +51,9 @@ pub struct Heard {
     /// Whether it once held all that its primary had committed, after the last time that a torn
     /// tail was cut from its log.
     pub whole: bool,
+    /// Whether it once held all that its primary had committed, after the last unclean end of a
+    /// process on its disk. Whoever is not level may be on an older copy of its disk.
+    pub level: bool,
 }
 
 /// A plan to name a primary, with its evidence. Judged by [`crate::check::promotion`].
@@ -229,10 +232,17 @@ pub fn may_resume(shard: &Shard, rule: &AckRule, boot: &Boot) -> bool {
 /// them, and every other member is or has come back with another disk, as `nodes` says.
 pub fn is_everyone(shard: &Shard, counted: &[(&Heard, &Replica)], nodes: &Nodes) -> bool {
     let primary = counted.iter().any(|(h, _)| h.node == shard.primary);
-    primary
-        && !shard
-            .members()
-            .any(|m| is_missed(shard, counted, nodes, &m.node))
+    primary && missed(shard, counted, nodes).next().is_none()
+}
+
+/// The members that were not heard, and whose disk is still there, as far as is known.
+pub fn missed<'a>(
+    shard: &'a Shard,
+    counted: &'a [(&Heard, &Replica)],
+    nodes: &'a Nodes,
+) -> impl Iterator<Item = &'a NodeId> {
+    let members = shard.members().map(|member| &member.node);
+    members.filter(|node| is_missed(shard, counted, nodes, node))
 }
 
 /// Whether a member does not count now, and its disk is still there.
@@ -281,12 +291,7 @@ pub fn is_safe(
     if shard.epoch == Epoch(0) {
         return Ok(()); // Nobody ever took a write.
     }
-    let of_office = |h: &Heard| {
-        h.node == shard.primary
-            && h.disk == shard.disk
-            && (h.intact_since <= shard.process || planted::is(Bug::OfficeWithoutHearing))
-    };
-    let mut known = counted.iter().filter(|(h, _)| of_office(h));
+    let mut known = counted.iter().filter(|(h, _)| is_of_office(shard, h));
     if known.any(|(h, _)| h.last <= named.last) {
         return Ok(());
     }
@@ -309,9 +314,7 @@ pub fn is_safe(
             });
         }
     };
-    let counts = |r: &Replica| {
-        r.node != shard.primary && region.as_ref().is_none_or(|region| r.region == *region)
-    };
+    let counts = |r: &Replica| counts(shard, region.as_ref(), r);
     let heard = counted.iter().filter(|(h, r)| counts(r) && h.whole).count();
     if heard < count {
         return Err(Why::TooFewHeard {
@@ -332,6 +335,32 @@ pub fn is_safe(
             best: named.node.clone(),
         }),
     }
+}
+
+/// Whether what was heard does not rest on disks that nobody can vouch for: as many as the rule
+/// asks for are level, or the primary is that never was away. Else an older copy of the disk of a
+/// process that lived on could be taken for what that process held when it died.
+pub fn is_vouched(shard: &Shard, rule: &AckRule, counted: &[(&Heard, &Replica)]) -> bool {
+    let Needed::Others { count, region } = needed(shard, rule) else {
+        return true;
+    };
+    let vouches =
+        |(h, r): &&(&Heard, &Replica)| h.whole && h.level && counts(shard, region.as_ref(), r);
+    shard.epoch == Epoch(0)
+        || counted.iter().any(|(h, _)| is_of_office(shard, h))
+        || counted.iter().filter(vouches).count() >= count
+}
+
+/// Whether a replica's acknowledgement counts for a rule, in this region if one is named.
+fn counts(shard: &Shard, region: Option<&Region>, replica: &Replica) -> bool {
+    replica.node != shard.primary && region.is_none_or(|region| replica.region == *region)
+}
+
+/// Whether that is the primary on the disk that it held the office with, which lacks nothing since.
+fn is_of_office(shard: &Shard, heard: &Heard) -> bool {
+    heard.node == shard.primary
+        && heard.disk == shard.disk
+        && (heard.intact_since <= shard.process || planted::is(Bug::OfficeWithoutHearing))
 }
 
 /// Whether a plan that is not safe, for this reason, is not to be carried out.
@@ -355,10 +384,7 @@ pub fn must_wait(
             };
             let counts = |r: &Replica| region.as_ref().is_none_or(|region| r.region == *region);
             let heard = counted.iter().filter(|(_, r)| counts(r)).count();
-            heard < count
-                || shard
-                    .members()
-                    .any(|m| is_missed(shard, counted, nodes, &m.node))
+            heard < count || missed(shard, counted, nodes).next().is_some()
         }
         _ => !is_everyone(shard, counted, nodes),
     }

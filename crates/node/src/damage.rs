@@ -153,6 +153,7 @@ impl<S: Stores> Node<S> {
                 last: report.position,
                 intact_since: 0,
                 whole: true,
+                level: true,
             })
         });
         let heard: Vec<Heard> = heard.collect();

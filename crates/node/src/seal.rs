@@ -100,14 +100,16 @@ impl<S: Stores> Node<S> {
         let Some(last) = self.durable_end(id, epoch) else {
             return;
         };
+        let boot = self.cluster.boot();
         let sealed = Sealed {
             shard: id,
             epoch,
             disk: self.config.disk,
             process: self.config.process,
             last,
-            intact_since: self.cluster.boot().intact_since,
+            intact_since: boot.intact_since,
             whole: self.shards.get(&id).is_some_and(|s| s.cut_at.is_none()),
+            level: boot.intact_since < boot.process || self.was_level(id),
         };
         if *to == self.config.id {
             self.with_cluster(|cluster, here| cluster.sealed_here(sealed, here));
@@ -115,6 +117,12 @@ impl<S: Stores> Node<S> {
             let sealed = cluster::Message::Sealed(sealed);
             self.send(to, Lane::Control, &Message::Cluster(sealed));
         }
+    }
+
+    /// Whether the replica here held all that its primary had committed, once in this process.
+    fn was_level(&self, id: ShardId) -> bool {
+        let state = self.shards.get(&id).and_then(|s| s.state(self.now));
+        state.is_some_and(|state| state.fresh_at.is_some())
     }
 
     /// The last entry, if the log is as a seal for `epoch` left it: everything that was in it

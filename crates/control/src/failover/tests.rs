@@ -60,6 +60,7 @@ fn heard(shard: &Shard, name: &str, epoch: u64, index: u64) -> Heard {
         last: Position::new(epoch, index),
         intact_since: 1,
         whole: true,
+        level: true,
     }
 }
 
@@ -291,6 +292,42 @@ proptest! {
         let counted = counted(&s, &said);
         for (named, _) in &counted {
             if is_safe(ShardId(0), &s, &rule, &counted, named).is_ok() {
+                prop_assert!(named.last.index >= acknowledged, "{:?} < {acknowledged}", named.last);
+            }
+        }
+    }
+
+    /// Nor does anybody on an older copy of his disk, who can't know that he lacks something,
+    /// cost what was acknowledged, where what was heard is vouched for.
+    #[test]
+    fn what_is_vouched_for_loses_nothing_by_an_older_copy(
+        counts in (1usize..4, 0usize..4, 0usize..3),
+        logs in proptest::collection::vec(0u64..6, 10),
+        ears in proptest::collection::vec(any::<bool>(), 10),
+        copies in proptest::collection::vec(0u64..4, 10),
+        rule in prop::sample::select(RULES.to_vec()),
+    ) {
+        let s = shard([counts.0, counts.1, counts.2]);
+        let rule: AckRule = rule.parse().unwrap();
+        let others: Vec<(&Replica, u64)> =
+            s.replicas.iter().skip(1).zip(logs.iter().skip(1).copied()).collect();
+        let matched: Vec<Other> =
+            others.iter().map(|(r, m)| Other { region: &r.region, matched: *m }).collect();
+        let acknowledged = acknowledgement::committed(&rule, &region("us"), 5, &matched);
+        let said: Vec<Heard> = others
+            .iter()
+            .zip(ears.iter().zip(&copies))
+            .filter(|(_, (hears, _))| **hears)
+            .map(|((r, m), (_, older))| Heard {
+                level: *older == 0,
+                ..heard(&s, r.node.as_str(), 4, m.saturating_sub(*older))
+            })
+            .collect();
+        let counted = counted(&s, &said);
+        for (named, _) in &counted {
+            if is_safe(ShardId(0), &s, &rule, &counted, named).is_ok()
+                && is_vouched(&s, &rule, &counted)
+            {
                 prop_assert!(named.last.index >= acknowledged, "{:?} < {acknowledged}", named.last);
             }
         }

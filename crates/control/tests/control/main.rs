@@ -119,6 +119,7 @@ fn promote(shard: u64, expected: u64, node: &str, heard: &[(&str, u64, u64)]) ->
                 last: Position::new(expected, *index),
                 intact_since: 1,
                 whole: true,
+                level: true,
             })
             .collect(),
         reported: Some(Position::new(expected, 20)),

@@ -423,11 +423,6 @@ impl Scenario {
                 at = after(at, 3000 + random.below(3000));
             } else {
                 let (restarts, all) = (!random.once_in(3), random.once_in(2));
-                // What only a replica held, and nobody remembers that it did, is not missed.
-                let node = match all && !restarts {
-                    true => PRIMARY.to_owned(),
-                    false => node,
-                };
                 let put_back = Fault::PutBack {
                     node,
                     restarts,

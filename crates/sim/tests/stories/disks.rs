@@ -65,6 +65,40 @@ fn a_disk_that_is_put_back_is_refused_and_nothing_is_lost() {
     });
 }
 
+/// All lose power, and a replica's disk is put back to a moment within its last process, which
+/// nothing tells from that crash; the third comes later, and the primary's disk is slow to say
+/// what it holds.
+fn a_copy_of_a_running_disk_is_heard_first(world: &mut World) -> Result<(), Wrong> {
+    world.start_all()?;
+    world.until_all_are_up()?;
+    world.create_keyspace("profiles", "ACK sync FAILOVER safe")?;
+    world.add_clients(2, "profiles");
+    world.run_for(ms(1500))?;
+    let primary = world.primary_of("profiles")?;
+    let mut others = NODES.into_iter().filter(|node| *node != primary);
+    let (Some(behind), Some(late)) = (others.next(), others.next()) else {
+        return Err(Wrong(format!("{primary} is no node of this world")));
+    };
+    world.copy_disks(behind)?;
+    world.run_for(ms(1000))?;
+    world.stop_clients();
+    world.until_answered()?;
+    all_lose_power(world)?;
+    world.put_back(behind)?;
+    world.start(behind)?;
+    world.start(&primary)?;
+    world.slow_disk(&primary, ms(6000), ms(1500))?;
+    world.run_for(ms(5000))?;
+    world.start(late)?;
+    world.run_for(ms(12_000))?;
+    end(world)
+}
+
+#[test]
+fn who_may_be_on_an_older_copy_does_not_lead_before_the_others_are_heard() {
+    tell(970..990, a_copy_of_a_running_disk_is_heard_first);
+}
+
 /// What a node said before its disk was replaced is heard once more when it goes on with the new
 /// one: that is no word of the new disk, and the next start of it is no older state of it.
 fn words_of_a_former_disk_come_late(world: &mut World) -> Result<(), Wrong> {
