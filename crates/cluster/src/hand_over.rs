@@ -218,11 +218,11 @@ impl<A> Cluster<A> {
         self.hands_over() == Some(Why::Ends)
     }
 
-    /// Whether writes of a shard wait because it is about to be handed over.
-    pub fn is_held(&self, shard: ShardId) -> bool {
-        let handing_over = self.handing_over.as_ref();
-        let holding = handing_over.and_then(|h| h.shards.get(&shard));
-        holding.is_some_and(|holding| !holding.given_up)
+    /// The shards whose writes wait because they are about to be handed over.
+    pub fn held(&self) -> impl Iterator<Item = ShardId> {
+        let shards = self.handing_over.iter().flat_map(|h| &h.shards);
+        let held = shards.filter(|(_, holding)| !holding.given_up);
+        held.map(|(id, _)| *id)
     }
 
     /// Who gives away its offices, as far as is known here.

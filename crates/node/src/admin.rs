@@ -15,6 +15,7 @@ use control::{command::Command, create};
 use model::{KeyspaceId, KeyspaceName, NodeId, Position, ShardId};
 use resp::Encoder;
 use serde_json::json;
+use shards::Shards;
 use std::{collections::BTreeSet, time::Duration};
 use storage::store::Stores;
 use wan::{Known, Order};
@@ -145,9 +146,7 @@ impl<S: Stores> Node<S> {
         match command {
             KeyspaceCommand::Create => match create::parse(&args[2..]) {
                 Ok(mut wanted) => {
-                    wanted.avoid = self
-                        .cluster
-                        .unfit(self.disk_watch.stalled_for(self.now.monotonic));
+                    wanted.avoid = self.cluster.unfit(self.shards.stalled_for());
                     let Some(target) = self.hold(conn) else {
                         return;
                     };
@@ -273,7 +272,7 @@ impl<S: Stores> Node<S> {
                 let text = json!({ "events": events }).to_string();
                 self.answer(conn, |out| out.bulk(&text));
             }
-            QuireCommand::Scrub => match self.begin_scrub() {
+            QuireCommand::Scrub => match self.with_shards(Shards::begin_scrub) {
                 true => self.answer(conn, |out| out.simple("OK")),
                 false => self.answer_error(
                     conn,
@@ -316,7 +315,7 @@ impl<S: Stores> Node<S> {
             }
         };
         match (what.as_slice(), &words[1..]) {
-            (b"LIST", []) => match self.rewound.list() {
+            (b"LIST", []) => match self.shards.rewound_files() {
                 Ok(files) => {
                     let node = self.config.id.as_str();
                     let text = json!({ "node": node, "files": files }).to_string();
@@ -334,7 +333,8 @@ impl<S: Stores> Node<S> {
                 let Some(from) = from else {
                     return self.answer_error(conn, "ERR invalid cursor");
                 };
-                match self.rewound.show(&String::from_utf8_lossy(file), from) {
+                let file = String::from_utf8_lossy(file);
+                match self.shards.rewound_lines(&file, from) {
                     Ok((text, next)) => self.answer(conn, |out| {
                         out.array(2);
                         out.bulk(next.to_string());

@@ -25,7 +25,7 @@ impl<S: Stores> Node<S> {
     /// The next commands of a client will probably look these up, [`AHEAD_MAX`] at most. It may
     /// not accept them at once then.
     pub fn client_ahead(&mut self, conn: ConnId, guesses: &[Guess<'_>]) {
-        if self.disk_watch.is_stalled() {
+        if self.shards.stalled_for().is_some() {
             return;
         }
         let Some(session) = self.sessions.get_mut(&conn.0) else {
@@ -35,13 +35,13 @@ impl<S: Stores> Node<S> {
             return;
         };
         let mut fetch = |shard: ShardId, guesses: &[Guess<'_>]| {
-            let Some(shard) = self.shards.get(&shard) else {
+            let Some(replica) = self.shards.replica(shard) else {
                 return;
             };
             if guesses.len() > 1 {
-                shard.store.warm(guesses);
+                replica.store().warm(guesses);
             }
-            if let Some(prefetch) = shard.store.prefetch(guesses) {
+            if let Some(prefetch) = replica.store().prefetch(guesses) {
                 session.prefetching += 1;
                 self.prefetches.push_back((conn, prefetch));
             }

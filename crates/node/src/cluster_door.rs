@@ -1,29 +1,16 @@
-//! The door between this node and what all nodes agree on: what the cluster room sees of the node
-//! ([`Here`]), and what the node does of what that room wants ([`Node::with_cluster`]).
+//! The door between this node and what all nodes agree on: what the node does of what that room
+//! wants ([`Node::with_cluster`]).
 
 use crate::{
-    copy::Copies,
-    node::{CONTROL_STREAM, Effect, Lane, Node},
-    pulse::Pulses,
+    node::{Effect, Lane, Node},
     request::{Target, borrow},
-    rewind::Rewinds,
-    shard::Shard,
-    stall::DiskWatch,
-    touched::Touched,
 };
 use bytes::Bytes;
-use cluster::{
-    Cluster, Host, Output,
-    message::{CopyProgress, ReplicaReport, ReportedRole, StoreFigures},
-};
+use cluster::{Cluster, Output, message::ReplicaReport};
 use commands::Fanout;
-use model::{Epoch, KeyspaceName, Lsn, NodeId, Now, Position, ShardId};
-use replication::strategy::{Role, State};
-use std::{collections::BTreeMap, time::Duration};
-use storage::{
-    log::Log,
-    store::{Rows, Stores},
-};
+use model::{KeyspaceName, NodeId, Position, ShardId};
+use shards::Shards;
+use storage::store::Stores;
 
 /// Who asks the cluster room for something.
 #[derive(Debug)]
@@ -38,173 +25,18 @@ pub(crate) enum Wish {
     Newest { conn: u64, args: Vec<Bytes> },
 }
 
-/// The replicas on this node, its disk and its log.
-pub(crate) struct Here<'a, R: Rows> {
-    now: Now,
-    shards: &'a BTreeMap<ShardId, Shard<R>>,
-    touched: &'a mut Touched,
-    pulses: &'a Pulses,
-    copies: &'a Copies<R::Snapshot>,
-    rewinds: &'a Rewinds<R::Snapshot>,
-    disk_watch: &'a DiskWatch,
-    log: &'a mut Log,
-}
-
-/// How a replica stands, as others are told. A primary is one whether it has a lease or not.
-pub(crate) fn report_of<R: Rows>(shard: &Shard<R>, pulses: &Pulses, now: Now) -> ReplicaReport {
-    let state = shard
-        .state(now)
-        .map(|state| pulses.vouch(shard.rest.as_ref(), state));
-    let rests_with = state.as_ref().and_then(|s| shard.rests_with(s)).cloned();
-    let fresh_at = state.as_ref().and_then(|s| s.fresh_at);
-    let lag = fresh_at.map(|at| now.monotonic.saturating_sub(at));
-    let role = match state.as_ref().map(|s| s.role) {
-        _ if !shard.store.is_serving() => ReportedRole::Learner,
-        Some(Role::Primary) => ReportedRole::Primary,
-        Some(Role::Starting) => ReportedRole::Starting,
-        Some(Role::Learner) => ReportedRole::Learner,
-        Some(Role::Replica) | None => ReportedRole::Replica,
-    };
-    ReplicaReport {
-        shard: shard.id,
-        role,
-        epoch: state.map_or(0, |s| s.epoch.0),
-        position: shard.applied(),
-        lag_ms: lag.map(|lag| lag.as_millis() as u64),
-        stopped: shard.stopped.is_some(),
-        rests_with,
-    }
-}
-
-/// What a store holds.
-pub(crate) fn figures_of<R: Rows>(shard: &Shard<R>) -> StoreFigures {
-    let stats = shard.store.row_stats();
-    StoreFigures {
-        keys: shard.store.key_count(),
-        bytes: stats.disk_bytes + stats.unflushed_bytes,
-    }
-}
-
-impl<R: Rows> Here<'_, R> {
-    fn state(&self, shard: ShardId) -> Option<State> {
-        self.shards.get(&shard)?.state(self.now)
-    }
-}
-
-impl<R: Rows> Host for Here<'_, R> {
-    fn append(&mut self, kind: u8, body: &[u8]) -> Result<Lsn, String> {
-        (self.log.append(CONTROL_STREAM, kind, &[body]))
-            .map_err(|error| format!("the log takes nothing more: {error}"))
-    }
-
-    fn log_end(&self) -> Lsn {
-        self.log.tip()
-    }
-
-    fn log_durable(&self) -> Lsn {
-        self.log.durable()
-    }
-
-    fn stalled_for(&self) -> Option<Duration> {
-        self.disk_watch.stalled_for(self.now.monotonic)
-    }
-
-    fn replica(&self, shard: ShardId) -> Option<ReplicaReport> {
-        let shard = self.shards.get(&shard)?;
-        Some(report_of(shard, self.pulses, self.now))
-    }
-
-    fn replicas(&self) -> Vec<ReplicaReport> {
-        let shards = self.shards.values();
-        shards
-            .map(|shard| report_of(shard, self.pulses, self.now))
-            .collect()
-    }
-
-    fn is_primary(&self, shard: ShardId) -> bool {
-        let shard = self.shards.get(&shard);
-        shard.is_some_and(|shard| shard.is_primary(self.now))
-    }
-
-    fn stopped(&self) -> Vec<ShardId> {
-        self.touched.stopped().copied().collect()
-    }
-
-    fn stop_reason(&self, shard: ShardId) -> Option<String> {
-        self.shards.get(&shard)?.stopped.clone()
-    }
-
-    fn epoch(&self, shard: ShardId) -> Option<Epoch> {
-        self.state(shard).map(|state| state.epoch)
-    }
-
-    fn offices(&self) -> Vec<ShardId> {
-        self.touched.offices()
-    }
-
-    fn has_office(&mut self, shard: ShardId) {
-        self.touched.has_office(shard);
-    }
-
-    fn can_lead(&self, id: ShardId) -> bool {
-        let shard = self.shards.get(&id);
-        shard.is_some_and(|s| s.stopped.is_none() && s.store.is_serving())
-            && !self.rewinds.is_past_return(id)
-    }
-
-    fn is_done(&self, id: ShardId) -> bool {
-        let shard = self.shards.get(&id);
-        let done = self.state(id).is_some_and(|s| s.commit == s.tip.index);
-        done && shard.is_some_and(|shard| shard.waiting.is_empty())
-    }
-
-    fn lacks(&self, id: ShardId) -> Vec<(NodeId, u64)> {
-        let shard = self.shards.get(&id);
-        let Some(strategy) = shard.and_then(|s| s.strategy.as_ref()) else {
-            return Vec::new();
-        };
-        let tip = strategy.state(self.now).tip.index;
-        let members = strategy.members().into_iter();
-        members
-            .map(|member| (member.node, tip.saturating_sub(member.matched)))
-            .collect()
-    }
-
-    fn copies(&self) -> Vec<CopyProgress> {
-        self.copies.progress(self.now.monotonic)
-    }
-
-    fn rest_lags_ms(&self) -> Vec<(NodeId, u64)> {
-        self.pulses.lags_ms(self.now.monotonic)
-    }
-
-    fn stores(&self) -> BTreeMap<ShardId, StoreFigures> {
-        let shards = self.shards.iter();
-        shards.map(|(id, shard)| (*id, figures_of(shard))).collect()
-    }
-}
-
 impl<S: Stores> Node<S> {
     /// Something happens in the cluster room; what it wants then is done.
     pub(crate) fn with_cluster<T>(
         &mut self,
-        happens: impl FnOnce(&mut Cluster<Wish>, &mut Here<'_, S::Rows>) -> T,
+        happens: impl FnOnce(&mut Cluster<Wish>, &mut Shards<S, Target>) -> T,
     ) -> T {
-        let end = self.log.tip();
-        let mut here = Here {
-            now: self.now,
-            shards: &self.shards,
-            touched: &mut self.touched,
-            pulses: &self.pulses,
-            copies: &self.copies,
-            rewinds: &self.rewinds,
-            disk_watch: &self.disk_watch,
-            log: &mut self.log,
-        };
-        let result = happens(&mut self.cluster, &mut here);
-        if self.log.tip() != end {
-            self.flush_within(Duration::ZERO);
+        let end = self.shards.log().tip();
+        let result = happens(&mut self.cluster, &mut self.shards);
+        if self.shards.log().tip() != end {
+            self.shards.appended_by_others();
         }
+        self.tell_terms();
         self.carry_out_cluster();
         result
     }
@@ -227,12 +59,14 @@ impl<S: Stores> Node<S> {
                 Output::Adopted(catalog) => self.follow_catalog(catalog),
                 Output::PeersChanged => self.effects.push_back(Effect::PeersChanged),
                 Output::Leased => self.leased(),
-                Output::Seal { shard, epoch, from } => self.seal_asked(&from, shard, epoch),
+                Output::Seal { shard, epoch, from } => {
+                    self.with_shards(|shards| shards.seal_asked(&from, shard, epoch));
+                }
                 Output::Answered(wish, result) => self.wish_answered(wish, result),
                 Output::Refreshed(wish, known) => self.newest_is_known(wish, known),
-                Output::Stop(reason) => self.stop(reason),
+                Output::Stop(reason) => self.with_shards(|shards| shards.stop(reason)),
                 Output::Discard(reason) => {
-                    self.stopped = true;
+                    self.shards.discard();
                     self.effects.push_back(Effect::Discard(reason));
                 }
             }
@@ -248,9 +82,7 @@ impl<S: Stores> Node<S> {
 
     /// What waited for a lease goes on.
     fn leased(&mut self) {
-        for id in self.touched.waited_for.clone() {
-            self.release_waiting(id);
-        }
+        self.with_shards(Shards::leased);
         self.retry_stalled();
     }
 
@@ -293,8 +125,7 @@ impl<S: Stores> Node<S> {
         if *node != self.config.id {
             return self.cluster.replica_at(node, shard);
         }
-        let shard = self.shards.get(&shard)?;
-        let mut report = report_of(shard, &self.pulses, self.now);
+        let mut report = self.shards.replica(shard)?.report();
         self.cluster.judge_own(&mut report);
         Some(report)
     }
@@ -305,7 +136,7 @@ impl<S: Stores> Node<S> {
             return false;
         };
         match facts.primary == self.config.id {
-            true => self.may_act(shard),
+            true => self.shards.may_act(shard),
             false => self.cluster.is_primary_at(&facts.primary, shard),
         }
     }

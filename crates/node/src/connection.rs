@@ -54,7 +54,7 @@ impl<S: Stores> Node<S> {
     ) {
         let bytes: usize = args.iter().map(|arg| arg.len()).sum();
         let room = self.reply_room(None);
-        if let Some(line) = self.replies.refusal(spec.name, bytes, room) {
+        if let Some(line) = room.refusal(spec.name, bytes) {
             return self.answer_error(conn, &line);
         }
         let repeats = matches!(command, NodeCommand::Ping | NodeCommand::Echo);
@@ -65,7 +65,7 @@ impl<S: Stores> Node<S> {
             );
             return self.answer_error(conn, &line);
         }
-        self.worked += (bytes + args.len() * ARG_WORK) as u64;
+        self.shards.work((bytes + args.len() * ARG_WORK) as u64);
         match command {
             NodeCommand::Ping => match args.get(1) {
                 _ if args.len() > 2 => self.answer_error(
@@ -333,11 +333,8 @@ impl<S: Stores> Node<S> {
         let (version, keyspace) = (session.version, session.keyspace);
         let slot = session.reserve(0);
         let target = Target::Client { conn, slot };
-        if self
-            .shards
-            .get(&shard)
-            .is_some_and(|s| s.is_primary(self.now))
-        {
+        let replica = self.shards.replica(shard);
+        if replica.is_some_and(|replica| replica.is_primary(self.now)) {
             return self.wait_for_copies(target, shard, position, &own(args));
         }
         let primary = self.catalog.shards.get(&shard).map(|s| s.primary.clone());
@@ -421,12 +418,9 @@ impl<S: Stores> Node<S> {
             return;
         }
         for waiter in std::mem::take(&mut self.waiters) {
-            let strategy = self
-                .shards
-                .get(&waiter.shard)
-                .and_then(|s| s.strategy.as_ref());
-            let have = strategy.map_or(0, |s| {
-                let members = s.members();
+            let replica = self.shards.replica(waiter.shard);
+            let have = replica.map_or(0, |replica| {
+                let members = replica.members();
                 members.iter().filter(|m| m.matched >= waiter.index).count()
             });
             let over = waiter.deadline.is_some_and(|at| at <= self.now.monotonic);

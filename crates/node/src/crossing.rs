@@ -44,9 +44,7 @@
 mod steps;
 
 use crate::{
-    carried,
     connection::{NOT_ASKED, UNKNOWN_NUMBER},
-    evaluate::too_long,
     node::Node,
     request::{ReadFrom, Request, Target, bytes_of, own},
     route::no_keyspace,
@@ -59,6 +57,7 @@ use commands::{
 };
 use model::{KeyspaceId, Position, ShardId};
 use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
+use shards::{carried, too_long};
 use std::time::Duration;
 use steps::{Ask, At, Next, Plan, Reply, Steps};
 use storage::store::Stores;

@@ -5,8 +5,7 @@
 //! the other end refused before appending anything (`NotHere`) is ever sent again.
 
 use crate::{
-    carried,
-    message::{Answer, Forward, MESSAGE_BYTES_MAX, Message},
+    message::{Answer, Forward, Message},
     node::{Effect, Lane, Node},
     replies::LARGE,
     request::{ReadFrom, Request, Target, bytes_of},
@@ -19,6 +18,7 @@ use model::{
     planted::{self, Bug},
 };
 use resp::Version;
+use shards::{Evaluated, carried, reply_room::MESSAGE_BYTES_MAX};
 use std::collections::BTreeMap;
 use storage::store::Stores;
 
@@ -271,7 +271,7 @@ impl<S: Stores> Node<S> {
             Answer::NotHere => self.comes_back(request, from),
             Answer::Lost => {
                 let conn = self.returned(&request, from, true);
-                self.finish(request.target, shard, crate::evaluate::Evaluated::Lost);
+                self.finish(request.target, shard, Evaluated::Lost);
                 if let Some(conn) = conn {
                     self.continue_shard(conn, shard);
                 }

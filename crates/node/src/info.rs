@@ -6,9 +6,10 @@
 //! INFO, ROLE and HELLO answer for the keyspace that the connection has selected, by its first
 //! shard; fields that begin with `shard` are for the node as a whole.
 
-use crate::{connection::REDIS_VERSION, node::Node, shard::Shard};
+use crate::{connection::REDIS_VERSION, node::Node, request::Target};
 use model::{KeyspaceId, ShardId, catalog};
 use replication::strategy::Role;
+use shards::Replica;
 use std::{
     fmt::{Display, Write},
     time::Duration,
@@ -82,11 +83,11 @@ impl Wanted<'_> {
 }
 
 /// A keyspace as its first shard stands here.
-struct Stand<'a, R: storage::store::Rows> {
+struct Stand<'a, S: Stores> {
     id: ShardId,
     facts: &'a catalog::Shard,
     /// None: this node holds no replica of it.
-    own: Option<&'a Shard<R>>,
+    own: Option<Replica<'a, S, Target>>,
     /// Whether this node is the primary.
     primary: bool,
 }
@@ -154,17 +155,20 @@ impl<S: Stores> Node<S> {
     }
 
     fn persistence_section(&self, _: KeyspaceId, lines: &mut Lines) {
-        let stalled = self.disk_watch.is_stalled();
-        let outstanding = (self.log.outstanding_since())
+        let stalled = self.shards.stalled_for().is_some();
+        let outstanding = (self.shards.log().outstanding_since())
             .map_or(Duration::ZERO, |at| self.now.monotonic.saturating_sub(at));
-        let status = match self.lacking().is_some() || stalled {
+        let status = match self.shards.lacking().is_some() || stalled {
             true => "err",
             false => "ok",
         };
         lines.put("loading", 0);
         lines.put("async_loading", 0);
         // The log is what is saved: what is not in it yet are changes since the last save.
-        lines.put("rdb_changes_since_last_save", self.appended.len());
+        lines.put(
+            "rdb_changes_since_last_save",
+            self.shards.figures().appended,
+        );
         lines.put("rdb_bgsave_in_progress", u8::from(self.saves.is_any()));
         lines.put("rdb_last_save_time", self.saved_at_s());
         lines.put("rdb_last_bgsave_status", status);
@@ -173,13 +177,13 @@ impl<S: Stores> Node<S> {
         lines.put("aof_rewrite_scheduled", 0);
         lines.put("aof_last_bgrewrite_status", status);
         lines.put("aof_last_write_status", status);
-        lines.put("aof_current_size", self.log.bytes());
-        lines.put("log_bytes", self.log.bytes());
-        lines.put("log_segments", self.log.segments());
-        lines.put("log_pending_bytes", self.log.pending_bytes());
+        lines.put("aof_current_size", self.shards.log().bytes());
+        lines.put("log_bytes", self.shards.log().bytes());
+        lines.put("log_segments", self.shards.log().segments());
+        lines.put("log_pending_bytes", self.shards.log().pending_bytes());
         lines.put("log_outstanding_ms", outstanding.as_millis());
         lines.put("log_stalled", u8::from(stalled));
-        lines.0.push_str(&self.scrub_lines());
+        lines.0.push_str(&self.shards.scrub_lines());
     }
 
     fn clients_section(&self, _: KeyspaceId, lines: &mut Lines) {
@@ -223,7 +227,8 @@ impl<S: Stores> Node<S> {
             stats.push(("peak.allocated", usage.resident_bytes_max));
             stats.push(("total.allocated", usage.resident_bytes));
         }
-        let keys = self.shards.values().map(|shard| shard.store.key_count());
+        let replicas = self.shards.replicas();
+        let keys = replicas.map(|replica| replica.store().key_count());
         stats.push(("keys.count", keys.sum()));
         self.answer(conn, |out| {
             out.map(stats.len());
@@ -247,7 +252,10 @@ impl<S: Stores> Node<S> {
         lines.put("instantaneous_input_kbps", kib(bytes.input_bytes));
         lines.put("instantaneous_output_kbps", kib(bytes.output_bytes));
         lines.put("rejected_connections", traffic.turned_away);
-        lines.put("expired_keys", stats.expired);
+        lines.put(
+            "expired_keys",
+            stats.expired + self.shards.figures().expired,
+        );
         lines.put("evicted_keys", 0);
         lines.put("evicted_clients", self.input.evicted);
         lines.put("keyspace_hits", stats.hits);
@@ -299,8 +307,11 @@ impl<S: Stores> Node<S> {
     fn keyspace_section(&self, _: KeyspaceId, lines: &mut Lines) {
         for (id, facts) in &self.catalog.keyspaces {
             let stores = || {
-                let shards = facts.shards.iter().filter_map(|id| self.shards.get(id));
-                shards.map(|shard| &shard.store)
+                let shards = facts
+                    .shards
+                    .iter()
+                    .filter_map(|id| self.shards.replica(*id));
+                shards.map(|replica| replica.store())
             };
             let keys: u64 = stores().map(|store| store.key_count()).sum();
             if keys == 0 {
@@ -320,13 +331,13 @@ impl<S: Stores> Node<S> {
     }
 
     /// How the keyspace stands here; None: there is none of this number.
-    fn stand(&self, keyspace: KeyspaceId) -> Option<Stand<'_, S::Rows>> {
+    fn stand(&self, keyspace: KeyspaceId) -> Option<Stand<'_, S>> {
         let id = *self.catalog.keyspaces.get(&keyspace)?.shards.first()?;
         let facts = self.catalog.shards.get(&id)?;
         Some(Stand {
             id,
             facts,
-            own: self.shards.get(&id),
+            own: self.shards.replica(id),
             primary: facts.primary == self.config.id,
         })
     }
@@ -345,14 +356,14 @@ impl<S: Stores> Node<S> {
         self.node_replication_lines(lines);
     }
 
-    fn primary_lines(&self, stand: &Stand<'_, S::Rows>, lines: &mut Lines) {
+    fn primary_lines(&self, stand: &Stand<'_, S>, lines: &mut Lines) {
         let tip = stand
             .own
+            .as_ref()
             .and_then(|own| own.state(self.now))
             .map_or(0, |s| s.tip.index);
-        let members = (stand.own.and_then(|own| own.strategy.as_ref()))
-            .map(|strategy| strategy.members())
-            .unwrap_or_default();
+        let members = stand.own.as_ref().map(|own| own.members());
+        let members = members.unwrap_or_default();
         let up: Vec<_> = members
             .into_iter()
             .filter(|member| self.cluster.peers().is_up(&member.node, self.now.monotonic))
@@ -384,7 +395,7 @@ impl<S: Stores> Node<S> {
         self.history_lines(stand, tip, lines);
     }
 
-    fn replica_lines(&self, stand: &Stand<'_, S::Rows>, lines: &mut Lines) {
+    fn replica_lines(&self, stand: &Stand<'_, S>, lines: &mut Lines) {
         let primary = &stand.facts.primary;
         lines.put("role", "slave");
         if let Some(info) = self.catalog.nodes.get(primary) {
@@ -396,8 +407,8 @@ impl<S: Stores> Node<S> {
         let silence = self.cluster.peers().silence(primary, self.now.monotonic);
         let silence = silence.map_or(-1, seconds);
         lines.put("master_last_io_seconds_ago", silence);
-        let applied = stand.own.map_or(0, |own| own.applied().index);
-        let filled = stand.own.is_some_and(|own| !own.store.is_serving());
+        let applied = (stand.own.as_ref()).map_or(0, |own| own.applied().index);
+        let filled = (stand.own.as_ref()).is_some_and(|own| !own.store().is_serving());
         lines.put("master_sync_in_progress", u8::from(filled));
         lines.put("slave_read_repl_offset", applied);
         lines.put("slave_repl_offset", applied);
@@ -411,7 +422,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// Which history of which shard it is, and how far that goes here.
-    fn history_lines(&self, stand: &Stand<'_, S::Rows>, offset: u64, lines: &mut Lines) {
+    fn history_lines(&self, stand: &Stand<'_, S>, offset: u64, lines: &mut Lines) {
         lines.put("master_failover_state", "no-failover");
         let (id, epoch) = (stand.id.0, stand.facts.epoch.0);
         lines.put("master_replid", format!("{id:020x}{epoch:020x}"));
@@ -423,15 +434,15 @@ impl<S: Stores> Node<S> {
     /// All that this node holds a replica of, in Quire's words.
     fn node_replication_lines(&self, lines: &mut Lines) {
         let mut degraded = 0;
-        for (id, shard) in &self.shards {
-            let Some(state) = self.shard_state(shard) else {
+        for replica in self.shards.replicas() {
+            let id = replica.id();
+            let Some(state) = replica.state(self.now) else {
                 continue;
             };
-            let facts = self.catalog.shards.get(id);
+            let facts = self.catalog.shards.get(&id);
             degraded += usize::from(facts.is_some_and(|f| f.degraded));
             if state.role == Role::Primary {
-                let members = shard.strategy.iter().flat_map(|s| s.members());
-                for (n, member) in members.enumerate() {
+                for (n, member) in replica.members().into_iter().enumerate() {
                     let info = self.catalog.nodes.get(&member.node);
                     let (ip, port) = info.map_or(("?".into(), 0), |i| {
                         (i.client_addr.host(), i.client_addr.port())
@@ -452,19 +463,20 @@ impl<S: Stores> Node<S> {
                 let value = format!(
                     "{},offset={},data_lag_ms={lag}",
                     facts.map_or("?", |f| f.primary.as_str()),
-                    shard.applied().index,
+                    replica.applied().index,
                 );
                 lines.put(&format!("shard{id}_master"), value);
             }
         }
         lines.put("degraded_shards", degraded);
-        lines.put("copies", self.copies.begun);
-        lines.put("copying_shards", self.copies.under_way());
-        lines.put("leaving_shards", self.leaving_count());
-        lines.put("rewinding_shards", self.rewinds.under_way());
-        lines.put("rewinds", self.rewinds.counts.rewinds);
-        lines.put("rewound_entries", self.rewinds.counts.entries);
-        lines.put("rewound_keys", self.rewinds.counts.keys);
+        let figures = self.shards.figures();
+        lines.put("copies", figures.copies);
+        lines.put("copying_shards", figures.copying);
+        lines.put("leaving_shards", figures.leaving);
+        lines.put("rewinding_shards", figures.rewinding);
+        lines.put("rewinds", figures.rewinds);
+        lines.put("rewound_entries", figures.rewound_entries);
+        lines.put("rewound_keys", figures.rewound_keys);
     }
 
     pub(crate) fn role(&mut self, conn: u64) {
@@ -475,12 +487,10 @@ impl<S: Stores> Node<S> {
             return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
         };
         let (facts, own) = (stand.facts, stand.own);
-        let position = own.map_or(0, |s| s.applied().index) as i64;
+        let position = own.as_ref().map_or(0, |own| own.applied().index) as i64;
         if stand.primary {
-            let members: Vec<_> = own
-                .and_then(|s| s.strategy.as_ref())
-                .map(|s| s.members())
-                .unwrap_or_default()
+            let members = own.map(|own| own.members()).unwrap_or_default();
+            let members: Vec<_> = members
                 .into_iter()
                 .filter_map(|m| {
                     let addr = self.catalog.nodes.get(&m.node)?.client_addr.clone();

@@ -1,8 +1,9 @@
 //! What may change while a node runs: its host sets it anew when it has read its configuration
 //! again. All else of the configuration holds until the node ends.
 
-use crate::{node::Node, scrub::ScrubConfig};
+use crate::node::Node;
 use commands::work::WORK_MAX;
+use shards::ScrubConfig;
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -40,16 +41,22 @@ impl Default for NodeLimits {
     }
 }
 
+impl NodeLimits {
+    pub(crate) fn of_shards(&self) -> shards::Limits {
+        shards::Limits {
+            command_work_max: self.command_work_max,
+            copy_bytes_per_second: self.copy_bytes_per_second,
+            disk_stall_after: self.disk_stall_after,
+            scrub: self.scrub,
+        }
+    }
+}
+
 impl<S: Stores> Node<S> {
     /// From now on these hold. What is under way goes on under those before.
     pub fn set_limits(&mut self, limits: NodeLimits) {
         self.replies.set_max(limits.reply_memory_bytes);
-        self.disk_watch.set_bound(limits.disk_stall_after);
-        if limits.scrub.every != self.config.limits.scrub.every {
-            // Counted from now: when the last one ended is not what it is due by any more.
-            let now = self.now.monotonic;
-            self.scrub_due = limits.scrub.every.map(|every| now + every);
-        }
+        self.shards.set_limits(limits.of_shards());
         self.config.limits = limits;
     }
 }

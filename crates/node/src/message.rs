@@ -12,18 +12,13 @@
 
 use bytes::Bytes;
 use model::{
-    Epoch, NodeId, Parts, Position, ShardId,
+    Parts, Position, ShardId,
     codec::Malformed,
     release::{FIRST_LEVEL, Span},
 };
-use replication::rest::Pulse;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const VERSION: u8 = 3;
-
-/// The longest message that a node takes: a host refuses longer ones, so that whoever makes a
-/// message sees to it that it is no longer.
-pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
 /// A message, with the hot one kept apart.
 #[derive(Debug)]
@@ -50,61 +45,10 @@ pub(crate) enum Message {
     Forwarded { id: u64, answer: Answer },
     /// How the emulated links are. Travels outside of them.
     Wan(wan::State),
-    /// Copy a shard's store: the rows behind `from`, or from the beginning.
-    CopyAsk {
-        shard: ShardId,
-        copy: u64,
-        from: Option<Vec<u8>>,
-    },
-    /// Some rows.
-    CopyChunk(CopyChunk),
-    /// The copy is no longer known here: begin again.
-    CopyLost { shard: ShardId, copy: u64 },
-    /// To a shard's primary: append a digest entry for this request.
-    VerifyAsk { id: u64, shard: ShardId },
-    /// The digest of one replica at that entry.
-    Digest(DigestReport),
-    /// Which keys have which digest in a bucket that differs?
-    DigestKeysAsk {
-        id: u64,
-        shard: ShardId,
-        bucket: u32,
-    },
-    /// These.
-    DigestKeys(DigestKeys),
     /// The links here are as of this order, or a later one.
     WanSeen { counter: u64 },
-    /// To a shard's primary: keys as they are at one moment, for a replica that rewinds.
-    RewindAsk(RewindAsk),
-    /// Rows of them.
-    RewindChunk(RewindChunk),
-    /// That moment is no longer known here: begin again.
-    RewindLost { shard: ShardId, rewind: u64 },
-    /// To a shard's primary, from a node whose place in it another has taken: how does your log
-    /// go?
-    HistoryAsk { shard: ShardId },
-    /// So.
-    History(History),
-    /// How far a replica's digest is, or why there is none.
-    DigestProgress(DigestProgress),
-    /// The digest is still wanted.
-    VerifyHeld { id: u64, shard: ShardId },
-    /// It is not wanted any more: what is kept for it can be let go.
-    VerifyOver { id: u64, shard: ShardId },
-    /// How the shards stand that rest with the receiver, or the sender.
-    Pulse(Pulse),
-}
-
-/// The log of a shard's primary.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct History {
-    pub(crate) shard: ShardId,
-    /// In which it is primary.
-    pub(crate) epoch: Epoch,
-    /// Its epochs and their first indexes, oldest first.
-    pub(crate) starts: Vec<(Epoch, u64)>,
-    /// Its last index.
-    pub(crate) last: u64,
+    /// Of the replicas on two nodes.
+    Shards(shards::Message),
 }
 
 /// A command that travels.
@@ -131,107 +75,11 @@ pub(crate) enum Answer {
     Lost,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct CopyChunk {
-    pub(crate) shard: ShardId,
-    pub(crate) copy: u64,
-    /// Which question it answers.
-    pub(crate) from: Option<Vec<u8>>,
-    pub(crate) rows: Vec<(Bytes, Bytes)>,
-    pub(crate) next: Option<Vec<u8>>,
-    /// `storage::store::Applied`, encoded: what the rows together are as of.
-    pub(crate) applied: Bytes,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RewindAsk {
-    pub(crate) shard: ShardId,
-    pub(crate) rewind: u64,
-    /// Counted from 0. The first one pins the moment …
-    pub(crate) question: u64,
-    /// … which must be at or after this entry.
-    pub(crate) common: Position,
-    /// None, behind the first question: it has them all.
-    pub(crate) keys: Vec<Vec<u8>>,
-    /// The row of the first key to go on from.
-    pub(crate) from: Option<Vec<u8>>,
-}
-
-impl RewindAsk {
-    /// Whether nothing more is asked for: what was pinned can be let go.
-    pub(crate) fn is_thanks(&self) -> bool {
-        self.question > 0 && self.keys.is_empty()
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct RewindChunk {
-    pub(crate) shard: ShardId,
-    pub(crate) rewind: u64,
-    /// Which question it answers.
-    pub(crate) question: u64,
-    pub(crate) rows: Vec<(Bytes, Bytes)>,
-    /// How many of the keys are complete; those without rows are absent.
-    pub(crate) done: u64,
-    /// The row of the key after those to go on from.
-    pub(crate) next: Option<Vec<u8>>,
-    /// `storage::store::Applied`, encoded: the moment.
-    pub(crate) applied: Bytes,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DigestReport {
-    pub(crate) id: u64,
-    pub(crate) shard: ShardId,
-    pub(crate) position: Position,
-    pub(crate) keys: u64,
-    pub(crate) buckets: Vec<u128>,
-}
-
-/// How far a replica's digest is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DigestProgress {
-    pub(crate) id: u64,
-    pub(crate) shard: ShardId,
-    pub(crate) keys: u64,
-    pub(crate) keys_total: u64,
-    /// Why there will be none.
-    pub(crate) failed: Option<String>,
-}
-
-/// The keys of a bucket and their digests, in the order of `storage::store::key_order`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DigestKeys {
-    pub(crate) id: u64,
-    pub(crate) shard: ShardId,
-    pub(crate) bucket: u32,
-    pub(crate) keys: Vec<(Vec<u8>, u128)>,
-    /// Whether that is all of them.
-    pub(crate) complete: bool,
-}
-
-/// Names a verification in a digest entry's payload.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct DigestRequest {
-    pub(crate) id: u64,
-    /// Who wants to know.
-    pub(crate) coordinator: NodeId,
-}
-
 impl Message {
     /// Whether its receiver writes or reads files for it, on its own thread. Such a message is sent
     /// again if it is lost.
     pub(crate) fn needs_disk(&self) -> bool {
-        matches!(
-            self,
-            Message::CopyAsk { .. }
-                | Message::CopyChunk(_)
-                | Message::RewindAsk(_)
-                | Message::RewindChunk(_)
-                | Message::HistoryAsk { .. }
-                | Message::History(_)
-                | Message::DigestKeysAsk { .. }
-        )
+        matches!(self, Message::Shards(message) if message.needs_disk())
     }
 
     /// The feature level that its kind came with: it is sent only from there on.
@@ -327,91 +175,14 @@ mod tests {
                 args: vec!["SET".into(), "k".into(), "v".into()],
             }),
             Message::Wan(wan::State::default()),
-            Message::CopyAsk {
-                shard,
-                copy: 1,
-                from: None,
-            },
-            Message::CopyChunk(CopyChunk {
-                shard,
-                copy: 1,
-                from: None,
-                rows: vec![("row".into(), "value".into())],
-                next: Some(vec![9]),
-                applied: "applied".into(),
-            }),
-            Message::CopyLost { shard, copy: 1 },
-            Message::VerifyAsk { id: 6, shard },
-            Message::Digest(DigestReport {
-                id: 6,
-                shard,
-                position,
-                keys: 2,
-                buckets: vec![1, 2],
-            }),
-            Message::DigestKeysAsk {
-                id: 6,
-                shard,
-                bucket: 3,
-            },
-            Message::DigestKeys(DigestKeys {
-                id: 6,
-                shard,
-                bucket: 3,
-                keys: vec![(b"key".to_vec(), 5)],
-                complete: true,
-            }),
             Message::WanSeen { counter: 2 },
-            Message::RewindAsk(RewindAsk {
-                shard,
-                rewind: 3,
-                question: 1,
-                common: position,
-                keys: vec![b"key".to_vec()],
-                from: Some(b"row".to_vec()),
-            }),
-            Message::RewindChunk(RewindChunk {
-                shard,
-                rewind: 3,
-                question: 1,
-                rows: vec![("row".into(), "value".into())],
-                done: 1,
-                next: None,
-                applied: "applied".into(),
-            }),
-            Message::RewindLost { shard, rewind: 3 },
-            Message::HistoryAsk { shard },
-            Message::History(History {
-                shard,
-                epoch: Epoch(4),
-                starts: vec![(Epoch(1), 1), (Epoch(4), 90)],
-                last: 120,
-            }),
-            Message::DigestProgress(DigestProgress {
-                id: 6,
-                shard,
-                keys: 1,
-                keys_total: 2,
-                failed: Some("why".into()),
-            }),
-            Message::VerifyHeld { id: 6, shard },
-            Message::VerifyOver { id: 6, shard },
-            Message::Pulse(Pulse {
-                from: 11,
-                to: 12,
-                number: 4,
-                heard: 3,
-                rest: vec![(shard, Position::new(2, 9))],
-                woke: vec![ShardId(8)],
-                resting: vec![(ShardId(9), 3)],
-                left: vec![(ShardId(10), 2)],
-                probe: 5_000,
-                echo: 4_900,
-                time_ms: 1_700_000_000_000,
-                vouches: true,
-            }),
         ];
-        cluster.map(Message::Cluster).chain(others).collect()
+        let of_shards = shards::message::one_of_each().into_iter();
+        cluster
+            .map(Message::Cluster)
+            .chain(others)
+            .chain(of_shards.map(Message::Shards))
+            .collect()
     }
 
     /// Whether a message is among `one_of_each`: a variant that is added must be added there.
@@ -427,26 +198,11 @@ mod tests {
                 | Message::Forward(_)
                 | Message::Forwarded { .. }
                 | Message::Wan(_)
-                | Message::CopyAsk { .. }
-                | Message::CopyChunk(_)
-                | Message::CopyLost { .. }
-                | Message::VerifyAsk { .. }
-                | Message::Digest(_)
-                | Message::DigestKeysAsk { .. }
-                | Message::DigestKeys(_)
                 | Message::WanSeen { .. }
-                | Message::RewindAsk(_)
-                | Message::RewindChunk(_)
-                | Message::RewindLost { .. }
-                | Message::HistoryAsk { .. }
-                | Message::History(_)
-                | Message::DigestProgress(_)
-                | Message::VerifyHeld { .. }
-                | Message::VerifyOver { .. }
-                | Message::Pulse(_) => {}
+                | Message::Shards(_) => {}
             }
         }
-        assert!(seen.into_iter().eq(0..21));
+        assert!(seen.into_iter().eq(0..6));
     }
 
     #[test]

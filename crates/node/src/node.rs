@@ -6,48 +6,33 @@ mod open;
 pub use open::{Disks, NodeConfig, OpenError};
 
 use crate::{
-    aside::Asides,
     cluster_door::Wish,
-    copy::Copies,
-    expire::DueShards,
     forward::Forwards,
     input::InputMemory,
     latency::LatencyMonitor,
     message::{self, Incoming, Message},
     monitor::Monitor,
     pause::Pause,
-    pulse::Pulses,
+    readers::Readers,
     replies::Replies,
-    request::Request,
-    rewind::Rewinds,
-    rewound::Rewound,
+    request::{Request, Target},
     save::Saves,
-    scrub::Scrubs,
-    seal::Sealing,
     session::Session,
-    shard::Shard,
     slowlog::SlowLog,
     split::Splits,
-    stall::DiskWatch,
     stats::Stats,
-    timers::Timers,
-    touched::Touched,
     turn::Deferred,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Doubt, Introduction, NotAdmitted};
-use model::{Address, Boot, Catalog, Mutation, NodeId, Now, Parts, ShardId};
+use model::{Address, Boot, Catalog, NodeId, Now, Parts};
 use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use shards::Shards;
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
-    log::{AppendError, FlushJob, Lacking, Log, LogError, Lsn, Synced, Written},
-    store::{Prefetch, Rows, Stores},
+    log::{FlushJob, LogError, Lsn, Synced, Written},
+    store::{Prefetch, Stores},
 };
 use wan::Links;
 
@@ -112,8 +97,6 @@ const SHARED_FROM: usize = 32 << 10;
 /// From so many bytes on that wait for the disk, or for other nodes, clients wait that have
 /// commands among them: well below what the log's buffer takes.
 const BEHIND_BYTES: usize = 8 << 20;
-/// How long a full disk is left alone before the log tries again.
-const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 /// How often the node looks after what is not urgent.
 pub(crate) const UPKEEP: Duration = Duration::from_millis(200);
 
@@ -121,14 +104,6 @@ pub(crate) const UPKEEP: Duration = Duration::from_millis(200);
 const ABSENT: Duration = Duration::from_millis(150);
 
 const REMADE: &str = "its connection was made anew";
-
-/// The control group's stream in the shared log.
-pub(crate) const CONTROL_STREAM: u64 = 0;
-
-/// A shard's stream in the shared log.
-pub(crate) fn stream(id: ShardId) -> u64 {
-    id.0 + CONTROL_STREAM + 1
-}
 
 /// One node. See the crate's documentation.
 pub struct Node<S: Stores> {
@@ -140,28 +115,12 @@ pub struct Node<S: Stores> {
     /// The time as this node keeps it.
     pub(crate) now: Now,
     pub(crate) started: Duration,
-    pub(crate) stores: S,
-    pub(crate) log: Log,
-    /// Entries in the log that are not acknowledgeable yet: (position, shard, index).
-    pub(crate) appended: VecDeque<(Lsn, ShardId, u64)>,
-    pub(crate) shards: BTreeMap<ShardId, Shard<S::Rows>>,
-    /// Shards that have something to settle.
-    pub(crate) dirty: BTreeSet<ShardId>,
-    /// When their strategies want to act by themselves.
-    pub(crate) timers: Timers,
-    /// Which of them have what there is to do now and then.
-    pub(crate) touched: Touched,
+    /// The replicas here, and the log.
+    pub(crate) shards: Shards<S, Target>,
+    /// Its outputs are just being carried out.
+    pub(crate) is_carrying_out_shards: bool,
     /// By which its shards and its commands go.
     pub(crate) catalog: Arc<Catalog>,
-    /// Seals whose records are not durable yet, in the order of the log.
-    pub(crate) sealing: VecDeque<Sealing>,
-    /// Shards whose stores go once the log is durable up to there.
-    pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
-    /// Shards whose place another node has taken, and when their primary was asked for its log.
-    pub(crate) leaving: BTreeMap<ShardId, Duration>,
-    /// The shard that is just giving its office away.
-    pub(crate) gives_up: Option<ShardId>,
-    pub(crate) pulses: Pulses,
     pub(crate) links: Links,
     pub(crate) sessions: FxHashMap<u64, Session>,
     pub(crate) input: InputMemory,
@@ -169,53 +128,28 @@ pub struct Node<S: Stores> {
     pub(crate) warn_of_http_at: Duration,
     pub(crate) forwards: Forwards,
     pub(crate) splits: Splits,
-    pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
-    pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
-    pub(crate) rewound: Rewound,
-    /// Shards whose damage is borne, since nobody else could lead, and was told.
-    pub(crate) damage_borne: BTreeSet<ShardId>,
-    pub(crate) scrubs: Scrubs,
-    /// When the next scrub begins by itself.
-    pub(crate) scrub_due: Option<Duration>,
+    /// Reads that wait for what their session has seen.
+    pub(crate) readers: Readers,
     pub(crate) waiters: Vec<crate::connection::Waiter>,
     /// Connections that DEBUG SLEEP holds up, and until when.
     pub(crate) sleepers: Vec<(Duration, u64)>,
     pub(crate) slow_log: SlowLog,
     pub(crate) latency: LatencyMonitor,
     pub(crate) admin: crate::admin::Pending,
-    pub(crate) verifications: Verifications<<S::Rows as Rows>::Snapshot>,
-    pub(crate) asides: Asides,
+    pub(crate) verifications: Verifications,
     /// Requests that can't go anywhere for the moment, or wait for the next turn.
     pub(crate) stalled: VecDeque<Request>,
     /// What the next turn begins with.
     pub(crate) deferred: Deferred,
-    /// Work that was done in this turn.
-    pub(crate) worked: u64,
     /// See [`Node::unsettled`].
     pub(crate) unsettled: u64,
     pub(crate) replies: Replies,
     pub(crate) effects: VecDeque<Effect>,
     /// To be taken.
     pub(crate) prefetches: VecDeque<(ConnId, Prefetch)>,
-    pub(crate) mutation: Mutation,
-    pub(crate) scratch: BytesMut,
-    /// Bytes waiting for the disk above which replicas' entries are not taken.
-    pub(crate) log_room: usize,
-    /// When what is in the log's buffer is to be on its way to the disk.
-    pub(crate) flush_at: Option<Duration>,
-    pub(crate) disk_watch: DiskWatch,
-    /// After a full disk: when to try again.
-    pub(crate) flush_not_before: Duration,
-    /// When keys whose time is over are looked for again before the next tick, and of which
-    /// shard first.
-    pub(crate) expire_at: Option<Duration>,
-    pub(crate) expire_first: ShardId,
-    pub(crate) due: DueShards,
     /// The last tick: this node was away if it is long ago.
     ticked_at: Duration,
     pub(crate) next_upkeep: Duration,
-    pub(crate) next_release: Duration,
-    pub(crate) stopped: bool,
     pub(crate) stats: Stats,
     pub(crate) saves: Saves,
     pub(crate) pause: Option<Pause>,
@@ -272,7 +206,7 @@ impl<S: Stores> Node<S> {
     /// Whether the client may go on. While much waits for the disk, or for other nodes, only those
     /// may that wait for nothing themselves.
     pub fn client_accepts(&mut self, conn: ConnId) -> bool {
-        let behind = self.log.pending_bytes().max(self.forwards.bytes()) >= BEHIND_BYTES;
+        let behind = self.shards.log().pending_bytes().max(self.forwards.bytes()) >= BEHIND_BYTES;
         match self.sessions.get_mut(&conn.0) {
             Some(session) => {
                 session.paused = !session.accepts() || behind && session.in_flight() > 0;
@@ -291,29 +225,19 @@ impl<S: Stores> Node<S> {
 
     /// The outgoing link to `peer` is newly made.
     pub fn peer_connected(&mut self, peer: &NodeId, now: Now) {
-        let now = self.arrives(now);
+        self.arrives(now);
         let state = self.links.state().clone();
         self.send(peer, Lane::Bypass, &Message::Wan(state));
         self.with_cluster(|cluster, here| cluster.connected(peer, here));
-        for (id, shard) in &mut self.shards {
-            if let Some(strategy) = &mut shard.strategy {
-                strategy.link_changed(peer, true, now);
-                self.dirty.insert(*id);
-            }
-        }
+        self.shards.link_changed(peer, true);
     }
 
     /// The outgoing link broke; what was sent may be lost.
     pub fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
-        let now = self.arrives(now);
+        self.arrives(now);
         self.cluster.disconnected(peer);
         self.forwards_lost(peer, "its connection broke");
-        for (id, shard) in &mut self.shards {
-            if let Some(strategy) = &mut shard.strategy {
-                strategy.link_changed(peer, false, now);
-                self.dirty.insert(*id);
-            }
-        }
+        self.shards.link_changed(peer, false);
     }
 
     /// `from`, which was admitted as it introduced itself, has made a new link to us; messages of
@@ -323,36 +247,27 @@ impl<S: Stores> Node<S> {
         if !self.with_cluster(|cluster, _| cluster.linked(from, introduced)) {
             return;
         }
-        self.pulses_linked(from, introduced.boot);
+        self.with_shards(|shards| shards.pulses_linked(from, introduced.boot));
         self.forwards_lost(from, REMADE);
     }
 
     /// A message from `from`.
     pub fn peer_message(&mut self, from: &NodeId, bytes: Bytes, now: Now) {
-        let now = self.arrives(now);
+        self.arrives(now);
         if self.cluster.heard(from) {
             // Until it knew the new link itself it could answer nothing.
             self.forwards_lost(from, REMADE);
         }
         match message::decode(bytes, self.config.release.levels) {
-            // With no room to log more, what comes is as good as lost: it is sent again.
-            Ok(Incoming::Replica(..)) if self.log.pending_bytes() > self.log_room => {}
-            // Nor does a process hold anything for others that the catalog does not know of: it
-            // could be put back to before it without being missed.
-            Ok(Incoming::Replica(..)) if !self.cluster.holds_for_others() => {}
-            Ok(Incoming::Replica(..)) if self.disk_watch.is_stalled() => {}
             Ok(Incoming::Message(message))
-                if self.disk_watch.is_stalled() && message.needs_disk() => {}
+                if self.shards.stalled_for().is_some() && message.needs_disk() => {}
             Ok(Incoming::Replica(id, bytes)) => {
                 let bytes = if bytes.len() < SHARED_FROM {
                     Bytes::copy_from_slice(&bytes)
                 } else {
                     bytes
                 };
-                if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-                    strategy.receive(from, bytes, now);
-                    self.dirty.insert(id);
-                }
+                self.shards.replica_message(from, id, bytes);
             }
             Ok(Incoming::Message(message)) => self.message(from, *message),
             Ok(Incoming::Unknown { level }) => self.cluster.unknown_message(from, level),
@@ -369,34 +284,16 @@ impl<S: Stores> Node<S> {
             Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
             Message::Wan(state) => self.links_told(from, &state),
             Message::WanSeen { counter } => self.links_seen(from, counter),
-            Message::CopyAsk {
-                shard,
-                copy,
-                from: row,
-            } => self.copy_asked(from, shard, copy, row),
-            Message::CopyChunk(chunk) => self.copy_chunk(from, chunk),
-            Message::CopyLost { shard, copy } => self.copy_lost(from, shard, copy),
-            Message::RewindAsk(ask) => self.rewind_asked(from, ask),
-            Message::RewindChunk(chunk) => self.rewind_chunk(from, chunk),
-            Message::RewindLost { shard, rewind } => self.rewind_lost(from, shard, rewind),
-            Message::HistoryAsk { shard } => self.history_asked(from, shard),
-            Message::History(history) => self.history_told(from, history),
-            Message::VerifyAsk { id, shard } => self.verify_asked(from, id, shard),
-            Message::Digest(report) => self.digest_reported(from, report),
-            Message::DigestKeysAsk { id, shard, bucket } => {
-                self.digest_keys_asked(id, shard, bucket);
+            Message::Shards(message) => {
+                self.with_shards(|shards| shards.message(from, message));
             }
-            Message::DigestKeys(keys) => self.digest_keys(from, keys),
-            Message::DigestProgress(progress) => self.digest_progressed(from, progress),
-            Message::VerifyHeld { id, shard } => self.verify_held(id, shard),
-            Message::VerifyOver { id, shard } => self.verify_over(id, shard),
-            Message::Pulse(pulse) => self.pulse_heard(from, pulse),
         }
     }
 
     /// An input came at this time by the machine's clocks; returns it as this node keeps it.
     pub(crate) fn arrives(&mut self, machine: Now) -> Now {
         self.now = self.cluster.arrives(machine);
+        self.shards.arrives(self.now);
         self.now
     }
 
@@ -424,70 +321,34 @@ impl<S: Stores> Node<S> {
 
     /// What is to be made durable next, if it may begin by now.
     pub fn take_flush(&mut self, now: Now) -> Option<FlushJob> {
-        let now = self.arrives(now);
+        self.arrives(now);
         self.settle();
-        let due = self.flush_at.is_some_and(|at| at <= now.monotonic)
-            || self.log.sync_due().is_some_and(|at| at <= now.monotonic);
-        if self.stopped || !due || now.monotonic < self.flush_not_before {
-            return None;
-        }
-        let job = self.log.take_flush(now)?;
-        // What is left is as urgent as what was taken.
-        self.flush_at = (self.log.pending_bytes() > job.bytes()).then_some(now.monotonic);
-        Some(job)
+        self.shards.take_flush()
     }
 
     /// The first half of a flush has ended.
     pub fn flush_written(&mut self, done: Written, now: Now) {
-        let now = self.arrives(now);
-        match self.log.written_to(done) {
-            Ok(durable) => self.durable(durable),
-            Err(error) => {
-                let Some(lacking) = error.lacking() else {
-                    return self.stop(error.to_string());
-                };
-                tracing::warn!(%error, "writes are refused");
-                self.flush_not_before = now.monotonic + NO_SPACE_PAUSE;
-                self.flush_at = Some(self.flush_not_before);
-                self.give_up_all(match lacking {
-                    Lacking::Space => "the disk of the shard's primary is full",
-                    Lacking::Descriptors => "the shard's primary can't open another log file",
-                });
-            }
+        self.arrives(now);
+        if let Some(durable) = self.with_shards(|shards| shards.flush_written(done)) {
+            self.durable(durable);
         }
     }
 
     /// The second half of a flush has ended.
     pub fn flush_synced(&mut self, done: Synced, now: Now) {
         self.arrives(now);
-        match self.log.synced(done) {
-            Ok(durable) => self.durable(durable),
-            Err(error) => self.stop(error.to_string()),
+        if let Some(durable) = self.with_shards(|shards| shards.flush_synced(done)) {
+            self.durable(durable);
         }
     }
 
     /// Up to where the log survives a loss of power.
     pub fn log_durable(&self) -> Lsn {
-        self.log.durable()
+        self.shards.log().durable()
     }
 
     fn durable(&mut self, durable: Lsn) {
-        let mut reached: BTreeMap<ShardId, u64> = BTreeMap::new();
-        while let Some((lsn, shard, index)) = self.appended.front().copied()
-            && lsn <= durable
-        {
-            self.appended.pop_front();
-            reached.insert(shard, index);
-        }
-        for (id, index) in reached {
-            if let Some(strategy) = self.shards.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-                strategy.durable(index, self.now);
-                self.dirty.insert(id);
-            }
-        }
-        self.seals_durable(durable);
-        self.rewinds_durable(durable);
-        self.drops_durable(durable);
+        self.with_shards(|shards| shards.durable(durable));
         self.cluster.durable(durable);
         self.log_survives(durable);
     }
@@ -498,25 +359,18 @@ impl<S: Stores> Node<S> {
         self.ticked_at = now.monotonic;
         if pause > ABSENT {
             self.cluster.absent(pause);
-            self.disk_watch.absent(now.monotonic);
+            self.shards.absent();
         }
         let now = self.arrives(now);
         self.replies.tick();
         self.stall_tick();
-        self.look_at_touched();
+        self.with_shards(Shards::tick_first);
         self.with_cluster(|cluster, here| cluster.tick(here));
-        self.fire_timers();
-        self.maintain_pressed();
-        self.expire();
+        self.with_shards(Shards::tick);
         self.forwards_tick();
         self.retry_stalled();
-        self.waiting_tick();
-        self.pulse_tick();
-        self.copies_tick();
-        if !self.disk_watch.is_stalled() {
-            self.rewinds_tick();
-            self.leaving_tick();
-        }
+        self.readers_tick();
+        self.with_shards(Shards::tick_last);
         self.verify_tick();
         self.admin_tick();
         self.waiters_tick();
@@ -532,13 +386,9 @@ impl<S: Stores> Node<S> {
 
     /// When `wake` is wanted at the latest, by the monotonic clock.
     pub fn wake_at(&self) -> Option<Duration> {
-        let flush = (self.flush_at).and_then(|at| Some(at.max(self.log.flush_from()?)));
-        let slowed = (!self.stalled.is_empty()).then(|| self.slowed_until());
-        (self.timers.first().into_iter())
+        let slowed = (!self.stalled.is_empty()).then(|| self.shards.slowed_until());
+        (self.shards.wake_at())
             .chain(slowed.flatten())
-            .chain(flush)
-            .chain(self.copies.wake_at())
-            .chain(self.expire_at)
             .chain(self.deferred.is_any().then_some(self.now.monotonic))
             .min()
     }
@@ -546,16 +396,13 @@ impl<S: Stores> Node<S> {
     /// A moment that `wake_at` named has come: entries and acknowledgements that were gathered
     /// go out, and rows of copies.
     pub fn wake(&mut self, now: Now) {
-        let now = self.arrives(now);
-        self.give_rows();
-        if self.expire_at.is_some_and(|at| at <= now.monotonic) {
-            self.expire();
-        }
+        self.arrives(now);
+        self.with_shards(Shards::wake);
         self.resume_deferred();
         if !self.stalled.is_empty() {
             self.retry_stalled();
         }
-        self.fire_timers();
+        self.with_shards(Shards::fire_timers);
     }
 
     /// The next thing to do, until there is none: then all before it has been done, or is kept
@@ -565,7 +412,7 @@ impl<S: Stores> Node<S> {
             self.cluster.lease().said();
             self.settle();
             if self.effects.is_empty() {
-                self.worked = 0;
+                self.shards.turn_ends();
             }
         }
         self.effects.pop_front()
@@ -642,30 +489,9 @@ impl<S: Stores> Node<S> {
         (self.effects).push_back(Effect::Send { to, lane, message });
     }
 
-    pub(crate) fn append_shard(
-        &mut self,
-        id: ShardId,
-        kind: u8,
-        body: &[u8],
-    ) -> Result<Lsn, AppendError> {
-        self.flush_within(Duration::ZERO);
-        self.log.append(stream(id), kind, &[body])
-    }
-
-    /// Forgets entries of a shard that were on their way to the disk.
-    pub(crate) fn forget_appended(&mut self, id: ShardId) {
-        self.appended.retain(|(_, shard, _)| *shard != id);
-    }
-
     /// Closes the log, so that the next start knows that nothing of it is missing. No flush may be
     /// under way. Nothing is taken any more.
     pub fn close(&mut self) -> Result<(), LogError> {
-        self.stopped = true;
-        self.log.close().map(drop)
-    }
-
-    /// What the log lacks, so that writes are refused.
-    pub(crate) fn lacking(&self) -> Option<Lacking> {
-        self.log.lacking()
+        self.shards.close()
     }
 }

@@ -26,32 +26,31 @@ pub struct ShardStanding {
 impl<S: Stores> Node<S> {
     /// Whether this node acts as primary of a shard, under a lease that runs.
     pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
-        let primary = self.shards.get(&shard).is_some_and(|s| s.is_primary(now));
+        let replica = self.shards.replica(shard);
+        let primary = replica.is_some_and(|replica| replica.is_primary(now));
         primary && self.cluster.is_leased(now.monotonic)
     }
 
     /// Whether its replica of a shard is a learner.
     pub fn learns(&self, shard: ShardId, now: Now) -> bool {
-        let state = self.shards.get(&shard).and_then(|s| s.state(now));
+        let replica = self.shards.replica(shard);
+        let state = replica.and_then(|replica| replica.state(now));
         state.is_some_and(|state| state.role == Role::Learner)
     }
 
     /// How its replicas stand, for who looks on from outside.
     pub fn standings(&self, now: Now) -> impl Iterator<Item = ShardStanding> {
         let leased = self.cluster.is_leased(now.monotonic);
-        let serving = self
-            .shards
-            .values()
-            .filter(|shard| shard.store.is_serving());
-        serving.filter_map(move |shard| {
-            let state = self.pulses.vouch(shard.rest.as_ref(), shard.state(now)?);
+        let serving = self.shards.replicas().filter(|r| r.store().is_serving());
+        serving.filter_map(move |replica| {
+            let state = replica.state(now)?;
             Some(ShardStanding {
-                shard: shard.id,
+                shard: replica.id(),
                 is_primary: leased && state.role == Role::Primary,
                 epoch: state.epoch,
-                applied: shard.applied(),
+                applied: replica.applied(),
                 fresh_at: state.fresh_at.filter(|_| state.role == Role::Replica),
-                rests: shard.rests_with(&state).is_some(),
+                rests: replica.rests(now),
             })
         })
     }

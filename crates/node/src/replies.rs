@@ -15,14 +15,14 @@
 //! What is held is counted anew only where an estimate, which never falls short of it, says that
 //! it may be too much: taking output costs nothing.
 
-use crate::{message::MESSAGE_BYTES_MAX, node::Node, request::Target};
+use crate::{node::Node, request::Target};
 use bytes::BytesMut;
 use model::NodeId;
+pub(crate) use shards::reply_room::{LARGE, REPLY_BYTES_MAX};
+use shards::reply_room::{MESSAGE_BYTES_MAX, ReplyRoom};
 use std::collections::BTreeMap;
 use storage::store::Stores;
 
-/// The longest reply: a message has room for it and what goes with it.
-pub(crate) const REPLY_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 /// The least that there must be for all replies together: a few long ones.
 pub const REPLY_MEMORY_BYTES_MIN: usize = 2 * MESSAGE_BYTES_MAX;
 /// Answers that wait to be sent to one peer.
@@ -32,8 +32,6 @@ const CLOSED_FROM: usize = 1 << 20;
 /// What is held is counted once more after a tick, or when the estimate has grown by this part of
 /// what may be held.
 const COUNT_AGAIN: usize = 64;
-/// What is longer than this is handed on with the memory that it was written to.
-pub(crate) const LARGE: usize = 64 << 10;
 
 /// How much is held.
 #[derive(Debug)]
@@ -71,21 +69,6 @@ impl Replies {
         self.estimate = self.estimate.saturating_add(bytes);
     }
 
-    /// Why a reply of so many bytes is not given where there is `room`.
-    pub(crate) fn refusal(&self, name: &str, bytes: usize, room: usize) -> Option<String> {
-        if bytes <= room {
-            return None;
-        }
-        Some(if bytes > REPLY_BYTES_MAX {
-            too_long(name, bytes)
-        } else {
-            format!(
-                "BUSY replies that were not taken yet fill the memory for them (limits.reply_memory_bytes is {}): '{name}' was not carried out, try again",
-                self.max
-            )
-        })
-    }
-
     /// Time has passed: some of it may have been taken.
     pub(crate) fn tick(&mut self) {
         self.count_at = self.max.saturating_sub(REPLY_BYTES_MAX);
@@ -100,13 +83,6 @@ impl Replies {
     }
 }
 
-/// The error for a command whose reply would be too long.
-pub(crate) fn too_long(name: &str, bytes: usize) -> String {
-    format!(
-        "ERR '{name}' would be answered with {bytes} bytes, a reply has at most {REPLY_BYTES_MAX}: ask for a part at a time"
-    )
-}
-
 impl<S: Stores> Node<S> {
     /// The host says how much waits to be sent to a peer.
     pub fn peer_queued(&mut self, peer: &NodeId, bytes: usize) {
@@ -116,7 +92,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// How long a reply to `target` may be now.
-    pub(crate) fn reply_room(&mut self, target: Option<&Target>) -> usize {
+    pub(crate) fn reply_room(&mut self, target: Option<&Target>) -> ReplyRoom {
         if self.replies.estimate > self.replies.count_at {
             self.make_reply_room();
         }
@@ -126,7 +102,10 @@ impl<S: Stores> Node<S> {
         {
             room = room.min(ANSWERS_BYTES_MAX.saturating_sub(*queued));
         }
-        room.min(REPLY_BYTES_MAX)
+        ReplyRoom {
+            bytes: room.min(REPLY_BYTES_MAX),
+            max: self.replies.max,
+        }
     }
 
     /// A reply has come from another node. It was made already: room is made for it.
@@ -140,8 +119,7 @@ impl<S: Stores> Node<S> {
     /// Counts what is held, and closes the client that holds most while there is not enough room
     /// for one more reply.
     fn make_reply_room(&mut self) {
-        let waiting = self.shards.values().flat_map(|shard| &shard.waiting);
-        let mut held: usize = waiting.map(|waiting| waiting.reply.len()).sum();
+        let mut held = self.shards.waiting_bytes();
         held += self.splits.reply_bytes();
         held += self.replies.queued.values().sum::<usize>();
         held += self
@@ -169,20 +147,5 @@ impl<S: Stores> Node<S> {
         self.replies.estimate = held;
         let again = held.saturating_add(self.replies.max / COUNT_AGAIN);
         self.replies.count_at = self.replies.count_at.max(again);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_fit_is_refused_by_the_bound_that_it_breaks() {
-        let replies = Replies::new(100 << 20);
-        assert_eq!(replies.refusal("get", 10, 10), None);
-        let line = replies.refusal("get", 11, 10).unwrap();
-        assert!(line.starts_with("BUSY ") && line.contains("limits.reply_memory_bytes"));
-        let line = replies.refusal("hgetall", 70 << 20, 10).unwrap();
-        assert!(line.starts_with("ERR 'hgetall' would be answered with 73400320 bytes, "));
     }
 }

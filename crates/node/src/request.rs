@@ -4,6 +4,7 @@ use bytes::Bytes;
 use commands::Spec;
 use model::{KeyspaceId, NodeId, Position, ShardId};
 use resp::Version;
+pub(crate) use shards::ReadFrom;
 use std::time::Duration;
 
 /// Where a reply goes.
@@ -47,18 +48,6 @@ pub(crate) struct Request {
     pub(crate) since: Duration,
     /// Who may answer it, if it is a read.
     pub(crate) read_from: ReadFrom,
-}
-
-/// Which replica may answer a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadFrom {
-    /// Whichever has what the session has seen.
-    Any,
-    /// Only the primary: others were tried in vain.
-    Primary,
-    /// Only the primary, as of all that came to it before: writes of the same connection are
-    /// on their way there, and nobody knows their positions yet.
-    PrimaryTip,
 }
 
 /// How many bytes the arguments hold.

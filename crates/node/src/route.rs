@@ -8,7 +8,6 @@
 use crate::{
     admin::usage,
     client_command::is_http,
-    evaluate::{Asking, Evaluated},
     input::kept_bytes,
     node::Node,
     order::{Kind, There, Way},
@@ -18,6 +17,7 @@ use crate::{
 };
 use commands::{Fanout, NodeCommand, Spec, node_command::TransactionCommand, transaction};
 use model::{Catalog, KeyspaceId, NodeId, ShardId, slot};
+use shards::Evaluated;
 use std::time::Duration;
 use storage::store::Stores;
 
@@ -351,13 +351,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         let (seen, version) = (session.seen.get(shard), session.version);
-        let asking = Asking {
-            seen,
-            version,
-            read_from,
-            target: None,
-        };
-        let evaluated = self.evaluate(shard, spec, args, asking);
+        let evaluated = self.evaluate(shard, (spec, args), (seen, version, read_from), None);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -365,15 +359,16 @@ impl<S: Stores> Node<S> {
             Evaluated::Ready(position) if session.is_in_turn() => {
                 session.seen.advance(shard, position);
                 self.stats
-                    .replied(&self.scratch, Ended::Called, || Some(spec));
-                session.take_out(&mut self.scratch);
+                    .replied(self.shards.reply(), Ended::Called, || Some(spec));
+                session.take_out(self.shards.reply());
                 self.announce(conn);
             }
             Evaluated::Refused if session.is_in_turn() => {
                 let command = session.last_command;
-                self.stats.replied(&self.scratch, Ended::Called, || command);
+                self.stats
+                    .replied(self.shards.reply(), Ended::Called, || command);
                 if !session.muted {
-                    session.out.extend_from_slice(&self.scratch);
+                    session.out.extend_from_slice(self.shards.reply());
                 }
                 self.announce(conn);
             }
@@ -401,13 +396,9 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn route_now(&mut self, request: Request) {
         let args = borrow(&request.args);
-        let asking = Asking {
-            seen: request.seen,
-            version: request.version,
-            read_from: request.read_from,
-            target: Some(&request.target),
-        };
-        let evaluated = self.evaluate(request.shard, request.spec, &args, asking);
+        let asks = (request.seen, request.version, request.read_from);
+        let command = (request.spec, &args[..]);
+        let evaluated = self.evaluate(request.shard, command, asks, Some(&request.target));
         drop(args);
         match evaluated {
             Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated),

@@ -68,8 +68,8 @@ impl<S: Stores> Node<S> {
             );
             return self.answer_error(conn, &line);
         }
-        let tip = self.log.tip();
-        self.flush_at.get_or_insert(self.now.monotonic);
+        let tip = self.shards.log().tip();
+        self.shards.flush_soon();
         if !waits {
             self.saves.begun = Some(tip);
             self.answer(conn, |out| out.simple("Background saving started"));
@@ -78,12 +78,12 @@ impl<S: Stores> Node<S> {
         } else if let Some(target) = self.hold(conn) {
             self.saves.waiting.push((tip, target));
         }
-        self.answer_saves(self.log.durable());
+        self.answer_saves(self.shards.log().durable());
     }
 
     /// Unix time as of which everything survives a loss of power, in seconds.
     pub(crate) fn saved_at_s(&self) -> u64 {
-        let all = self.log.durable() >= self.log.tip();
+        let all = self.shards.log().durable() >= self.shards.log().tip();
         let at_ms = if all {
             self.now.wall_ms
         } else {

@@ -4,13 +4,13 @@
 use crate::{
     crossing::Crossing,
     node::Node,
-    replies::{REPLY_BYTES_MAX, too_long},
     request::{ReadFrom, Request, Target, bytes_of, own},
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Fanout, Spec, evaluate::KEYS_MAX};
 use model::{KeyspaceId, Position, ShardId, cursor, slot};
 use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
+use shards::reply_room::{REPLY_BYTES_MAX, too_long};
 use std::collections::BTreeMap;
 use storage::store::Stores;
 

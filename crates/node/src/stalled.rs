@@ -98,7 +98,7 @@ impl<S: Stores> Node<S> {
 
     /// How long a stalled command waits: for room as long as there is hope, else for a primary.
     fn patience(&self, request: &Request) -> Duration {
-        match self.may_act(request.shard) {
+        match self.shards.may_act(request.shard) {
             true => ROOM_MAX,
             false => STALL_MAX,
         }
@@ -106,7 +106,7 @@ impl<S: Stores> Node<S> {
 
     pub(crate) fn refuse_stalled(&mut self, request: &Request) {
         let facts = self.catalog.shards.get(&request.shard);
-        if self.may_act(request.shard) {
+        if self.shards.may_act(request.shard) {
             let line = "BUSY more writes wait at this node than its disk, its store or its replicas take: this one was not taken, try again";
             return self.reply_error(&request.target, line);
         }

@@ -1,6 +1,6 @@
 //! What `QUIRE STATUS` answers.
 
-use crate::{cluster_door::figures_of, node::Node};
+use crate::node::Node;
 use cluster::{CAUGHT_UP_LAG, message::ReportedRole};
 use model::{NodeId, Position, ShardId};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ impl<S: Stores> Node<S> {
     /// How far the copy is that fills `shard` on `node`, if one does.
     fn copy_progress(&self, node: &NodeId, shard: ShardId) -> Option<Value> {
         let copies = match *node == self.config.id {
-            true => self.copies.progress(self.now.monotonic),
+            true => self.shards.copies(),
             false => self.cluster.peers().copies_of(node),
         };
         let copy = copies.into_iter().find(|copy| copy.shard == shard)?;
@@ -35,7 +35,7 @@ impl<S: Stores> Node<S> {
                 let up = own || self.cluster.peers().is_up(id, now);
                 let process = self.cluster.peers().process(id);
                 let stalled = match own {
-                    true => self.disk_watch.is_stalled(),
+                    true => self.shards.stalled_for().is_some(),
                     false => self.cluster.peers().is_stalled(id),
                 };
                 let state = match (up, own || process.is_some_and(|(_, ready)| ready)) {
@@ -151,7 +151,7 @@ impl<S: Stores> Node<S> {
                     && primary_position.is_some()
                     && report.as_ref().map(|r| r.position) == primary_position;
                 let store = match replica.node == self.config.id {
-                    true => self.shards.get(&id).map(figures_of),
+                    true => self.shards.replica(id).map(|replica| replica.figures()),
                     false => self.cluster.store_at(&replica.node, id),
                 };
                 let role = match report.as_ref().map(|r| r.role) {

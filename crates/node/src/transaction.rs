@@ -10,8 +10,6 @@
 //! ```
 
 use crate::{
-    carried::Carried,
-    evaluate::too_long,
     input::kept_bytes,
     node::Node,
     request::{ReadFrom, borrow, own},
@@ -20,6 +18,7 @@ use crate::{
 use bytes::Bytes;
 use commands::{Fanout, Refusal, Spec, node_command::TransactionCommand, transaction};
 use model::{Position, ShardId, entry::WRITE_BYTES_MAX};
+use shards::{carried::Carried, too_long};
 use std::time::Duration;
 use storage::store::Stores;
 

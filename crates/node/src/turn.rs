@@ -45,7 +45,7 @@ impl Deferred {
 impl<S: Stores> Node<S> {
     /// Whether this turn has had its work: the host hands over no more commands of clients.
     pub fn is_worn(&self) -> bool {
-        self.worked > self.config.limits.command_work_max / 4
+        self.shards.worked() > self.config.limits.command_work_max / 4
     }
 
     /// Whether a request waits for the next turn.

@@ -20,20 +20,22 @@
 //! - When the client that asked is gone, so is its verification: replicas are told, and let go by
 //!   themselves if they aren't.
 
-mod digesting;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 use crate::{
-    message::{DigestKeys, DigestProgress, DigestReport, DigestRequest, Message},
+    message::Message as PeerMessage,
     node::{Lane, Node},
     request::Target,
 };
 use bytes::Bytes;
-use digesting::Digestings;
-use model::{Catalog, EntryKind, KeyspaceId, NodeId, Position, ShardId};
+use model::{Catalog, KeyspaceId, NodeId, Position, ShardId};
 use serde_json::{Value, json};
+use shards::{
+    BUCKETS_MAX, Message,
+    message::{DigestKeys, DigestProgress, DigestReport},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -53,8 +55,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 const HELD_EVERY: Duration = Duration::from_secs(2);
 /// Keys that are named, in all.
 const DIFFERENCES_MAX: usize = 100;
-/// Buckets of a shard of which keys are named.
-const BUCKETS_MAX: usize = 8;
 
 /// One replica's part in a comparison.
 #[derive(Debug, Default)]
@@ -110,19 +110,10 @@ impl Verification {
     }
 }
 
-/// Verifications under way: those asked here, and this node's part in others.
-pub(crate) struct Verifications<Snap> {
+/// Verifications that were asked for here.
+#[derive(Debug, Default)]
+pub(crate) struct Verifications {
     asked: BTreeMap<u64, Verification>,
-    digesting: Digestings<Snap>,
-}
-
-impl<Snap> Default for Verifications<Snap> {
-    fn default() -> Self {
-        Verifications {
-            asked: BTreeMap::new(),
-            digesting: Digestings::default(),
-        }
-    }
 }
 
 /// What a comparison wants next.
@@ -188,33 +179,23 @@ impl<S: Stores> Node<S> {
         self.tell(&primary, Lane::Ordinary, Message::VerifyAsk { id, shard });
     }
 
-    /// At the primary: append the digest entry.
-    pub(crate) fn verify_asked(&mut self, from: &NodeId, id: u64, shard_id: ShardId) {
-        let request = DigestRequest {
-            id,
-            coordinator: from.clone(),
-        };
-        let Ok(payload) = postcard::to_stdvec(&request) else {
-            return;
-        };
-        if !self.cluster.is_held(shard_id)
-            && let Some(shard) = self.shards.get_mut(&shard_id)
-            && shard.is_primary(self.now)
-            && let Some(strategy) = &mut shard.strategy
-            && strategy
-                .propose(EntryKind::Digest, 0, &payload, self.now)
-                .is_ok()
-        {
-            self.dirty.insert(shard_id);
+    /// To another node, or to this one.
+    /// A replica tells of its part.
+    pub(crate) fn verification_told(&mut self, from: &NodeId, message: Message) {
+        match message {
+            Message::Digest(report) => self.digest_reported(from, report),
+            Message::DigestKeys(keys) => self.digest_keys(from, keys),
+            Message::DigestProgress(progress) => self.digest_progressed(from, progress),
+            _ => {}
         }
     }
 
-    /// To another node, or to this one.
     fn tell(&mut self, to: &NodeId, lane: Lane, message: Message) {
         if *to == self.config.id {
-            self.message(&to.clone(), message);
+            let me = to.clone();
+            self.with_shards(|shards| shards.message(&me, message));
         } else {
-            self.send(to, lane, &message);
+            self.send(to, lane, &PeerMessage::Shards(message));
         }
     }
 
@@ -256,7 +237,6 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn verify_tick(&mut self) {
-        self.digestings_tick();
         let ids: Vec<u64> = self.verifications.asked.keys().copied().collect();
         for id in ids {
             self.verification_on(id);

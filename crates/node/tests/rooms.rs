@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each crate, and the crates of ours that it may use. None stands above one that it may use.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("resp", &[]),
     ("wan", &["model"]),
@@ -17,6 +17,17 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     ("storage", &["model"]),
     ("cluster", &["control", "model", "replication"]),
     (
+        "shards",
+        &[
+            "cluster",
+            "commands",
+            "model",
+            "replication",
+            "resp",
+            "storage",
+        ],
+    ),
+    (
         "node",
         &[
             "cluster",
@@ -25,6 +36,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
             "model",
             "replication",
             "resp",
+            "shards",
             "storage",
             "wan",
         ],
@@ -58,8 +70,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
 const LINES_MAX: usize = 600;
 
 /// Files that are longer, and how long they may be: none of them may grow.
-const LONGER: [(&str, usize); 8] = [
-    ("node/src/node.rs", 680),
+const LONGER: [(&str, usize); 7] = [
     ("replication/src/consensus/group.rs", 700),
     ("server/src/config.rs", 620),
     ("sim/src/world.rs", 670),

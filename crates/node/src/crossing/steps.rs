@@ -1,10 +1,11 @@
 //! The steps of one COPY or MOVE to another shard: what is asked of which shard next, given what
 //! they have answered. Knows of no node; see [`crossing`](super).
 
-use crate::{carried::Carried, reply::why_unknown};
+use crate::reply::why_unknown;
 use bytes::Bytes;
 use model::{Epoch, KeyspaceId, Position};
 use resp::Frame;
+use shards::carried::Carried;
 
 /// How often the source is looked at before a command that finds it changed gives up.
 pub(crate) const LOOKS_MAX: u32 = 8;

@@ -3,7 +3,7 @@
 
 use crate::{
     ConnId,
-    rewind::tests::{NEW, OLD, SHARD, World, addr, catalog, id},
+    rewind_tests::{NEW, OLD, SHARD, World, addr, catalog, id},
 };
 use model::{Catalog, DiskId, KeyspaceId, KeyspaceName, ShardId};
 

@@ -2,48 +2,32 @@
 
 use super::Node;
 use crate::{
-    aside::Asides,
-    copy::Copies,
-    damage::open_shard,
-    expire::DueShards,
     forward::Forwards,
     info::Usage,
     input::{ClientBounds, InputMemory},
     latency::LatencyMonitor,
     limits::NodeLimits,
-    pulse::Pulses,
+    readers::Readers,
     replies::Replies,
-    rewind::Rewinds,
-    rewound::Rewound,
     save::Saves,
-    scrub::Scrubs,
-    shard::Shard,
     slowlog::SlowLog,
     split::Splits,
-    stall::DiskWatch,
     stats::Stats,
-    timers::Timers,
-    touched::Touched,
     traffic::Traffic,
     turn::Deferred,
     verify::Verifications,
 };
-use bytes::BytesMut;
 use cluster::{Cluster, PeerConfig, Replay};
 use model::{
-    Address, Boot, Catalog, DiskId, Mutation, NodeId, Now, Region, Release, ShardId,
+    Address, Boot, Catalog, DiskId, NodeId, Now, Region, Release,
     planted::{self, Bug},
 };
 use rustc_hash::FxHashMap;
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use shards::{Found, NotFound, Shards};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
     disk::Disk,
-    log::{self, Log, LogError, Lsn, Options, Record},
+    log::{self, LogError, Options},
     store::{CacheBudget, StoreError, Stores},
 };
 use wan::Links;
@@ -117,6 +101,19 @@ impl NodeConfig {
         self.seed ^ self.process.rotate_left(40)
     }
 
+    fn of_shards(&self, boot: Boot) -> shards::Config {
+        shards::Config {
+            id: self.id.clone(),
+            region: self.region.clone(),
+            boot,
+            first_number: self.first_number(),
+            log: self.log,
+            log_retention_bytes: self.log_retention_bytes,
+            cache: self.cache,
+            limits: self.limits.of_shards(),
+        }
+    }
+
     fn of_cluster(&self) -> cluster::Config {
         cluster::Config {
             id: self.id.clone(),
@@ -176,33 +173,26 @@ pub enum OpenError {
     },
 }
 
+impl From<NotFound> for OpenError {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Store(error) => error.into(),
+            NotFound::Log(log::OpenError::Log(error)) => error.into(),
+            NotFound::Log(error @ log::OpenError::Visit(_)) => OpenError::Replay(error.to_string()),
+        }
+    }
+}
+
 impl<S: Stores> Node<S> {
     /// Reads back what the disk holds. Nothing is served before the catalog is known.
     pub fn open(config: NodeConfig, disks: Disks, stores: S, now: Now) -> Result<Self, OpenError> {
-        let mut shards = BTreeMap::new();
-        for id in stores.list()? {
-            shards.insert(id, open_shard(&stores, id, config.cache)?);
-        }
         let mut of_cluster = Replay::default();
-        let release = config.release;
-        let mut previous = None;
-        let log = Log::open(disks.log, config.log, &mut |at: Lsn, record: Record| {
-            // The record ends at `at`, and begins where the one before it ended.
-            let before = previous.unwrap_or(Lsn(at.0 - record.body.len() as u64 - 13));
-            previous = Some(at);
-            Self::replay(
-                &mut shards,
-                &mut of_cluster,
-                &stores,
-                (config.cache, release),
-                before,
-                record,
-            )
-        })
-        .map_err(|error| match error {
-            log::OpenError::Log(error) => OpenError::Log(error),
-            error @ log::OpenError::Visit(_) => OpenError::Replay(error.to_string()),
-        })?;
+        let levels = config.release.levels;
+        let mut of_others =
+            |kind, before, body: &[u8]| of_cluster.record(kind, before, body, levels);
+        let kept = (config.log, config.cache);
+        let found = Found::open(stores, disks.log, kept, &mut of_others)?;
+        let log = found.log();
         let end = log.opened_at().0;
         if end < config.log_was && !planted::is(Bug::ForgetGreatestProcess) {
             let was = config.log_was;
@@ -225,106 +215,47 @@ impl<S: Stores> Node<S> {
                 false => config.process,
             },
         };
-        for shard in shards.values_mut() {
-            shard.note_cut(log.cut());
-            // The log's checksums hold, so log and store are not of one life.
-            if let Err(reason) = shard.finish_replay() {
-                tracing::error!(shard = shard.id.0, %reason, "a shard stops");
-                shard.stopped = Some(reason.clone());
-                shard.damaged = Some(reason);
-            }
-        }
         let cluster = Cluster::new(config.of_cluster(), boot, of_cluster, notes, now);
         let cluster = cluster.map_err(OpenError::Control)?;
+        let shards = Shards::new(config.of_shards(boot), found, disks.rewound, now);
         let mut node = Node {
             cluster,
             is_carrying_out: false,
+            shards,
+            is_carrying_out_shards: false,
             links: config.links.clone(),
             now,
             started: now.monotonic,
-            stores,
-            log,
-            appended: VecDeque::new(),
-            dirty: BTreeSet::new(),
-            timers: Timers::default(),
-            touched: Touched::default(),
             catalog: Arc::new(Catalog::default()),
-            sealing: VecDeque::new(),
-            dropping: VecDeque::new(),
-            leaving: BTreeMap::new(),
-            gives_up: None,
-            pulses: Pulses::default(),
             sessions: FxHashMap::default(),
             input: InputMemory::default(),
             warn_of_http_at: Duration::ZERO,
             forwards: Forwards::new(config.first_number()),
             splits: Splits::default(),
-            copies: Copies::new(config.first_number()),
-            rewinds: Rewinds::new(config.first_number()),
-            rewound: Rewound::new(disks.rewound),
-            damage_borne: BTreeSet::new(),
-            scrubs: Scrubs::default(),
-            scrub_due: None,
+            readers: Readers::new(),
             waiters: Vec::new(),
             sleepers: Vec::new(),
             slow_log: SlowLog::default(),
             latency: LatencyMonitor::default(),
             admin: crate::admin::Pending::default(),
             verifications: Verifications::default(),
-            asides: Asides::default(),
             stalled: VecDeque::new(),
             deferred: Deferred::default(),
-            worked: 0,
             unsettled: 0,
             replies: Replies::new(config.limits.reply_memory_bytes),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),
-            mutation: Mutation::new(),
-            scratch: BytesMut::new(),
-            log_room: config.log.pending_bytes_max / 2,
-            flush_at: None,
-            disk_watch: DiskWatch::new(config.limits.disk_stall_after),
-            flush_not_before: Duration::ZERO,
-            expire_at: None,
-            expire_first: ShardId(0),
-            due: DueShards::default(),
             ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
-            next_release: Duration::ZERO,
-            stopped: false,
             stats: Stats::default(),
             saves: Saves::new(now.wall_ms),
             pause: None,
             monitors: Vec::new(),
             idle_max: Duration::ZERO,
             draws: 0,
-            shards,
             config,
         };
-        node.share_cache();
-        for id in node.shards.keys().copied().collect::<Vec<_>>() {
-            node.touch(id);
-        }
+        node.tell_terms();
         Ok(node)
-    }
-
-    fn replay(
-        shards: &mut BTreeMap<ShardId, Shard<S::Rows>>,
-        of_cluster: &mut Replay,
-        stores: &S,
-        (cache, release): (CacheBudget, Release),
-        before: Lsn,
-        record: Record,
-    ) -> Result<(), String> {
-        let Some(id) = record.stream.checked_sub(1).map(ShardId) else {
-            return of_cluster.record(record.kind, before, &record.body, release.levels);
-        };
-        let shard = match shards.entry(id) {
-            std::collections::btree_map::Entry::Occupied(o) => o.into_mut(),
-            std::collections::btree_map::Entry::Vacant(v) => {
-                v.insert(open_shard(stores, id, cache).map_err(|e| e.to_string())?)
-            }
-        };
-        shard.replay(before, record)
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     ConnId, Effect,
     forward::FORWARD_BYTES_MAX,
     replies::Replies,
-    rewind::tests::{NEW, OLD, SHARD, World, addr, id},
+    rewind_tests::{NEW, OLD, SHARD, World, addr, id},
 };
 use bytes::Bytes;
 use model::Position;
@@ -220,7 +220,7 @@ fn a_read_does_not_overtake_one_that_waits_here() {
     let mut world = World::new(1);
     let conn = connect(&mut world, NEW, 100);
     world.settle();
-    let applied = world.node(NEW).shards[&SHARD].applied();
+    let applied = world.node(NEW).shards.replica(SHARD).unwrap().applied();
     let ahead = Position {
         index: applied.index + 10,
         ..applied
@@ -228,13 +228,12 @@ fn a_read_does_not_overtake_one_that_waits_here() {
     let session = world.node(NEW).sessions.get_mut(&conn.0).unwrap();
     session.seen.advance(SHARD, ahead);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    assert_eq!(world.node(NEW).shards[&SHARD].readers.len(), 1);
-    let shard = world.node(NEW).shards.get_mut(&SHARD).unwrap();
-    let strategy = shard.strategy.take();
+    assert_eq!(world.node(NEW).readers[&SHARD].len(), 1);
+    let strategy = world.node(NEW).shards.swap_strategy(SHARD, None);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
     let order = &world.node(NEW).sessions[&conn.0].order;
     assert!(!order.has_reads_away(SHARD) && order.queued_bytes() > 0);
-    world.node(NEW).shards.get_mut(&SHARD).unwrap().strategy = strategy;
+    world.node(NEW).shards.swap_strategy(SHARD, strategy);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //! is known; and so is the whole. What was found to differ differs, whoever is missing.
 
 use super::{Comparison, SILENCE_MAX};
-use crate::message::{DigestKeys, DigestReport};
 use model::{NodeId, Position, ShardId};
 use serde_json::{Value, json};
+use shards::message::{DigestKeys, DigestReport};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::store::key_order;
 

@@ -1,7 +1,8 @@
 //! Every way that the answers of two shards can go.
 
 use super::*;
-use crate::{carried::Arrived, request::borrow};
+use crate::request::borrow;
+use shards::carried::Arrived;
 
 const SOURCE: &[u8] = b"s";
 const TARGET: &[u8] = b"t";

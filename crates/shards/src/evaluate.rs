@@ -1,0 +1,410 @@
+//! Evaluating a command at this node's replica, if that may.
+
+#![allow(
+    missing_docs,
+    reason = "the names of most fields say all there is to say"
+)]
+
+use crate::{
+    admission::{Admission, Expired, Here, Over, Question, admit, met_expired},
+    carried::Arrived,
+    reply_room::{LARGE, ReplyRoom},
+    room::Shards,
+    shard::Shard,
+    tip::{Committed, Staging, at_tip},
+    watched::Watched,
+};
+use bytes::BytesMut;
+use commands::{Context, Family, Fanout, Spec, View, Work, transaction, work::Seen};
+use model::{
+    EntryKind, Epoch, Mutation, Position, ShardId, Stamp,
+    entry::WRITE_BYTES_MAX,
+    limits::{FIELD_BYTES_MAX, KEY_BYTES_MAX},
+    mutation::KeyKind,
+    planted::{self, Bug},
+};
+use replication::{
+    session::satisfied,
+    strategy::{Refused, State},
+};
+use resp::{Encoder, Version};
+use std::borrow::Cow;
+use storage::{log::Lacking, store::Stores};
+
+/// What came of evaluating a command here. A reply is in the node's scratch buffer.
+pub enum Evaluated {
+    /// It may go out; it shows this position.
+    Ready(Position),
+    /// It may go out once this position is in the store.
+    Wait { position: Position, wrote: bool },
+    /// Not yet: this replica lacks what the session has seen.
+    ReadLater,
+    /// Not here, or not now; nothing was appended.
+    NotNow,
+    /// Refused for good, nothing was appended; the error is in the scratch buffer.
+    Refused,
+    /// What the session has seen was thrown away.
+    Lost,
+}
+
+impl<S: Stores, T> Shards<S, T> {
+    /// Evaluates at this node's replica, if that may.
+    pub fn evaluate(
+        &mut self,
+        id: ShardId,
+        spec: &Spec,
+        args: &[&[u8]],
+        asking: &Asking,
+    ) -> Evaluated {
+        self.scratch.clear();
+        self.mutation.clear();
+        let Some(shard) = self.all.get(&id) else {
+            return Evaluated::NotNow;
+        };
+        let Some(strategy) = &shard.strategy else {
+            return Evaluated::NotNow;
+        };
+        let state = (self.pulses).vouch(shard.rest.as_ref(), strategy.state(self.now));
+        let applied = shard.store.applied().position;
+        let here = Here {
+            role: state.role,
+            is_leased: self.is_leased(),
+            is_fresh: state.fresh_at.is_some(),
+            is_stalled: self.disk_watch.is_stalled(),
+            is_sound: self.terms.is_sound,
+        };
+        let question = Question {
+            is_write: spec.is_write(),
+            read_from: asking.read_from,
+            sees: satisfied(asking.seen, strategy.history(), applied.index),
+        };
+        let over = match admit(question, here) {
+            Admission::Over(over) => over,
+            Admission::Later => return Evaluated::ReadLater,
+            Admission::Elsewhere => return Evaluated::NotNow,
+            Admission::Lost => return Evaluated::Lost,
+        };
+        let version = asking.version;
+        if let Some(line) = too_long(spec, args) {
+            return self.refuse(version, line);
+        }
+        let wrong_clock = !here.is_primary() && planted::is(Bug::ExpireOnReplicaClock);
+        let cx = Context {
+            now_ms: match wrong_clock {
+                true => self.now.wall_ms,
+                false => state.time_ms,
+            },
+            random: asking.random,
+            keyspace: shard.keyspace.map_or(0, |keyspace| keyspace.0),
+            version,
+        };
+        let asked = Asked {
+            spec,
+            args,
+            cx,
+            work: Work::new(self.config.limits.command_work_max),
+            first: strategy.next_stamp(self.now),
+            reply_room: asking.reply_room,
+        };
+        if over == Over::Tip {
+            return self.evaluate_at_tip(id, &asked, &state, spec.is_write());
+        }
+        let view = Committed(&shard.store);
+        let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
+        self.worked += asked.work.done();
+        let seen = asked.work.take_seen();
+        if let Err(line) = evaluated {
+            return self.refuse(version, &line);
+        }
+        if let Some(line) = (asking.reply_room).refusal(spec.name, self.scratch.len()) {
+            return self.refuse(version, &line);
+        }
+        if self.mutation.is_empty() {
+            self.did.saw(seen);
+            if here.is_primary() {
+                self.out.answer();
+            }
+            self.did.reply_bytes += self.scratch.len();
+            return Evaluated::Ready(applied);
+        }
+        let lists = matches!(
+            spec.fanout,
+            Fanout::Scan | Fanout::EveryShardArray | Fanout::EveryShardAny
+        );
+        match met_expired(here.is_primary(), lists || wrong_clock) {
+            Expired::Delete => {
+                self.scratch.clear();
+                self.mutation.clear();
+                self.evaluate_at_tip(id, &asked, &state, true)
+            }
+            Expired::LeaveOut => {
+                self.did.saw(Seen { expired: 0, ..seen });
+                Evaluated::Ready(applied)
+            }
+            Expired::Elsewhere => Evaluated::NotNow,
+        }
+    }
+
+    /// Evaluates at a primary over what is committed and in flight, and appends what it writes.
+    /// `writes`: it was sent to, or has to delete what has expired.
+    fn evaluate_at_tip(
+        &mut self,
+        id: ShardId,
+        asked: &Asked<'_>,
+        state: &State,
+        writes: bool,
+    ) -> Evaluated {
+        let Asked { spec, args, .. } = *asked;
+        let version = asked.cx.version;
+        if writes && let Some(shard) = self.all.get(&id) {
+            if let Some(line) = self.lacks(shard) {
+                return self.refuse(version, &line);
+            }
+            if !self.has_room(shard) {
+                return Evaluated::NotNow;
+            }
+        }
+        let Some(shard) = self.all.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let view = at_tip(&shard.tip, &shard.store);
+        if transaction::is_watch(spec) {
+            for key in &args[1..] {
+                let header = view.header(key);
+                let there =
+                    header.map_or(true, |h| h.is_some_and(|h| h.kind != KeyKind::Tombstone));
+                shard.watched.add(key, state.tip.index, there);
+            }
+        }
+        let watched = Some((&shard.watched, state.epoch));
+        let before = asked.work.done();
+        let evaluated = asked.of(&view, watched, &mut self.mutation, &mut self.scratch);
+        self.worked += asked.work.done() - before;
+        let seen = asked.work.take_seen();
+        if let Err(line) = evaluated {
+            return self.refuse(version, &line);
+        }
+        // Before anything is appended: what could not be answered is not done.
+        let reply_bytes = self.scratch.len();
+        if let Some(line) = (asked.reply_room).refusal(spec.name, reply_bytes) {
+            return self.refuse(version, &line);
+        }
+        self.did.reply_bytes += reply_bytes;
+        if self.mutation.is_empty() {
+            self.did.saw(seen);
+            // It was computed from the tip: it waits for the tip.
+            let applied = shard.store.applied().position;
+            return if state.tip.index <= applied.index {
+                self.out.answer();
+                Evaluated::Ready(applied)
+            } else {
+                Evaluated::Wait {
+                    position: state.tip,
+                    wrote: false,
+                }
+            };
+        }
+        self.append_mutation(id, asked, seen)
+    }
+
+    /// Appends what a command has made of the tip.
+    fn append_mutation(&mut self, id: ShardId, asked: &Asked<'_>, seen: Seen) -> Evaluated {
+        let spec = asked.spec;
+        let bytes = self.mutation.bytes().len();
+        let room = self.log_room_of_clients();
+        let most = room.min(WRITE_BYTES_MAX);
+        if bytes > most {
+            let name = spec.name;
+            let line = format!(
+                "ERR '{name}' would write {bytes} bytes, and one command may write at most {most}: write less at a time"
+            );
+            return self.refuse(asked.cx.version, &line);
+        }
+        if self.log.pending_bytes() + bytes > room {
+            return Evaluated::NotNow; // The disk is about to make some.
+        }
+        let Some(shard) = self.all.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let Some(strategy) = &mut shard.strategy else {
+            return Evaluated::NotNow;
+        };
+        let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
+        let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
+            Ok(entry) => entry,
+            // Replicas are about to acknowledge what was proposed before.
+            Err(Refused::NotPrimary { .. } | Refused::Busy { .. }) => return Evaluated::NotNow,
+        };
+        self.did.saw(seen);
+        self.dirty.insert(id);
+        // Tombstones within a transaction carry the stamps that were expected.
+        if transaction::is_exec(spec) && entry.stamp != asked.first {
+            let line = format!("entry {} has another stamp than expected", entry.position);
+            self.stop_shard(id, line);
+            return Evaluated::NotNow;
+        }
+        if let Err(error) = shard.proposed(&entry) {
+            self.stop_shard(id, error.to_string());
+            return Evaluated::NotNow;
+        }
+        Evaluated::Wait {
+            position: entry.position,
+            wrote: true,
+        }
+    }
+
+    /// Why this node takes no writes of a shard before somebody sees to it.
+    fn lacks(&self, shard: &Shard<S::Rows, T>) -> Option<Cow<'static, str>> {
+        match self.lacking() {
+            Some(Lacking::Space) => {
+                return Some("MISCONF the disk of this shard's primary is full: writes are refused until there is room; free space or add it".into());
+            }
+            Some(Lacking::Descriptors) => {
+                return Some("MISCONF this shard's primary has no file descriptors left for its log: writes are refused until it has; raise its limit of open files (ulimit -n)".into());
+            }
+            None => {}
+        }
+        let error = shard.upkeep_error.as_ref()?;
+        Some(format!("MISCONF writes are refused: {error}").into())
+    }
+
+    /// Whether a write can be taken now: the log and the store have room, and the shard is not
+    /// about to be handed over.
+    fn has_room(&self, shard: &Shard<S::Rows, T>) -> bool {
+        self.log.pending_bytes() < self.log_room_of_clients()
+            && !shard.pressure.stop
+            && self.now.monotonic >= shard.not_before
+            && !self.terms.held.contains(&shard.id)
+    }
+
+    /// Bytes that may wait for the disk before clients' writes are not taken.
+    fn log_room_of_clients(&self) -> usize {
+        let most = self.config.log.pending_bytes_max;
+        most.saturating_sub(LOG_HEADROOM)
+    }
+
+    fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
+        if self.scratch.capacity() > LARGE {
+            self.scratch = BytesMut::new();
+        }
+        self.scratch.clear();
+        Encoder::new(version, &mut self.scratch).error(line);
+        Evaluated::Refused
+    }
+}
+
+/// Which replica may answer a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Whichever has what the session has seen.
+    Any,
+    /// Only the primary: others were tried in vain.
+    Primary,
+    /// Only the primary, as of all that came to it before: writes of the same connection are
+    /// on their way there, and nobody knows their positions yet.
+    PrimaryTip,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub struct Asking {
+    /// What the session has seen of the shard.
+    pub seen: Position,
+    pub version: Version,
+    pub read_from: ReadFrom,
+    /// A number for what the command leaves to chance.
+    pub random: u64,
+    pub reply_room: ReplyRoom,
+}
+
+/// What evaluating has done that others count.
+#[derive(Debug, Default)]
+pub struct Did {
+    pub seen: Seen,
+    /// Bytes of replies that are held from now on.
+    pub reply_bytes: usize,
+}
+
+impl Did {
+    fn saw(&mut self, seen: Seen) {
+        self.seen.hits += seen.hits;
+        self.seen.misses += seen.misses;
+        self.seen.expired += seen.expired;
+    }
+}
+
+/// What is to be evaluated.
+struct Asked<'a> {
+    spec: &'a Spec,
+    args: &'a [&'a [u8]],
+    cx: Context,
+    /// What it may cost.
+    work: Work,
+    /// The stamp of what it will append, if it does.
+    first: Stamp,
+    /// How much of replies may be held besides.
+    reply_room: ReplyRoom,
+}
+
+impl Asked<'_> {
+    /// Evaluates it over a view; `watched`: what is watched there, and the epoch, at a primary.
+    /// An error is a line for the client, and nothing is to be kept.
+    fn of<V: View>(
+        &self,
+        view: &V,
+        watched: Option<(&Watched, Epoch)>,
+        mutation: &mut Mutation,
+        reply: &mut BytesMut,
+    ) -> Result<(), String> {
+        let Asked {
+            spec,
+            args,
+            cx,
+            work,
+            first,
+            ..
+        } = self;
+        if !transaction::is_exec(spec) {
+            let evaluated = commands::evaluate(spec, args, view, cx, work, mutation, reply);
+            return evaluated.map_err(|e| e.to_string());
+        }
+        let Some(arrived) = Arrived::read(args) else {
+            return Err("ERR a transaction came damaged, or from another version of Quire".into());
+        };
+        for (key, at) in &arrived.watches {
+            let same = watched.is_some_and(|(watched, epoch)| {
+                at.epoch == epoch && watched.is_unchanged_since(key, at.index)
+            });
+            let header = view.header(key).map_err(|e| e.to_string())?;
+            if !same || header.is_some_and(|h| h.is_expired(cx.now_ms)) {
+                Encoder::new(cx.version, reply).null_array();
+                return Ok(());
+            }
+        }
+        let mut staging = Staging::new(view, *first);
+        transaction::run(&arrived.commands, &mut staging, cx, work, mutation, reply)
+            .map_err(|e| e.to_string())
+    }
+}
+
+/// Keys and fields have a bound of their own, which Redis has not: the store's.
+pub fn too_long(spec: &Spec, args: &[&[u8]]) -> Option<&'static str> {
+    if spec.keys(args).any(|key| key.len() > KEY_BYTES_MAX) {
+        return Some("ERR a key is longer than 32000 bytes");
+    }
+    let fields = spec.family == Family::Hash && spec.is_write();
+    if fields
+        && args
+            .iter()
+            .skip(2)
+            .step_by(2)
+            .any(|f| f.len() > FIELD_BYTES_MAX)
+    {
+        return Some("ERR a field is longer than 32000 bytes");
+    }
+    None
+}
+
+/// Room that is left in the log's buffer for what must not be refused: barriers, what a
+/// primary sends us, the control group.
+const LOG_HEADROOM: usize = 16 << 20;

@@ -1,0 +1,141 @@
+//! A copy whose place another node has taken goes; but what it holds and the shard's primary
+//! does not, a failover lost, and nobody else may have it: that is saved first
+//! (docs/adr/0010-rewind).
+//!
+//! ```text
+//! replaced ─▶ HistoryAsk ─▶ its primary       nothing is served here any more
+//!                  ◀─ History ─               where the logs part
+//!          ─▶ Saving (`rewind`) ─▶ dropped (`assign`)
+//! ```
+//! Until the primary has answered the copy stays; a restart asks again. A place in the same
+//! shard that is given to this node meanwhile is taken once the former copy is gone. A copy whose
+//! store is damaged goes the same way, and is filled anew in the end (`damage`).
+
+use crate::{
+    door::Lane,
+    message::{History, Message},
+    rewind::AGAIN,
+    room::Shards,
+};
+use model::{EpochHistory, NodeId, Position, ShardId};
+use replication::strategy::Role;
+use storage::store::Stores;
+
+impl<S: Stores, T> Shards<S, T> {
+    /// How many copies are here whose place another node has.
+    pub(crate) fn leaving_count(&self) -> usize {
+        self.leaving.len()
+    }
+
+    /// Another node holds what this one held.
+    pub(crate) fn leave_shard(&mut self, id: ShardId) {
+        if self.leaving.contains_key(&id) {
+            return;
+        }
+        let past_return = self.rewinds.is_past_return(id);
+        let now = self.now;
+        let Some(shard) = self.all.get_mut(&id) else {
+            return;
+        };
+        let recovered = &mut shard.recovered;
+        if let Some(strategy) = &shard.strategy {
+            let state = strategy.state(now);
+            recovered.history = strategy.history().clone();
+            recovered.last = state.tip;
+            recovered.commit = state.commit;
+        }
+        // What is no state that ever was has had its own tail saved before it became that; and
+        // of a replica that has stopped the log can't be believed, unless it is its store that is
+        // damaged.
+        let gone = past_return || !shard.store.is_serving() || shard.stopped.is_some();
+        if recovered.last.index == 0 || (gone && shard.damaged.is_none()) {
+            return self.drop_shard(id);
+        }
+        self.retire(id, "another node holds its shard now");
+        if let Some(shard) = self.all.get_mut(&id) {
+            shard.strategy = None;
+            shard.tip.reset();
+        }
+        self.ask_history(id);
+    }
+
+    pub(crate) fn ask_history(&mut self, id: ShardId) {
+        self.leaving.insert(id, self.now.monotonic);
+        let primary = self.catalog.shards.get(&id).map(|s| s.primary.clone());
+        if let Some(primary) = primary.filter(|p| *p != self.config.id) {
+            self.send(&primary, Lane::Ordinary, Message::HistoryAsk { shard: id });
+        }
+    }
+
+    /// A node that has lost its place wants to know whether it has what is in no other log.
+    pub(crate) fn history_asked(&mut self, from: &NodeId, id: ShardId) {
+        let Some(strategy) = self.all.get(&id).and_then(|s| s.strategy.as_ref()) else {
+            return;
+        };
+        let state = strategy.state(self.now);
+        if state.role != Role::Primary {
+            return;
+        }
+        let history = History {
+            shard: id,
+            epoch: state.epoch,
+            starts: strategy.history().starts().to_vec(),
+            last: state.tip.index,
+        };
+        self.send(from, Lane::Ordinary, Message::History(history));
+    }
+
+    /// The log of the shard's primary.
+    pub(crate) fn history_told(&mut self, from: &NodeId, told: History) {
+        let id = told.shard;
+        let facts = self.catalog.shards.get(&id);
+        let current = facts.is_some_and(|f| f.primary == *from && f.epoch == told.epoch);
+        if !current || !self.leaving.contains_key(&id) || self.rewinds.is_taking(id) {
+            return;
+        }
+        let Some(shard) = self.all.get_mut(&id) else {
+            return;
+        };
+        let mut theirs = EpochHistory::default();
+        for (epoch, first) in told.starts {
+            if !theirs.note_told(epoch, first) {
+                tracing::warn!(shard = id.0, %from, "a history that no log has was ignored");
+                return;
+            }
+        }
+        let own = &shard.recovered;
+        let mut common = own.history.common_with(own.last.index, &theirs, told.last);
+        if shard.damaged.is_some() {
+            // What the log has released was flushed once, and is not known any more.
+            common = common.max(shard.log_index.first.saturating_sub(1));
+            shard.fill_upto = Some(Position {
+                epoch: theirs.epoch_at(told.last),
+                index: told.last,
+            });
+        }
+        if common >= own.last.index {
+            return self.nothing_left_to_save(id);
+        }
+        let common = Position {
+            epoch: own.history.epoch_at(common),
+            index: common,
+        };
+        self.save_before_leaving(id, from, common);
+    }
+
+    pub(crate) fn leaving_tick(&mut self) {
+        let now = self.now.monotonic;
+        let late = |(id, at): &(&ShardId, &std::time::Duration)| {
+            now.saturating_sub(**at) >= AGAIN && !self.rewinds.is_taking(**id)
+        };
+        let late: Vec<ShardId> = self
+            .leaving
+            .iter()
+            .filter(late)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            self.ask_history(id);
+        }
+    }
+}

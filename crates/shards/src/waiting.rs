@@ -1,0 +1,141 @@
+//! Replies that wait for what they show to be committed, and giving them up. They are looked at
+//! again when something is applied or a lease comes, and by the tick for their deadline.
+
+use crate::{Output, Shards, shard::Waiting};
+use bytes::Bytes;
+use model::{OnTimeout, Position, ShardId};
+use std::time::Duration;
+use storage::store::Stores;
+
+/// How long after the end of its lease a primary keeps what it can't acknowledge.
+const LAPSE_MAX: Duration = Duration::from_millis(850);
+/// Why a write is given up that a primary without a lease has taken.
+const LAPSED: &str =
+    "this node can't reach most of the control group's voters, and another may be primary by now";
+/// The same where it asks for none.
+const STALLED: &str = "this node's disk does not answer, and another may be primary by now";
+
+impl<S: Stores, T> Shards<S, T> {
+    /// A reply goes out once its position is committed.
+    pub fn wait(&mut self, id: ShardId, position: Position, wrote: bool, target: T, reply: Bytes) {
+        let since = self.now.monotonic;
+        if let Some(shard) = self.all.get_mut(&id) {
+            self.touched.waits(id, &mut shard.waited_for);
+            shard.waiting.push_back(Waiting {
+                position,
+                since,
+                target,
+                wrote,
+                reply,
+            });
+        }
+    }
+
+    /// For whom replies wait in a shard, and for which positions, the earliest first.
+    pub fn waiting(&self, id: ShardId) -> impl Iterator<Item = (&T, Position)> {
+        let waiting = self.all.get(&id).into_iter().flat_map(|s| &s.waiting);
+        waiting.map(|waiting| (&waiting.target, waiting.position))
+    }
+
+    /// A lease is held: what waited for one goes on.
+    pub fn leased(&mut self) {
+        for id in self.touched.waited_for.clone() {
+            self.release_waiting(id);
+        }
+    }
+
+    /// The store of a shard has moved on: replies and reads that waited for it go.
+    pub(crate) fn release_waiting(&mut self, id: ShardId) {
+        let leased = self.is_leased();
+        let Some(shard) = self.all.get_mut(&id) else {
+            return;
+        };
+        let applied = shard.applied().index;
+        // Without a lease, or no longer primary, another may have answered otherwise by now:
+        // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
+        let ready = if leased && shard.is_primary(self.now) {
+            shard
+                .waiting
+                .partition_point(|w| w.position.index <= applied)
+        } else {
+            0
+        };
+        if ready > 0 {
+            self.out.answer();
+        }
+        for waiting in shard.waiting.drain(..ready) {
+            self.out.put(Output::Reply {
+                target: waiting.target,
+                shard: id,
+                position: waiting.position,
+                reply: waiting.reply,
+            });
+        }
+        self.out.put(Output::MovedOn(id));
+    }
+
+    /// Replies that waited long enough.
+    pub(crate) fn waiting_tick(&mut self) {
+        let now = self.now.monotonic;
+        let lapsed = now.saturating_sub(self.terms.leased_until) > LAPSE_MAX;
+        let lapse = match self.disk_watch.is_stalled() {
+            true => STALLED,
+            false => LAPSED,
+        };
+        let mut late_replies = Vec::new();
+        let waited_for = std::mem::take(&mut self.touched.waited_for);
+        for id in &waited_for {
+            let Some(shard) = self.all.get_mut(id) else {
+                continue;
+            };
+            // In doubt whether anybody else is primary by now; for how long, nobody knows.
+            if shard.is_primary(self.now) && lapsed {
+                late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, lapse)));
+            }
+            let strategy = shard
+                .keyspace
+                .and_then(|k| self.catalog.keyspaces.get(&k))
+                .map(|k| &k.strategy);
+            if let Some(strategy) = strategy
+                && strategy.on_timeout == OnTimeout::Error
+            {
+                while shard
+                    .waiting
+                    .front()
+                    .is_some_and(|w| now.saturating_sub(w.since) > strategy.timeout)
+                    && let Some(late) = shard.waiting.pop_front()
+                {
+                    late_replies.push((*id, late, "its acknowledgement rule was not met in time"));
+                }
+            }
+            shard.waited_for = !shard.waiting.is_empty();
+            if shard.waited_for {
+                self.touched.waited_for.push(*id);
+            }
+        }
+        for (id, late, why) in late_replies {
+            self.give_up(id, late, why);
+        }
+    }
+
+    /// What waits to be committed is not waited for any longer.
+    pub(crate) fn give_up(&mut self, shard: ShardId, waiting: Waiting<T>, why: &'static str) {
+        self.out.put(Output::GaveUp {
+            target: waiting.target,
+            shard,
+            wrote: waiting.wrote,
+            why,
+        });
+    }
+
+    /// The disk is full: what waits for it is told so.
+    pub(crate) fn give_up_all(&mut self, why: &'static str) {
+        let mut late = Vec::new();
+        for (id, shard) in &mut self.all {
+            late.extend(shard.waiting.drain(..).map(|waiting| (*id, waiting)));
+        }
+        for (id, waiting) in late {
+            self.give_up(id, waiting, why);
+        }
+    }
+}
