@@ -235,7 +235,9 @@ impl<S: Stores> Node<S> {
         for change in changes {
             match change {
                 Change::Zone(zone) => self.config.zone = zone,
-                Change::CopyRate(rate) => self.config.limits.copy_bytes_per_second = rate,
+                Change::CopyRate(rate) => {
+                    self.change_limits(|limits| limits.copy_bytes_per_second = rate);
+                }
                 Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
                 Change::SlowMax(commands) => self.slow_log.set_max(commands),
                 Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,

@@ -59,4 +59,11 @@ impl<S: Stores> Node<S> {
         self.shards.set_limits(limits.of_shards());
         self.config.limits = limits;
     }
+
+    /// Some of them change; the rooms that have their part of them are told.
+    pub(crate) fn change_limits(&mut self, change: impl FnOnce(&mut NodeLimits)) {
+        let mut limits = self.config.limits.clone();
+        change(&mut limits);
+        self.set_limits(limits);
+    }
 }

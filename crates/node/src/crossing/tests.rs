@@ -479,7 +479,9 @@ fn what_all_carry_is_bounded() {
         .collect();
     call(&mut world, OLD, conns[0], &format!("SET k {value}"));
     world.run(5);
-    world.node(OLD).config.limits.command_work_max = 1 << 40; // All in one turn.
+    // All in one turn.
+    let node = world.node(OLD);
+    node.change_limits(|limits| limits.command_work_max = 1 << 40);
     for (n, conn) in conns.iter().enumerate() {
         send(&mut world, OLD, *conn, &format!("COPY k k{n} DB 1"));
     }

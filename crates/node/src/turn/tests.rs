@@ -48,7 +48,8 @@ fn what_a_turn_has_no_room_for_comes_in_its_order_in_the_next_ones() {
     let forwarded = sent(&mut world, NEW);
     assert!(forwarded.len() >= 40);
     // All of it comes at once. A few commands are a turn's work.
-    world.node(OLD).config.limits.command_work_max = 40_000;
+    let node = world.node(OLD);
+    node.change_limits(|limits| limits.command_work_max = 40_000);
     let now = world.now();
     for message in forwarded {
         world.node(OLD).peer_message(&id(NEW), message, now);
@@ -91,7 +92,8 @@ fn a_backlog_goes_on_in_the_next_turn() {
             &[b"SET", b"k", format!("{n}").as_bytes()],
         );
     }
-    world.node(OLD).config.limits.command_work_max = 40_000;
+    let node = world.node(OLD);
+    node.change_limits(|limits| limits.command_work_max = 40_000);
     world.node(OLD).sessions.get_mut(&conn.0).unwrap().held = false;
     world.node(OLD).resume(conn.0);
     let left = world.node(OLD).sessions[&conn.0].backlog.len();
