@@ -64,7 +64,7 @@ impl<S: Stores, T> Shards<S, T> {
             self.give_up(id, waiting, why);
         }
         self.out.put(Output::Retired(id));
-        self.forget_appended(id);
+        self.log.forget(id);
         self.forget_rests(id);
         self.out.put(Output::Changed(id));
         self.dirty.remove(&id);

@@ -126,7 +126,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         shard.unapplied.clear();
         shard.tip.reset();
-        self.forget_appended(id);
+        self.log.forget(id);
         self.copies.begun += 1;
         self.copies.next = self.copies.next.wrapping_add(1);
         let copy = self.copies.next;

@@ -70,7 +70,7 @@ impl<S: Stores, T> Shards<S, T> {
             role: state.role,
             is_leased: self.is_leased(),
             is_fresh: state.fresh_at.is_some(),
-            is_stalled: self.disk_watch.is_stalled(),
+            is_stalled: self.log.is_stalled(),
             is_sound: self.terms.is_sound,
         };
         let question = Question {
@@ -211,8 +211,7 @@ impl<S: Stores, T> Shards<S, T> {
     fn append_mutation(&mut self, id: ShardId, asked: &Asked<'_>, seen: Seen) -> Evaluated {
         let spec = asked.spec;
         let bytes = self.mutation.bytes().len();
-        let room = self.log_room_of_clients();
-        let most = room.min(WRITE_BYTES_MAX);
+        let most = self.log.room_of_clients().min(WRITE_BYTES_MAX);
         if bytes > most {
             let name = spec.name;
             let line = format!(
@@ -220,7 +219,7 @@ impl<S: Stores, T> Shards<S, T> {
             );
             return self.refuse(asked.cx.version, &line);
         }
-        if self.log.pending_bytes() + bytes > room {
+        if !self.log.has_room_for(bytes) {
             return Evaluated::NotNow; // The disk is about to make some.
         }
         let Some(shard) = self.all.get_mut(&id) else {
@@ -271,16 +270,10 @@ impl<S: Stores, T> Shards<S, T> {
     /// Whether a write can be taken now: the log and the store have room, and the shard is not
     /// about to be handed over.
     fn has_room(&self, shard: &Shard<S::Rows, T>) -> bool {
-        self.log.pending_bytes() < self.log_room_of_clients()
+        self.log.has_room_for(1)
             && !shard.pressure.stop
             && self.now.monotonic >= shard.not_before
             && !self.terms.held.contains(&shard.id)
-    }
-
-    /// Bytes that may wait for the disk before clients' writes are not taken.
-    fn log_room_of_clients(&self) -> usize {
-        let most = self.config.log.pending_bytes_max;
-        most.saturating_sub(LOG_HEADROOM)
     }
 
     fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
@@ -404,7 +397,3 @@ pub fn too_long(spec: &Spec, args: &[&[u8]]) -> Option<&'static str> {
     }
     None
 }
-
-/// Room that is left in the log's buffer for what must not be refused: barriers, what a
-/// primary sends us, the control group.
-const LOG_HEADROOM: usize = 16 << 20;

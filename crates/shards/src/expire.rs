@@ -236,7 +236,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// Returns whether it was looked at.
     fn expire_shard(&mut self, id: ShardId, left: &mut usize) -> Result<bool, String> {
-        let no_room = self.log.pending_bytes() > self.log_room;
+        let no_room = !self.log.has_room_for_replicas();
         if self.lacking().is_some() || !self.may_act(id) || self.terms.held.contains(&id) || no_room
         {
             return Ok(false);

@@ -1,6 +1,6 @@
 //! What the cluster room sees of the replicas here, the disk and the log.
 
-use crate::{Shards, pulse::Pulses, room::CONTROL_STREAM, shard::Shard};
+use crate::{Shards, pulse::Pulses, shard::Shard};
 use cluster::{
     Host,
     message::{CopyProgress, ReplicaReport, ReportedRole, StoreFigures},
@@ -51,7 +51,7 @@ pub(crate) fn figures_of<R: Rows, T>(shard: &Shard<R, T>) -> StoreFigures {
 
 impl<S: Stores, T> Host for Shards<S, T> {
     fn append(&mut self, kind: u8, body: &[u8]) -> Result<Lsn, String> {
-        (self.log.append(CONTROL_STREAM, kind, &[body]))
+        (self.log.append_control(kind, body))
             .map_err(|error| format!("the log takes nothing more: {error}"))
     }
 
@@ -60,11 +60,11 @@ impl<S: Stores, T> Host for Shards<S, T> {
     }
 
     fn log_durable(&self) -> Lsn {
-        self.log.durable()
+        self.log.get().durable()
     }
 
     fn stalled_for(&self) -> Option<Duration> {
-        self.disk_watch.stalled_for(self.now.monotonic)
+        self.log.stalled_for(self.now.monotonic)
     }
 
     fn replica(&self, shard: ShardId) -> Option<ReplicaReport> {

@@ -1,6 +1,9 @@
 //! What the room is told, and asked for.
 
-use crate::{Message, Output, Shards, Terms, evaluate::Did, message::DigestRequest, stall::News};
+use crate::{
+    Message, Output, Shards, Terms, evaluate::Did, message::DigestRequest, shared_log::Flushed,
+    stall::News,
+};
 use bytes::BytesMut;
 use model::{EntryKind, NodeId, Now, ShardId};
 use std::time::Duration;
@@ -8,9 +11,6 @@ use storage::{
     log::{FlushJob, Lacking, LogError, Lsn, Synced, Written},
     store::Stores,
 };
-
-/// How long a full disk is left alone before the log tries again.
-const NO_SPACE_PAUSE: Duration = Duration::from_millis(200);
 
 impl<S: Stores, T> Shards<S, T> {
     /// It is this time, as the node keeps it.
@@ -137,7 +137,7 @@ impl<S: Stores, T> Shards<S, T> {
         self.waiting_tick();
         self.pulse_tick();
         self.copies_tick();
-        if !self.disk_watch.is_stalled() {
+        if !self.log.is_stalled() {
             self.rewinds_tick();
             self.leaving_tick();
         }
@@ -154,27 +154,25 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// When it wants to be woken at the latest, but for what it has slowed down.
     pub fn wake_at(&self) -> impl Iterator<Item = Duration> {
-        let flush = (self.flush_at).and_then(|at| Some(at.max(self.log.flush_from()?)));
         (self.timers.first().into_iter())
-            .chain(flush)
+            .chain(self.log.flush_at())
             .chain(self.copies.wake_at())
             .chain(self.expire_at)
     }
 
     /// This node did nothing until now.
     pub fn absent(&mut self) {
-        self.disk_watch.absent(self.now.monotonic);
+        self.log.absent(self.now.monotonic);
     }
 
     /// Looks whether the disk answers: whether that is another than at the last look, and whether it
     /// does.
     pub fn look_at_disk(&mut self) -> Option<bool> {
-        let now = self.now.monotonic;
-        match self.disk_watch.look(self.log.outstanding_since(), now)? {
+        match self.log.look_at_disk(self.now.monotonic)? {
             News::Stalled => {
                 let seconds = self.config.limits.disk_stall_after.as_secs_f64();
                 tracing::error!(
-                    pending_bytes = self.log.pending_bytes(),
+                    pending_bytes = self.log.get().pending_bytes(),
                     "the disk of the log has not answered for {seconds} s: this node asks for no lease, and its replicas are not read, until it does"
                 );
                 Some(false)
@@ -191,47 +189,35 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// Something was appended by whom it is not known here: it is to be made durable at once.
     pub fn appended_by_others(&mut self) {
-        self.flush_within(Duration::ZERO);
+        self.log.flush_by(self.now.monotonic);
     }
 
     /// What is in the log is to be made durable now, though nobody waits for it.
     pub fn flush_soon(&mut self) {
-        self.flush_at.get_or_insert(self.now.monotonic);
+        self.log.flush_at_least_by(self.now.monotonic);
     }
 
     /// What is to be made durable next, if it may begin by now.
     pub fn take_flush(&mut self) -> Option<FlushJob> {
-        let now = self.now;
-        let due = self.flush_at.is_some_and(|at| at <= now.monotonic)
-            || self.log.sync_due().is_some_and(|at| at <= now.monotonic);
-        if self.stopped || !due || now.monotonic < self.flush_not_before {
-            return None;
+        match self.stopped {
+            true => None,
+            false => self.log.take_flush(self.now),
         }
-        let job = self.log.take_flush(now)?;
-        // What is left is as urgent as what was taken.
-        self.flush_at = (self.log.pending_bytes() > job.bytes()).then_some(now.monotonic);
-        Some(job)
     }
 
     /// The first half of a flush has ended. Returns up to where the log is acknowledgeable.
     pub fn flush_written(&mut self, done: Written) -> Option<Lsn> {
-        match self.log.written_to(done) {
-            Ok(durable) => Some(durable),
-            Err(error) => {
-                let Some(lacking) = error.lacking() else {
-                    self.stop(error.to_string());
-                    return None;
-                };
-                tracing::warn!(%error, "writes are refused");
-                self.flush_not_before = self.now.monotonic + NO_SPACE_PAUSE;
-                self.flush_at = Some(self.flush_not_before);
-                self.give_up_all(match lacking {
-                    Lacking::Space => "the disk of the shard's primary is full",
-                    Lacking::Descriptors => "the shard's primary can't open another log file",
-                });
-                None
+        match self.log.written(done, self.now.monotonic) {
+            Flushed::To(durable) => return Some(durable),
+            Flushed::Lacks(Lacking::Space) => {
+                self.give_up_all("the disk of the shard's primary is full");
             }
+            Flushed::Lacks(Lacking::Descriptors) => {
+                self.give_up_all("the shard's primary can't open another log file");
+            }
+            Flushed::Failed(error) => self.stop(error.to_string()),
         }
+        None
     }
 
     /// The second half of a flush has ended. Returns up to where the log is acknowledgeable.

@@ -17,14 +17,15 @@
 //! | module | holds |
 //! |---|---|
 //! | `room`, `door`, `host` | its parts; what leaves it and what it is told; what the cluster room sees of it |
-//! | `settle` | carrying out what strategies ask for; giving up old log |
+//! | `settle` | carrying out what strategies ask for |
+//! | `release` | giving up old log |
 //! | `assign` | shards come, change and go with the catalog |
 //! | `admission`, `evaluate` | whether a command may be evaluated at a replica here; evaluating it |
 //! | `waiting` | replies that wait to be committed |
 //! | `carried`, `watched` | transactions: how they travel; keys that are watched |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
 //! | `pulse`, `timers`, `touched` | shards at rest; what is to be looked at when |
-//! | `stall` | a disk that hangs |
+//! | `shared_log`, `stall` | the log: what is on its way to the disk; a disk that hangs |
 //! | `expire` | keys whose time is over, and dead cells |
 //! | `seal`, `leaving` | replicas that are sealed for a failover; those whose place another node has taken |
 //! | `copy`, `digesting` | filling a replica from another; digests, for comparing replicas |
@@ -55,6 +56,7 @@ mod leaving;
 pub mod message;
 mod opening;
 mod pulse;
+mod release;
 pub mod reply_room;
 mod rewind;
 mod rewound;
@@ -63,6 +65,7 @@ mod scrub;
 mod seal;
 mod settle;
 mod shard;
+mod shared_log;
 mod stall;
 mod timers;
 mod tip;

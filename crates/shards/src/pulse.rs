@@ -205,7 +205,7 @@ impl<S: Stores, T> Shards<S, T> {
     pub(crate) fn pulse_heard(&mut self, from: &NodeId, pulse: Pulse) {
         // What has come before it is judged first: what rests no more is not vouched for.
         self.settle_own();
-        let sound = self.terms.holds_for_others && !self.disk_watch.is_stalled();
+        let sound = self.terms.holds_for_others && !self.log.is_stalled();
         let shards = &self.all;
         let holds = |id: ShardId, at: Position| {
             let strategy = shards.get(&id).and_then(|s| s.strategy.as_ref());

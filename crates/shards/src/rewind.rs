@@ -283,7 +283,7 @@ impl<S: Stores, T> Shards<S, T> {
                 if let Some(taking) = self.rewinds.taking.get_mut(&id) {
                     taking.step = Step::Logging { lsn, rows, until };
                 }
-                self.forget_appended(id);
+                self.log.forget(id);
             }
             Err(error) => self.stop(format!("the log takes nothing more: {error}")),
         }

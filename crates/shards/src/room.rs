@@ -20,7 +20,7 @@ use crate::{
     scrub::{ScrubConfig, Scrubs},
     seal::Sealing,
     shard::Shard,
-    stall::DiskWatch,
+    shared_log::SharedLog,
     timers::Timers,
     touched::Touched,
 };
@@ -33,7 +33,7 @@ use std::{
 };
 use storage::{
     disk::Disk,
-    log::{AppendError, Log, Lsn, Options},
+    log::{AppendError, Lsn, Options},
     store::{CacheBudget, Rows, Stores},
 };
 
@@ -66,14 +66,6 @@ pub struct Limits {
     pub scrub: ScrubConfig,
 }
 
-/// The control group's stream in the shared log.
-pub(crate) const CONTROL_STREAM: u64 = 0;
-
-/// A shard's stream in the shared log.
-pub(crate) fn stream(id: ShardId) -> u64 {
-    id.0 + CONTROL_STREAM + 1
-}
-
 /// The room.
 pub struct Shards<S: Stores, T> {
     pub(crate) config: Config,
@@ -83,9 +75,7 @@ pub struct Shards<S: Stores, T> {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) out: Outgoing<T>,
     pub(crate) stores: S,
-    pub(crate) log: Log,
-    /// Entries in the log that are not acknowledgeable yet: (position, shard, index).
-    pub(crate) appended: VecDeque<(Lsn, ShardId, u64)>,
+    pub(crate) log: SharedLog,
     pub(crate) all: BTreeMap<ShardId, Shard<S::Rows, T>>,
     /// Shards that have something to settle.
     pub(crate) dirty: BTreeSet<ShardId>,
@@ -119,13 +109,6 @@ pub struct Shards<S: Stores, T> {
     pub(crate) mutation: Mutation,
     /// The reply that was made last.
     pub(crate) scratch: BytesMut,
-    /// Bytes waiting for the disk above which replicas' entries are not taken.
-    pub(crate) log_room: usize,
-    /// When what is in the log's buffer is to be on its way to the disk.
-    pub(crate) flush_at: Option<Duration>,
-    pub(crate) disk_watch: DiskWatch,
-    /// After a full disk: when to try again.
-    pub(crate) flush_not_before: Duration,
     /// When keys whose time is over are looked for again before the next tick, and of which
     /// shard first.
     pub(crate) expire_at: Option<Duration>,
@@ -133,7 +116,6 @@ pub struct Shards<S: Stores, T> {
     pub(crate) due: DueShards,
     /// Keys that were deleted since their time was over.
     pub(crate) expired: u64,
-    pub(crate) next_release: Duration,
     pub(crate) stopped: bool,
 }
 
@@ -141,10 +123,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// The replicas and the log that a node found on its disks.
     pub fn new(config: Config, found: Found<S, T>, rewound: Arc<dyn Disk>, now: Now) -> Self {
         let first_number = config.first_number;
-        let (log_room, stall_after) = (
-            config.log.pending_bytes_max / 2,
-            config.limits.disk_stall_after,
-        );
+        let log = SharedLog::new(found.log, &config.log, config.limits.disk_stall_after);
         let mut shards = Shards {
             config,
             now,
@@ -152,8 +131,7 @@ impl<S: Stores, T> Shards<S, T> {
             catalog: Arc::default(),
             out: Outgoing::default(),
             stores: found.stores,
-            log: found.log,
-            appended: VecDeque::new(),
+            log,
             all: found.shards,
             dirty: BTreeSet::new(),
             timers: Timers::default(),
@@ -175,15 +153,10 @@ impl<S: Stores, T> Shards<S, T> {
             did: Did::default(),
             mutation: Mutation::new(),
             scratch: BytesMut::new(),
-            log_room,
-            flush_at: None,
-            disk_watch: DiskWatch::new(stall_after),
-            flush_not_before: Duration::ZERO,
             expire_at: None,
             expire_first: ShardId(0),
             due: DueShards::default(),
             expired: 0,
-            next_release: Duration::ZERO,
             stopped: false,
         };
         shards.share_cache();
@@ -195,7 +168,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// From now on these hold.
     pub fn set_limits(&mut self, limits: Limits) {
-        self.disk_watch.set_bound(limits.disk_stall_after);
+        self.log.set_stall_after(limits.disk_stall_after);
         if limits.scrub.every != self.config.limits.scrub.every {
             // Counted from now: when the last one ended is not what it is due by any more.
             let now = self.now.monotonic;
@@ -220,9 +193,9 @@ impl<S: Stores, T> Shards<S, T> {
         // With no room to log more, what comes is as good as lost: it is sent again. Nor does a
         // process hold anything for others that the catalog does not know of: it could be put back
         // to before it without being missed.
-        if self.log.pending_bytes() > self.log_room
+        if !self.log.has_room_for_replicas()
             || !self.terms.holds_for_others
-            || self.disk_watch.is_stalled()
+            || self.log.is_stalled()
         {
             return;
         }
@@ -234,14 +207,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// The log is acknowledgeable up to `durable`.
     pub fn durable(&mut self, durable: Lsn) {
-        let mut reached: BTreeMap<ShardId, u64> = BTreeMap::new();
-        while let Some((lsn, shard, index)) = self.appended.front().copied()
-            && lsn <= durable
-        {
-            self.appended.pop_front();
-            reached.insert(shard, index);
-        }
-        for (id, index) in reached {
+        for (id, index) in self.log.reached(durable) {
             if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
                 strategy.durable(index, self.now);
                 self.dirty.insert(id);
@@ -268,19 +234,14 @@ impl<S: Stores, T> Shards<S, T> {
         self.out.put(Output::Send { to, lane, message });
     }
 
+    /// Appends a record of a shard that is to be durable as soon as may be.
     pub(crate) fn append_shard(
         &mut self,
         id: ShardId,
         kind: u8,
         body: &[u8],
     ) -> Result<Lsn, AppendError> {
-        self.flush_within(Duration::ZERO);
-        self.log.append(stream(id), kind, &[body])
-    }
-
-    /// Forgets entries of a shard that were on their way to the disk.
-    pub(crate) fn forget_appended(&mut self, id: ShardId) {
-        self.appended.retain(|(_, shard, _)| *shard != id);
+        self.log.append(id, kind, body, self.now.monotonic)
     }
 
     /// Whether this node's replica is primary, and nobody else may be by now.

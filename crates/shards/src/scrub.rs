@@ -51,7 +51,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         let scrub = Scrub {
             stores: (self.all.values().filter_map(|s| s.store.scrub())).collect(),
-            log: self.log.scrub(),
+            log: self.log.get().scrub(),
             bytes_per_second: self.config.limits.scrub.bytes_per_second,
         };
         let (work, watch) = scrub.begin();
@@ -76,7 +76,7 @@ impl<S: Stores, T> Shards<S, T> {
             self.scrubs.under_way = None;
             self.scrubs.decays = found.decays;
             for decay in &self.scrubs.decays {
-                if self.log.is_decayed(decay).is_some() {
+                if self.log.get().is_decayed(decay).is_some() {
                     tracing::error!(what = %decay.what, "the log is damaged: what is in it is written to the stores, and then that part of it is given up");
                 }
             }
@@ -90,7 +90,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// Up to where the log is to be given up, whoever might want it.
     pub(crate) fn log_given_up_to(&mut self) -> Option<Lsn> {
-        let log = &self.log;
+        let log = self.log.get();
         let had = self.scrubs.decays.len();
         self.scrubs
             .decays
@@ -107,7 +107,7 @@ impl<S: Stores, T> Shards<S, T> {
         if ends.iter().any(Option::is_none) {
             // It is the one that is written to.
             self.log.begin_segment();
-            self.flush_within(Duration::ZERO);
+            self.log.flush_by(self.now.monotonic);
         }
         ends.into_iter().flatten().max()
     }

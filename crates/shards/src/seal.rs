@@ -61,7 +61,7 @@ impl<S: Stores, T> Shards<S, T> {
         };
         if shard.sealed.is_some_and(|(sealed, _)| sealed >= epoch) {
             // Once more: if it is on its way to the disk it is answered then.
-            let durable = self.log.acknowledgeable();
+            let durable = self.log.get().acknowledgeable();
             if shard.sealed.is_some_and(|(_, at)| at <= durable) {
                 self.answer_sealed(from, id, epoch);
             }

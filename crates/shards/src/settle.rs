@@ -1,17 +1,14 @@
-//! Settling: carrying out what strategies ask for, until none asks; and giving up the part of
-//! the log that nobody needs any more.
+//! Settling: carrying out what strategies ask for, until none asks.
 
 use crate::{
     Output as Wanted, Shards,
-    room::stream,
     shard::{self, Shard},
 };
-use bytes::Bytes;
 use model::ShardId;
 use replication::strategy::{Output, Role};
 use std::time::Duration;
 use storage::{
-    log::{AppendError, Lsn, Record},
+    log::{AppendError, Lsn},
     store::Stores,
 };
 
@@ -25,9 +22,6 @@ const HINT_WITHIN: Duration = Duration::from_secs(1);
 const SETTLE_ROUNDS_MAX: u32 = 64;
 /// What one shard may ask for in a round: more than the smallest entries of a full message.
 const OUTPUTS_A_ROUND: u32 = 1 << 15;
-
-/// Of how many looks for a part of the log that is free one is taken while nothing is written.
-const RELEASES_IDLE: u32 = 30;
 
 /// Rows of the index of expiry that are counted at a time: a few milliseconds.
 const EXPIRING_A_TURN: usize = 10_000;
@@ -78,14 +72,12 @@ impl<S: Stores, T> Shards<S, T> {
             };
             match output {
                 Output::Append { entry, urgent } => {
-                    let before = self.log.tip();
-                    match self.log.append(stream(id), shard::ENTRY, &[entry.bytes()]) {
-                        Ok(lsn) => {
-                            let index = entry.position.index;
-                            shard.log_index.note(index, before);
-                            self.appended.push_back((lsn, id, index));
+                    let within = if urgent { Duration::ZERO } else { GATHER };
+                    let by = self.now.monotonic + within;
+                    match self.log.append_entry(id, &entry, by) {
+                        Ok(before) => {
+                            shard.log_index.note(entry.position.index, before);
                             shard.unapplied.push_back(entry);
-                            self.flush_within(if urgent { Duration::ZERO } else { GATHER });
                         }
                         Err(error) => {
                             // The strategy has it and the log has not: only a restart, which
@@ -102,13 +94,9 @@ impl<S: Stores, T> Shards<S, T> {
                         return;
                     };
                     shard.forget_after(after);
-                    self.appended
-                        .retain(|(_, shard, index)| *shard != id || *index <= after);
-                    self.flush_within(Duration::ZERO);
-                    if let Err(error) =
-                        self.log
-                            .append(stream(id), shard::TRUNCATE, &[&after.to_le_bytes()])
-                    {
+                    self.log.forget_after(id, after);
+                    let cut = after.to_le_bytes();
+                    if let Err(error) = self.append_shard(id, shard::TRUNCATE, &cut) {
                         return self.stop_for(error);
                     }
                 }
@@ -156,12 +144,6 @@ impl<S: Stores, T> Shards<S, T> {
             }
         }
         self.dirty.insert(id);
-    }
-
-    /// What was appended is to be on its way to the disk within `within`.
-    pub(crate) fn flush_within(&mut self, within: Duration) {
-        let at = self.now.monotonic + within;
-        self.flush_at = Some(self.flush_at.map_or(at, |before| before.min(at)));
     }
 
     fn stop_for(&mut self, error: AppendError) {
@@ -241,17 +223,14 @@ impl<S: Stores, T> Shards<S, T> {
             if shard.commit_noted < upto {
                 shard.commit_noted = upto;
                 // Only a hint for the next start: what does not fit is left out.
-                let _ = self
-                    .log
-                    .append(stream(id), shard::COMMIT, &[&upto.to_le_bytes()]);
-                self.flush_within(HINT_WITHIN);
+                let by = self.now.monotonic + HINT_WITHIN;
+                let _ = (self.log).append(id, shard::COMMIT, &upto.to_le_bytes(), by);
             }
         }
         self.release_waiting(id);
     }
 
-    /// Entries from the log, for a replica that lags or to be saved. None: they are gone. The
-    /// log also holds what was cut or taken back; only what the shard's history has is given.
+    /// Entries from the log, for a replica that lags or to be saved. None: they are gone.
     pub(crate) fn read_entries(
         &mut self,
         id: ShardId,
@@ -263,64 +242,14 @@ impl<S: Stores, T> Shards<S, T> {
             return None;
         }
         let start = shard.log_index.before(from)?;
-        let history = shard.history();
-        let mut entries: Vec<model::Entry> = Vec::new();
-        let mut bytes = 0;
-        let mut visit = |_: Lsn, record: Record| {
-            if record.stream != stream(id) {
-                return true;
-            }
-            if record.kind != shard::ENTRY {
-                return true;
-            }
-            let body = Bytes::copy_from_slice(&record.body);
-            let Ok(entry) = model::Entry::decode(body) else {
-                return false;
-            };
-            let next = from + entries.len() as u64;
-            let at = entry.position;
-            if at.index == next && history.epoch_at(next) == at.epoch {
-                bytes += entry.bytes().len();
-                entries.push(entry);
-            }
-            bytes < bytes_max
-        };
-        // The bound is generous: records of other shards lie between.
-        if let Err(error) = self.log.read(start, 64 << 20, &mut visit) {
-            tracing::warn!(shard = id.0, %error, "the log could not be read for a replica");
-            return None;
-        }
-        Some(entries)
-    }
-
-    /// Where the oldest seal stands that only its record keeps: nothing of its epoch, or of a
-    /// later one, was appended. One that would pin the log for long is written once more.
-    fn seals_needed_from(&mut self, given_up: Option<Lsn>) -> Lsn {
-        let tip = self.log.tip();
-        let mut from = tip;
-        let mut again = Vec::new();
-        for (id, shard) in &mut self.all {
-            let Some((epoch, at)) = shard.sealed else {
-                continue;
-            };
-            let last = shard.strategy.as_ref().map(|s| s.state(self.now).tip.epoch);
-            if last.is_some_and(|last| last >= epoch) {
-                continue;
-            }
-            from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
-            if at.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(at) <= given_up {
-                again.push((*id, epoch));
+        let place = (from, start);
+        match self.log.entries(id, place, shard.history(), bytes_max) {
+            Ok(entries) => Some(entries),
+            Err(error) => {
+                tracing::warn!(shard = id.0, %error, "the log could not be read for a replica");
+                None
             }
         }
-        for (id, epoch) in again {
-            // Whatever comes of it the old record stays until the new one stands before it.
-            if let Ok(at) = self.append_shard(id, shard::SEAL, &epoch.0.to_le_bytes())
-                && let Some(shard) = self.all.get_mut(&id)
-            {
-                shard.sealed = Some((epoch, at));
-            }
-        }
-        from
     }
 
     /// What is done now and then.
@@ -332,38 +261,12 @@ impl<S: Stores, T> Shards<S, T> {
         self.note_whole();
     }
 
-    /// Once in a while: whether a part of the log is to be given up soon, and up to where.
-    pub fn release_due(&mut self) -> Option<Option<Lsn>> {
-        if self.now.monotonic < self.next_release {
-            return None;
-        }
-        self.next_release = self.now.monotonic + Duration::from_secs(1);
-        Some(self.log_given_up_to())
-    }
-
-    /// Gives up what nobody needs of the log any more.
-    pub fn release(&mut self, given_up: Option<Lsn>) {
-        // While nothing happens to a shard nothing becomes free but by the stores, which are in
-        // no hurry.
-        let seen = (self.log.tip(), self.touched.settled);
-        let is_idle = seen == self.touched.released_at && given_up.is_none();
-        self.touched.idle_releases = if is_idle {
-            self.touched.idle_releases + 1
-        } else {
-            0
-        };
-        if self.touched.idle_releases.is_multiple_of(RELEASES_IDLE) {
-            self.release_log(given_up);
-            self.touched.released_at = seen;
-        }
-    }
-
     /// Counts keys that expire, where they are not counted yet.
     fn count_expiring(&mut self) {
         let mut left = EXPIRING_A_TURN;
         let mut failed = None;
         for id in self.touched.uncounted.clone() {
-            if left == 0 || self.disk_watch.is_stalled() {
+            if left == 0 || self.log.is_stalled() {
                 break;
             }
             let counted = match self.all.get_mut(&id) {
@@ -415,72 +318,6 @@ impl<S: Stores, T> Shards<S, T> {
         for (id, cut) in whole {
             if let Err(error) = self.append_shard(id, shard::WHOLE, &cut.0.to_le_bytes()) {
                 return self.stop_for(error);
-            }
-        }
-    }
-
-    /// Gives up the part of the log that nobody needs any more; what is `given_up` as soon as the
-    /// stores have it.
-    fn release_log(&mut self, given_up: Option<Lsn>) {
-        let tip = self.log.tip();
-        let retained = tip.0.saturating_sub(self.config.log_retention_bytes);
-        let kept_for_others = given_up.map_or(Lsn(retained), |end| end.max(Lsn(retained)));
-        let mut keep = self.terms.log_needed_from.unwrap_or(tip);
-        for (id, shard) in &mut self.all {
-            let flushed = match shard.store.flushed() {
-                Ok(position) => position.index,
-                Err(_) => 0,
-            };
-            let own = shard.log_index.before(flushed + 1);
-            if let Some(own) = own
-                && (own.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(own) < given_up)
-                && flushed < shard.applied().index
-            {
-                // A cold shard must not pin the log that all share.
-                if let Err(error) = shard.store.flush_soon() {
-                    tracing::warn!(shard = id.0, %error, "a cold shard could not be flushed");
-                }
-            }
-            if flushed < shard.applied().index || !shard.unapplied.is_empty() {
-                keep = keep.min(own.unwrap_or(Lsn(0)));
-            }
-            // What a member may lack, or may have to be taken back here. Not known before a
-            // primary has told it: then everything may be.
-            match shard.strategy.as_ref().and_then(|s| s.floor()) {
-                Some(floor) => {
-                    if let Some(wanted) = shard.log_index.keep_from(floor + 1) {
-                        keep = keep.min(wanted.max(kept_for_others));
-                    }
-                }
-                None => keep = keep.min(kept_for_others),
-            }
-            // The log is all that knows of the cut.
-            if let Some(cut) = shard.cut_at {
-                keep = keep.min(cut.max(kept_for_others));
-            }
-            if let Some(pinned) = self.copies.pinned(*id)
-                && let Some(wanted) = shard.log_index.keep_from(pinned + 1)
-            {
-                keep = keep.min(wanted.max(kept_for_others));
-            }
-        }
-        keep = keep.min(self.seals_needed_from(given_up));
-        self.log.release_below(keep);
-        if given_up.is_some() {
-            // The next flush has the files go, and a start must not find them.
-            self.flush_within(Duration::ZERO);
-        }
-        let oldest = self.log.oldest();
-        for shard in self.all.values_mut() {
-            let next = shard
-                .unapplied
-                .back()
-                .map_or(shard.store.applied().position.index, |e| e.position.index)
-                + 1;
-            if shard.log_index.release_below(oldest, next)
-                && let Some(strategy) = &mut shard.strategy
-            {
-                strategy.released(shard.log_index.first);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeSet, btree_set},
     time::Duration,
 };
-use storage::{log::Lsn, store::Stores};
+use storage::store::Stores;
 
 /// The lists.
 #[derive(Debug, Default)]
@@ -36,10 +36,6 @@ pub(crate) struct Touched {
     pub(crate) damage_from: ShardId,
     /// Among how many the cache is shared; 0: it is to be shared anew.
     pub(crate) share_a_cache: usize,
-    /// Where the log ended, and how often a shard had been settled, when a part of it was given up
-    /// last; and how often it has been the same since.
-    pub(crate) released_at: (Lsn, u64),
-    pub(crate) idle_releases: u32,
     /// How often a shard was settled, and how often one acted by itself.
     pub(crate) settled: u64,
     pub(crate) ticked: u64,

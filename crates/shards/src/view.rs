@@ -108,7 +108,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// What was done, and what is under way.
     pub fn figures(&self) -> Figures {
         Figures {
-            appended: self.appended.len(),
+            appended: self.log.appended(),
             expired: self.expired,
             copies: self.copies.begun,
             copying: self.copies.under_way(),
@@ -122,7 +122,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// The log that all share.
     pub fn log(&self) -> &Log {
-        &self.log
+        self.log.get()
     }
 
     /// What the log lacks, so that writes are refused.
@@ -132,7 +132,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// For how long the disk has not answered, if that is too long.
     pub fn stalled_for(&self) -> Option<Duration> {
-        self.disk_watch.stalled_for(self.now.monotonic)
+        self.log.stalled_for(self.now.monotonic)
     }
 
     /// Whether nothing is taken any more.

@@ -78,7 +78,7 @@ impl<S: Stores, T> Shards<S, T> {
     pub(crate) fn waiting_tick(&mut self) {
         let now = self.now.monotonic;
         let lapsed = now.saturating_sub(self.terms.leased_until) > LAPSE_MAX;
-        let lapse = match self.disk_watch.is_stalled() {
+        let lapse = match self.log.is_stalled() {
             true => STALLED,
             false => LAPSED,
         };
