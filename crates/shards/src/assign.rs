@@ -1,10 +1,6 @@
 //! What the catalog asks of this node: shards come, change and go with it.
-//!
-//! A copy goes in two steps, once nothing in it is left to save (`leaving`): the log is told that all that it holds of the shard is forgotten
-//! (RESET), and once that is durable the store is destroyed. So a start finds both, or none: what
-//! the log still holds never follows upon a store that is gone, nor upon one that came later.
 
-use crate::{Output, Shards, damage::open_shard, shard};
+use crate::{Output, Shards, damage::open_shard};
 use model::{
     Catalog, ShardId,
     planted::{self, Bug},
@@ -14,10 +10,40 @@ use replication::{
     strategy::{Assignment, Identity},
 };
 use std::sync::Arc;
-use storage::{
-    log::Lsn,
-    store::{CacheBudget, StoreError, Stores},
-};
+use storage::store::{CacheBudget, StoreError, Stores};
+
+/// The caches in front of the shards' stores: each has the same part of what there is for all.
+#[derive(Debug)]
+pub(crate) struct Caches {
+    all: CacheBudget,
+    /// Among how many shards it is shared; 0: it is to be shared anew.
+    among: usize,
+}
+
+impl Caches {
+    pub(crate) fn new(all: CacheBudget) -> Self {
+        Caches { all, among: 0 }
+    }
+
+    /// What there is for all: what a store is opened with, before it is given its part.
+    pub(crate) fn all(&self) -> CacheBudget {
+        self.all
+    }
+
+    /// There is a store that has not been given its part.
+    pub(crate) fn share_anew(&mut self) {
+        self.among = 0;
+    }
+
+    /// What each of so many shards gets from now on, if that is another part than before.
+    fn share(&mut self, among: usize) -> Option<CacheBudget> {
+        if std::mem::replace(&mut self.among, among) == among {
+            return None;
+        }
+        let bytes = self.all.bytes / among.max(1) as u64;
+        Some(CacheBudget { bytes })
+    }
+}
 
 impl<S: Stores, T> Shards<S, T> {
     /// A newer catalog is known: shards come, change and go with it.
@@ -67,53 +93,18 @@ impl<S: Stores, T> Shards<S, T> {
         self.log.forget(id);
         self.forget_rests(id);
         self.out.put(Output::Changed(id));
-        self.dirty.remove(&id);
+        self.unsettled.forget(id);
         self.copies.forget(id);
         self.rewinds.forget(id);
     }
 
-    /// Its keyspace was dropped, or another node has taken this one's place and nothing is left
-    /// to save.
-    pub(crate) fn drop_shard(&mut self, id: ShardId) {
-        let why = match self.catalog.shards.contains_key(&id) {
-            true => "another node holds its shard now",
-            false => "the keyspace was dropped",
-        };
-        self.retire(id, why);
-        self.leaving.remove(&id);
-        self.all.remove(&id);
-        match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
-            Ok(lsn) => self.dropping.push_back((lsn, id)),
-            Err(error) => self.stop(format!("the log takes nothing more: {error}")),
-        }
-    }
-
-    /// The log is durable up to `durable`: the stores that it forgets go.
-    pub(crate) fn drops_durable(&mut self, durable: Lsn) {
-        while self
-            .dropping
-            .front()
-            .is_some_and(|(lsn, _)| *lsn <= durable)
-            && let Some((_, id)) = self.dropping.pop_front()
-        {
-            if let Err(error) = self.stores.destroy(id) {
-                tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
-            }
-            // It may have been given a place in the same shard meanwhile.
-            let catalog = self.catalog.clone();
-            self.readopt(id, &catalog);
-        }
-    }
-
-    /// Every shard's cache gets the same part of what there is for all.
+    /// Shares the memory of caches, if there are more shards or fewer than when it was shared last.
     pub(crate) fn share_cache(&mut self) {
-        if std::mem::replace(&mut self.touched.share_a_cache, self.all.len()) == self.all.len() {
+        let Some(budget) = self.caches.share(self.all.len()) else {
             return;
-        }
-        let all = self.config.cache.bytes;
-        let bytes = all / self.all.len().max(1) as u64;
+        };
         for shard in self.all.values_mut() {
-            shard.store.set_cache_budget(CacheBudget { bytes });
+            shard.store.set_cache_budget(budget);
         }
     }
 
@@ -137,13 +128,13 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
             return Ok(());
         };
-        if self.leaving.contains_key(&id) || self.dropping.iter().any(|(_, d)| *d == id) {
+        if self.leaving.has(id) {
             return Ok(());
         }
         if !self.all.contains_key(&id) {
-            let shard = open_shard(&self.stores, id, self.config.cache)?;
+            let shard = open_shard(&self.stores, id, self.caches.all())?;
             self.all.insert(id, shard);
-            self.touched.share_a_cache = 0;
+            self.caches.share_anew();
         }
         self.rewind_follows(id, &facts.primary);
         let Some(shard) = self.all.get_mut(&id) else {
@@ -197,7 +188,7 @@ impl<S: Stores, T> Shards<S, T> {
                 }
             }
         }
-        self.dirty.insert(id);
+        self.unsettled.add(id);
         if installing {
             self.start_copy(id, &facts.primary);
         }

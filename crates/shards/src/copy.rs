@@ -242,7 +242,7 @@ impl<S: Stores, T> Shards<S, T> {
             if let Some(until) = shard.store.rewinding_until() {
                 strategy.rewound(at, until, self.now);
             }
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
         self.readopt(id, &catalog);
     }

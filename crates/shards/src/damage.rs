@@ -28,6 +28,7 @@
 
 use crate::{Output, Shards, shard::Shard};
 use model::{Epoch, Position, ShardId};
+use std::collections::BTreeSet;
 use storage::store::{CacheBudget, Rows, ShardStore, StoreError, Stores};
 
 /// Stores that are asked at a time whether damage was met in them.
@@ -77,6 +78,15 @@ impl<R: Rows, T> Shard<R, T> {
     }
 }
 
+/// The look for damaged stores.
+#[derive(Debug, Default)]
+pub(crate) struct Damages {
+    /// Which is asked next.
+    next: ShardId,
+    /// Whose damage is borne, since nobody else could lead, and was told.
+    borne: BTreeSet<ShardId>,
+}
+
 impl<S: Stores, T> Shards<S, T> {
     /// How many shards here have a damaged store.
     pub fn damaged_count(&self) -> usize {
@@ -91,7 +101,7 @@ impl<S: Stores, T> Shards<S, T> {
             Some((shard.id, what.to_owned()))
         };
         // A part of them at a time, in turn.
-        let from = self.touched.damage_from;
+        let from = self.damages.next;
         let some: Vec<&Shard<S::Rows, T>> = (self.all.range(from..).map(|(_, s)| s))
             .take(DAMAGE_A_TURN + 1)
             .collect();
@@ -101,7 +111,7 @@ impl<S: Stores, T> Shards<S, T> {
             .take(DAMAGE_A_TURN)
             .filter_map(known)
             .collect();
-        self.touched.damage_from = next;
+        self.damages.next = next;
         for (id, what) in found {
             self.out.put(Output::Damaged { shard: id, what });
         }
@@ -113,7 +123,7 @@ impl<S: Stores, T> Shards<S, T> {
             return; // It is known once there is a catalog.
         };
         if facts.primary == self.config.id && !could {
-            if self.damage_borne.insert(id) {
+            if self.damages.borne.insert(id) {
                 tracing::error!(shard = id.0, %what, "the store of a primary is damaged and no other replica could take over now: what can be read of it is answered");
             }
             return;
@@ -137,7 +147,7 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         let is_damaged = self.all.get(&id).is_some_and(|s| s.damaged.is_some());
-        let may_fill = facts.primary != self.config.id && !self.leaving.contains_key(&id);
+        let may_fill = facts.primary != self.config.id && !self.leaving.is_to_save(id);
         if is_damaged && may_fill {
             self.ask_history(id);
         }
@@ -158,7 +168,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// Puts an empty store that is being filled in the place of a damaged one.
     fn fill_damaged(&mut self, id: ShardId, upto: Position) {
         self.retire(id, "this replica's store is damaged");
-        self.leaving.remove(&id);
+        self.leaving.saved(id);
         let Some(shard) = self.all.remove(&id) else {
             return;
         };
@@ -172,7 +182,7 @@ impl<S: Stores, T> Shards<S, T> {
             true => Ok(shard.store),
             false => {
                 drop(shard);
-                set_aside(&self.stores, id, &what, self.config.cache)
+                set_aside(&self.stores, id, &what, self.caches.all())
             }
         };
         let filled = store.and_then(|mut store| store.begin_install_upto(upto).map(|()| store));
@@ -186,7 +196,7 @@ impl<S: Stores, T> Shards<S, T> {
             // Opened without its log it would be less than it was, and count.
             Err(error) => return self.stop(error.to_string()),
         }
-        self.touched.share_a_cache = 0;
+        self.caches.share_anew();
         self.share_cache();
         let catalog = self.catalog.clone();
         self.readopt(id, &catalog);

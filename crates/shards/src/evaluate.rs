@@ -31,7 +31,7 @@ use resp::{Encoder, Version};
 use std::borrow::Cow;
 use storage::{log::Lacking, store::Stores};
 
-/// What came of evaluating a command here. A reply is in the node's scratch buffer.
+/// What came of evaluating a command here. A reply is in [`Shards::reply`].
 pub enum Evaluated {
     /// It may go out; it shows this position.
     Ready(Position),
@@ -41,7 +41,7 @@ pub enum Evaluated {
     ReadLater,
     /// Not here, or not now; nothing was appended.
     NotNow,
-    /// Refused for good, nothing was appended; the error is in the scratch buffer.
+    /// Refused for good, nothing was appended; the error is the reply.
     Refused,
     /// What the session has seen was thrown away.
     Lost,
@@ -56,8 +56,7 @@ impl<S: Stores, T> Shards<S, T> {
         args: &[&[u8]],
         asking: &Asking,
     ) -> Evaluated {
-        self.scratch.clear();
-        self.mutation.clear();
+        self.evaluation.clear();
         let Some(shard) = self.all.get(&id) else {
             return Evaluated::NotNow;
         };
@@ -86,7 +85,7 @@ impl<S: Stores, T> Shards<S, T> {
         };
         let version = asking.version;
         if let Some(line) = too_long(spec, args) {
-            return self.refuse(version, line);
+            return self.evaluation.refuse(version, line);
         }
         let wrong_clock = !here.is_primary() && planted::is(Bug::ExpireOnReplicaClock);
         let cx = Context {
@@ -110,21 +109,16 @@ impl<S: Stores, T> Shards<S, T> {
             return self.evaluate_at_tip(id, &asked, &state, spec.is_write());
         }
         let view = Committed(&shard.store);
-        let evaluated = asked.of(&view, None, &mut self.mutation, &mut self.scratch);
-        self.worked += asked.work.done();
-        let seen = asked.work.take_seen();
-        if let Err(line) = evaluated {
-            return self.refuse(version, &line);
-        }
-        if let Some(line) = (asking.reply_room).refusal(spec.name, self.scratch.len()) {
-            return self.refuse(version, &line);
-        }
-        if self.mutation.is_empty() {
-            self.did.saw(seen);
+        let seen = match self.evaluation.run(&asked, &view, None) {
+            Ok(seen) => seen,
+            Err(line) => return self.evaluation.refuse(version, &line),
+        };
+        if self.evaluation.mutation.is_empty() {
+            self.evaluation.saw(seen);
             if here.is_primary() {
                 self.out.answer();
             }
-            self.did.reply_bytes += self.scratch.len();
+            self.evaluation.holds_reply();
             return Evaluated::Ready(applied);
         }
         let lists = matches!(
@@ -133,12 +127,11 @@ impl<S: Stores, T> Shards<S, T> {
         );
         match met_expired(here.is_primary(), lists || wrong_clock) {
             Expired::Delete => {
-                self.scratch.clear();
-                self.mutation.clear();
+                self.evaluation.clear();
                 self.evaluate_at_tip(id, &asked, &state, true)
             }
             Expired::LeaveOut => {
-                self.did.saw(Seen { expired: 0, ..seen });
+                self.evaluation.saw(Seen { expired: 0, ..seen });
                 Evaluated::Ready(applied)
             }
             Expired::Elsewhere => Evaluated::NotNow,
@@ -158,7 +151,7 @@ impl<S: Stores, T> Shards<S, T> {
         let version = asked.cx.version;
         if writes && let Some(shard) = self.all.get(&id) {
             if let Some(line) = self.lacks(shard) {
-                return self.refuse(version, &line);
+                return self.evaluation.refuse(version, &line);
             }
             if !self.has_room(shard) {
                 return Evaluated::NotNow;
@@ -177,21 +170,13 @@ impl<S: Stores, T> Shards<S, T> {
             }
         }
         let watched = Some((&shard.watched, state.epoch));
-        let before = asked.work.done();
-        let evaluated = asked.of(&view, watched, &mut self.mutation, &mut self.scratch);
-        self.worked += asked.work.done() - before;
-        let seen = asked.work.take_seen();
-        if let Err(line) = evaluated {
-            return self.refuse(version, &line);
-        }
-        // Before anything is appended: what could not be answered is not done.
-        let reply_bytes = self.scratch.len();
-        if let Some(line) = (asked.reply_room).refusal(spec.name, reply_bytes) {
-            return self.refuse(version, &line);
-        }
-        self.did.reply_bytes += reply_bytes;
-        if self.mutation.is_empty() {
-            self.did.saw(seen);
+        let seen = match self.evaluation.run(asked, &view, watched) {
+            Ok(seen) => seen,
+            Err(line) => return self.evaluation.refuse(version, &line),
+        };
+        self.evaluation.holds_reply();
+        if self.evaluation.mutation.is_empty() {
+            self.evaluation.saw(seen);
             // It was computed from the tip: it waits for the tip.
             let applied = shard.store.applied().position;
             return if state.tip.index <= applied.index {
@@ -210,14 +195,14 @@ impl<S: Stores, T> Shards<S, T> {
     /// Appends what a command has made of the tip.
     fn append_mutation(&mut self, id: ShardId, asked: &Asked<'_>, seen: Seen) -> Evaluated {
         let spec = asked.spec;
-        let bytes = self.mutation.bytes().len();
+        let bytes = self.evaluation.mutation.bytes().len();
         let most = self.log.room_of_clients().min(WRITE_BYTES_MAX);
         if bytes > most {
             let name = spec.name;
             let line = format!(
                 "ERR '{name}' would write {bytes} bytes, and one command may write at most {most}: write less at a time"
             );
-            return self.refuse(asked.cx.version, &line);
+            return self.evaluation.refuse(asked.cx.version, &line);
         }
         if !self.log.has_room_for(bytes) {
             return Evaluated::NotNow; // The disk is about to make some.
@@ -228,14 +213,15 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(strategy) = &mut shard.strategy else {
             return Evaluated::NotNow;
         };
-        let (ops, payload) = (self.mutation.ops(), self.mutation.bytes());
+        let mutation = &self.evaluation.mutation;
+        let (ops, payload) = (mutation.ops(), mutation.bytes());
         let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
             Ok(entry) => entry,
             // Replicas are about to acknowledge what was proposed before.
             Err(Refused::NotPrimary { .. } | Refused::Busy { .. }) => return Evaluated::NotNow,
         };
-        self.did.saw(seen);
-        self.dirty.insert(id);
+        self.evaluation.saw(seen);
+        self.unsettled.add(id);
         // Tombstones within a transaction carry the stamps that were expected.
         if transaction::is_exec(spec) && entry.stamp != asked.first {
             let line = format!("entry {} has another stamp than expected", entry.position);
@@ -275,15 +261,6 @@ impl<S: Stores, T> Shards<S, T> {
             && self.now.monotonic >= shard.not_before
             && !self.terms.held.contains(&shard.id)
     }
-
-    fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
-        if self.scratch.capacity() > LARGE {
-            self.scratch = BytesMut::new();
-        }
-        self.scratch.clear();
-        Encoder::new(version, &mut self.scratch).error(line);
-        Evaluated::Refused
-    }
 }
 
 /// Which replica may answer a read.
@@ -318,11 +295,91 @@ pub struct Did {
     pub reply_bytes: usize,
 }
 
-impl Did {
+/// What evaluating makes, in memory that one command after the other uses, and what it has cost.
+#[derive(Debug, Default)]
+pub(crate) struct Evaluation {
+    /// The reply to the command that was evaluated last …
+    reply: BytesMut,
+    /// … and what that writes.
+    mutation: Mutation,
+    /// What was done that nobody has counted yet.
+    did: Did,
+    /// Work that was done in this turn, by whomever.
+    worked: u64,
+}
+
+impl Evaluation {
+    fn clear(&mut self) {
+        self.reply.clear();
+        self.mutation.clear();
+    }
+
+    /// Evaluates over a view; `watched`: what is watched there, and the epoch, at a primary. An
+    /// error is a line for the client. So is a reply for which there is no room: that is judged
+    /// before anything is appended, and what could not be answered is not done.
+    fn run<V: View>(
+        &mut self,
+        asked: &Asked<'_>,
+        view: &V,
+        watched: Option<(&Watched, Epoch)>,
+    ) -> Result<Seen, String> {
+        let before = asked.work.done();
+        let evaluated = asked.of(view, watched, &mut self.mutation, &mut self.reply);
+        self.worked += asked.work.done() - before;
+        let seen = asked.work.take_seen();
+        evaluated?;
+        let refusal = (asked.reply_room).refusal(asked.spec.name, self.reply.len());
+        refusal.map_or(Ok(seen), Err)
+    }
+
+    /// The reply of the command is that it is refused.
+    fn refuse(&mut self, version: Version, line: &str) -> Evaluated {
+        if self.reply.capacity() > LARGE {
+            self.reply = BytesMut::new();
+        }
+        self.reply.clear();
+        Encoder::new(version, &mut self.reply).error(line);
+        Evaluated::Refused
+    }
+
+    /// The command has taken effect.
     fn saw(&mut self, seen: Seen) {
-        self.seen.hits += seen.hits;
-        self.seen.misses += seen.misses;
-        self.seen.expired += seen.expired;
+        let all = &mut self.did.seen;
+        all.hits += seen.hits;
+        all.misses += seen.misses;
+        all.expired += seen.expired;
+    }
+
+    /// Its reply is held until somebody takes it.
+    fn holds_reply(&mut self) {
+        self.did.reply_bytes += self.reply.len();
+    }
+}
+
+impl<S: Stores, T> Shards<S, T> {
+    /// What evaluating has done since this was asked last.
+    pub fn take_did(&mut self) -> Did {
+        std::mem::take(&mut self.evaluation.did)
+    }
+
+    /// The reply that evaluating has made last.
+    pub fn reply(&mut self) -> &mut BytesMut {
+        &mut self.evaluation.reply
+    }
+
+    /// So much work was done in this turn, by whomever.
+    pub fn work(&mut self, more: u64) {
+        self.evaluation.worked += more;
+    }
+
+    /// How much was done in this turn.
+    pub fn worked(&self) -> u64 {
+        self.evaluation.worked
+    }
+
+    /// Another turn begins.
+    pub fn turn_ends(&mut self) {
+        self.evaluation.worked = 0;
     }
 }
 

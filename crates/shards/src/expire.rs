@@ -150,14 +150,14 @@ impl Expiry {
 /// Which shards may have keys to delete: those that something happened to, and those whose next
 /// key has come to its end. Places are as in [`crate::timers`], by wall time.
 #[derive(Debug, Default)]
-pub(crate) struct DueShards {
+struct DueShards {
     now: BTreeSet<ShardId>,
     later: BTreeSet<(u64, ShardId)>,
 }
 
 impl DueShards {
     /// There may be something to be done in it.
-    pub(crate) fn look(&mut self, id: ShardId) {
+    fn look(&mut self, id: ShardId) {
         self.now.insert(id);
     }
 
@@ -185,43 +185,77 @@ impl DueShards {
     }
 }
 
+/// Expiry in all shards.
+#[derive(Debug, Default)]
+pub(crate) struct Expiries {
+    due: DueShards,
+    /// When it goes on before the next tick …
+    again_at: Option<Duration>,
+    /// … and with which shard.
+    first: ShardId,
+    /// Keys that were deleted.
+    deleted: u64,
+    /// What is proposed, in memory that is used again.
+    mutation: Mutation,
+}
+
+impl Expiries {
+    /// There may be something to be done in a shard.
+    pub(crate) fn look(&mut self, id: ShardId) {
+        self.due.look(id);
+    }
+
+    /// Those that are looked at: whoever was left over in the last turn comes first in this one.
+    fn in_turn(&self) -> Vec<ShardId> {
+        let after = self.due.now.range(self.first..);
+        let all = after.chain(self.due.now.range(..self.first));
+        all.copied().collect()
+    }
+
+    /// When it goes on before the next tick.
+    pub(crate) fn again_at(&self) -> Option<Duration> {
+        self.again_at
+    }
+
+    /// How many keys were deleted since their time was over.
+    pub(crate) fn deleted(&self) -> u64 {
+        self.deleted
+    }
+}
+
 impl<S: Stores, T> Shards<S, T> {
     /// The primary deletes keys whose time is over, and purges dead cells.
     pub(crate) fn expire(&mut self) {
-        while let Some((at, id)) = self.due.pop(self.now.wall_ms) {
+        while let Some((at, id)) = self.expiries.due.pop(self.now.wall_ms) {
             if let Some(shard) = self.all.get_mut(&id)
                 && shard.expires == Some(at)
             {
                 shard.expires = None;
-                self.due.look(id);
+                self.expiries.due.look(id);
             }
         }
         let mut left = KEYS_A_TURN;
-        // Whoever was left over in the last turn comes first in this one.
-        let first = self.expire_first;
-        let after = self.due.now.range(first..).copied();
-        let due: Vec<ShardId> = after.chain(self.due.now.range(..first).copied()).collect();
-        for id in due {
+        for id in self.expiries.in_turn() {
             if left == 0 {
-                self.expire_first = id;
+                self.expiries.first = id;
                 break;
             }
             match self.expire_shard(id, &mut left) {
                 Ok(looked) => self.expires_next(id, looked),
                 Err(reason) => {
-                    self.due.now.remove(&id);
+                    self.expiries.due.now.remove(&id);
                     self.stop_shard(id, reason);
                 }
             }
         }
-        self.expire_at = (left == 0).then(|| self.now.monotonic + NEXT_TURN);
+        self.expiries.again_at = (left == 0).then(|| self.now.monotonic + NEXT_TURN);
     }
 
     /// When a shard is to be looked at again, which may just have been `looked` at: a primary that
     /// could not act is asked again, and whoever is none is not before it is one.
     fn expires_next(&mut self, id: ShardId, looked: bool) {
         let Some(shard) = self.all.get_mut(&id) else {
-            self.due.now.remove(&id);
+            self.expiries.due.now.remove(&id);
             return;
         };
         let next_ms = match (shard.is_primary(self.now), looked) {
@@ -230,7 +264,8 @@ impl<S: Stores, T> Shards<S, T> {
             (false, _) => u64::MAX,
         };
         if next_ms > self.now.wall_ms {
-            self.due.rests_until(id, &mut shard.expires, next_ms);
+            let due = &mut self.expiries.due;
+            due.rests_until(id, &mut shard.expires, next_ms);
         }
     }
 
@@ -259,14 +294,14 @@ impl<S: Stores, T> Shards<S, T> {
                 .store
                 .expired(self.now.wall_ms, from, *left)
                 .map_err(|e| e.to_string())?;
-            let keys = deletions(shard, &found, self.now.wall_ms, &mut self.mutation)?;
+            let keys = deletions(shard, &found, self.now.wall_ms, &mut self.expiries.mutation)?;
             let more = found.more.is_some();
             if keys == 0 {
                 shard.expiry.passed(found, self.now.wall_ms);
-            } else if let Some(entry) = proposed(shard, &self.mutation, self.now) {
+            } else if let Some(entry) = proposed(shard, &self.expiries.mutation, self.now) {
                 shard.proposed(&entry).map_err(|e| e.to_string())?;
-                self.dirty.insert(id);
-                self.expired += keys as u64;
+                self.unsettled.add(id);
+                self.expiries.deleted += keys as u64;
                 shard.expiry.passed(found, self.now.wall_ms);
                 let index = entry.position.index;
                 shard.expiry.in_flight.push_back((index, keys));
@@ -285,16 +320,16 @@ impl<S: Stores, T> Shards<S, T> {
             .store
             .to_purge(&place, CELLS_AN_ENTRY)
             .map_err(|e| e.to_string())?;
-        purges(shard, &dead, &mut self.mutation)?;
+        purges(shard, &dead, &mut self.expiries.mutation)?;
         shard.expiry.dead = next;
         shard.expiry.more_dead |= dead.iter().any(|dead| !dead.all || !dead.fields.is_empty());
-        if self.mutation.is_empty() {
+        if self.expiries.mutation.is_empty() {
             return Ok(true);
         }
-        match proposed(shard, &self.mutation, self.now) {
+        match proposed(shard, &self.expiries.mutation, self.now) {
             Some(entry) => {
                 shard.purged(&entry).map_err(|e| e.to_string())?;
-                self.dirty.insert(id);
+                self.unsettled.add(id);
                 shard.expiry.purging = entry.position.index;
             }
             None => shard.expiry.dead = Some(place),

@@ -1,10 +1,8 @@
 //! What the room is told, and asked for.
 
 use crate::{
-    Message, Output, Shards, Terms, evaluate::Did, message::DigestRequest, shared_log::Flushed,
-    stall::News,
+    Message, Output, Shards, Terms, message::DigestRequest, shared_log::Flushed, stall::News,
 };
-use bytes::BytesMut;
 use model::{EntryKind, NodeId, Now, ShardId};
 use std::time::Duration;
 use storage::{
@@ -33,39 +31,14 @@ impl<S: Stores, T> Shards<S, T> {
         self.out.take_answered()
     }
 
-    /// What evaluating has done since this was asked last.
-    pub fn take_did(&mut self) -> Did {
-        std::mem::take(&mut self.did)
-    }
-
-    /// The reply that evaluating has made last.
-    pub fn reply(&mut self) -> &mut BytesMut {
-        &mut self.scratch
-    }
-
-    /// So much work was done in this turn, by whomever.
-    pub fn work(&mut self, more: u64) {
-        self.worked += more;
-    }
-
-    /// How much was done in this turn.
-    pub fn worked(&self) -> u64 {
-        self.worked
-    }
-
-    /// Another turn begins.
-    pub fn turn_ends(&mut self) {
-        self.worked = 0;
-    }
-
     /// Whether nothing is left to be settled.
     pub fn is_settled(&self) -> bool {
-        self.dirty.is_empty() || self.stopped
+        self.unsettled.is_empty() || self.stopped
     }
 
     /// Some of those that are left to be settled.
     pub fn unsettled(&self) -> impl Iterator<Item = ShardId> {
-        self.dirty.iter().copied()
+        self.unsettled.iter()
     }
 
     /// A message of its like on another node.
@@ -116,7 +89,7 @@ impl<S: Stores, T> Shards<S, T> {
                 .propose(EntryKind::Digest, 0, &payload, self.now)
                 .is_ok()
         {
-            self.dirty.insert(shard_id);
+            self.unsettled.add(shard_id);
         }
     }
 
@@ -147,7 +120,11 @@ impl<S: Stores, T> Shards<S, T> {
     /// A moment has come that `wake_at` named: what goes first.
     pub fn wake(&mut self) {
         self.give_rows();
-        if self.expire_at.is_some_and(|at| at <= self.now.monotonic) {
+        if self
+            .expiries
+            .again_at()
+            .is_some_and(|at| at <= self.now.monotonic)
+        {
             self.expire();
         }
     }
@@ -157,7 +134,7 @@ impl<S: Stores, T> Shards<S, T> {
         (self.timers.first().into_iter())
             .chain(self.log.flush_at())
             .chain(self.copies.wake_at())
-            .chain(self.expire_at)
+            .chain(self.expiries.again_at())
     }
 
     /// This node did nothing until now.

@@ -10,7 +10,7 @@ use storage::store::{StoreError, Stores};
 impl<S: Stores, T> Shards<S, T> {
     /// How often a shard was settled, and how often one acted by itself.
     pub fn looks(&self) -> (u64, u64) {
-        (self.touched.settled, self.touched.ticked)
+        (self.unsettled.settled(), self.timers.fired())
     }
 
     /// A primary proposes an entry that changes nothing.
@@ -18,7 +18,7 @@ impl<S: Stores, T> Shards<S, T> {
         if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
             let proposed = strategy.propose(EntryKind::Mutation, 0, b"", self.now);
             assert!(proposed.is_ok());
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
     }
 

@@ -5,31 +5,73 @@
 //! ```text
 //! replaced ─▶ HistoryAsk ─▶ its primary       nothing is served here any more
 //!                  ◀─ History ─               where the logs part
-//!          ─▶ Saving (`rewind`) ─▶ dropped (`assign`)
+//!          ─▶ Saving (`rewind`) ─▶ dropped
 //! ```
 //! Until the primary has answered the copy stays; a restart asks again. A place in the same
 //! shard that is given to this node meanwhile is taken once the former copy is gone. A copy whose
 //! store is damaged goes the same way, and is filled anew in the end (`damage`).
+//!
+//! A copy is dropped in two steps, once nothing in it is left to save: the log is told that all that
+//! it holds of the shard is forgotten (RESET), and once that is durable the store is destroyed. So a
+//! start finds both, or none: what the log still holds never follows upon a store that is gone, nor
+//! upon one that came later.
 
 use crate::{
     door::Lane,
     message::{History, Message},
     rewind::AGAIN,
     room::Shards,
+    shard,
 };
 use model::{EpochHistory, NodeId, Position, ShardId};
 use replication::strategy::Role;
-use storage::store::Stores;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+use storage::{log::Lsn, store::Stores};
 
-impl<S: Stores, T> Shards<S, T> {
+/// Copies that go.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving {
+    /// Something in them may be left to save: when their primary was asked for its log.
+    asked: BTreeMap<ShardId, Duration>,
+    /// Their stores go once the log is durable up to there.
+    dropping: VecDeque<(Lsn, ShardId)>,
+}
+
+impl Leaving {
     /// How many copies are here whose place another node has.
-    pub(crate) fn leaving_count(&self) -> usize {
-        self.leaving.len()
+    pub(crate) fn count(&self) -> usize {
+        self.asked.len()
     }
 
+    /// Whether something of a former copy may be left to save.
+    pub(crate) fn is_to_save(&self, id: ShardId) -> bool {
+        self.asked.contains_key(&id)
+    }
+
+    /// Whether a former copy of a shard is still there: none is opened in its place.
+    pub(crate) fn has(&self, id: ShardId) -> bool {
+        self.is_to_save(id) || self.dropping.iter().any(|(_, dropped)| *dropped == id)
+    }
+
+    /// Nothing of it is left to save.
+    pub(crate) fn saved(&mut self, id: ShardId) {
+        self.asked.remove(&id);
+    }
+
+    /// The next whose store goes, the log being durable up to there.
+    fn pop(&mut self, durable: Lsn) -> Option<ShardId> {
+        self.dropping.front().filter(|(lsn, _)| *lsn <= durable)?;
+        self.dropping.pop_front().map(|(_, id)| id)
+    }
+}
+
+impl<S: Stores, T> Shards<S, T> {
     /// Another node holds what this one held.
     pub(crate) fn leave_shard(&mut self, id: ShardId) {
-        if self.leaving.contains_key(&id) {
+        if self.leaving.is_to_save(id) {
             return;
         }
         let past_return = self.rewinds.is_past_return(id);
@@ -60,7 +102,7 @@ impl<S: Stores, T> Shards<S, T> {
     }
 
     pub(crate) fn ask_history(&mut self, id: ShardId) {
-        self.leaving.insert(id, self.now.monotonic);
+        self.leaving.asked.insert(id, self.now.monotonic);
         let primary = self.catalog.shards.get(&id).map(|s| s.primary.clone());
         if let Some(primary) = primary.filter(|p| *p != self.config.id) {
             self.send(&primary, Lane::Ordinary, Message::HistoryAsk { shard: id });
@@ -90,7 +132,7 @@ impl<S: Stores, T> Shards<S, T> {
         let id = told.shard;
         let facts = self.catalog.shards.get(&id);
         let current = facts.is_some_and(|f| f.primary == *from && f.epoch == told.epoch);
-        if !current || !self.leaving.contains_key(&id) || self.rewinds.is_taking(id) {
+        if !current || !self.leaving.is_to_save(id) || self.rewinds.is_taking(id) {
             return;
         }
         let Some(shard) = self.all.get_mut(&id) else {
@@ -125,17 +167,41 @@ impl<S: Stores, T> Shards<S, T> {
 
     pub(crate) fn leaving_tick(&mut self) {
         let now = self.now.monotonic;
-        let late = |(id, at): &(&ShardId, &std::time::Duration)| {
+        let late = |(id, at): &(&ShardId, &Duration)| {
             now.saturating_sub(**at) >= AGAIN && !self.rewinds.is_taking(**id)
         };
-        let late: Vec<ShardId> = self
-            .leaving
-            .iter()
-            .filter(late)
-            .map(|(id, _)| *id)
-            .collect();
+        let asked = self.leaving.asked.iter();
+        let late: Vec<ShardId> = asked.filter(late).map(|(id, _)| *id).collect();
         for id in late {
             self.ask_history(id);
+        }
+    }
+
+    /// Its keyspace was dropped, or another node has taken this one's place and nothing is left
+    /// to save.
+    pub(crate) fn drop_shard(&mut self, id: ShardId) {
+        let why = match self.catalog.shards.contains_key(&id) {
+            true => "another node holds its shard now",
+            false => "the keyspace was dropped",
+        };
+        self.retire(id, why);
+        self.leaving.saved(id);
+        self.all.remove(&id);
+        match self.append_shard(id, shard::RESET, &0u64.to_le_bytes()) {
+            Ok(lsn) => self.leaving.dropping.push_back((lsn, id)),
+            Err(error) => self.stop(format!("the log takes nothing more: {error}")),
+        }
+    }
+
+    /// The log is durable up to `durable`: the stores that it forgets go.
+    pub(crate) fn drops_durable(&mut self, durable: Lsn) {
+        while let Some(id) = self.leaving.pop(durable) {
+            if let Err(error) = self.stores.destroy(id) {
+                tracing::error!(shard = id.0, %error, "the data of a dropped shard could not be removed");
+            }
+            // It may have been given a place in the same shard meanwhile.
+            let catalog = self.catalog.clone();
+            self.readopt(id, &catalog);
         }
     }
 }

@@ -98,7 +98,7 @@ impl<S: Stores, T> Shards<S, T> {
     fn roused(&mut self, peer: &NodeId, id: ShardId) {
         if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
             strategy.roused(peer);
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
     }
 
@@ -189,7 +189,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         self.settle_own();
         // Else something may have happened that nobody has heard of.
-        if self.stopped || !self.dirty.is_empty() {
+        if self.stopped || !self.unsettled.is_empty() {
             return;
         }
         let leased = self.is_leased();
@@ -225,7 +225,7 @@ impl<S: Stores, T> Shards<S, T> {
                 && let Some(strategy) = &mut shard.strategy
             {
                 strategy.rests(from, at);
-                self.dirty.insert(id);
+                self.unsettled.add(id);
             }
         }
         for id in heard.left {
@@ -240,7 +240,7 @@ impl<S: Stores, T> Shards<S, T> {
                 && let Some(strategy) = &mut shard.strategy
             {
                 strategy.vouched(vouched.fresh_at, vouched.time_ms);
-                self.dirty.insert(id);
+                self.unsettled.add(id);
             }
         }
         for (id, at) in heard.began {

@@ -15,7 +15,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// Gives up what nobody needs of the log any more.
     pub fn release(&mut self, given_up: Option<Lsn>) {
-        let settled = self.touched.settled;
+        let settled = self.unsettled.settled();
         if self.log.looks_for_free(settled, given_up.is_some()) {
             self.release_log(given_up);
         }

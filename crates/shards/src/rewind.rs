@@ -29,7 +29,7 @@ mod fetch;
 mod save;
 
 use crate::{
-    rewound::{About, Saving},
+    rewound::{About, Rewound, Saving},
     room::Shards,
     shard,
 };
@@ -128,16 +128,19 @@ pub(crate) struct Rewinds<Snap> {
     taking: BTreeMap<ShardId, Taking>,
     giving: BTreeMap<(NodeId, ShardId, u64), Giving<Snap>>,
     next: u64,
+    /// The files that keep what was taken back.
+    pub(crate) files: Rewound,
     pub(crate) counts: Counts,
 }
 
 impl<Snap> Rewinds<Snap> {
     /// Numbers begin at `first`: what was sent to an earlier process must fit none.
-    pub(crate) fn new(first: u64) -> Self {
+    pub(crate) fn new(first: u64, files: Rewound) -> Self {
         Rewinds {
             taking: BTreeMap::new(),
             giving: BTreeMap::new(),
             next: first,
+            files,
             counts: Counts::default(),
         }
     }
@@ -211,7 +214,7 @@ impl<S: Stores, T> Shards<S, T> {
         applied: u64,
         copy: bool,
     ) {
-        let saving = self.rewound.begin(self.about(id, common));
+        let saving = self.rewinds.files.begin(self.about(id, common));
         let now = self.now.monotonic;
         let taking = Taking {
             source: source.clone(),
@@ -328,7 +331,7 @@ impl<S: Stores, T> Shards<S, T> {
         self.rewinds.counts.keys += keys as u64;
         if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
             strategy.rewound(common, until, self.now);
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
         let catalog = self.catalog.clone();
         self.readopt(id, &catalog);
@@ -354,7 +357,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
             strategy.rewind_given_up(self.now);
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
     }
 

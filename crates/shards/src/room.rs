@@ -7,30 +7,30 @@
 
 use crate::{
     aside::Asides,
+    assign::Caches,
     copy::Copies,
+    damage::Damages,
     digesting::Digestings,
     door::{Lane, Outgoing, Output, Terms},
-    evaluate::Did,
-    expire::DueShards,
+    evaluate::Evaluation,
+    expire::Expiries,
+    leaving::Leaving,
     message::Message,
     opening::Found,
     pulse::Pulses,
     rewind::Rewinds,
     rewound::Rewound,
     scrub::{ScrubConfig, Scrubs},
-    seal::Sealing,
+    seal::Seals,
+    settle::Unsettled,
     shard::Shard,
     shared_log::SharedLog,
     timers::Timers,
     touched::Touched,
 };
-use bytes::{Bytes, BytesMut};
-use model::{Boot, Catalog, Mutation, NodeId, Now, Region, ShardId};
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use bytes::Bytes;
+use model::{Boot, Catalog, NodeId, Now, Region, ShardId};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use storage::{
     disk::Disk,
     log::{AppendError, Lsn, Options},
@@ -66,56 +66,45 @@ pub struct Limits {
     pub scrub: ScrubConfig,
 }
 
-/// The room.
+/// The room: a value for each thing that it does, whose file says what is always true of it, and
+/// what all of them look at.
 pub struct Shards<S: Stores, T> {
+    // What it was told.
     pub(crate) config: Config,
     pub(crate) now: Now,
     pub(crate) terms: Terms,
     /// By which its replicas go.
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) out: Outgoing<T>,
-    pub(crate) stores: S,
-    pub(crate) log: SharedLog,
+
+    // The replicas, and what is on the disk.
     pub(crate) all: BTreeMap<ShardId, Shard<S::Rows, T>>,
-    /// Shards that have something to settle.
-    pub(crate) dirty: BTreeSet<ShardId>,
+    pub(crate) stores: S,
+    pub(crate) caches: Caches,
+    pub(crate) log: SharedLog,
+
+    // What is to be done, for which shard and when.
+    pub(crate) unsettled: Unsettled,
     /// When their strategies want to act by themselves.
     pub(crate) timers: Timers,
     /// Which of them have what there is to do now and then.
     pub(crate) touched: Touched,
-    /// Seals whose records are not durable yet, in the order of the log.
-    pub(crate) sealing: VecDeque<Sealing>,
-    /// Shards whose stores go once the log is durable up to there.
-    pub(crate) dropping: VecDeque<(Lsn, ShardId)>,
-    /// Shards whose place another node has taken, and when their primary was asked for its log.
-    pub(crate) leaving: BTreeMap<ShardId, Duration>,
-    /// The shard that is just giving its office away.
-    pub(crate) gives_up: Option<ShardId>,
+
+    // What is under way.
+    pub(crate) evaluation: Evaluation,
+    pub(crate) expiries: Expiries,
     pub(crate) pulses: Pulses,
+    pub(crate) seals: Seals,
+    pub(crate) leaving: Leaving,
     pub(crate) copies: Copies<<S::Rows as Rows>::Snapshot>,
     pub(crate) rewinds: Rewinds<<S::Rows as Rows>::Snapshot>,
-    pub(crate) rewound: Rewound,
-    /// Shards whose damage is borne, since nobody else could lead, and was told.
-    pub(crate) damage_borne: BTreeSet<ShardId>,
+    pub(crate) damages: Damages,
     pub(crate) scrubs: Scrubs,
-    /// When the next scrub begins by itself.
-    pub(crate) scrub_due: Option<Duration>,
-    pub(crate) asides: Asides,
     pub(crate) digestings: Digestings<<S::Rows as Rows>::Snapshot>,
-    /// Work that was done in this turn.
-    pub(crate) worked: u64,
-    /// What evaluating has done that was not counted yet.
-    pub(crate) did: Did,
-    pub(crate) mutation: Mutation,
-    /// The reply that was made last.
-    pub(crate) scratch: BytesMut,
-    /// When keys whose time is over are looked for again before the next tick, and of which
-    /// shard first.
-    pub(crate) expire_at: Option<Duration>,
-    pub(crate) expire_first: ShardId,
-    pub(crate) due: DueShards,
-    /// Keys that were deleted since their time was over.
-    pub(crate) expired: u64,
+
+    // What leaves it.
+    pub(crate) asides: Asides,
+    pub(crate) out: Outgoing<T>,
+    /// Nothing is taken any more.
     pub(crate) stopped: bool,
 }
 
@@ -124,39 +113,31 @@ impl<S: Stores, T> Shards<S, T> {
     pub fn new(config: Config, found: Found<S, T>, rewound: Arc<dyn Disk>, now: Now) -> Self {
         let first_number = config.first_number;
         let log = SharedLog::new(found.log, &config.log, config.limits.disk_stall_after);
+        let caches = Caches::new(config.cache);
         let mut shards = Shards {
             config,
             now,
             terms: Terms::default(),
             catalog: Arc::default(),
-            out: Outgoing::default(),
-            stores: found.stores,
-            log,
             all: found.shards,
-            dirty: BTreeSet::new(),
+            stores: found.stores,
+            caches,
+            log,
+            unsettled: Unsettled::default(),
             timers: Timers::default(),
             touched: Touched::default(),
-            sealing: VecDeque::new(),
-            dropping: VecDeque::new(),
-            leaving: BTreeMap::new(),
-            gives_up: None,
+            evaluation: Evaluation::default(),
+            expiries: Expiries::default(),
             pulses: Pulses::default(),
+            seals: Seals::default(),
+            leaving: Leaving::default(),
             copies: Copies::new(first_number),
-            rewinds: Rewinds::new(first_number),
-            rewound: Rewound::new(rewound),
-            damage_borne: BTreeSet::new(),
+            rewinds: Rewinds::new(first_number, Rewound::new(rewound)),
+            damages: Damages::default(),
             scrubs: Scrubs::default(),
-            scrub_due: None,
-            asides: Asides::default(),
             digestings: Digestings::default(),
-            worked: 0,
-            did: Did::default(),
-            mutation: Mutation::new(),
-            scratch: BytesMut::new(),
-            expire_at: None,
-            expire_first: ShardId(0),
-            due: DueShards::default(),
-            expired: 0,
+            asides: Asides::default(),
+            out: Outgoing::default(),
             stopped: false,
         };
         shards.share_cache();
@@ -170,9 +151,8 @@ impl<S: Stores, T> Shards<S, T> {
     pub fn set_limits(&mut self, limits: Limits) {
         self.log.set_stall_after(limits.disk_stall_after);
         if limits.scrub.every != self.config.limits.scrub.every {
-            // Counted from now: when the last one ended is not what it is due by any more.
-            let now = self.now.monotonic;
-            self.scrub_due = limits.scrub.every.map(|every| now + every);
+            self.scrubs
+                .come_every(limits.scrub.every, self.now.monotonic);
         }
         self.config.limits = limits;
     }
@@ -183,7 +163,7 @@ impl<S: Stores, T> Shards<S, T> {
         for (id, shard) in &mut self.all {
             if let Some(strategy) = &mut shard.strategy {
                 strategy.link_changed(peer, linked, self.now);
-                self.dirty.insert(*id);
+                self.unsettled.add(*id);
             }
         }
     }
@@ -201,7 +181,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
             strategy.receive(from, bytes, self.now);
-            self.dirty.insert(id);
+            self.unsettled.add(id);
         }
     }
 
@@ -210,7 +190,7 @@ impl<S: Stores, T> Shards<S, T> {
         for (id, index) in self.log.reached(durable) {
             if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
                 strategy.durable(index, self.now);
-                self.dirty.insert(id);
+                self.unsettled.add(id);
             }
         }
         self.seals_durable(durable);

@@ -41,6 +41,16 @@ pub(crate) struct Scrubs {
     last: Option<Last>,
     /// What of the log is damaged, and still there.
     decays: Vec<Decay>,
+    /// When the next one begins by itself.
+    due: Option<Duration>,
+}
+
+impl Scrubs {
+    /// From now on they begin by themselves so far apart: counted from now, since when the last one
+    /// ended is not what the next is due by any more.
+    pub(crate) fn come_every(&mut self, every: Option<Duration>, now: Duration) {
+        self.due = every.map(|every| now + every);
+    }
 }
 
 impl<S: Stores, T> Shards<S, T> {
@@ -80,9 +90,9 @@ impl<S: Stores, T> Shards<S, T> {
                     tracing::error!(what = %decay.what, "the log is damaged: what is in it is written to the stores, and then that part of it is given up");
                 }
             }
-            self.scrub_due = self.config.limits.scrub.every.map(|every| now + every);
+            self.scrubs.due = self.config.limits.scrub.every.map(|every| now + every);
         }
-        let due = *(self.scrub_due).get_or_insert_with(|| now + FIRST_AFTER);
+        let due = *(self.scrubs.due).get_or_insert_with(|| now + FIRST_AFTER);
         if self.config.limits.scrub.every.is_some() && due <= now {
             self.begin_scrub();
         }

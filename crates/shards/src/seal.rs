@@ -11,6 +11,7 @@ use model::{
     planted::{self, Bug},
 };
 use replication::strategy::Role;
+use std::collections::VecDeque;
 use storage::{log::Lsn, store::Stores};
 
 /// A seal whose record is on its way to the disk.
@@ -22,6 +23,28 @@ pub(crate) struct Sealing {
     epoch: Epoch,
     /// Who waits for the answer.
     to: NodeId,
+}
+
+/// Seals that are being given.
+#[derive(Debug, Default)]
+pub(crate) struct Seals {
+    /// Their records are not durable yet; in the order of the log.
+    logging: VecDeque<Sealing>,
+    /// The shard that is just giving its office away.
+    gives_up: Option<ShardId>,
+}
+
+impl Seals {
+    /// Whether a shard is just giving its office away.
+    pub(crate) fn gives_up(&self, id: ShardId) -> bool {
+        self.gives_up == Some(id)
+    }
+
+    /// The next one whose record is durable, the log being so up to there.
+    fn pop(&mut self, durable: Lsn) -> Option<Sealing> {
+        self.logging.front().filter(|first| first.lsn <= durable)?;
+        self.logging.pop_front()
+    }
 }
 
 impl<S: Stores, T> Shards<S, T> {
@@ -52,10 +75,10 @@ impl<S: Stores, T> Shards<S, T> {
             return self.answer_sealed(from, id, epoch);
         }
         strategy.seal(epoch, now);
-        self.dirty.insert(id);
-        self.gives_up = gives_up.then_some(id);
+        self.unsettled.add(id);
+        self.seals.gives_up = gives_up.then_some(id);
         self.settle_own();
-        self.gives_up = None;
+        self.seals.gives_up = None;
         let Some(shard) = self.all.get_mut(&id) else {
             return;
         };
@@ -72,7 +95,7 @@ impl<S: Stores, T> Shards<S, T> {
                 if let Some(shard) = self.all.get_mut(&id) {
                     shard.sealed = Some((epoch, lsn));
                 }
-                self.sealing.push_back(Sealing {
+                self.seals.logging.push_back(Sealing {
                     lsn,
                     shard: id,
                     epoch,
@@ -85,9 +108,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// The log is durable up to `durable`: seals among it are answered.
     pub(crate) fn seals_durable(&mut self, durable: Lsn) {
-        while self.sealing.front().is_some_and(|s| s.lsn <= durable)
-            && let Some(sealing) = self.sealing.pop_front()
-        {
+        while let Some(sealing) = self.seals.pop(durable) {
             self.answer_sealed(&sealing.to, sealing.shard, sealing.epoch);
         }
     }

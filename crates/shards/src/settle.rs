@@ -6,7 +6,7 @@ use crate::{
 };
 use model::ShardId;
 use replication::strategy::{Output, Role};
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use storage::{
     log::{AppendError, Lsn},
     store::Stores,
@@ -26,10 +26,41 @@ const OUTPUTS_A_ROUND: u32 = 1 << 15;
 /// Rows of the index of expiry that are counted at a time: a few milliseconds.
 const EXPIRING_A_TURN: usize = 10_000;
 
+/// Shards that have something to settle: whoever tells a shard's strategy something adds it.
+#[derive(Debug, Default)]
+pub(crate) struct Unsettled {
+    ids: BTreeSet<ShardId>,
+    /// How often a shard was settled.
+    settled: u64,
+}
+
+impl Unsettled {
+    pub(crate) fn add(&mut self, id: ShardId) {
+        self.ids.insert(id);
+    }
+
+    pub(crate) fn forget(&mut self, id: ShardId) {
+        self.ids.remove(&id);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ShardId> {
+        self.ids.iter().copied()
+    }
+
+    /// How often a shard was settled.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
+    }
+}
+
 impl<S: Stores, T> Shards<S, T> {
     /// Carries out what strategies ask for; that may have them ask for more.
     pub fn settle_once(&mut self) {
-        for id in std::mem::take(&mut self.dirty) {
+        for id in std::mem::take(&mut self.unsettled.ids) {
             self.settle_shard(id);
             self.settled(id);
         }
@@ -38,7 +69,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// Until its own shards come to rest, which they do in a few rounds.
     pub(crate) fn settle_own(&mut self) {
         for _ in 0..SETTLE_ROUNDS_MAX {
-            if self.dirty.is_empty() || self.stopped {
+            if self.unsettled.is_empty() || self.stopped {
                 return;
             }
             self.settle_once();
@@ -50,7 +81,7 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get_mut(&id) else {
             return;
         };
-        self.touched.settled += 1;
+        self.unsettled.settled += 1;
         let wanted = shard.strategy.as_ref().and_then(|s| s.wake_at());
         self.timers.want(id, &mut shard.timer, wanted);
         self.rests_settled(id);
@@ -143,7 +174,7 @@ impl<S: Stores, T> Shards<S, T> {
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }
         }
-        self.dirty.insert(id);
+        self.unsettled.add(id);
     }
 
     fn stop_for(&mut self, error: AppendError) {
@@ -186,7 +217,7 @@ impl<S: Stores, T> Shards<S, T> {
         shard.tip.reset();
         // Who gives its office away may say what it has answered: nobody is named before its
         // own seal was answered, which happens later.
-        if self.gives_up != Some(id) {
+        if !self.seals.gives_up(id) {
             self.out.put(Wanted::Deposed);
         }
         for waiting in std::mem::take(&mut shard.waiting) {
@@ -218,7 +249,7 @@ impl<S: Stores, T> Shards<S, T> {
         if let Some(shard) = self.all.get_mut(&id) {
             shard.maintain(self.now);
             if shard.not_before > self.now.monotonic {
-                self.touched.slowed.insert(id);
+                self.touched.slows(id);
             }
             if shard.commit_noted < upto {
                 shard.commit_noted = upto;
@@ -265,7 +296,7 @@ impl<S: Stores, T> Shards<S, T> {
     fn count_expiring(&mut self) {
         let mut left = EXPIRING_A_TURN;
         let mut failed = None;
-        for id in self.touched.uncounted.clone() {
+        for id in self.touched.uncounted() {
             if left == 0 || self.log.is_stalled() {
                 break;
             }
@@ -283,7 +314,7 @@ impl<S: Stores, T> Shards<S, T> {
                 None => true,
             };
             if counted {
-                self.touched.uncounted.remove(&id);
+                self.touched.counted(id);
             }
         }
         if let Some((id, reason)) = failed {
@@ -306,7 +337,7 @@ impl<S: Stores, T> Shards<S, T> {
             })
         };
         let mut whole: Vec<(ShardId, Lsn)> = Vec::new();
-        self.touched.cut.retain(|id| {
+        self.touched.retain_cut(|id| {
             let Some(shard) = self.all.get_mut(id) else {
                 return false;
             };

@@ -13,6 +13,8 @@ use storage::store::Stores;
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     at: BTreeSet<(Duration, ShardId)>,
+    /// How often a shard acted by itself.
+    fired: u64,
 }
 
 impl Timers {
@@ -40,6 +42,11 @@ impl Timers {
     /// The first moment.
     pub(crate) fn first(&self) -> Option<Duration> {
         self.at.first().map(|(at, _)| *at)
+    }
+
+    /// How often a shard acted by itself.
+    pub(crate) fn fired(&self) -> u64 {
+        self.fired
     }
 
     /// The next shard whose moment has come by `now`.
@@ -73,8 +80,8 @@ impl<S: Stores, T> Shards<S, T> {
         for id in due {
             if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
                 strategy.tick(now);
-                self.touched.ticked += 1;
-                self.dirty.insert(id);
+                self.timers.fired += 1;
+                self.unsettled.add(id);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Which shards have what there is to do now and then, so that it is not looked for among all.
 //!
-//! Whatever happens to a shard ends in its being settled, or is said by [`Node::touch`]; with the
+//! Whatever happens to a shard ends in its being settled, or is said by [`Shards::touch`]; with the
 //! next tick it is looked at once, and goes onto the lists of what it needs. Each list is
 //! gone through by who does that work, and whom it finds to need nothing it takes off.
 
@@ -21,24 +21,17 @@ pub(crate) struct Touched {
     /// Their stores are behind, or can't write in the background.
     pressed: BTreeSet<ShardId>,
     /// Their writes may be slowed down.
-    pub(crate) slowed: BTreeSet<ShardId>,
+    slowed: BTreeSet<ShardId>,
     /// Replies, or reads, may wait there.
-    pub(crate) waited_for: Vec<ShardId>,
+    waited_for: Vec<ShardId>,
     /// Their keys that expire may not be counted.
-    pub(crate) uncounted: BTreeSet<ShardId>,
+    uncounted: BTreeSet<ShardId>,
     /// What a cut of the log took may be missing there.
-    pub(crate) cut: BTreeSet<ShardId>,
+    cut: BTreeSet<ShardId>,
     /// They have stopped.
     stopped: BTreeSet<ShardId>,
     /// This node is their primary, but not, or not yet, in office.
     offices: BTreeSet<ShardId>,
-    /// Which is asked next whether its store is damaged.
-    pub(crate) damage_from: ShardId,
-    /// Among how many the cache is shared; 0: it is to be shared anew.
-    pub(crate) share_a_cache: usize,
-    /// How often a shard was settled, and how often one acted by itself.
-    pub(crate) settled: u64,
-    pub(crate) ticked: u64,
 }
 
 impl Touched {
@@ -47,6 +40,40 @@ impl Touched {
         if !std::mem::replace(listed, true) {
             self.waited_for.push(id);
         }
+    }
+
+    /// Where somebody waits, or did.
+    pub(crate) fn waited_for(&self) -> Vec<ShardId> {
+        self.waited_for.clone()
+    }
+
+    /// The same, to be listed again where somebody still does.
+    pub(crate) fn take_waited_for(&mut self) -> Vec<ShardId> {
+        std::mem::take(&mut self.waited_for)
+    }
+
+    /// Somebody still waits at `id`, which was taken off the list.
+    pub(crate) fn still_waits(&mut self, id: ShardId) {
+        self.waited_for.push(id);
+    }
+
+    /// Writes of a shard are slowed down.
+    pub(crate) fn slows(&mut self, id: ShardId) {
+        self.slowed.insert(id);
+    }
+
+    /// Whose keys that expire may not be counted.
+    pub(crate) fn uncounted(&self) -> BTreeSet<ShardId> {
+        self.uncounted.clone()
+    }
+
+    pub(crate) fn counted(&mut self, id: ShardId) {
+        self.uncounted.remove(&id);
+    }
+
+    /// Goes through those that a cut of the log may have taken something from: whether it still may.
+    pub(crate) fn retain_cut(&mut self, is_cut: impl FnMut(&ShardId) -> bool) {
+        self.cut.retain(is_cut);
     }
 
     pub(crate) fn stopped(&self) -> btree_set::Iter<'_, ShardId> {
@@ -105,7 +132,7 @@ impl<S: Stores, T> Shards<S, T> {
                 .state(self.now)
                 .is_some_and(|s| s.role == Role::Primary);
             if primary {
-                self.due.look(id);
+                self.expiries.look(id);
             }
         }
     }

@@ -109,10 +109,10 @@ impl<S: Stores, T> Shards<S, T> {
     pub fn figures(&self) -> Figures {
         Figures {
             appended: self.log.appended(),
-            expired: self.expired,
+            expired: self.expiries.deleted(),
             copies: self.copies.begun,
             copying: self.copies.under_way(),
-            leaving: self.leaving_count(),
+            leaving: self.leaving.count(),
             rewinding: self.rewinds.under_way(),
             rewinds: self.rewinds.counts.rewinds,
             rewound_entries: self.rewinds.counts.entries,
@@ -153,11 +153,11 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// The files of what failovers lost.
     pub fn rewound_files(&self) -> io::Result<Vec<Value>> {
-        self.rewound.list()
+        self.rewinds.files.list()
     }
 
     /// Lines of one of them from a place on, and the place behind them; 0: that is all.
     pub fn rewound_lines(&self, file: &str, from: u64) -> io::Result<(Vec<u8>, u64)> {
-        self.rewound.show(file, from)
+        self.rewinds.files.show(file, from)
     }
 }

@@ -39,7 +39,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// A lease is held: what waited for one goes on.
     pub fn leased(&mut self) {
-        for id in self.touched.waited_for.clone() {
+        for id in self.touched.waited_for() {
             self.release_waiting(id);
         }
     }
@@ -83,7 +83,7 @@ impl<S: Stores, T> Shards<S, T> {
             false => LAPSED,
         };
         let mut late_replies = Vec::new();
-        let waited_for = std::mem::take(&mut self.touched.waited_for);
+        let waited_for = self.touched.take_waited_for();
         for id in &waited_for {
             let Some(shard) = self.all.get_mut(id) else {
                 continue;
@@ -110,7 +110,7 @@ impl<S: Stores, T> Shards<S, T> {
             }
             shard.waited_for = !shard.waiting.is_empty();
             if shard.waited_for {
-                self.touched.waited_for.push(*id);
+                self.touched.still_waits(*id);
             }
         }
         for (id, late, why) in late_replies {

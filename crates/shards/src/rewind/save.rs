@@ -29,7 +29,7 @@ impl<S: Stores, T> Shards<S, T> {
             epoch: shard.history().epoch_at(after),
             index: after,
         };
-        let mut saving = self.rewound.begin(self.about(id, common));
+        let mut saving = self.rewinds.files.begin(self.about(id, common));
         let saved = lost
             .iter()
             .try_for_each(|entry| saving.add(entry, false))
@@ -74,7 +74,7 @@ impl<S: Stores, T> Shards<S, T> {
             Err(error) => {
                 // Nothing may be changed before it is saved: that is tried until it can be.
                 tracing::error!(shard = id.0, reason = %not_saved(&error), "a rewind waits");
-                let fresh = self.rewound.begin(self.about(id, taking.common));
+                let fresh = self.rewinds.files.begin(self.about(id, taking.common));
                 let now = self.now.monotonic;
                 let step = Step::Saving {
                     next: taking.common.index + 1,
@@ -171,7 +171,7 @@ impl<S: Stores, T> Shards<S, T> {
                 Ok(saved) => self.count_saved(id, &saved),
                 Err(error) => {
                     tracing::error!(shard = id.0, reason = %not_saved(&error), "a rewind waits");
-                    let saving = Box::new(self.rewound.begin(self.about(id, taking.common)));
+                    let saving = Box::new(self.rewinds.files.begin(self.about(id, taking.common)));
                     taking.step = Step::Saving {
                         next: taking.common.index + 1,
                         since: now + AGAIN,
@@ -183,7 +183,7 @@ impl<S: Stores, T> Shards<S, T> {
                 }
             }
         }
-        if self.leaving.contains_key(&id) {
+        if self.leaving.is_to_save(id) {
             return self.nothing_left_to_save(id);
         }
         if taking.copy {
