@@ -20,8 +20,8 @@
 //! What always holds:
 //! - The destination is written first, in one entry, and only if nothing is there (but for COPY with
 //!   REPLACE). The source is deleted, in one entry, once the destination has it by its keyspace's
-//!   rule, and only if no entry has changed it since it was read: the [`Watched`](crate::watched)
-//!   table of its primary says so, which knows nothing of what was before another primary was
+//!   rule, and only if no entry has changed it since it was read: the table of
+//!   what is watched at its primary (`shards/src/watched.rs`) says so, which knows nothing of what was before another primary was
 //!   named, and doubts what it has forgotten. So no crash and no loss of an answer at any point
 //!   leaves the key in neither place; and what a command wrote to the source after it was read is
 //!   not lost, but read again and put in place of the first.

@@ -1,5 +1,5 @@
-//! The node: its parts and its inputs. It begins in `open`; what inputs cause is settled in
-//! `settle`; what the catalog asks of its shards is done in `assign`.
+//! The node: its parts and its inputs. It begins in `open`; what passes between it and its rooms is
+//! in `cluster_door` and `shards_door`.
 
 mod open;
 

@@ -1,9 +1,9 @@
 //! Where a command goes.
 //!
 //! A write goes to the shard's primary. A read is answered by the replica on this node if it
-//! has all that the session has seen; else after a short wait (`waiting`), then by the primary, and by another
-//! replica only while the primary is away. A
-//! command that can't go anywhere for the moment waits (`stalled`).
+//! has all that the session has seen; else after a short wait (`readers`), then by the primary, and
+//! by another replica only while the primary is away. A command that can't go anywhere for the moment
+//! waits (`stalled`).
 
 use crate::{
     admin::usage,

@@ -11,8 +11,9 @@
 //!   VerifyOver ─────────────────────────────────────────▶ the pin is let go
 //! ```
 //!
-//! - A replica reads its pinned store in slices on another thread (`aside`), one slice a tick, so
-//!   that a tick's time does not depend on what the store holds ([`digesting`]).
+//! - A replica reads its pinned store in slices on another thread ([`Aside`](crate::Aside)), one
+//!   slice a tick, so that a tick's time does not depend on what the store holds: that is the work of
+//!   the room of replicas (`shards/src/digesting.rs`).
 //! - The coordinator waits for as long as anything is told of a shard. Who could not be asked, or
 //!   fell silent, is `missing`, which is not `differs`: nothing is known of it ([`verdict`]).
 //! - Bounded are the verifications asked for at a node, the shards of each that are compared at a
