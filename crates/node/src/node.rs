@@ -15,13 +15,13 @@ use crate::{
     pause::Pause,
     readers::Readers,
     replies::Replies,
-    request::{Request, Target},
+    request::Target,
     save::Saves,
     session::Session,
     slowlog::SlowLog,
     split::Splits,
+    stalled::Line,
     stats::Stats,
-    turn::Deferred,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
@@ -137,10 +137,7 @@ pub struct Node<S: Stores> {
     pub(crate) latency: LatencyMonitor,
     pub(crate) admin: crate::admin::Pending,
     pub(crate) verifications: Verifications,
-    /// Requests that can't go anywhere for the moment, or wait for the next turn.
-    pub(crate) stalled: VecDeque<Request>,
-    /// What the next turn begins with.
-    pub(crate) deferred: Deferred,
+    pub(crate) line: Line,
     /// See [`Node::unsettled`].
     pub(crate) unsettled: u64,
     pub(crate) replies: Replies,
@@ -386,10 +383,10 @@ impl<S: Stores> Node<S> {
 
     /// When `wake` is wanted at the latest, by the monotonic clock.
     pub fn wake_at(&self) -> Option<Duration> {
-        let slowed = (!self.stalled.is_empty()).then(|| self.shards.slowed_until());
+        let slowed = (!self.line.is_empty()).then(|| self.shards.slowed_until());
         (self.shards.wake_at())
             .chain(slowed.flatten())
-            .chain(self.deferred.is_any().then_some(self.now.monotonic))
+            .chain(self.line.has_deferred().then_some(self.now.monotonic))
             .min()
     }
 
@@ -399,7 +396,7 @@ impl<S: Stores> Node<S> {
         self.arrives(now);
         self.with_shards(Shards::wake);
         self.resume_deferred();
-        if !self.stalled.is_empty() {
+        if !self.line.is_empty() {
             self.retry_stalled();
         }
         self.with_shards(Shards::fire_timers);

@@ -18,8 +18,69 @@ use storage::store::Stores;
 /// How long a read waits here for what its session has seen before it goes elsewhere.
 const READ_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// The reads, and until when they wait here.
-pub(crate) type Readers = BTreeMap<ShardId, Vec<(Duration, Request)>>;
+/// The reads of each shard in their order, and until when they wait here.
+#[derive(Debug, Default)]
+pub(crate) struct Readers(BTreeMap<ShardId, Vec<(Duration, Request)>>);
+
+impl Readers {
+    fn wait(&mut self, request: Request, until: Duration) {
+        let of_shard = self.0.entry(request.shard).or_default();
+        of_shard.push((until, request));
+    }
+
+    /// All of a shard.
+    fn take(&mut self, id: ShardId) -> Vec<Request> {
+        self.take_if(id, |_, _| true)
+    }
+
+    /// Those of a shard that have seen no more than what is in its store.
+    fn take_ready(&mut self, id: ShardId, applied: u64) -> Vec<Request> {
+        self.take_if(id, |_, request| request.seen.index <= applied)
+    }
+
+    /// Those whose time is over, and what the same client reads of their shard behind them: what one
+    /// shows elsewhere, the next must too.
+    fn take_late(
+        &mut self,
+        now: Duration,
+        client_of: impl Fn(&Request) -> Option<u64>,
+    ) -> Vec<Request> {
+        let mut all = Vec::new();
+        for id in self.0.keys().copied().collect::<Vec<_>>() {
+            let mut late = BTreeSet::new();
+            all.extend(self.take_if(id, |until, request| {
+                let client = client_of(request);
+                let is_late = until <= now || client.is_some_and(|c| late.contains(&c));
+                if is_late {
+                    late.extend(client);
+                }
+                is_late
+            }));
+        }
+        all
+    }
+
+    fn take_if(
+        &mut self,
+        id: ShardId,
+        mut goes: impl FnMut(Duration, &Request) -> bool,
+    ) -> Vec<Request> {
+        let Some(all) = self.0.remove(&id) else {
+            return Vec::new();
+        };
+        let (go, wait): (Vec<_>, Vec<_>) =
+            (all.into_iter()).partition(|(until, request)| goes(*until, request));
+        if !wait.is_empty() {
+            self.0.insert(id, wait);
+        }
+        go.into_iter().map(|(_, request)| request).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(&self, id: ShardId) -> usize {
+        self.0.get(&id).map_or(0, Vec::len)
+    }
+}
 
 impl<S: Stores> Node<S> {
     /// Sees to it that the reply in the scratch buffer goes out when it may.
@@ -77,8 +138,7 @@ impl<S: Stores> Node<S> {
         if let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) {
             session.order.waits(request.shard, request.seen);
         }
-        let readers = self.readers.entry(request.shard).or_default();
-        readers.push((until, request));
+        self.readers.wait(request, until);
     }
 
     /// A read does not wait here any more. Its client, if it has one.
@@ -91,17 +151,12 @@ impl<S: Stores> Node<S> {
 
     /// The store of a shard has moved on: reads that waited for it go.
     pub(crate) fn release_readers(&mut self, id: ShardId) {
-        let Some(readers) = self.readers.remove(&id) else {
-            return;
-        };
+        if self.readers.0.is_empty() {
+            return; // As after most commits.
+        }
         let replica = self.shards.replica(id);
         let applied = replica.map_or(0, |replica| replica.applied().index);
-        let (ready, wait): (Vec<_>, Vec<_>) =
-            (readers.into_iter()).partition(|(_, request)| request.seen.index <= applied);
-        if !wait.is_empty() {
-            self.readers.insert(id, wait);
-        }
-        for (_, request) in ready {
+        for request in self.readers.take_ready(id, applied) {
             let conn = self.has_waited(&request);
             self.route(request);
             if let Some(conn) = conn {
@@ -112,7 +167,7 @@ impl<S: Stores> Node<S> {
 
     /// A shard is here no more: its reads go elsewhere.
     pub(crate) fn readers_leave(&mut self, id: ShardId) {
-        for (_, request) in self.readers.remove(&id).into_iter().flatten() {
+        for request in self.readers.take(id) {
             self.reads_elsewhere(request);
         }
     }
@@ -127,26 +182,9 @@ impl<S: Stores> Node<S> {
 
     /// Reads that waited long enough.
     pub(crate) fn readers_tick(&mut self) {
-        let now = self.now.monotonic;
-        let mut late_reads = Vec::new();
-        for (id, readers) in std::mem::take(&mut self.readers) {
-            // Those of one client stay together: what one shows elsewhere, the next must too.
-            let mut late = BTreeSet::new();
-            let mut wait = Vec::new();
-            for (deadline, request) in readers {
-                let client = self.splits.client_of(&request.target);
-                if deadline <= now || client.is_some_and(|c| late.contains(&c)) {
-                    late.extend(client);
-                    late_reads.push(request);
-                } else {
-                    wait.push((deadline, request));
-                }
-            }
-            if !wait.is_empty() {
-                self.readers.insert(id, wait);
-            }
-        }
-        for mut request in late_reads {
+        let client_of = |request: &Request| self.splits.client_of(&request.target);
+        let late = (self.readers).take_late(self.now.monotonic, client_of);
+        for mut request in late {
             request.read_from = ReadFrom::Primary;
             self.reads_elsewhere(request);
         }
@@ -179,5 +217,58 @@ impl<S: Stores> Node<S> {
             );
             self.reply_error(target, &line);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Epoch, KeyspaceId};
+    use resp::Version;
+
+    fn read(conn: u64, slot: u64, index: u64) -> Request {
+        let epoch = Epoch(1);
+        Request {
+            target: Target::Client { conn, slot },
+            spec: commands::find(&[b"GET".as_slice(), b"k"]).unwrap(),
+            args: Vec::new(),
+            keyspace: KeyspaceId(0),
+            shard: ShardId(1),
+            seen: Position { epoch, index },
+            version: Version::Resp2,
+            since: Duration::ZERO,
+            read_from: ReadFrom::Any,
+        }
+    }
+
+    fn targets(requests: &[Request]) -> Vec<(u64, u64)> {
+        let target = |request: &Request| match request.target {
+            Target::Client { conn, slot } => (conn, slot),
+            _ => panic!("a client's"),
+        };
+        requests.iter().map(target).collect()
+    }
+
+    #[test]
+    fn what_a_client_reads_behind_a_late_read_goes_along_with_it() {
+        let at = Duration::from_millis;
+        let mut readers = Readers::default();
+        for (request, until) in [
+            (read(1, 0, 7), at(10)),
+            (read(2, 0, 7), at(20)),
+            (read(1, 1, 5), at(20)),
+            (read(1, 2, 9), at(20)),
+        ] {
+            readers.wait(request, until);
+        }
+        assert_eq!(targets(&readers.take_ready(ShardId(1), 5)), [(1, 1)]);
+        let client_of = |request: &Request| Some(targets(std::slice::from_ref(request))[0].0);
+        let late = readers.take_late(at(15), client_of);
+        assert_eq!(targets(&late), [(1, 0), (1, 2)]);
+        assert_eq!(targets(&readers.take(ShardId(1))), [(2, 0)]);
+        assert!(
+            readers.0.is_empty(),
+            "nothing is kept of a shard without any"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Commands that can't go anywhere for the moment. Each waits in `stalled`, for at most
+//! Commands that can't go anywhere for the moment. Each waits in the [`Line`], for at most
 //! [`STALL_MAX`], or [`ROOM_MAX`] if all it lacks is room; then the client is told that it was
 //! not taken. A client that is ahead of the disk is not read meanwhile
 //! ([`Node::client_accepts`]), so few come to that.
@@ -8,7 +8,7 @@ use crate::{
     request::{ReadFrom, Request, Target},
     turn::DEFERRED,
 };
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 use storage::store::Stores;
 
 /// How long a command waits for somewhere to go before it is refused.
@@ -16,11 +16,88 @@ pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
 /// How long a write waits for room behind those that came before it.
 const ROOM_MAX: Duration = Duration::from_secs(10);
 /// Commands that may wait for somewhere to go.
-pub(crate) const STALLED_MAX: usize = 100_000;
+const STALLED_MAX: usize = 100_000;
+
+/// Commands that wait for somewhere to go, or for the next turn, and clients whose later ones do.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    requests: VecDeque<Request>,
+    /// How many of them other nodes wait for.
+    remote: usize,
+    /// Some of them only wait for the next turn.
+    deferred: bool,
+    /// Connections whose backlog goes on in the next turn.
+    backlogs: VecDeque<u64>,
+}
+
+impl Line {
+    /// Whether no other command may wait here.
+    pub(crate) fn is_full(&self) -> bool {
+        self.requests.len() >= STALLED_MAX
+    }
+
+    /// Whether no command waits here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Whether other nodes wait for some of them.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.remote > 0
+    }
+
+    /// Whether the next turn has something to do here.
+    pub(crate) fn has_deferred(&self) -> bool {
+        self.deferred || !self.backlogs.is_empty()
+    }
+
+    /// A command that comes to stand here only waits for the next turn.
+    pub(crate) fn note_deferred(&mut self) {
+        self.deferred = true;
+    }
+
+    fn push(&mut self, request: Request) {
+        self.remote += usize::from(is_remote(&request));
+        self.requests.push_back(request);
+    }
+
+    fn pop(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        self.remote -= usize::from(is_remote(&request));
+        Some(request)
+    }
+
+    /// The backlog of a connection goes on in the next turn.
+    pub(crate) fn defer_backlog(&mut self, conn: u64) {
+        if !self.backlogs.contains(&conn) {
+            self.backlogs.push_back(conn);
+        }
+    }
+
+    /// How many backlogs go on.
+    pub(crate) fn backlogs(&self) -> usize {
+        self.backlogs.len()
+    }
+
+    /// The next of them.
+    pub(crate) fn pop_backlog(&mut self) -> Option<u64> {
+        self.backlogs.pop_front()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remote(&self) -> usize {
+        self.remote
+    }
+}
+
+/// Whether another node waits for it.
+fn is_remote(request: &Request) -> bool {
+    matches!(request.target, Target::Remote { .. })
+}
 
 impl<S: Stores> Node<S> {
     pub(crate) fn stall(&mut self, mut request: Request) {
-        if self.stalled.len() >= STALLED_MAX || self.is_out_of_patience(&request) {
+        if self.line.is_full() || self.is_out_of_patience(&request) {
             return self.refuse_stalled(&request);
         }
         request.read_from = ReadFrom::Any;
@@ -34,27 +111,21 @@ impl<S: Stores> Node<S> {
         {
             session.order.stalls(request.shard);
         }
-        if let Target::Remote { .. } = request.target {
-            self.deferred.remote += 1;
-        }
-        self.stalled.push_back(request);
+        self.line.push(request);
     }
 
     /// Tries every stalled command once more; what still can't go stalls again.
     pub(crate) fn retry_stalled(&mut self) {
         let mut conns = Vec::new();
-        self.deferred.requests = false;
-        for _ in 0..self.stalled.len() {
+        self.line.deferred = false;
+        for _ in 0..self.line.requests.len() {
             if self.is_worn() {
-                self.deferred.requests = true;
+                self.line.deferred = true;
                 break;
             }
-            let Some(mut request) = self.stalled.pop_front() else {
+            let Some(mut request) = self.line.pop() else {
                 break;
             };
-            if let Target::Remote { .. } = request.target {
-                self.deferred.remote -= 1;
-            }
             if request.since == DEFERRED {
                 request.since = self.now.monotonic;
             }

@@ -13,9 +13,8 @@
 use crate::{
     node::Node,
     request::{Request, Target},
-    stalled::STALLED_MAX,
 };
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 use storage::store::Stores;
 
 /// The least that one command must be able to do.
@@ -24,23 +23,6 @@ pub const COMMAND_WORK_MIN: u64 = 1 << 20;
 /// When a deferred request came: it is not for want of a place to go that it waits, and it does
 /// so for as long as it takes.
 pub(crate) const DEFERRED: Duration = Duration::MAX;
-
-/// What the next turn begins with.
-#[derive(Debug, Default)]
-pub(crate) struct Deferred {
-    /// Among the stalled requests are some that only wait for the next turn.
-    pub(crate) requests: bool,
-    /// How many of the stalled ones other nodes wait for.
-    pub(crate) remote: usize,
-    /// Connections whose backlog goes on.
-    pub(crate) conns: VecDeque<u64>,
-}
-
-impl Deferred {
-    pub(crate) fn is_any(&self) -> bool {
-        self.requests || !self.conns.is_empty()
-    }
-}
 
 impl<S: Stores> Node<S> {
     /// Whether this turn has had its work: the host hands over no more commands of clients.
@@ -51,33 +33,31 @@ impl<S: Stores> Node<S> {
     /// Whether a request waits for the next turn.
     pub(crate) fn must_defer(&self, target: &Target) -> bool {
         let is_remote = matches!(target, Target::Remote { .. });
-        self.is_worn() || is_remote && self.deferred.remote > 0
+        self.is_worn() || is_remote && self.line.has_remote()
     }
 
     /// A request waits for the next turn, and what its connection sends meanwhile behind it.
     pub(crate) fn defer(&mut self, mut request: Request) {
-        if self.stalled.len() >= STALLED_MAX {
+        if self.line.is_full() {
             return self.refuse_stalled(&request);
         }
         request.since = DEFERRED;
-        self.deferred.requests = true;
+        self.line.note_deferred();
         self.stand_in_line(request);
     }
 
     /// The backlog of a connection goes on in the next turn.
     pub(crate) fn defer_backlog(&mut self, conn: u64) {
-        if !self.deferred.conns.contains(&conn) {
-            self.deferred.conns.push_back(conn);
-        }
+        self.line.defer_backlog(conn);
     }
 
     /// Goes on with backlogs that were deferred, as far as this turn has room.
     pub(crate) fn resume_deferred(&mut self) {
-        for _ in 0..self.deferred.conns.len() {
+        for _ in 0..self.line.backlogs() {
             if self.is_worn() {
                 break;
             }
-            if let Some(conn) = self.deferred.conns.pop_front() {
+            if let Some(conn) = self.line.pop_backlog() {
                 self.resume(conn);
             }
         }

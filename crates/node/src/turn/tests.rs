@@ -55,7 +55,7 @@ fn what_a_turn_has_no_room_for_comes_in_its_order_in_the_next_ones() {
         world.node(OLD).peer_message(&id(NEW), message, now);
     }
     assert!(world.node(OLD).is_worn());
-    let left = world.node(OLD).deferred.remote;
+    let left = world.node(OLD).line.remote();
     assert!((20..40).contains(&left), "{left}");
     assert_eq!(world.node(OLD).wake_at(), Some(now.monotonic));
     // One that comes later stays behind them, though its turn has room.
@@ -65,15 +65,12 @@ fn what_a_turn_has_no_room_for_comes_in_its_order_in_the_next_ones() {
     for message in sent(&mut world, NEW) {
         world.node(OLD).peer_message(&id(NEW), message, now);
     }
-    assert!(world.node(OLD).deferred.remote > left);
+    assert!(world.node(OLD).line.remote() > left);
     world.run(5);
-    assert!(
-        world.node(OLD).deferred.remote > 0,
-        "a turn is not all of it"
-    );
+    assert!(world.node(OLD).line.remote() > 0, "a turn is not all of it");
     world.run(50);
-    assert_eq!(world.node(OLD).deferred.remote, 0);
-    assert!(!world.node(OLD).deferred.is_any());
+    assert_eq!(world.node(OLD).line.remote(), 0);
+    assert!(!world.node(OLD).line.has_deferred());
     let replies = world.ask(OLD, "GET n");
     assert_eq!(replies, "$2\r\n21\r\n");
 }
@@ -230,7 +227,7 @@ fn a_read_does_not_overtake_one_that_waits_here() {
     let session = world.node(NEW).sessions.get_mut(&conn.0).unwrap();
     session.seen.advance(SHARD, ahead);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    assert_eq!(world.node(NEW).readers[&SHARD].len(), 1);
+    assert_eq!(world.node(NEW).readers.at(SHARD), 1);
     let strategy = world.node(NEW).shards.swap_strategy(SHARD, None);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
     let order = &world.node(NEW).sessions[&conn.0].order;
