@@ -11,6 +11,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("resp", &[]),
     ("wan", &["model"]),
+    ("capacity", &["model"]),
     ("control", &["model"]),
     ("commands", &["model", "resp"]),
     ("replication", &["model"]),
