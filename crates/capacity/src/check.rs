@@ -172,7 +172,7 @@ fn claimed(wanted: &Wanted, judged: &Judged, claims: &Claims) -> Result<Vec<Stri
         && claim != factor
     {
         says.push(format!(
-            "the replication factor is {factor}, not {claim}: every server holds a copy of everything it shares in"
+            "the replication factor is {factor}, not {claim}: so many servers hold a copy of each shard"
         ));
     }
     if let Some(claim) = claims.storage_gb_in_all

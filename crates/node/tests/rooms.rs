@@ -46,7 +46,9 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     ("transfer", &["commands", "model", "resp"]),
     (
         "quire",
-        &["commands", "model", "resp", "server", "transfer"],
+        &[
+            "capacity", "commands", "model", "resp", "server", "transfer",
+        ],
     ),
     ("sim", &["model", "node", "resp", "storage", "wan"]),
     (

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! main ── *_command ── client ── resp ── a node's client port
+//!      ├─ plan/    capacity → show, json, report
 //!      ├─ moving/  import and export: live (another server) and target (a cluster)
 //!      ├─ bench/   schedule → connection (workload, scan, checks) → recorder → report
 //!      └─ demo/    plan → ports → nodes (child processes) → steps
@@ -33,6 +34,7 @@ mod logging;
 mod manuals;
 mod moving;
 mod output;
+mod plan;
 mod rewound_command;
 mod rewound_file;
 mod screen;
@@ -76,6 +78,7 @@ enum Command {
     Keyspace(keyspace_command::Args),
     /// Show or change the emulated links between regions.
     Wan(wan_command::Args),
+    Plan(plan::Args),
     /// Compare all replicas of a keyspace, key by key.
     Verify(verify_command::Args),
     /// Have a node look through everything on its disk for damage, now.
@@ -125,6 +128,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Events(args) => events_command::run(&args).await,
         Command::Keyspace(args) => keyspace_command::run(&args).await,
         Command::Wan(args) => wan_command::run(&args).await,
+        Command::Plan(args) => plan::run(&args),
         Command::Verify(args) => verify_command::run(&args).await,
         Command::Scrub(args) => scrub_command::run(&args).await,
         Command::Rewound(args) => rewound_command::run(&args).await,
