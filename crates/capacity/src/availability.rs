@@ -69,45 +69,100 @@ fn binomial(n: u16, k: u16) -> f64 {
     })
 }
 
-/// The probabilities that `fails` says yes: with all regions there, and with one gone.
-fn probability(wanted: &Wanted, layout: &Layout, fails: &dyn Fn(&[u16]) -> bool) -> (f64, f64) {
-    let mut up = vec![0; wanted.regions()];
-    let mut sums = (0.0, 0.0);
-    add_states(wanted, layout, fails, 0, &mut up, (1.0, false), &mut sums);
-    sums
+/// How many copies of each region are up together, how likely that is, and whether it is so
+/// because a region is gone.
+struct State {
+    up: Vec<u16>,
+    probability: f64,
+    is_gone: bool,
 }
 
-fn add_states(
+/// Every combination that can be.
+fn states(wanted: &Wanted, layout: &Layout) -> Vec<State> {
+    let mut states = vec![State {
+        up: Vec::new(),
+        probability: 1.0,
+        is_gone: false,
+    }];
+    for region in 0..wanted.regions() {
+        let copies = layout.copies[region];
+        let there = if copies == 0 { 1.0 } else { region_up(wanted) };
+        let server = server_up(wanted, layout, region);
+        let mut more = Vec::new();
+        for state in &states {
+            let mut add = |running: u16, p: f64, is_gone: bool| {
+                if p > 0.0 {
+                    let mut up = state.up.clone();
+                    up.push(running);
+                    more.push(State {
+                        up,
+                        probability: state.probability * p,
+                        is_gone,
+                    });
+                }
+            };
+            for running in 0..=copies {
+                let some = i32::from(running);
+                let others = i32::from(copies) - some;
+                let p = binomial(copies, running) * server.powi(some) * (1.0 - server).powi(others);
+                add(running, there * p, state.is_gone);
+            }
+            add(0, 1.0 - there, true);
+        }
+        states = more;
+    }
+    states
+}
+
+/// The downtime of requests that go to `home` as long as a copy is up there. `fails`: whether
+/// they can't be answered while so many are up. Each time that the one who answers is lost, and
+/// another can answer then, that takes `seconds`; where none can, that is too few that are up.
+fn downtime(
     wanted: &Wanted,
     layout: &Layout,
+    home: usize,
+    seconds: f64,
     fails: &dyn Fn(&[u16]) -> bool,
-    region: usize,
-    up: &mut [u16],
-    (so_far, gone): (f64, bool),
-    sums: &mut (f64, f64),
-) {
-    let Some(&copies) = layout.copies.get(region) else {
-        if fails(up) {
-            *(if gone { &mut sums.1 } else { &mut sums.0 }) += so_far;
+) -> Downtime {
+    let outages = wanted.file().assumptions.region_outages_per_year / region_up(wanted);
+    let mut down = Downtime::default();
+    let mut moves_per_year = 0.0;
+    for state in states(wanted, layout) {
+        let State { mut up, .. } = state;
+        if fails(&up) {
+            let minutes = state.probability * YEAR_MIN;
+            *(if state.is_gone {
+                &mut down.regions_min
+            } else {
+                &mut down.servers_min
+            }) += minutes;
+            continue;
         }
-        return;
-    };
-    let there = if copies == 0 { 1.0 } else { region_up(wanted) };
-    let server = server_up(wanted, layout, region);
-    for running in 0..=copies {
-        let some = i32::from(running);
-        let p = binomial(copies, running)
-            * server.powi(some)
-            * (1.0 - server).powi(i32::from(copies) - some);
-        up[region] = running;
-        let state = (so_far * there * p, gone);
-        add_states(wanted, layout, fails, region + 1, up, state, sums);
+        let answers = |r: &usize| up[*r] > 0;
+        let Some(at) = Some(home)
+            .filter(answers)
+            .or_else(|| (0..up.len()).find(answers))
+        else {
+            continue;
+        };
+        // Who answers is up, so it fails more often than one that may be down already.
+        let failures = failures_per_year(wanted, layout, at) / server_up(wanted, layout, at);
+        for (after, rate) in [(up[at] - 1, failures), (0, outages)] {
+            let before = std::mem::replace(&mut up[at], after);
+            if !fails(&up) {
+                moves_per_year += state.probability * rate;
+            }
+            up[at] = before;
+        }
     }
-    if there < 1.0 {
-        up[region] = 0;
-        let state = (so_far * (1.0 - there), true);
-        add_states(wanted, layout, fails, region + 1, up, state, sums);
-    }
+    down.moving_min = moves_per_year * seconds / 60.0;
+    down
+}
+
+fn add(sum: &mut Downtime, part: f64, down: Downtime) {
+    sum.servers_min += part * down.servers_min;
+    sum.regions_min += part * down.regions_min;
+    sum.moving_min += part * down.moving_min;
 }
 
 /// Whether a shard whose primary was in `home` takes writes while so many copies are up: the
@@ -141,29 +196,24 @@ pub(crate) fn is_writable(layout: &Layout, home: usize, up: &[u16]) -> bool {
 /// Of writes.
 pub fn writes(wanted: &Wanted, layout: &Layout) -> Downtime {
     let a = &wanted.file().assumptions;
-    let others = f64::from(u8::from(layout.replication_factor() > 1));
-    let mut down = Downtime::default();
-    let mut add = |home: usize, part: f64, moving_s: f64| {
-        let (servers, regions) = probability(wanted, layout, &|up| !is_writable(layout, home, up));
-        down.servers_min += part * servers * YEAR_MIN;
-        down.regions_min += part * regions * YEAR_MIN;
-        let failures = failures_per_year(wanted, layout, home) + a.region_outages_per_year;
-        down.moving_min += part * others * failures * moving_s / 60.0;
+    let of = |home: usize, seconds: f64| {
+        let fails = |up: &[u16]| !is_writable(layout, home, up);
+        downtime(wanted, layout, home, seconds, &fails)
     };
+    let mut sum = Downtime::default();
     if layout.topology == Topology::MultiPrimary {
         let written = wanted.file().load.writes_per_s;
-        for from in 0..wanted.regions() {
-            if written > 0.0 {
-                let part = wanted.writes_from(from) / written;
-                add(latency::entry(wanted, layout, from), part, a.reads_move_s);
-            }
+        for from in (0..wanted.regions()).filter(|_| written > 0.0) {
+            let part = wanted.writes_from(from) / written;
+            let entry = latency::entry(wanted, layout, from);
+            add(&mut sum, part, of(entry, a.reads_move_s));
         }
     } else {
         for (home, part) in layout.homes() {
-            add(home, part, a.detection_s + a.failover_s);
+            add(&mut sum, part, of(home, a.detection_s + a.failover_s));
         }
     }
-    down
+    sum
 }
 
 /// Of the reads of `from`.
@@ -182,35 +232,28 @@ pub fn reads(wanted: &Wanted, layout: &Layout, from: usize, reader: Reader) -> D
         })
         .collect();
     let copies_fail = |up: &[u16]| !(0..up.len()).any(|r| may_answer[r] && up[r] > 0);
-    let mut down = Downtime::default();
-    let mut add = |part: f64, (servers, regions): (f64, f64)| {
-        down.servers_min += part * servers * YEAR_MIN;
-        down.regions_min += part * regions * YEAR_MIN;
+    let primaries_do = promises.staleness_ms_max.is_some();
+    let homes: Vec<(usize, f64)> = match layout.topology {
+        Topology::MultiPrimary => vec![(from, 1.0)],
+        _ => layout.homes().collect(),
     };
-    let needs_primaries = promises.staleness_ms_max.is_some();
-    if layout.topology != Topology::MultiPrimary && needs_primaries {
-        for (home, part) in layout.homes() {
-            let fails =
-                |up: &[u16]| copies_fail(up) && (late(home) || !is_writable(layout, home, up));
-            add(part, probability(wanted, layout, &fails));
-        }
-    } else {
-        add(1.0, probability(wanted, layout, &copies_fail));
+    let mut sum = Downtime::default();
+    for (home, part) in homes {
+        let fails = |up: &[u16]| {
+            let is_primary = primaries_do && layout.primaries[home] > 0 && !late(home);
+            copies_fail(up) && !(is_primary && is_writable(layout, home, up))
+        };
+        let (at, seconds) = match reader {
+            Reader::Copies(r) => (r, a.reads_move_s),
+            Reader::Primaries => (home, a.detection_s + a.failover_s),
+        };
+        add(
+            &mut sum,
+            part,
+            downtime(wanted, layout, at, seconds, &fails),
+        );
     }
-    let moving = |region: usize, seconds: f64| {
-        (failures_per_year(wanted, layout, region) + a.region_outages_per_year) * seconds / 60.0
-    };
-    down.moving_min = match reader {
-        Reader::Copies(r) => moving(r, a.reads_move_s),
-        Reader::Primaries => {
-            let seconds = a.detection_s + a.failover_s;
-            layout
-                .homes()
-                .map(|(home, part)| part * moving(home, seconds))
-                .sum()
-        }
-    };
-    down
+    sum
 }
 
 /// What an acknowledged write survives, in the worst choice of the copies that acknowledged it.

@@ -5,6 +5,7 @@
 
 mod brute;
 mod inputs;
+mod monte_carlo;
 mod reference;
 mod refusals;
 
