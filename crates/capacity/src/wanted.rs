@@ -12,7 +12,7 @@ pub const REGIONS_MAX: usize = 6;
 /// Server types at most.
 pub const TYPES_MAX: usize = 8;
 /// Placements, and choices of types, that are looked at at most.
-pub const PLACEMENTS_MAX: usize = 20_000;
+pub const PLACEMENTS_MAX: usize = 2_000;
 
 /// What is wrong with a plan file.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
