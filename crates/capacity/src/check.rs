@@ -426,6 +426,14 @@ fn notes(wanted: &Wanted, judged: &Judged) -> Vec<String> {
             says.push(format!("nobody reads from the copies in {name}"));
         }
     }
+    let (one_down, max) = (figures.used_with_one_down, 1.0 + crate::load::SLACK);
+    let fits = |v: &Violation| !matches!(v, Violation::Utilisation { .. });
+    if one_down > max && judged.violations.iter().all(fits) {
+        says.push(format!(
+            "while one server is down, another gets its reads and would have to do up to {}; constraints.utilisation_max leaves room for that",
+            say::percent(one_down)
+        ));
+    }
     if figures.writes_at_risk_per_year > 0.0 {
         says.push(format!(
             "some {} acknowledged writes a year are on one server alone when it fails (lag × rate × failures); Quire saves them to a file when it returns",

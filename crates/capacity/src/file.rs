@@ -211,7 +211,30 @@ pub struct RegionFile {
     /// As in `PLACE`.
     pub name: String,
     /// Its part of the load, in proportion to the others' weights.
+    #[serde(default = "one")]
     pub load_weight: f64,
+    /// The same of writes alone, where these come from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_weight: Option<f64>,
+    /// The same of reads alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_weight: Option<f64>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl RegionFile {
+    /// Its weight among the writes.
+    pub fn of_writes(&self) -> f64 {
+        self.write_weight.unwrap_or(self.load_weight)
+    }
+
+    /// Its weight among the reads.
+    pub fn of_reads(&self) -> f64 {
+        self.read_weight.unwrap_or(self.load_weight)
+    }
 }
 
 /// Between two regions, in both directions.

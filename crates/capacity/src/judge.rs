@@ -42,7 +42,7 @@ pub struct RegionFigures {
     pub read_downtime: Downtime,
 }
 
-/// All figures of a layout. Money in cents.
+/// All figures of a layout. Money in cents; what is beyond them is the most there is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// By region.
@@ -57,6 +57,8 @@ pub struct Figures {
     pub network_bytes_per_s: f64,
     /// All copies.
     pub storage_bytes: f64,
+    /// How much of the busiest server is used at most while any one server is down.
+    pub used_with_one_down: f64,
     /// Of writes.
     pub write_downtime: Downtime,
     /// What an acknowledged write survives.
@@ -68,7 +70,7 @@ pub struct Figures {
 impl Figures {
     /// What it costs a month.
     pub fn cents(&self) -> u64 {
-        self.servers_cents + self.network_cents
+        self.servers_cents.saturating_add(self.network_cents)
     }
 
     /// Of writes, or of the reads of the region that is worst off.
@@ -166,7 +168,7 @@ pub fn judge(wanted: &Wanted, layout: Layout) -> Judged {
         .map(|from| latency::reader(wanted, &layout, from))
         .collect();
     let incoming = load::incoming(wanted, &readers);
-    let (mut list_cents, mut servers_cents) = (0, 0);
+    let (mut list_cents, mut servers_cents) = (0_u64, 0_u64);
     let mut regions = Vec::new();
     for region in 0..wanted.regions() {
         let there = layout.servers_in(region);
@@ -174,8 +176,8 @@ pub fn judge(wanted: &Wanted, layout: Layout) -> Judged {
         let mut servers = Vec::new();
         for s in &layout.servers[region] {
             let (list, paid) = price_cents(wanted, s.server_type, s.count);
-            list_cents += list;
-            servers_cents += paid;
+            list_cents = list.saturating_add(list_cents);
+            servers_cents = paid.saturating_add(servers_cents);
             servers.push(ServerFigures {
                 server_type: s.server_type,
                 count: s.count,
@@ -202,6 +204,7 @@ pub fn judge(wanted: &Wanted, layout: Layout) -> Judged {
         network_cents: network_cents(wanted, network_bytes_per_s),
         network_bytes_per_s,
         storage_bytes: wanted.data_bytes() * f64::from(layout.replication_factor()),
+        used_with_one_down: load::used_with_one_down(wanted, &layout, &readers),
         write_downtime: availability::writes(wanted, &layout),
         survives: availability::survives(wanted, &layout),
         writes_at_risk_per_year: availability::writes_at_risk_per_year(wanted, &layout),

@@ -82,7 +82,11 @@ pub(crate) fn entry(wanted: &Wanted, layout: &Layout, from: usize) -> usize {
     .unwrap_or(from)
 }
 
-fn nearest(wanted: &Wanted, from: usize, among: impl Iterator<Item = usize>) -> Option<usize> {
+pub(crate) fn nearest(
+    wanted: &Wanted,
+    from: usize,
+    among: impl Iterator<Item = usize>,
+) -> Option<usize> {
     among.min_by(|&a, &b| {
         let way = |r| wanted.one_way_ms(from, r);
         way(a).total_cmp(&way(b)).then(a.cmp(&b))

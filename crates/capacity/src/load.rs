@@ -142,6 +142,62 @@ pub(crate) fn servers_needed(
     Some(enough)
 }
 
+/// How much of the busiest server is used while any one server is down, at most: another may
+/// hold copies of all its shards, as far as it holds so many, and gets their reads. These go to
+/// the other copies of the region, or, where it has one copy of each shard, to the nearest
+/// region that has one; writes are applied by every copy anyway.
+pub(crate) fn used_with_one_down(
+    wanted: &Wanted,
+    layout: &Layout,
+    readers: &[(Reader, f64)],
+) -> f64 {
+    let incoming = incoming(wanted, readers);
+    let shards = f64::from(layout.shards);
+    let of = |r: usize| busiest(wanted, layout, r, incoming[r], layout.servers_in(r));
+    let mut most = 0.0_f64;
+    for down in (0..wanted.regions()).filter(|&r| layout.copies[r] > 0) {
+        let lost = of(down).copies;
+        let led = u32::from(layout.primaries[down]).div_ceil(layout.servers_in(down).max(1));
+        let others = layout.copies[down] - 1;
+        let elsewhere = |from: usize| {
+            let held = (0..wanted.regions()).filter(|&r| r != down && layout.copies[r] > 0);
+            latency::nearest(wanted, from, held)
+        };
+        for region in (0..wanted.regions()).filter(|&r| layout.copies[r] > 0) {
+            if region == down && layout.servers_in(down) < 2 {
+                continue;
+            }
+            let mut busiest = of(region);
+            let shared = f64::from(lost.min(busiest.copies));
+            let is_heir = |from: usize| match others {
+                0 => elsewhere(from) == Some(region),
+                _ => region == down,
+            };
+            for (from, (reader, _)) in readers.iter().enumerate() {
+                let reads = wanted.reads_from(from) / shards;
+                busiest.reads_per_s += match reader {
+                    Reader::Copies(at) if *at == down && is_heir(from) => {
+                        let before = f64::from(layout.copies[down]);
+                        match others {
+                            0 => shared * reads / f64::from(layout.copies[region]),
+                            n => shared * reads * (1.0 / f64::from(n) - 1.0 / before),
+                        }
+                    }
+                    Reader::Primaries if is_heir(down) => {
+                        f64::from(led.min(busiest.copies)) * reads
+                    }
+                    _ => 0.0,
+                };
+            }
+            for servers in &layout.servers[region] {
+                let of = wanted.server_type(servers.server_type);
+                most = most.max(utilisation(wanted, busiest, of).both);
+            }
+        }
+    }
+    most
+}
+
 /// Bytes a second that go from one region to another.
 pub fn network_bytes_per_s(wanted: &Wanted, layout: &Layout, readers: &[(Reader, f64)]) -> f64 {
     let copies_beyond = |home: usize| -> f64 {

@@ -9,6 +9,7 @@
 //! which depends on neither shards nor servers.
 
 mod candidates;
+mod entangled;
 mod reasons;
 
 pub use reasons::{FallsOut, Relaxation};
@@ -233,15 +234,19 @@ fn nearness(wanted: &Wanted, a: &Judged, b: &Judged) -> Ordering {
     broken(a).cmp(&broken(b)).then_with(|| order(wanted, a, b))
 }
 
-/// Looks at everything.
-pub fn search(wanted: &Wanted) -> Answer {
-    let groups = groups(wanted);
-    let placements = placements(wanted);
-    let considered = groups.len() * placements.len();
+/// What keeps everything, and what comes nearest.
+struct Looked {
+    /// The best first; each with the number of its group.
+    kept: Vec<(usize, Judged)>,
+    /// By group: of what was judged and does not keep everything.
+    near: Vec<Option<Judged>>,
+}
+
+fn look(wanted: &Wanted, groups: &[Group], placements: &[Vec<u16>]) -> Looked {
     let mut kept: Vec<(usize, Judged)> = Vec::new();
     let mut near: Vec<Option<Judged>> = vec![None; groups.len()];
     for (number, group) in groups.iter().enumerate() {
-        for copies in &placements {
+        for copies in placements {
             let Some(choice) = Choice::new(wanted, group, copies) else {
                 continue;
             };
@@ -266,6 +271,16 @@ pub fn search(wanted: &Wanted) -> Answer {
             kept.extend(best.map(|judged| (number, judged)));
         }
     }
+    kept.sort_by(|(_, a), (_, b)| order(wanted, a, b));
+    Looked { kept, near }
+}
+
+/// Looks at everything.
+pub fn search(wanted: &Wanted) -> Answer {
+    let groups = groups(wanted);
+    let placements = placements(wanted);
+    let considered = groups.len() * placements.len();
+    let Looked { kept, near } = look(wanted, &groups, &placements);
     if kept.is_empty() {
         return Answer::Infeasible(reasons::infeasible(
             wanted,
@@ -274,7 +289,6 @@ pub fn search(wanted: &Wanted) -> Answer {
             considered,
         ));
     }
-    kept.sort_by(|(_, a), (_, b)| order(wanted, a, b));
     let mut best: Vec<Judged> = Vec::new();
     for (_, judged) in &kept {
         if best.len() < BEST && !best.iter().any(|b| dominates(b, judged)) {

@@ -2,7 +2,7 @@
 //! every figure is one that can be reckoned with. Holding a [`Wanted`] is the proof.
 
 use crate::{
-    file::{PlanFile, ServerType},
+    file::{PlanFile, RegionFile, ServerType},
     layout::{Rule, Topology},
 };
 use model::{KeyspaceName, Region};
@@ -90,7 +90,9 @@ pub struct Wanted {
     file: PlanFile,
     /// One way, in milliseconds, by the numbers of two regions; within one too.
     one_way_ms: Vec<Vec<f64>>,
-    weight_sum: f64,
+    /// Of all regions together.
+    write_weights: f64,
+    read_weights: f64,
     write_ms_max: Vec<Option<f64>>,
     read_ms_max: Vec<Option<f64>>,
     topologies: Vec<Topology>,
@@ -174,8 +176,10 @@ impl Wanted {
         check_numbers(&file)?;
         check_names(&file)?;
         let regions = || file.regions.iter().map(|r| r.name.as_str());
-        let weight_sum: f64 = file.regions.iter().map(|r| r.load_weight).sum();
-        positive("the sum of the regions' load_weight", weight_sum)?;
+        let sum = |of: fn(&RegionFile) -> f64| file.regions.iter().map(of).sum::<f64>();
+        let (write_weights, read_weights) = (sum(RegionFile::of_writes), sum(RegionFile::of_reads));
+        positive("the sum of the regions' weights of writes", write_weights)?;
+        positive("the sum of the regions' weights of reads", read_weights)?;
         let mut one_way: Vec<Vec<Option<f64>>> =
             vec![vec![None; file.regions.len()]; file.regions.len()];
         for link in &file.links {
@@ -238,7 +242,8 @@ impl Wanted {
         let wanted = Wanted {
             file,
             one_way_ms,
-            weight_sum,
+            write_weights,
+            read_weights,
             write_ms_max,
             read_ms_max,
             topologies,
@@ -260,6 +265,14 @@ impl Wanted {
     /// Reads and checks a file's text.
     pub fn parse(text: &str) -> Result<Self, PlanError> {
         Wanted::new(PlanFile::parse(text)?)
+    }
+
+    /// The same with a bound that is lower: `change` sets nothing else, and nothing to what
+    /// could not be written in a file.
+    pub(crate) fn relaxed(&self, change: impl FnOnce(&mut PlanFile)) -> Self {
+        let mut relaxed = self.clone();
+        change(&mut relaxed.file);
+        relaxed
     }
 
     /// As it was written.
@@ -292,18 +305,14 @@ impl Wanted {
         2.0 * self.one_way_ms[from][to]
     }
 
-    fn part(&self, region: usize) -> f64 {
-        self.file.regions[region].load_weight / self.weight_sum
-    }
-
     /// What users of a region write.
     pub fn writes_from(&self, region: usize) -> f64 {
-        self.file.load.writes_per_s * self.part(region)
+        self.file.load.writes_per_s * self.file.regions[region].of_writes() / self.write_weights
     }
 
     /// What users of a region read.
     pub fn reads_from(&self, region: usize) -> f64 {
-        self.file.load.reads_per_s * self.part(region)
+        self.file.load.reads_per_s * self.file.regions[region].of_reads() / self.read_weights
     }
 
     /// The bound on a write from `region`.
@@ -464,10 +473,14 @@ fn check_numbers(file: &PlanFile) -> Result<(), PlanError> {
         year,
     )?;
     for region in &file.regions {
-        not_negative(
-            &format!("load_weight of region {}", region.name),
-            region.load_weight,
-        )?;
+        for (what, weight) in [
+            ("load_weight", Some(region.load_weight)),
+            ("write_weight", region.write_weight),
+            ("read_weight", region.read_weight),
+        ] {
+            let what = format!("{what} of region {}", region.name);
+            weight.map_or(Ok(()), |weight| not_negative(&what, weight))?;
+        }
     }
     for link in &file.links {
         let what = format!("one_way_ms between {}", link.between.join(" and "));

@@ -118,7 +118,8 @@ impl<'a> Choice<'a> {
                 // One server a copy is the most that can be of use.
                 let count = needed.unwrap_or(u32::from(shards) * u32::from(copies));
                 broken += u32::from(needed.is_none() || count > c.servers_max_per_region);
-                cents += judge::price_cents(wanted, types[region], count).1;
+                let (_, paid) = judge::price_cents(wanted, types[region], count);
+                cents = cents.saturating_add(paid);
                 layout.servers[region].push(Servers {
                     server_type: types[region],
                     count,

@@ -1,7 +1,7 @@
 //! Why the layouts that come next don't come first; and where there is none at all, which bound
 //! to relax, and by how much.
 
-use super::{Group, Infeasible, Primaries, candidates::Choice, nearness, order};
+use super::{Group, Infeasible, Primaries, candidates::Choice, entangled, nearness, order};
 use crate::{
     file::Survives,
     judge::{Judged, Violation, judge},
@@ -319,10 +319,14 @@ pub(super) fn infeasible(
         needs.dedup_by(|a, b| a.0 == b.0);
         needs
     };
-    let together = alone.is_empty();
+    let entangled = entangled::relaxations(wanted, groups, placements);
+    let together = alone.is_empty() && entangled.is_empty();
     let chosen: Vec<Judged> = match together {
         true => nearest.into_iter().collect(),
-        false => alone.into_iter().map(|(.., judged)| judged).collect(),
+        false => (alone.into_iter())
+            .filter(|(bound, ..)| !entangled.iter().any(|e| e.what.starts_with(bound.as_str())))
+            .map(|(.., judged)| judged)
+            .collect(),
     };
     let relaxations = chosen
         .into_iter()
@@ -334,6 +338,7 @@ pub(super) fn infeasible(
                     judged: judged.clone(),
                 })
         })
+        .chain(entangled)
         .collect();
     Infeasible {
         relaxations,

@@ -3,7 +3,7 @@
 //! folds nothing: copies stand on servers of their own choice, and any shard is led anywhere.
 
 use super::{inputs::tiny, *};
-use capacity::file::{Sharing, Survives};
+use capacity::file::{RegionFile, Sharing, Survives};
 use proptest::prelude::*;
 
 /// A copy: its region and its server there.
@@ -33,9 +33,16 @@ impl World<'_> {
         }
     }
 
-    fn from(&self, region: usize, all: f64) -> f64 {
-        let sum: f64 = self.file.regions.iter().map(|r| r.load_weight).sum();
-        all * self.file.regions[region].load_weight / sum
+    fn writes(&self, region: usize) -> f64 {
+        let weights = self.file.regions.iter().map(|r| r.load_weight);
+        let weight = self.file.regions[region].load_weight;
+        self.file.load.writes_per_s * weight / weights.sum::<f64>()
+    }
+
+    fn reads(&self, region: usize) -> f64 {
+        let weight = |r: &RegionFile| r.read_weight.unwrap_or(r.load_weight);
+        let all: f64 = self.file.regions.iter().map(weight).sum();
+        self.file.load.reads_per_s * weight(&self.file.regions[region]) / all
     }
 
     fn bound(&self, region: usize, of: &std::collections::BTreeMap<String, f64>) -> f64 {
@@ -108,8 +115,8 @@ impl World<'_> {
         survives
             && (0..self.file.regions.len()).all(|from| {
                 let write = service + self.round_trip(from, home) + commit;
-                let writes = self.from(from, self.file.load.writes_per_s);
-                let reads = self.from(from, self.file.load.reads_per_s);
+                let writes = self.writes(from);
+                let reads = self.reads(from);
                 let read = service + self.round_trip(from, self.reads_at(copies, from));
                 (writes == 0.0 || write <= self.bound(from, &self.file.promises.write_ms_max))
                     && (reads == 0.0 || read <= self.bound(from, &self.file.promises.read_ms_max))
@@ -139,7 +146,7 @@ impl World<'_> {
                     bytes += self.file.data.keys as f64 * self.file.data.bytes_per_key / n;
                     for from in 0..counts.len() {
                         if self.reads_at(copies, from) == region {
-                            reads += self.from(from, self.file.load.reads_per_s) / n / here;
+                            reads += self.reads(from) / n / here;
                         }
                     }
                 }

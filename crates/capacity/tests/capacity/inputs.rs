@@ -41,7 +41,8 @@ fn survives() -> impl Strategy<Value = Survives> {
 /// Small enough that everything can be tried: two regions, two shards, two copies and three
 /// servers a region.
 pub(super) fn tiny() -> impl Strategy<Value = PlanFile> {
-    let load = (0..30_u32, 0..30_u32, vec(1..4_u32, 1..3));
+    let weights = vec((1..4_u32, option::of(1..4_u32)), 1..3);
+    let load = (0..30_u32, 0..30_u32, weights);
     let promises = (
         survives(),
         option::of(2..60_u32),
@@ -103,9 +104,11 @@ pub(super) fn tiny() -> impl Strategy<Value = PlanFile> {
                     },
                     assumptions: Assumptions::default(),
                     regions: (names.iter().zip(&weights))
-                        .map(|(name, weight)| RegionFile {
+                        .map(|(name, (weight, of_reads))| RegionFile {
                             name: name.clone(),
                             load_weight: f64::from(*weight),
+                            write_weight: None,
+                            read_weight: of_reads.map(f64::from),
                         })
                         .collect(),
                     links: (names.get(1).iter())

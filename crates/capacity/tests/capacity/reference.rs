@@ -246,6 +246,43 @@ fn independent_reads_and_writes_need_fewer_servers() {
 }
 
 #[test]
+fn what_one_server_leaves_to_another_is_computed() {
+    // One copy a region: eu's server of the shard applies a third of the writes (66.7 %) and
+    // answers a third of two regions' reads (2 × 22.2 %).
+    let best = &plan(&reference()).best[0];
+    let used = best.figures.used_with_one_down;
+    assert!((used - (2.0 / 3.0 + 4.0 / 9.0)).abs() < 1e-9, "{used}");
+    let file = capacity::LayoutFile::of(&best.layout, &reference());
+    let notes = check(&reference(), &file).unwrap().findings;
+    assert!(
+        notes.iter().any(|n| n.says.contains("up to 111.1 %")),
+        "{notes:?}"
+    );
+    // Two copies in eu: the other one there gets the half that it did not have.
+    let two = changed(|f| f.load.writes_per_s = 1000.0);
+    let mut file = as_drawn();
+    file.copies.remove("asia");
+    file.servers.truncate(3);
+    let judged = judge(&two, file.resolve(&two).unwrap());
+    // 20 % by writes; the reads of eu and asia on one server.
+    let used = judged.figures.used_with_one_down;
+    assert!((used - (0.2 + 4.0 / 3.0)).abs() < 1e-9, "{used}");
+}
+
+#[test]
+fn regions_may_write_and_read_in_different_parts() {
+    let wanted = changed(|f| {
+        f.regions[0].write_weight = Some(8.0);
+        f.regions[2].read_weight = Some(0.0);
+    });
+    let parts = |of: &dyn Fn(usize) -> f64| [of(0), of(1), of(2)];
+    assert_eq!(parts(&|r| wanted.writes_from(r)), [8000.0, 1000.0, 1000.0]);
+    assert_eq!(parts(&|r| wanted.reads_from(r)), [50_000.0, 50_000.0, 0.0]);
+    // Nobody reads in asia, so it needs no copy, and the read's bound there binds nobody.
+    assert_eq!(plan(&wanted).best[0].layout.copies, [1, 1, 0]);
+}
+
+#[test]
 fn a_check_of_the_best_finds_nothing_broken() {
     let wanted = reference();
     for best in plan(&wanted).best {

@@ -99,6 +99,54 @@ fn a_relaxed_bound_is_enough_and_less_is_not() {
 }
 
 #[test]
+fn a_bound_that_decides_who_answers_is_relaxed_too() {
+    // With nothing old the primaries answer, and what is too slow is the read; but a copy of
+    // 200.3 ms in Asia is quick.
+    let fresh = changed(|f| f.promises.staleness_ms_max = Some(0.0));
+    let relaxed = infeasible(&fresh);
+    let whats: Vec<&str> = (relaxed.relaxations.iter())
+        .map(|r| r.what.as_str())
+        .collect();
+    assert_eq!(whats, ["promises.staleness_ms_max = 200.3 (it is 0)"]);
+    plan(&changed(|f| f.promises.staleness_ms_max = Some(200.3)));
+    infeasible(&changed(|f| f.promises.staleness_ms_max = Some(200.2)));
+
+    // Nine servers of 89 % each will do; seven at 80 % each won't.
+    let few = |part: f64| {
+        changed(|f| {
+            f.constraints.servers_max_per_region = 3;
+            f.constraints.utilisation_max = part;
+        })
+    };
+    let whats: Vec<String> = (infeasible(&few(0.8)).relaxations.into_iter())
+        .map(|r| r.what)
+        .collect();
+    let part = "constraints.utilisation_max = 0.89 (it is 0.8)".to_string();
+    assert!(whats.contains(&part), "{whats:?}");
+    plan(&few(0.89));
+    infeasible(&few(0.88));
+}
+
+#[test]
+fn figures_beyond_all_measure_are_answered() {
+    for change in [
+        |f: &mut PlanFile| {
+            f.constraints.servers_max_per_region = 10_000;
+            f.constraints.utilisation_max = 0.01;
+            f.server_types
+                .iter_mut()
+                .for_each(|t| t.price_per_month = 1e15);
+        },
+        |f: &mut PlanFile| f.constraints.network_price_per_gb = 1e15,
+        |f: &mut PlanFile| f.load.writes_per_s = 1e15,
+        |f: &mut PlanFile| f.load.reads_per_s = 1e15,
+        |f: &mut PlanFile| (f.data.keys, f.data.bytes_per_key) = (u64::MAX, 1e15),
+    ] {
+        search::search(&changed(change));
+    }
+}
+
+#[test]
 fn where_one_bound_is_not_enough_all_are_named() {
     let both = changed(|f| {
         f.promises.survives = Survives::Region;

@@ -136,6 +136,7 @@ fn layout(wanted: &Wanted, judged: &Judged) -> Value {
             "shown": say::money(figures.cents()),
         },
         "storage_bytes": figures.storage_bytes,
+        "utilisation_with_one_down": figures.used_with_one_down,
         "network_bytes_per_s": figures.network_bytes_per_s,
         "survives": figures.survives,
         "writes_at_risk_per_year": figures.writes_at_risk_per_year,

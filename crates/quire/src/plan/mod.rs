@@ -17,7 +17,7 @@ use crate::{
     output::{complain, say, sayln},
     screen::Screen,
 };
-use capacity::{Answer, LayoutFile, Wanted, check, presets, search};
+use capacity::{Answer, LayoutFile, PlanError, Wanted, check, presets, search};
 use clap::Subcommand;
 use std::{
     fs,
@@ -119,7 +119,12 @@ fn text_of(
 }
 
 fn wanted_of(text: &str, called: &str) -> Result<Wanted, String> {
-    Wanted::parse(text).map_err(|e| format!("{called}: {e}"))
+    Wanted::parse(text).map_err(|e| match e {
+        PlanError::Syntax(why) => format!(
+            "{called}: {why}\n  a whole file to compare with: quire plan --preset reference --print"
+        ),
+        other => format!("{called}: {other}"),
+    })
 }
 
 fn write_report(form: &Form, page: impl FnOnce() -> String) -> Result<(), String> {

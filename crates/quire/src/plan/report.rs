@@ -115,11 +115,12 @@ fn layout(wanted: &Wanted, judged: &Judged) -> String {
     }
     let _ = writeln!(
         text,
-        "</table>\n<p>Writes are answered {} of the time; an acknowledged one survives the loss of {}. {} on all disks, {}/s between regions.</p>",
+        "</table>\n<p>Writes are answered {} of the time; an acknowledged one survives the loss of {}. {} on all disks, {}/s between regions. With any one server down the busiest of the others does up to {}.</p>",
         say::availability(figures.write_downtime.availability()),
         show::survives(figures.survives),
         say::bytes(figures.storage_bytes),
-        say::bytes(figures.network_bytes_per_s)
+        say::bytes(figures.network_bytes_per_s),
+        say::percent(figures.used_with_one_down)
     );
     let words = match (judged.layout.runs(), judged.layout.create_line(wanted)) {
         (Err(why), _) => escaped(why),

@@ -181,6 +181,11 @@ fn figures(wanted: &Wanted, judged: &Judged) -> String {
         say::bytes(figures.storage_bytes),
         say::bytes(figures.network_bytes_per_s)
     );
+    let _ = writeln!(
+        text,
+        " with any one server down the busiest of the others does up to {}",
+        say::percent(figures.used_with_one_down)
+    );
     let writes = &figures.write_downtime;
     let reads = figures.regions.iter().map(|r| r.read_downtime);
     let reads = reads
