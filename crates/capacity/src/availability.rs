@@ -180,7 +180,10 @@ pub(crate) fn is_writable(layout: &Layout, home: usize, up: &[u16]) -> bool {
             if from == home {
                 up[from] > k && up[from] >= n.saturating_sub(k)
             } else {
-                up[from] >= k && up[from] > n.saturating_sub(k) && all > u32::from(k)
+                // The office stays where a failover took it; there the primary is no other.
+                let may_lead = u16::from(n > k);
+                let enough = up[from] >= k + may_lead && up[from] > n.saturating_sub(k);
+                enough && all > u32::from(k)
             }
         }
         Rule::LocalQuorum if layout.topology == Topology::MultiPrimary => {

@@ -19,6 +19,7 @@
 //! | [`judge`] | one layout against what is wanted |
 //! | [`search`] | the cheapest that keep everything, and the others |
 //! | [`check`] | a layout that is given, and what is claimed of it |
+//! | [`demo`] | a layout scaled to one machine |
 //! | [`presets`] | files that come with the release |
 //! | [`say`] | figures as people read them |
 //!
@@ -26,6 +27,7 @@
 
 pub mod availability;
 pub mod check;
+pub mod demo;
 pub mod file;
 pub mod judge;
 pub mod latency;

@@ -2,7 +2,7 @@
 //! over the copies that answer them.
 //!
 //! The copies of a region are dealt out to its servers in turn, so the busiest holds
-//! ⌈shards · copies / servers⌉ of them and leads ⌈primaries / servers⌉ shards at most.
+//! ⌈shards · copies / servers⌉ of them. How many it leads: [`led`].
 
 use crate::{
     file::{ServerType, Sharing},
@@ -53,6 +53,19 @@ pub struct Busiest {
     pub bytes: f64,
 }
 
+/// Shards that one of `servers` servers leads at most. Each shard is led by the one of its
+/// copies that leads the fewest, when it is dealt out: where that is not any of the servers, one
+/// may lead one more than its part.
+fn led(layout: &Layout, region: usize, servers: u32) -> u32 {
+    let copies = u32::from(layout.copies[region]);
+    let part = u32::from(layout.primaries[region]).div_ceil(servers);
+    let held = (u32::from(layout.shards) * copies).div_ceil(servers);
+    match copies > 1 && copies < servers {
+        true => held.min(part + 1),
+        false => part,
+    }
+}
+
 /// The busiest of `servers` servers.
 pub(crate) fn busiest(
     wanted: &Wanted,
@@ -66,7 +79,7 @@ pub(crate) fn busiest(
         return Busiest::default();
     }
     let copies = held.div_ceil(servers);
-    let led = u32::from(layout.primaries[region]).div_ceil(servers);
+    let led = led(layout, region, servers);
     let shards = f64::from(layout.shards);
     let of_copies = f64::from(copies);
     Busiest {
@@ -157,7 +170,7 @@ pub(crate) fn used_with_one_down(
     let mut most = 0.0_f64;
     for down in (0..wanted.regions()).filter(|&r| layout.copies[r] > 0) {
         let lost = of(down).copies;
-        let led = u32::from(layout.primaries[down]).div_ceil(layout.servers_in(down).max(1));
+        let led = led(layout, down, layout.servers_in(down).max(1));
         let others = layout.copies[down] - 1;
         let elsewhere = |from: usize| {
             let held = (0..wanted.regions()).filter(|&r| r != down && layout.copies[r] > 0);

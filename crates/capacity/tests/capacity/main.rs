@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)] // helpers of tests; what fails here is a test
 
 mod brute;
+mod demo;
 mod inputs;
 mod monte_carlo;
 mod reference;
 mod refusals;
+mod sound;
 
 use capacity::{Answer, LayoutFile, PlanFile, Wanted, presets, search};
 

@@ -5,7 +5,7 @@
 //! often enough to be counted.
 
 use super::*;
-use capacity::{availability, layout::ServersFile};
+use capacity::{Layout, availability, latency::Reader, layout::ServersFile};
 use control::failover::{Decision, Heard, Nodes, decide};
 use model::{
     AckRule, DiskId, Epoch, KeyspaceId, NodeId, Position, Region, ShardId,
@@ -18,10 +18,10 @@ const BATCHES: usize = 30;
 const YEARS_PER_BATCH: f64 = 100.0;
 
 /// splitmix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -63,13 +63,27 @@ impl Part {
 }
 
 /// Minutes of a year.
-#[derive(Clone, Copy, Default)]
-struct Down {
-    moving_min: f64,
-    other_min: f64,
+#[derive(Clone, Default)]
+pub(super) struct Down {
+    pub(super) moving_min: f64,
+    pub(super) other_min: f64,
+    /// By the region of those who read.
+    pub(super) reads_min: Vec<f64>,
 }
 
-struct Simulated {
+/// Who answers a region's reads.
+struct Reading {
+    /// Where a copy is asked, as long as one is up there.
+    home: Region,
+    /// The copy that is asked, as a place in the shard's; None if none is up.
+    at: Option<usize>,
+    /// From when on that one answers.
+    answers_h: f64,
+}
+
+pub(super) struct Simulated {
+    readings: Vec<Reading>,
+    reads_move_h: f64,
     keyspace: Keyspace,
     shard: Shard,
     servers: Vec<Part>,
@@ -86,8 +100,8 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn new(wanted: &Wanted, layout: &LayoutFile, seed: u64) -> Self {
-        let line = layout.resolve(wanted).unwrap().create_line(wanted).unwrap();
+    pub(super) fn new(wanted: &Wanted, layout: &Layout, seed: u64) -> Self {
+        let line = layout.create_line(wanted).unwrap();
         let words = line.strip_prefix("KEYSPACE CREATE ").unwrap();
         let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
         let create = control::create::parse(&words).unwrap();
@@ -112,11 +126,15 @@ impl Simulated {
         replicas.sort_by_key(|r| r.region != home);
         let mut random = Random(seed);
         let a = &wanted.file().assumptions;
-        let available = wanted.server_type(0).availability;
-        let server_up_h = a.repair_hours * available / (1.0 - available);
+        let server_up_h = |region: &Region| {
+            let number = wanted.region_names().position(|r| r == region.as_str());
+            let of = layout.servers[number.unwrap()][0].server_type;
+            let available = wanted.server_type(of).availability;
+            a.repair_hours * available / (1.0 - available)
+        };
         let region_up_h = YEAR_H / a.region_outages_per_year - a.region_outage_hours;
         let servers = (replicas.iter())
-            .map(|_| Part::new(&mut random, server_up_h, a.repair_hours))
+            .map(|r: &Replica| Part::new(&mut random, server_up_h(&r.region), a.repair_hours))
             .collect();
         let regions = (keyspace.strategy.placement.regions().iter())
             .map(|(r, _)| {
@@ -126,7 +144,20 @@ impl Simulated {
                 )
             })
             .collect();
+        let readings = (0..wanted.regions()).map(|from| {
+            let (reader, _) = capacity::latency::reader(wanted, layout, from);
+            let Reader::Copies(home) = reader else {
+                panic!("only what copies answer is simulated");
+            };
+            Reading {
+                home: Region::new(wanted.region(home)).unwrap(),
+                at: None,
+                answers_h: 0.0,
+            }
+        });
         Simulated {
+            readings: readings.collect(),
+            reads_move_h: a.reads_move_s / 3600.0,
             shard: Shard {
                 keyspace: KeyspaceId(0),
                 slots: (0, 16_383),
@@ -231,9 +262,34 @@ impl Simulated {
         }
     }
 
+    /// Readers ask another copy where theirs is gone, and one of their own region where it is back.
+    fn read_elsewhere(&mut self) {
+        for n in 0..self.readings.len() {
+            let is_home = |at: &usize| self.shard.replicas[*at].region == self.readings[n].home;
+            let before = self.readings[n].at;
+            let is_up = before.is_some_and(|at| self.is_up(at));
+            if is_up && before.as_ref().is_some_and(is_home) {
+                continue;
+            }
+            let up = || (0..self.shard.replicas.len()).filter(|at| self.is_up(*at));
+            let home = up().find(is_home);
+            let at = home.or(before.filter(|_| is_up)).or_else(|| up().next());
+            let lost = before.is_some() && !is_up;
+            let reading = &mut self.readings[n];
+            if lost {
+                reading.answers_h = self.now_h + self.reads_move_h;
+            }
+            reading.at = at;
+        }
+    }
+
     /// The downtime of so many years from now on.
-    fn run(&mut self, years: f64) -> Down {
-        let mut down = Down::default();
+    pub(super) fn run(&mut self, years: f64) -> Down {
+        let mut down = Down {
+            reads_min: vec![0.0; self.readings.len()],
+            ..Down::default()
+        };
+        self.read_elsewhere();
         let end_h = self.now_h + years * YEAR_H;
         while self.now_h < end_h {
             let parts = self.servers.iter().chain(self.regions.values());
@@ -248,21 +304,30 @@ impl Simulated {
             } else {
                 down.other_min += (next_h - self.now_h) * 60.0;
             }
+            for (reading, down) in self.readings.iter().zip(&mut down.reads_min) {
+                let until_h = match reading.at {
+                    Some(_) => reading.answers_h.min(next_h),
+                    None => next_h,
+                };
+                *down += (until_h - self.now_h).max(0.0) * 60.0;
+            }
             self.now_h = next_h;
             let parts = self.servers.iter_mut().chain(self.regions.values_mut());
             for part in parts.filter(|p| p.until_h <= next_h) {
                 part.turn(&mut self.random);
             }
             self.decide();
+            self.read_elsewhere();
         }
         down.moving_min /= years;
         down.other_min /= years;
+        down.reads_min.iter_mut().for_each(|min| *min /= years);
         down
     }
 }
 
 /// The mean of `values`, and how far it may be from the truth: four standard errors.
-fn interval(values: &[f64]) -> (f64, f64) {
+pub(super) fn interval(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -274,6 +339,8 @@ fn frail() -> Wanted {
         file.assumptions.repair_hours = 24.0;
         file.assumptions.detection_s = 60.0;
         file.assumptions.failover_s = 60.0;
+        file.assumptions.reads_move_s = 60.0;
+        file.promises.staleness_ms_max = None;
         file.assumptions.region_outages_per_year = 1.0;
         file.assumptions.region_outage_hours = 24.0;
         for t in &mut file.server_types {
@@ -304,24 +371,38 @@ fn the_closed_form_agrees_with_the_decisions_of_failover() {
         layout("async", &[("us", 1), ("eu", 1), ("asia", 1)]),
         layout("async", &[("us", 2)]),
         layout("semi-sync:1", &[("us", 3), ("eu", 1)]),
+        layout("semi-sync:1@eu", &[("us", 2), ("eu", 1)]),
         layout("local-quorum", &[("us", 3), ("eu", 1), ("asia", 1)]),
         layout("quorum", &[("us", 1), ("eu", 1), ("asia", 1)]),
         layout("quorum", &[("us", 3), ("eu", 2)]),
         layout("sync", &[("us", 2), ("eu", 1)]),
     ];
     for (seed, layout) in layouts.iter().enumerate() {
-        let mut simulated = Simulated::new(&wanted, layout, seed as u64);
+        let resolved = layout.resolve(&wanted).unwrap();
+        let mut simulated = Simulated::new(&wanted, &resolved, seed as u64);
         let batches: Vec<Down> = (0..BATCHES)
             .map(|_| simulated.run(YEARS_PER_BATCH))
             .collect();
-        let of =
-            |figure: fn(&Down) -> f64| interval(&batches.iter().map(figure).collect::<Vec<_>>());
-        let closed = availability::writes(&wanted, &layout.resolve(&wanted).unwrap());
+        let of = |figure: &dyn Fn(&Down) -> f64| {
+            interval(&batches.iter().map(figure).collect::<Vec<_>>())
+        };
+        let closed = availability::writes(&wanted, &resolved);
+        for from in 0..wanted.regions() {
+            let (mean, within) = of(&|d| d.reads_min[from]);
+            let (reader, _) = capacity::latency::reader(&wanted, &resolved, from);
+            let computed = availability::reads(&wanted, &resolved, from, reader).minutes();
+            assert!(
+                (mean - computed).abs() <= within + 0.01 * computed + 0.1,
+                "{} {:?}: reads of {from} {computed:.1} min a year computed, {mean:.1} ± {within:.1} simulated",
+                layout.rule,
+                layout.copies
+            );
+        }
         for (what, (mean, within), computed) in [
-            ("moving", of(|d| d.moving_min), closed.moving_min),
+            ("moving", of(&|d| d.moving_min), closed.moving_min),
             (
                 "other",
-                of(|d| d.other_min),
+                of(&|d| d.other_min),
                 closed.servers_min + closed.regions_min,
             ),
         ] {
