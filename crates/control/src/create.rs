@@ -1,13 +1,14 @@
 //! The words of `KEYSPACE CREATE`:
 //!
 //! ```text
-//! KEYSPACE CREATE name [TOPOLOGY primary-replica]
+//! KEYSPACE CREATE name [PRESET preset] [TOPOLOGY primary-replica]
 //!     [ACK async | semi-sync:k[@region] | sync | quorum | local-quorum]
 //!     [ON_TIMEOUT block | error | degrade] [TIMEOUT ms]
 //!     PLACE region=replicas[,…] [PRIMARY region] [SHARDS n]
 //!     [FAILOVER safe | available] [REPLACE_AFTER ms]
 //! ```
-//! What follows the name comes in any order; keywords in any case. Defaults: `ACK async`,
+//! What follows the name comes in any order; keywords in any case. A preset is spelled out before
+//! (`preset`), and then there is a `PLACE`. Defaults: `ACK async`,
 //! `ON_TIMEOUT block`, `TIMEOUT 10000`, the primary in the first region of `PLACE`,
 //! `SHARDS 1`, `FAILOVER available` with `ACK async` and `safe` with the other rules,
 //! `REPLACE_AFTER 300000`.
@@ -25,7 +26,7 @@ use model::{
 use std::time::Duration;
 
 /// The words, for whoever gets them wrong.
-pub const SYNTAX: &str = "KEYSPACE CREATE name [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
+pub const SYNTAX: &str = "KEYSPACE CREATE name [PRESET rds|aurora-like|github|reference|reference-sharded] [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -54,7 +55,9 @@ pub enum CreateError {
         keyword: &'static str,
     },
     /// Without a default.
-    #[error("PLACE is missing: say how many replicas each region holds, as in PLACE us=3,eu=2")]
+    #[error(
+        "PLACE is missing: say how many replicas each region holds, as in PLACE us=3,eu=2, or name a PRESET"
+    )]
     PlaceMissing,
     /// Not a value of its keyword.
     #[error("{keyword} '{given}' is not valid: use {expected}")]

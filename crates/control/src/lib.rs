@@ -22,6 +22,7 @@
 //! | [`check`] | whether a plan, or a whole catalog, is sound |
 //! | [`level`] | the feature level: when it may be raised, and who may join |
 //! | [`create`] | the words of `KEYSPACE CREATE` → a request |
+//! | [`preset`] | a preset → the words that it stands for |
 //! | [`snapshot`] | the catalog's bytes |
 //!
 //! Everything is decided inside [`machine::apply`], from the catalog and the command alone:
@@ -37,5 +38,6 @@ pub mod level;
 pub mod machine;
 pub mod planner;
 pub mod policy;
+pub mod preset;
 pub mod refusal;
 pub mod snapshot;

@@ -11,12 +11,19 @@ use commands::{
     Fanout, NodeCommand,
     node_command::{ClientCommand, KeyspaceCommand, QuireCommand},
 };
-use control::{command::Command, create};
-use model::{KeyspaceId, KeyspaceName, NodeId, Position, ShardId};
+use control::{
+    command::{Command, CreateKeyspace},
+    create,
+    preset::{self, Around},
+};
+use model::{KeyspaceId, KeyspaceName, NodeId, Position, Region, ShardId};
 use resp::Encoder;
 use serde_json::json;
 use shards::Shards;
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use storage::store::Stores;
 use wan::{Known, Order};
 
@@ -97,15 +104,18 @@ const QUIRE_USAGE: &str = "ERR use QUIRE STATUS, QUIRE EVENTS, QUIRE VERIFY keys
 const OK: Bytes = Bytes::from_static(b"+OK\r\n");
 
 /// Lines that fit into 80 columns as redis-cli shows them, numbered.
-const KEYSPACE_HELP: [&str; 18] = [
+const KEYSPACE_HELP: [&str; 21] = [
     "KEYSPACE <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "CREATE <name> PLACE us=3,eu=2 [PRIMARY region] [SHARDS n]",
     "        [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum]",
     "        [ON_TIMEOUT block|error|degrade] [TIMEOUT ms]",
     "        [FAILOVER safe|available] [REPLACE_AFTER ms]",
     "        [TOPOLOGY primary-replica]",
+    "CREATE <name> PRESET rds|aurora-like|github|reference|reference-sharded",
+    "        [any of the options above, in place of the preset's]",
     "    Create a keyspace. It answers OK and the keyspace's number once all of",
     "    its shards take writes.",
+    "    SHOW says what a preset stood for.",
     "LIST",
     "    Show every keyspace: its number (id), its name, and what it has chosen.",
     "SHOW <name>",
@@ -144,7 +154,7 @@ const QUIRE_HELP: [&str; 20] = [
 impl<S: Stores> Node<S> {
     pub(crate) fn keyspace_command(&mut self, conn: u64, command: KeyspaceCommand, args: &[&[u8]]) {
         match command {
-            KeyspaceCommand::Create => match create::parse(&args[2..]) {
+            KeyspaceCommand::Create => match self.wanted_keyspace(&args[2..]) {
                 Ok(mut wanted) => {
                     wanted.avoid = self.cluster.unfit(self.shards.stalled_for());
                     let Some(target) = self.hold(conn) else {
@@ -156,7 +166,7 @@ impl<S: Stores> Node<S> {
                         cluster.ask(Command::CreateKeyspace(wanted), asker)
                     });
                 }
-                Err(error) => self.answer_error(conn, &format!("ERR {error}")),
+                Err(line) => self.answer_error(conn, &line),
             },
             KeyspaceCommand::Drop => match name(args[2]) {
                 Ok(name) => {
@@ -193,6 +203,22 @@ impl<S: Stores> Node<S> {
             }
             KeyspaceCommand::Help => self.answer_lines(conn, &KEYSPACE_HELP),
         }
+    }
+
+    /// Reads the words of `KEYSPACE CREATE`; a preset is laid out over the nodes that there are.
+    fn wanted_keyspace(&self, words: &[&[u8]]) -> Result<CreateKeyspace, String> {
+        let mut nodes: BTreeMap<Region, usize> = BTreeMap::new();
+        for info in self.catalog.nodes.values() {
+            *nodes.entry(info.region.clone()).or_default() += 1;
+        }
+        let regions: Vec<(Region, usize)> = nodes.into_iter().collect();
+        let around = Around {
+            regions: &regions,
+            own: &self.config.region,
+        };
+        let words = preset::spell_out(words, around).map_err(|e| format!("ERR {e}"))?;
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        create::parse(&words).map_err(|e| format!("ERR {e}"))
     }
 
     /// A place for a reply that comes later.
@@ -477,7 +503,7 @@ mod tests {
     use super::*;
 
     /// What redis-cli puts before each line of a long array.
-    const NUMBER_LEN: usize = "18) ".len();
+    const NUMBER_LEN: usize = "21) ".len();
 
     #[test]
     fn help_fits_80_columns() {

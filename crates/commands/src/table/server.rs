@@ -79,7 +79,7 @@ pub(super) const SPECS: &[Spec] = &[
         .subcommands(&[
             Spec::new("keyspace|create", -3, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::Create))
-                .takes("name PLACE region=replicas [PRIMARY region] [SHARDS shards:int] [ACK {ack=ASYNC|semi-sync:k|SYNC|QUORUM|LOCAL-QUORUM}] [ON_TIMEOUT {on_timeout=BLOCK|ERROR|DEGRADE}] [TIMEOUT milliseconds:int] [FAILOVER {failover=SAFE|AVAILABLE}] [REPLACE_AFTER milliseconds:int] [TOPOLOGY {topology=PRIMARY-REPLICA}]")
+                .takes("name [PRESET {preset=RDS|AURORA-LIKE|GITHUB|REFERENCE|REFERENCE-SHARDED}] PLACE region=replicas [PRIMARY region] [SHARDS shards:int] [ACK {ack=ASYNC|semi-sync:k|SYNC|QUORUM|LOCAL-QUORUM}] [ON_TIMEOUT {on_timeout=BLOCK|ERROR|DEGRADE}] [TIMEOUT milliseconds:int] [FAILOVER {failover=SAFE|AVAILABLE}] [REPLACE_AFTER milliseconds:int] [TOPOLOGY {topology=PRIMARY-REPLICA}]")
                 .doc("Create a keyspace", "0.1.0", "O(N) where N is the number of its shards"),
             Spec::new("keyspace|list", 2, OPERATORS, Server)
                 .at_node(Keyspace(KeyspaceCommand::List))
