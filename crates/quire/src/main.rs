@@ -44,6 +44,7 @@ mod status_command;
 mod table;
 mod update;
 mod verify_command;
+mod voters;
 mod wan_command;
 
 use clap::{Parser, Subcommand};

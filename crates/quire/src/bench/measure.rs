@@ -6,7 +6,7 @@ use super::{
     Report, Settings,
     checks::Tally,
     connection::Pace,
-    prepare::{self, share},
+    prepare,
     recorder::Recorder,
     report::{self, Filled},
     schedule::Schedule,
@@ -30,7 +30,7 @@ async fn measure_here(settings: Settings) -> Result<Report, String> {
     for (n, connection) in prepared.connections.into_iter().enumerate() {
         let pace = match settings.rate {
             Some(rate) => {
-                let rate = rate * share(&prepared.parts, n);
+                let rate = prepare::rate_of(&settings, rate, &prepared.parts, n);
                 Pace::Open(Schedule::new(rate, n as f64 / clients as f64, end_ns))
             }
             None => Pace::Closed {

@@ -30,6 +30,7 @@ mod ycsb;
 mod zipfian;
 
 pub(crate) use measure::measure;
+pub(crate) use prepare::Mix;
 pub(crate) use report::Report;
 #[cfg(test)]
 pub(crate) use report::{Figures, Row};
@@ -42,7 +43,7 @@ use crate::{
     output::{say, sayln},
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 use targets::Targets;
 
 /// Operations a second of the reference: 10,000 updates and 100,000 reads.
@@ -109,6 +110,9 @@ pub(crate) struct Settings {
     pub(crate) workload: Workload,
     /// None: closed loop.
     pub(crate) rate: Option<f64>,
+    /// With a rate, and the reference workload's connections divided: what each region's users
+    /// ask for, in place of the reference's mix spread evenly.
+    pub(crate) mix: Option<BTreeMap<String, Mix>>,
     pub(crate) clients: usize,
     pub(crate) pipeline: usize,
     pub(crate) duration: Duration,
@@ -144,6 +148,7 @@ impl Args {
         Settings {
             workload: self.workload,
             rate: (rate > 0.0).then_some(rate),
+            mix: None,
             clients: self
                 .clients
                 .map_or(2 * found.targets.len(), |clients| clients as usize),

@@ -149,10 +149,39 @@ fn parts(settings: &Settings) -> Vec<Part> {
 }
 
 /// The part of the whole rate that connection `n` has.
-pub(super) fn share(parts: &[Part], n: usize) -> f64 {
+fn share(parts: &[Part], n: usize) -> f64 {
     let part = parts[n];
     let alike = parts.iter().filter(|p| **p == part).count();
     part.weight() / 11.0 / alike as f64
+}
+
+/// What the users of a region ask for, a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Mix {
+    pub(crate) updates: f64,
+    /// A writer reads each update back, so there are as many as updates at least.
+    pub(crate) reads: f64,
+}
+
+/// A rate at which nothing falls due.
+const NEVER: f64 = 1e-9;
+
+/// The operations a second of connection `n`.
+pub(super) fn rate_of(settings: &Settings, rate: f64, parts: &[Part], n: usize) -> f64 {
+    let Some(by_region) = &settings.mix else {
+        return rate * share(parts, n);
+    };
+    let region = &settings.target_of(n).region;
+    let part = parts[n];
+    let alike =
+        |other: &usize| parts[*other] == part && settings.target_of(*other).region == *region;
+    let alike = (0..parts.len()).filter(alike).count() as f64;
+    let rate = by_region.get(region).map_or(0.0, |mix| match part {
+        Part::Writer => 2.0 * mix.updates,
+        Part::Reader => mix.reads - mix.updates,
+        Part::Both => mix.updates + mix.reads,
+    });
+    (rate / alike).max(NEVER)
 }
 
 #[cfg(test)]
@@ -169,6 +198,7 @@ mod tests {
         Settings {
             workload,
             rate,
+            mix: None,
             clients,
             pipeline: 1,
             duration: Duration::from_secs(1),
@@ -190,6 +220,23 @@ mod tests {
                 assert!((whole - 1.0).abs() < 1e-9, "{clients} on {nodes}: {whole}");
             }
         }
+    }
+
+    #[test]
+    fn regions_may_ask_for_more_and_less() {
+        let mut settings = settings(Workload::Reference, 6, 3, Some(1.0));
+        settings.targets[2].region = "eu".into();
+        let mix = |updates, reads| Mix { updates, reads };
+        let by_region = [
+            ("us".into(), mix(100.0, 500.0)),
+            ("eu".into(), mix(0.0, 30.0)),
+        ];
+        settings.mix = Some(by_region.into());
+        let parts = parts(&settings);
+        let rates = (0..6).map(|n| rate_of(&settings, 1.0, &parts, n));
+        // Half of what a writer does is updates; the readers do the rest of the reads.
+        let golden = [100.0, 100.0, NEVER, 200.0, 200.0, 30.0];
+        assert_eq!(rates.collect::<Vec<_>>(), golden);
     }
 
     #[test]

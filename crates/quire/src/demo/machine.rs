@@ -13,6 +13,19 @@ pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What process `pid` has taken of the processors, in seconds; None where the system does not tell.
+pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
+    cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).map(|t| t as f64 / 100.0)
+}
+
+/// From `/proc/<pid>/stat`: user and system time are the 14th and 15th field; the second, a name
+/// in brackets, may hold anything.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
 /// What the machine's processors have done since it was started, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CpuTimes {

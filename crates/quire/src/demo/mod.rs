@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! plan ─→ alone? ─→ ports free? ─→ home ─→ node.toml each ─→ start ─→ keyspace profiles ─→ all caught up
-//!      ─→ [sample profiles ─→ short workload ─→ what was measured] ─→ ready ─→ Ctrl-C ─→ stop
+//!      ─→ [a plan's load ─→ a failover ─→ computed and measured (`proof`)] or [sample profiles ─→ short workload ─→ what was measured] ─→ ready ─→ Ctrl-C ─→ stop
 //! ```
 //! Meanwhile it takes orders from other terminals (`control`).
 
@@ -12,6 +12,7 @@ mod home;
 mod machine;
 mod nodes;
 mod plan;
+mod proof;
 mod showcase;
 
 use crate::{
@@ -20,12 +21,20 @@ use crate::{
     cluster_status::ClusterStatus,
     output::complain,
 };
+use capacity::demo::{DemoFile, Scaled};
 use control::OrderArgs;
 use home::{Home, Where};
 use model::strategy::Placement;
 use nodes::Nodes;
 use plan::{Fsync, Plan, Wan, addr};
-use std::{fs, io::Write, path::Path, process::ExitCode, rc::Rc, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    rc::Rc,
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
@@ -47,6 +56,14 @@ pub(crate) struct Args {
     /// Nodes of each region. The first region is the primary's.
     #[arg(long, default_value = "us=3,eu=2,asia=2")]
     nodes: Placement,
+    /// A layout that `quire plan --write` wrote: its nodes and links, scaled down to this
+    /// machine; prints what is measured beside what was computed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "wan", "preset"])]
+    plan: Option<PathBuf>,
+    /// The strategy of a system that is known, as `KEYSPACE CREATE` takes it: rds, aurora-like,
+    /// github, reference, reference-sharded.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
     /// The links between regions: `reference`, `none`, or a file.
     #[arg(long, value_name = "reference|none|FILE", default_value = "reference")]
     wan: Wan,
@@ -67,7 +84,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
     if let Some(order) = &args.order {
         return control::give(order, &args.place).await;
     }
-    let plan = Rc::new(Plan::new(&args.nodes, args.place.base_port)?);
+    let deployment = Deployment::of(&args)?;
+    let plan = Rc::new(Plan::new(&deployment.nodes, args.place.base_port)?);
     let wan = match &args.wan {
         Wan::File(path) => {
             Wan::File(fs::canonicalize(path).map_err(|e| format!("--wan {}: {e}", path.display()))?)
@@ -105,6 +123,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
         )
         .into());
     }
+    let wan = match &deployment.proof {
+        Some(scaled) => Wan::File(write_links(dir, &proof::links(scaled))?),
+        None => wan,
+    };
     nodes::write_configs(&plan, dir, &wan, args.fsync)?;
     let socket = control::listen(dir)?;
     let nodes = Nodes::start(&plan, dir)?;
@@ -115,7 +137,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     );
 
     let running = async {
-        bring_up(&args, &plan, &nodes, dir).await?;
+        bring_up(&args, &deployment, &plan, &nodes, dir).await?;
         std::future::pending::<Result<(), String>>().await
     };
     let outcome = tokio::select! {
@@ -140,6 +162,59 @@ pub(crate) async fn run(args: Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is to run.
+struct Deployment {
+    nodes: Placement,
+    /// Of `KEYSPACE CREATE`, behind the name.
+    options: Vec<String>,
+    /// The plan that it is of, if it is of one.
+    proof: Option<Scaled>,
+}
+
+impl Deployment {
+    fn of(args: &Args) -> Result<Self, String> {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+        if let Some(path) = &args.plan {
+            let called = path.display();
+            let text = fs::read_to_string(path).map_err(|e| format!("can't read {called}: {e}"))?;
+            let file = DemoFile::parse(&text).map_err(|e| {
+                format!("{called}: {e}\n  quire plan FILE.toml --write DIR writes such a file, DIR/demo.toml")
+            })?;
+            let scaled = file.scaled(showcase::rate());
+            let scaled = scaled.map_err(|e| format!("{called}: {e}"))?;
+            let line = scaled.judged.layout.create_line(&scaled.wanted);
+            let line = line.ok_or_else(|| format!("{called}: its layout has no primary"))?;
+            // KEYSPACE CREATE name …
+            let options = line.splitn(4, ' ').nth(3).unwrap_or_default();
+            let nodes = proof::placement(&scaled).parse();
+            return Ok(Deployment {
+                nodes: nodes.map_err(|e| format!("{called}: {e}"))?,
+                options: words(options),
+                proof: Some(scaled),
+            });
+        }
+        let options = match &args.preset {
+            Some(preset) => vec!["PRESET".into(), preset.clone()],
+            None => words(&format!(
+                "TOPOLOGY primary-replica ACK async PLACE {}",
+                args.nodes
+            )),
+        };
+        Ok(Deployment {
+            nodes: args.nodes.clone(),
+            options,
+            proof: None,
+        })
+    }
+}
+
+fn write_links(dir: &Path, text: &str) -> Result<PathBuf, String> {
+    let path = dir.join("links.toml");
+    fs::write(&path, text)
+        .and_then(|()| fs::canonicalize(&path))
+        .map_err(|e| format!("can't write {}: {e}", path.display()))
+}
+
 /// Names nodes that this demo did not start and that run on its directory.
 fn still_running(running: &[(String, u32)], dir: &Path) -> String {
     let ids: Vec<&str> = running.iter().map(|(id, _)| id.as_str()).collect();
@@ -157,15 +232,26 @@ fn still_running(running: &[(String, u32)], dir: &Path) -> String {
 }
 
 /// From running processes to `ready`.
-async fn bring_up(args: &Args, plan: &Plan, nodes: &Nodes, dir: &Path) -> Result<(), String> {
+async fn bring_up(
+    args: &Args,
+    deployment: &Deployment,
+    plan: &Plan,
+    nodes: &Nodes,
+    dir: &Path,
+) -> Result<(), String> {
     let first = addr(plan.nodes[0].client_port);
     let deadline = Instant::now() + READY_TIMEOUT;
-    let placement = args.nodes.to_string();
-    wait(deadline, nodes, dir, || create_keyspace(&first, &placement)).await?;
+    let options = &deployment.options;
+    wait(deadline, nodes, dir, || create_keyspace(&first, options)).await?;
     wait(deadline, nodes, dir, || all_caught_up(&first)).await?;
     // The cluster may know a node before that node's clients can reach it.
     wait(deadline, nodes, dir, || all_answer(plan)).await?;
-    if !args.no_workload
+    if let Some(scaled) = deployment.proof.as_ref().filter(|_| !args.no_workload) {
+        let proved = proof::run(plan, scaled, &nodes.orders(), dir).await;
+        if let Err(why) = proved {
+            complain(format_args!("nothing was proved: {why}; the nodes go on"));
+        }
+    } else if !args.no_workload
         && let Err(why) = showcase::run(plan, &first, args.by_node).await
     {
         complain(format_args!(
@@ -210,23 +296,14 @@ async fn wait<S: Future<Output = Result<(), String>>>(
 }
 
 /// Makes the keyspace unless it is there from an earlier run.
-async fn create_keyspace(addr: &str, placement: &str) -> Result<(), String> {
+async fn create_keyspace(addr: &str, options: &[String]) -> Result<(), String> {
     let mut client = Client::connect(addr).await.map_err(|e| e.to_string())?;
     if client.call(&["KEYSPACE", "SHOW", KEYSPACE]).await.is_ok() {
         return Ok(());
     }
     client.set_reply_timeout(Duration::from_secs(10));
-    let create = [
-        "KEYSPACE",
-        "CREATE",
-        KEYSPACE,
-        "TOPOLOGY",
-        "primary-replica",
-        "ACK",
-        "async",
-        "PLACE",
-        placement,
-    ];
+    let mut create = vec!["KEYSPACE", "CREATE", KEYSPACE];
+    create.extend(options.iter().map(String::as_str));
     let created = client.call(&create).await;
     created.map(drop).map_err(|e| e.to_string())
 }

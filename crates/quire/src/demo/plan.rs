@@ -4,16 +4,13 @@
 //! ports follow each other from the base; a node's peer port is 20 above its client port, its
 //! HTTP port 40 above.
 
+use crate::voters;
 use model::strategy::Placement;
 use serde::Serialize;
 use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
 
 /// From a client port to the peer port, and from there to the HTTP port. So many nodes fit.
 const PORT_STEP: u16 = 20;
-/// Members of the control group at most.
-const VOTERS_MAX: usize = 5;
-/// Of one region, as long as there are others.
-const VOTERS_OF_REGION: usize = 2;
 
 /// When a node's log is forced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,7 +125,7 @@ impl Plan {
                 client_port += 1;
             }
         }
-        let voters = voters(&nodes);
+        let voters = voters::of(nodes.iter().map(|n| (n.id.as_str(), n.region.as_str())));
         Ok(Plan { nodes, voters })
     }
 
@@ -177,34 +174,6 @@ impl Plan {
 /// A loopback address, as the demo's nodes and their clients use it.
 pub(super) fn addr(port: u16) -> String {
     format!("{}:{port}", Ipv4Addr::LOCALHOST)
-}
-
-/// The members of the control group: five, three or one, two of each region in order; more of
-/// a region only where there are too few regions.
-fn voters(nodes: &[NodePlan]) -> Vec<String> {
-    let wanted = match nodes.len() {
-        0..=2 => 1,
-        3..=4 => 3,
-        _ => VOTERS_MAX,
-    };
-    let mut seen_of_region = Vec::<(&str, usize)>::new();
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for node in nodes {
-        let at = seen_of_region
-            .iter()
-            .position(|(region, _)| *region == node.region)
-            .unwrap_or_else(|| {
-                seen_of_region.push((&node.region, 0));
-                seen_of_region.len() - 1
-            });
-        seen_of_region[at].1 += 1;
-        if seen_of_region[at].1 <= VOTERS_OF_REGION {
-            first.push(node.id.clone());
-        } else {
-            rest.push(node.id.clone());
-        }
-    }
-    first.into_iter().chain(rest).take(wanted).collect()
 }
 
 /// `node.toml`; the format is documented in docs/cli.md.

@@ -39,7 +39,7 @@ pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), S
     println!("{loaded} sample profiles loaded, such as {PROFILE_EXAMPLE}");
 
     let cores = machine::cores();
-    let rate = (RATE_PER_CORE * cores as f64).min(RATE_MAX);
+    let rate = rate();
     let targets: Vec<Target> = plan.nodes.iter().map(target).collect();
     println!(
         "the reference workload for {} s: {:.0} updates/s and {:.0} reads/s,\n\
@@ -53,6 +53,7 @@ pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), S
     let measuring = bench::measure(Settings {
         workload: Workload::Reference,
         rate: Some(rate),
+        mix: None,
         clients: 2 * targets.len(),
         pipeline: 1,
         duration: WORKLOAD_DURATION,
@@ -80,6 +81,11 @@ pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), S
     Ok(())
 }
 
+/// Operations a second that this machine holds.
+pub(super) fn rate() -> f64 {
+    (RATE_PER_CORE * machine::cores() as f64).min(RATE_MAX)
+}
+
 async fn load_profiles(first: &str) -> Result<u64, String> {
     let mut client = Client::connect(first).await.map_err(|e| e.to_string())?;
     let selected = client.call(&["SELECT", KEYSPACE]).await;
@@ -94,7 +100,7 @@ async fn load_profiles(first: &str) -> Result<u64, String> {
     Ok(summary.applied)
 }
 
-fn target(node: &NodePlan) -> Target {
+pub(super) fn target(node: &NodePlan) -> Target {
     Target {
         region: node.region.clone(),
         addr: addr(node.client_port),

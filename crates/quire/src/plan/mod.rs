@@ -5,12 +5,14 @@
 //! ```text
 //!   files ─▶ capacity ─▶ show    tables and sentences
 //!                     ├▶ json    the same, with stable names (docs/planner.md)
-//!                     └▶ report  one HTML file, with the map and the bars
+//!                     ├▶ report  one HTML file, with the map and the bars
+//!                     └▶ write   files to begin a deployment with
 //! ```
 
 mod json;
 mod report;
 mod show;
+mod write;
 
 use crate::{
     Outcome,
@@ -48,6 +50,13 @@ pub(crate) struct Args {
     /// Print the preset instead, to begin a file with.
     #[arg(long, requires = "preset")]
     print: bool,
+    /// Write the best layout that this release runs: a configuration for each server, the words
+    /// that make the keyspace, and what quire demo --plan and quire plan check take.
+    #[arg(long, value_name = "DIR", conflicts_with = "print")]
+    write: Option<PathBuf>,
+    /// In which the servers' names are, their ids being the first part.
+    #[arg(long, value_name = "DOMAIN", default_value = "example", requires = "write", value_parser = write::domain)]
+    domain: String,
     #[command(flatten)]
     form: Form,
 }
@@ -151,17 +160,46 @@ fn run_search(args: &Args) -> Outcome {
     let wanted = wanted_of(&text, &called)?;
     let answer = search(&wanted);
     write_report(&args.form, || report::of_answer(&wanted, &answer))?;
+    let written = write_layout(args, &wanted, &answer)?;
     if args.form.json {
         let document = json::of_answer(&wanted, &answer);
         sayln!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         let shown = show::answer(&wanted, &answer);
         say!("{}", Screen::of_stdout().wrap(&shown, show::INDENT));
+        if let Some(written) = written {
+            sayln!("{}", Screen::of_stdout().wrap(&written, show::INDENT));
+        }
     }
     Ok(match answer {
         Answer::Plan(_) => ExitCode::SUCCESS,
         Answer::Infeasible(_) => NO.into(),
     })
+}
+
+/// Writes what `--write` asks for, and says how to go on.
+fn write_layout(args: &Args, wanted: &Wanted, answer: &Answer) -> Result<Option<String>, String> {
+    let Some(dir) = &args.write else {
+        return Ok(None);
+    };
+    let runs = match answer {
+        Answer::Plan(plan) => plan.best.iter().find(|j| j.layout.runs().is_ok()),
+        Answer::Infeasible(_) => {
+            return Err(
+                "nothing keeps all of it, so nothing was written; without --write it is said what to relax"
+                    .into(),
+            );
+        }
+    };
+    let judged = runs.ok_or(
+        "none of the best layouts is one that this release runs, so nothing was written; constraints.topologies = [\"primary-replica\"] leaves the others out",
+    )?;
+    write::write(dir, &write::files(wanted, judged, &args.domain)?)?;
+    let dir = dir.display();
+    Ok(Some(format!(
+        "\n Written to {dir}: {}\n  - quire demo --plan {dir}/demo.toml runs it on this machine, scaled down\n  - quire server --config {dir}/nodes/ID/node.toml on each server; then quire keyspace create with the words of create.txt",
+        show::title(wanted, judged)
+    )))
 }
 
 fn run_check(args: &CheckArgs) -> Outcome {
