@@ -1,10 +1,15 @@
 """The planner as people meet it: it needs no cluster."""
 
 import json
+import pathlib
+import re
+import subprocess
+import tomllib
 import xml.etree.ElementTree as xml
 
 import pytest
 
+from cluster import BINARY
 from test_cli import COLUMNS, on_terminal, run, widest
 
 
@@ -71,3 +76,62 @@ def test_wrong_calls_say_what_to_do(tmp_path):
     bad.write_text(printed.replace("writes_per_s = 10000.0", "writes_per_s = -1"))
     said = run("plan", bad).stderr
     assert "load.writes_per_s is -1: give 0 or more" in said and "bad.toml" in said
+
+
+def test_a_plan_is_written_and_what_was_written_is_sound(tmp_path):
+    there = tmp_path / "deployment"
+    written = run("plan", "--preset", "reference", "--write", there, "--domain", "db.example")
+    assert written.returncode == 0 and f"demo --plan {there}/demo.toml" in written.stdout
+    nodes = sorted(path.parent.name for path in there.glob("nodes/*/node.toml"))
+    assert nodes == [f"{region}-{n}" for region in ("asia", "eu", "us") for n in (1, 2, 3)]
+    config = tomllib.loads((there / "nodes/eu-2/node.toml").read_text())
+    assert config["advertise_client_addr"] == "eu-2.db.example:7001"
+    assert len(config["cluster"]["peers"]) == 8
+    checked = run("plan", "check", there / "layout.toml", "--plan", there / "plan.toml")
+    assert checked.returncode == 0, checked.stdout
+    again = run("plan", "--preset", "reference", "--write", there)
+    assert again.returncode == 1 and "is there already" in again.stderr
+
+
+def test_every_member_of_the_json_is_documented():
+    docs = (pathlib.Path(__file__).parents[2] / "docs/planner.md").read_text()
+    documented = set(re.findall(r"`(\w+)`", docs))
+
+    def members(value):
+        if isinstance(value, dict):
+            yield from value
+            value = list(value.values())
+        for each in value if isinstance(value, list) else []:
+            yield from members(each)
+
+    for words in ("plan --preset reference", "plan check --preset reference-as-drawn"):
+        document = json.loads(run(*words.split(), "--json").stdout)
+        assert set(members(document)) - documented == {"down_min_per_year_by_cause"}
+
+
+def test_questions_end_in_a_command_line():
+    chosen = subprocess.run(
+        [BINARY, "choose", "orders"],
+        input="us=3,eu=2\n2\n\n\n4\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert chosen.returncode == 0, chosen
+    assert chosen.stdout.splitlines()[-1] == (
+        "quire keyspace create orders ACK semi-sync:1 PLACE us=3,eu=2"
+        " ON_TIMEOUT block FAILOVER safe SHARDS 4"
+    )
+
+
+def test_a_preset_is_spelled_out_where_the_keyspace_is_shown(shared):
+    create = ["KEYSPACE", "CREATE"]
+    client = shared.redis("us-1")
+    assert client.execute_command(*create, "hub", "PRESET", "github", "SHARDS", 2)
+    facts = client.execute_command("KEYSPACE", "SHOW", "hub")
+    facts = dict(zip(facts[::2], facts[1::2]))
+    assert (facts["ack"], facts["on_timeout"], facts["timeout_ms"]) == ("semi-sync:1", "degrade", 500)
+    assert facts["placement"] == "us=3,asia=2,eu=2" and facts["shards"] == 2
+    for name, says in {"spanner": "TOPOLOGY consensus", "mars": "use rds, aurora-like"}.items():
+        with pytest.raises(Exception, match=says):
+            client.execute_command(*create, "other", "PRESET", name)

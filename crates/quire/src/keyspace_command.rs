@@ -23,6 +23,9 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The grammar of `control::create`, for people.
 const CREATE_HELP: &str = "\
 Options (keywords in any case):
+  PRESET name                  the options of a system that is known, of which
+                               those that are given take the place; PLACE too:
+      rds, aurora-like, github, reference, reference-sharded
   PLACE region=replicas[,…]    how many copies of everything each region holds
   PRIMARY region               where writes go; default: PLACE's first region
   SHARDS n                     1 to 1024, default 1
@@ -69,7 +72,7 @@ enum Action {
     Create {
         /// How it is called: 1 to 64 of a-z, 0-9, '-' and '_', not a number.
         name: String,
-        /// What it chooses, in any order: PLACE is needed, the rest has defaults.
+        /// What it chooses, in any order: PLACE or PRESET is needed, the rest has defaults.
         #[arg(value_name = "OPTION VALUE", required = true)]
         options: Vec<String>,
     },

@@ -21,6 +21,7 @@
 
 mod address;
 mod bench;
+mod choose_command;
 mod client;
 mod cluster_status;
 mod connect;
@@ -80,6 +81,7 @@ enum Command {
     /// Show or change the emulated links between regions.
     Wan(wan_command::Args),
     Plan(plan::Args),
+    Choose(choose_command::Args),
     /// Compare all replicas of a keyspace, key by key.
     Verify(verify_command::Args),
     /// Have a node look through everything on its disk for damage, now.
@@ -130,6 +132,7 @@ async fn dispatch(command: Command) -> Outcome {
         Command::Keyspace(args) => keyspace_command::run(&args).await,
         Command::Wan(args) => wan_command::run(&args).await,
         Command::Plan(args) => plan::run(&args),
+        Command::Choose(args) => choose_command::run(&args),
         Command::Verify(args) => verify_command::run(&args).await,
         Command::Scrub(args) => scrub_command::run(&args).await,
         Command::Rewound(args) => rewound_command::run(&args).await,
