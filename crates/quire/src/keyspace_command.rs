@@ -23,8 +23,8 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The grammar of `control::create`, for people.
 const CREATE_HELP: &str = "\
 Options (keywords in any case):
-  PRESET name                  the options of a system that is known, of which
-                               those that are given take the place; PLACE too:
+  PRESET name                  the options of a system that is known; those
+                               that are given take their place
       rds, aurora-like, github, reference, reference-sharded
   PLACE region=replicas[,…]    how many copies of everything each region holds
   PRIMARY region               where writes go; default: PLACE's first region

@@ -29,9 +29,9 @@ use std::{
 
 const HELP: &str = "\
 Examples:
-  quire plan --preset reference             answer for requirements that are here
-  quire plan --preset reference --print > plan.toml     and edit them
-  quire plan plan.toml --report plan.html
+  quire plan --preset reference
+  quire plan --preset reference --print > plan.toml
+  quire plan plan.toml --report plan.html --write deployment
   quire plan check --preset reference-as-drawn
   quire plan check layout.toml --plan plan.toml";
 
