@@ -238,6 +238,7 @@ impl Simulated {
                 last: Position::new(self.shard.epoch.0, 9),
                 intact_since: 1,
                 whole: true,
+                level: true,
             })
             .collect();
         let leader = NodeId::new("leader").unwrap();
