@@ -97,8 +97,10 @@ def test_crash(cluster):
             writer.join(15)
             assert not writer.is_alive()
         assert sum(len(w.acknowledged) for w in writers) > before or round_number > 0
-        said = cluster.said()
-        assert all(f"node {node} is gone" in said for node in NODES), said
+        eventually(
+            lambda: all(f"node {node} is gone" in cluster.said() for node in NODES), 10,
+            "the demo says that all are gone"
+        )
         cluster.stop()
         cluster.start()
         primary = cluster.redis("us-1")
