@@ -79,8 +79,18 @@ class Chaos:
         if not self.cluster.pid(node):
             self.cluster.server(node)
 
+    def supervise(self):
+        """A node that was started while its disk was full ends; what starts it again is its
+        supervisor. None ends by itself for any other reason."""
+        for node in NODES:
+            if not self.cluster.pid(node):
+                last = (self.cluster.dir / node / "log").read_text(errors="replace").splitlines()[-1]
+                assert "space left" in last, f"{node} has ended: {last}"
+                self.restart(node)
+
     def whole(self):
         """Every copy is a member and fresh, as some node says."""
+        self.supervise()
         for node in US:
             try:
                 status = self.cluster.status(node)

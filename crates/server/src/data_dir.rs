@@ -31,7 +31,7 @@ const ASIDE: &str = "set-aside-";
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// A file or directory.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", advice(source))]
     Io {
         /// Which.
         path: PathBuf,
@@ -51,6 +51,16 @@ pub enum DataDirError {
     /// The identity file is not one, or is gone and other files are not.
     #[error("{0} is damaged or gone, so that nothing beside it can be trusted")]
     Identity(PathBuf),
+}
+
+/// What to do about an error that the system names alone.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": free some on its disk, then start again"
+        }
+        _ => "",
+    }
 }
 
 fn named(process: Option<u32>) -> String {
@@ -203,6 +213,18 @@ fn sync_dir(data: &Path) -> Result<(), DataDirError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_on_a_full_disk_says_what_to_do() {
+        let said = |kind: io::ErrorKind| io_at(Path::new("data/identity"))(kind.into()).to_string();
+        let full = said(io::ErrorKind::StorageFull);
+        assert!(full.starts_with("data/identity: "), "{full}");
+        assert!(
+            full.ends_with(": free some on its disk, then start again"),
+            "{full}"
+        );
+        assert!(!said(io::ErrorKind::NotFound).contains("free"));
+    }
 
     #[test]
     fn a_start_is_known_to_the_next() {
