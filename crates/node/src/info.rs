@@ -8,7 +8,7 @@
 
 use crate::{connection::REDIS_VERSION, node::Node, request::Target};
 use model::{KeyspaceId, ShardId, catalog};
-use replication::strategy::Role;
+use replication::protocol::Role;
 use shards::Replica;
 use std::{
     fmt::{Display, Write},

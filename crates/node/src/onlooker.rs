@@ -2,7 +2,7 @@
 
 use crate::node::Node;
 use model::{Epoch, Now, Position, ShardId};
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::time::Duration;
 use storage::store::Stores;
 

@@ -9,7 +9,7 @@ use model::{
     Boot, Catalog, DiskId, Epoch, NodeId, Now, Region, ShardId,
     catalog::{NodeInfo, Replica, Shard},
 };
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::{sync::Arc, time::Duration};
 use storage::{
     disk::SimDisk,

@@ -10,7 +10,7 @@ use model::{
     catalog::{Keyspace, NodeInfo, Replica, Shard},
     strategy::{Strategy, Topology},
 };
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
     disk::SimDisk,

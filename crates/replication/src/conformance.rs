@@ -1,11 +1,11 @@
 //! One suite that every topology runs: a small cluster under a network and disks that do their
-//! worst, and the promises of [`crate::strategy`] checked at every step.
+//! worst, and the promises of [`crate::protocol`] checked at every step.
 //!
 //! The host here is a model: the log is a list with a durable prefix, the store a list of
 //! applied entries that survives a crash only up to what it flushed. One seed decides
 //! everything.
 
-use crate::strategy::{Assignment, Identity, Output, Recovered, Role, Strategy};
+use crate::protocol::{Assignment, Identity, Output, Protocol, Recovered, Role};
 use bytes::Bytes;
 use model::{
     AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
@@ -59,7 +59,7 @@ struct Host<S> {
     committed: u64,
 }
 
-impl<S: Strategy> Host<S> {
+impl<S: Protocol> Host<S> {
     fn last_index(&self) -> u64 {
         self.log_first + self.log.len() as u64 - 1
     }
@@ -86,7 +86,7 @@ struct World<S> {
 
 const PRIMARY: usize = 0;
 
-impl<S: Strategy> World<S> {
+impl<S: Protocol> World<S> {
     fn new(seed: u64, ack: AckRule, make: fn(Identity, Recovered) -> S) -> Self {
         let places = [("us-1", "us"), ("us-2", "us"), ("eu-1", "eu")];
         let hosts = places
@@ -484,7 +484,7 @@ impl<S: Strategy> World<S> {
 }
 
 /// Runs the suite for one topology.
-pub(crate) fn run<S: Strategy>(seeds: u64, steps: u64, make: fn(Identity, Recovered) -> S) {
+pub(crate) fn run<S: Protocol>(seeds: u64, steps: u64, make: fn(Identity, Recovered) -> S) {
     let rules = [
         "async",
         "semi-sync:1",

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`strategy`] | the contract: what every topology is told, and what it asks for |
+//! | [`protocol`] | the contract: what every topology is told, and what it asks for |
 //! | [`acknowledgement`] | rule + who has what on disk → what is committed |
 //! | [`progress`] | what a primary knows of one replica's log |
 //! | [`session`] | what a client has seen, and whether a replica may answer it |
@@ -20,6 +20,6 @@ mod conformance;
 pub mod consensus;
 pub mod primary_replica;
 pub mod progress;
+pub mod protocol;
 pub mod rest;
 pub mod session;
-pub mod strategy;

@@ -15,7 +15,7 @@
 //! nothing at all.
 
 use crate::evaluate::ReadFrom;
-use replication::{session::Satisfied, strategy::Role};
+use replication::{protocol::Role, session::Satisfied};
 
 /// What a command asks.
 #[derive(Clone, Copy, Debug)]

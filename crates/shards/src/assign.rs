@@ -7,7 +7,7 @@ use model::{
 };
 use replication::{
     primary_replica::{PrimaryReplica, Tuning},
-    strategy::{Assignment, Identity},
+    protocol::{Assignment, Identity},
 };
 use std::sync::Arc;
 use storage::store::{CacheBudget, StoreError, Stores};
@@ -112,7 +112,7 @@ impl<S: Stores, T> Shards<S, T> {
     fn is_taken_up(&self, id: ShardId) -> bool {
         self.all.get(&id).is_some_and(|shard| {
             shard.assigned
-                && shard.strategy.is_some()
+                && shard.protocol.is_some()
                 && shard.stopped.is_none()
                 && shard.damaged.is_none()
                 && !shard.store.is_installing()
@@ -168,7 +168,7 @@ impl<S: Stores, T> Shards<S, T> {
         let installing = shard.store.is_installing();
         // It takes no office with a store that is no state that ever was.
         let ready = shard.store.is_serving() && !self.rewinds.is_past_return(id);
-        let strategy = shard.strategy.get_or_insert_with(|| {
+        let protocol = shard.protocol.get_or_insert_with(|| {
             let identity = Identity {
                 node: self.config.id.clone(),
                 region: self.config.region.clone(),
@@ -181,10 +181,10 @@ impl<S: Stores, T> Shards<S, T> {
         });
         if ready || !in_office {
             shard.assigned = true;
-            strategy.assign(assignment, self.now);
+            protocol.assign(assignment, self.now);
             for replica in &facts.replicas {
                 if self.terms.is_cut_off(&replica.node) {
-                    strategy.link_changed(&replica.node, false, self.now);
+                    protocol.link_changed(&replica.node, false, self.now);
                 }
             }
         }

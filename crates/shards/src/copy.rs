@@ -7,7 +7,7 @@
 //! install_chunk      ◀──── CopyChunk ──────── some rows           "all before this row is here"
 //!                     ─ CopyAsk(next row) ──▶ …
 //! finish_install     ◀──── CopyChunk ──────── the last ones
-//! RESET in the log; the strategy goes on behind the pinned position
+//! RESET in the log; the protocol goes on behind the pinned position
 //! ```
 //! A chunk says which row it begins with, and the taker takes the one that begins where the last
 //! ended: repeats, gaps and late ones are nothing to it. When none came for 2 s, whatever the
@@ -236,11 +236,11 @@ impl<S: Stores, T> Shards<S, T> {
         tracing::info!(shard = id.0, bytes, position = %at, "the replica is filled");
         let catalog = self.catalog.clone();
         if let Some(shard) = self.all.get_mut(&id)
-            && let Some(strategy) = &mut shard.strategy
+            && let Some(protocol) = &mut shard.protocol
         {
-            strategy.installed(at, history, stamp, self.now);
+            protocol.installed(at, history, stamp, self.now);
             if let Some(until) = shard.store.rewinding_until() {
-                strategy.rewound(at, until, self.now);
+                protocol.rewound(at, until, self.now);
             }
             self.unsettled.add(id);
         }

@@ -66,10 +66,10 @@ fn set_aside<S: Stores>(
 impl<R: Rows, T> Shard<R, T> {
     /// Its store is damaged: it stops until it is filled.
     fn note_damage(&mut self, what: String, now: model::Now) {
-        if let Some(strategy) = &self.strategy {
+        if let Some(protocol) = &self.protocol {
             // What its log has, for the saving of what others lack.
-            let state = strategy.state(now);
-            self.recovered.history = strategy.history().clone();
+            let state = protocol.state(now);
+            self.recovered.history = protocol.history().clone();
             self.recovered.last = state.tip;
             self.recovered.commit = state.commit;
             self.recovered.sealed = self.recovered.sealed.max(state.epoch);

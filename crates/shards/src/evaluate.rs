@@ -24,8 +24,8 @@ use model::{
     planted::{self, Bug},
 };
 use replication::{
+    protocol::{Refused, State},
     session::satisfied,
-    strategy::{Refused, State},
 };
 use resp::{Encoder, Version};
 use std::borrow::Cow;
@@ -60,10 +60,10 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get(&id) else {
             return Evaluated::NotNow;
         };
-        let Some(strategy) = &shard.strategy else {
+        let Some(protocol) = &shard.protocol else {
             return Evaluated::NotNow;
         };
-        let state = (self.pulses).vouch(shard.rest.as_ref(), strategy.state(self.now));
+        let state = (self.pulses).vouch(shard.rest.as_ref(), protocol.state(self.now));
         let applied = shard.store.applied().position;
         let here = Here {
             role: state.role,
@@ -75,7 +75,7 @@ impl<S: Stores, T> Shards<S, T> {
         let question = Question {
             is_write: spec.is_write(),
             read_from: asking.read_from,
-            sees: satisfied(asking.seen, strategy.history(), applied.index),
+            sees: satisfied(asking.seen, protocol.history(), applied.index),
         };
         let over = match admit(question, here) {
             Admission::Over(over) => over,
@@ -102,7 +102,7 @@ impl<S: Stores, T> Shards<S, T> {
             args,
             cx,
             work: Work::new(self.config.limits.command_work_max),
-            first: strategy.next_stamp(self.now),
+            first: protocol.next_stamp(self.now),
             reply_room: asking.reply_room,
         };
         if over == Over::Tip {
@@ -210,12 +210,12 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get_mut(&id) else {
             return Evaluated::NotNow;
         };
-        let Some(strategy) = &mut shard.strategy else {
+        let Some(protocol) = &mut shard.protocol else {
             return Evaluated::NotNow;
         };
         let mutation = &self.evaluation.mutation;
         let (ops, payload) = (mutation.ops(), mutation.bytes());
-        let entry = match strategy.propose(EntryKind::Mutation, ops, payload, self.now) {
+        let entry = match protocol.propose(EntryKind::Mutation, ops, payload, self.now) {
             Ok(entry) => entry,
             // Replicas are about to acknowledge what was proposed before.
             Err(Refused::NotPrimary { .. } | Refused::Busy { .. }) => return Evaluated::NotNow,

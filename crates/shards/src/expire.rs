@@ -279,13 +279,13 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get_mut(&id) else {
             return Ok(false);
         };
-        let Some(strategy) = &shard.strategy else {
+        let Some(protocol) = &shard.protocol else {
             return Ok(false);
         };
         if !shard.store.is_serving() {
             return Ok(false);
         }
-        let epoch = strategy.state(self.now).epoch;
+        let epoch = protocol.state(self.now).epoch;
         let news = shard.store.take_news();
         shard.expiry.follow(epoch, shard.applied().index, news);
         if shard.expiry.is_due(self.now) {
@@ -394,8 +394,8 @@ fn purges<R: Rows, T>(
 /// Proposes it; None if it can't be for the moment.
 fn proposed<R: Rows, T>(shard: &mut Shard<R, T>, mutation: &Mutation, now: Now) -> Option<Entry> {
     let (ops, payload) = (mutation.ops(), mutation.bytes());
-    let strategy = shard.strategy.as_mut()?;
-    strategy
+    let protocol = shard.protocol.as_mut()?;
+    protocol
         .propose(EntryKind::Mutation, ops, payload, now)
         .ok()
 }

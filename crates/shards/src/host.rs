@@ -6,7 +6,7 @@ use cluster::{
     message::{CopyProgress, ReplicaReport, ReportedRole, StoreFigures},
 };
 use model::{Epoch, Lsn, NodeId, Now, ShardId};
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::{collections::BTreeMap, time::Duration};
 use storage::store::{Rows, Stores};
 
@@ -120,11 +120,11 @@ impl<S: Stores, T> Host for Shards<S, T> {
 
     fn lacks(&self, id: ShardId) -> Vec<(NodeId, u64)> {
         let shard = self.all.get(&id);
-        let Some(strategy) = shard.and_then(|s| s.strategy.as_ref()) else {
+        let Some(protocol) = shard.and_then(|s| s.protocol.as_ref()) else {
             return Vec::new();
         };
-        let tip = strategy.state(self.now).tip.index;
-        let members = strategy.members().into_iter();
+        let tip = protocol.state(self.now).tip.index;
+        let members = protocol.members().into_iter();
         members
             .map(|member| (member.node, tip.saturating_sub(member.matched)))
             .collect()

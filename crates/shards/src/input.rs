@@ -84,8 +84,8 @@ impl<S: Stores, T> Shards<S, T> {
         if !self.terms.held.contains(&shard_id)
             && let Some(shard) = self.all.get_mut(&shard_id)
             && shard.is_primary(self.now)
-            && let Some(strategy) = &mut shard.strategy
-            && strategy
+            && let Some(protocol) = &mut shard.protocol
+            && protocol
                 .propose(EntryKind::Digest, 0, &payload, self.now)
                 .is_ok()
         {

@@ -2,7 +2,7 @@
 
 use crate::Shards;
 use model::{Entry, EntryKind, Epoch, EpochHistory, ShardId};
-use replication::strategy::Strategy;
+use replication::protocol::Protocol;
 use storage::store::{StoreError, Stores};
 
 #[doc(hidden)]
@@ -15,21 +15,21 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// A primary proposes an entry that changes nothing.
     pub fn propose_nothing(&mut self, id: ShardId) {
-        if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            let proposed = strategy.propose(EntryKind::Mutation, 0, b"", self.now);
+        if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+            let proposed = protocol.propose(EntryKind::Mutation, 0, b"", self.now);
             assert!(proposed.is_ok());
             self.unsettled.add(id);
         }
     }
 
     /// Takes a replica out of its shard's protocol, or puts it back.
-    pub fn swap_strategy(
+    pub fn swap_protocol(
         &mut self,
         id: ShardId,
-        strategy: Option<Box<dyn Strategy>>,
-    ) -> Option<Box<dyn Strategy>> {
+        protocol: Option<Box<dyn Protocol>>,
+    ) -> Option<Box<dyn Protocol>> {
         let shard = self.all.get_mut(&id)?;
-        std::mem::replace(&mut shard.strategy, strategy)
+        std::mem::replace(&mut shard.protocol, protocol)
     }
 
     pub fn is_damaged(&self, id: ShardId) -> bool {
@@ -57,7 +57,7 @@ impl<S: Stores, T> Shards<S, T> {
 
     pub fn history(&self, id: ShardId) -> Option<EpochHistory> {
         let shard = self.all.get(&id)?;
-        shard.strategy.as_ref().map(|s| s.history().clone())
+        shard.protocol.as_ref().map(|s| s.history().clone())
     }
 
     pub fn entries(&mut self, id: ShardId, from: u64, bytes_max: usize) -> Option<Vec<Entry>> {

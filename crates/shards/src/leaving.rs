@@ -24,7 +24,7 @@ use crate::{
     shard,
 };
 use model::{EpochHistory, NodeId, Position, ShardId};
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
@@ -80,9 +80,9 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         let recovered = &mut shard.recovered;
-        if let Some(strategy) = &shard.strategy {
-            let state = strategy.state(now);
-            recovered.history = strategy.history().clone();
+        if let Some(protocol) = &shard.protocol {
+            let state = protocol.state(now);
+            recovered.history = protocol.history().clone();
             recovered.last = state.tip;
             recovered.commit = state.commit;
         }
@@ -95,7 +95,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         self.retire(id, "another node holds its shard now");
         if let Some(shard) = self.all.get_mut(&id) {
-            shard.strategy = None;
+            shard.protocol = None;
             shard.tip.reset();
         }
         self.ask_history(id);
@@ -111,17 +111,17 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// A node that has lost its place wants to know whether it has what is in no other log.
     pub(crate) fn history_asked(&mut self, from: &NodeId, id: ShardId) {
-        let Some(strategy) = self.all.get(&id).and_then(|s| s.strategy.as_ref()) else {
+        let Some(protocol) = self.all.get(&id).and_then(|s| s.protocol.as_ref()) else {
             return;
         };
-        let state = strategy.state(self.now);
+        let state = protocol.state(self.now);
         if state.role != Role::Primary {
             return;
         }
         let history = History {
             shard: id,
             epoch: state.epoch,
-            starts: strategy.history().starts().to_vec(),
+            starts: protocol.history().starts().to_vec(),
             last: state.tip.index,
         };
         self.send(from, Lane::Ordinary, Message::History(history));

@@ -17,7 +17,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `room`, `door`, `host` | its parts; what leaves it and what it is told; what the cluster room sees of it |
-//! | `settle` | carrying out what strategies ask for |
+//! | `settle` | carrying out what protocols ask for |
 //! | `release` | giving up old log |
 //! | `assign` | shards come, change and go with the catalog |
 //! | `admission`, `evaluate` | whether a command may be evaluated at a replica here; evaluating it |

@@ -3,10 +3,10 @@
 //! What a pulse means, and why that is sound, is said in [`replication::rest`].
 //!
 //! ```text
-//!  strategy ─ MayRest ─▶ Pair::ask                       strategy.may_rest ◀─ Pair::receive
+//!  protocol ─ MayRest ─▶ Pair::ask                       protocol.may_rest ◀─ Pair::receive
 //!  settled, and there is news ─▶ Pair::woke              settled, and it is another ─▶ Pair::leave
 //!                 │            Pulse                                  ▲
-//!                 └──────────────────────────────────────────────────▶│ strategy.vouched
+//!                 └──────────────────────────────────────────────────▶│ protocol.vouched
 //! ```
 //!
 //! Always: before a pulse is made every shard that something happened to is settled, and whoever
@@ -15,8 +15,8 @@
 use crate::{door::Lane, message::Message, room::Shards, shard::Shard};
 use model::{Boot, NodeId, Position, ShardId};
 use replication::{
+    protocol::{Role, State},
     rest::{Heard, Pair, Pulse, Vouched},
-    strategy::{Role, State},
 };
 use std::{collections::BTreeMap, time::Duration};
 use storage::store::{Rows, Stores};
@@ -96,8 +96,8 @@ impl<S: Stores, T> Shards<S, T> {
     }
 
     fn roused(&mut self, peer: &NodeId, id: ShardId) {
-        if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            strategy.roused(peer);
+        if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+            protocol.roused(peer);
             self.unsettled.add(id);
         }
     }
@@ -134,7 +134,7 @@ impl<S: Stores, T> Shards<S, T> {
             && !state.as_ref().is_some_and(|state| rest.still_is(state))
         {
             let has_it = |s: State| {
-                let history = shard.strategy.as_ref().map(|strategy| strategy.history());
+                let history = shard.protocol.as_ref().map(|protocol| protocol.history());
                 s.role == Role::Replica
                     && history.is_some_and(|history| history.contains(rest.at, s.tip.index))
             };
@@ -163,9 +163,9 @@ impl<S: Stores, T> Shards<S, T> {
             && let Some(pair) = self.pulses.pairs.get_mut(&rest.with)
             && let Some(vouched) = pair.leave(id)
             && follows
-            && let Some(strategy) = &mut shard.strategy
+            && let Some(protocol) = &mut shard.protocol
         {
-            strategy.vouched(vouched.fresh_at, vouched.time_ms);
+            protocol.vouched(vouched.fresh_at, vouched.time_ms);
         }
     }
 
@@ -208,8 +208,8 @@ impl<S: Stores, T> Shards<S, T> {
         let sound = self.terms.holds_for_others && !self.log.is_stalled();
         let shards = &self.all;
         let holds = |id: ShardId, at: Position| {
-            let strategy = shards.get(&id).and_then(|s| s.strategy.as_ref());
-            sound && strategy.is_some_and(|s| s.may_rest(from, at))
+            let protocol = shards.get(&id).and_then(|s| s.protocol.as_ref());
+            sound && protocol.is_some_and(|s| s.may_rest(from, at))
         };
         let Some(pair) = self.pulses.pairs.get_mut(from) else {
             return;
@@ -222,9 +222,9 @@ impl<S: Stores, T> Shards<S, T> {
         for (id, at) in heard.resting {
             if let Some(shard) = self.all.get_mut(&id)
                 && shard.rested_at == Some(at)
-                && let Some(strategy) = &mut shard.strategy
+                && let Some(protocol) = &mut shard.protocol
             {
-                strategy.rests(from, at);
+                protocol.rests(from, at);
                 self.unsettled.add(id);
             }
         }
@@ -237,9 +237,9 @@ impl<S: Stores, T> Shards<S, T> {
             };
             if shard.rest.take().is_some()
                 && let Some(vouched) = heard.vouched
-                && let Some(strategy) = &mut shard.strategy
+                && let Some(protocol) = &mut shard.protocol
             {
-                strategy.vouched(vouched.fresh_at, vouched.time_ms);
+                protocol.vouched(vouched.fresh_at, vouched.time_ms);
                 self.unsettled.add(id);
             }
         }

@@ -48,7 +48,7 @@ impl<S: Stores, T> Shards<S, T> {
             }
             // What a member may lack, or may have to be taken back here. Not known before a
             // primary has told it: then everything may be.
-            match shard.strategy.as_ref().and_then(|s| s.floor()) {
+            match shard.protocol.as_ref().and_then(|s| s.floor()) {
                 Some(floor) => {
                     if let Some(wanted) = shard.log_index.keep_from(floor + 1) {
                         keep = keep.min(wanted.max(kept_for_others));
@@ -80,9 +80,9 @@ impl<S: Stores, T> Shards<S, T> {
                 .map_or(shard.store.applied().position.index, |e| e.position.index)
                 + 1;
             if shard.log_index.release_below(oldest, next)
-                && let Some(strategy) = &mut shard.strategy
+                && let Some(protocol) = &mut shard.protocol
             {
-                strategy.released(shard.log_index.first);
+                protocol.released(shard.log_index.first);
             }
         }
     }
@@ -97,7 +97,7 @@ impl<S: Stores, T> Shards<S, T> {
             let Some((epoch, at)) = shard.sealed else {
                 continue;
             };
-            let last = shard.strategy.as_ref().map(|s| s.state(self.now).tip.epoch);
+            let last = shard.protocol.as_ref().map(|s| s.state(self.now).tip.epoch);
             if last.is_some_and(|last| last >= epoch) {
                 continue;
             }

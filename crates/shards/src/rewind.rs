@@ -10,7 +10,7 @@
 //! replaced ────▶ Saving ─▶ the copy goes (`leaving`), or is filled anew (`damage`)
 //! ```
 //! Nothing is changed before `Logging`: whatever happens earlier, a crash or another primary,
-//! the strategy finds out anew where the logs part. What a crash leaves later:
+//! the protocol finds out anew where the logs part. What a crash leaves later:
 //!
 //! | durable | the log, replayed | the store | so |
 //! |---|---|---|---|
@@ -34,7 +34,7 @@ use crate::{
     shard,
 };
 use model::{NodeId, Position, ShardId};
-use replication::strategy::Recovered;
+use replication::protocol::Recovered;
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -174,11 +174,11 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get(&id) else {
             return;
         };
-        let Some(strategy) = &shard.strategy else {
+        let Some(protocol) = &shard.protocol else {
             return;
         };
-        let state = strategy.state(self.now);
-        let history = strategy.history();
+        let state = protocol.state(self.now);
+        let history = protocol.history();
         let common = Position {
             epoch: history.epoch_at(common),
             index: common,
@@ -241,7 +241,7 @@ impl<S: Stores, T> Shards<S, T> {
         let keyspace = shard
             .and_then(|s| s.keyspace)
             .and_then(|k| self.catalog.keyspaces.get(&k));
-        // The strategy may know of a later one; a copy that goes has none.
+        // The protocol may know of a later one; a copy that goes has none.
         let state = shard.and_then(|s| s.state(self.now)).map(|s| s.epoch);
         let epoch = state.or_else(|| self.catalog.shards.get(&id).map(|s| s.epoch));
         About {
@@ -275,12 +275,12 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(taking) = self.rewinds.taking.get_mut(&id) else {
             return;
         };
-        let strategy = self.all.get(&id).and_then(|s| s.strategy.as_ref());
-        let Some(strategy) = strategy else {
+        let protocol = self.all.get(&id).and_then(|s| s.protocol.as_ref());
+        let Some(protocol) = protocol else {
             return;
         };
         let common = taking.common.index;
-        let lost = strategy.history().epoch_at(common + 1);
+        let lost = protocol.history().epoch_at(common + 1);
         match self.append_shard(id, shard::REWIND, &shard::rewind_body(common, lost)) {
             Ok(lsn) => {
                 if let Some(taking) = self.rewinds.taking.get_mut(&id) {
@@ -329,8 +329,8 @@ impl<S: Stores, T> Shards<S, T> {
         tracing::warn!(shard = id.0, %common, %until, keys, "the tail that was lost is taken back");
         self.rewinds.counts.rewinds += 1;
         self.rewinds.counts.keys += keys as u64;
-        if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            strategy.rewound(common, until, self.now);
+        if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+            protocol.rewound(common, until, self.now);
             self.unsettled.add(id);
         }
         let catalog = self.catalog.clone();
@@ -355,8 +355,8 @@ impl<S: Stores, T> Shards<S, T> {
         {
             saving.discard();
         }
-        if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            strategy.rewind_given_up(self.now);
+        if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+            protocol.rewind_given_up(self.now);
             self.unsettled.add(id);
         }
     }

@@ -84,7 +84,7 @@ pub struct Shards<S: Stores, T> {
 
     // What is to be done, for which shard and when.
     pub(crate) unsettled: Unsettled,
-    /// When their strategies want to act by themselves.
+    /// When their protocols want to act by themselves.
     pub(crate) timers: Timers,
     /// Which of them have what there is to do now and then.
     pub(crate) touched: Touched,
@@ -161,8 +161,8 @@ impl<S: Stores, T> Shards<S, T> {
     pub fn link_changed(&mut self, peer: &NodeId, linked: bool) {
         self.terms.link_changed(peer, linked);
         for (id, shard) in &mut self.all {
-            if let Some(strategy) = &mut shard.strategy {
-                strategy.link_changed(peer, linked, self.now);
+            if let Some(protocol) = &mut shard.protocol {
+                protocol.link_changed(peer, linked, self.now);
                 self.unsettled.add(*id);
             }
         }
@@ -179,8 +179,8 @@ impl<S: Stores, T> Shards<S, T> {
         {
             return;
         }
-        if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-            strategy.receive(from, bytes, self.now);
+        if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+            protocol.receive(from, bytes, self.now);
             self.unsettled.add(id);
         }
     }
@@ -188,8 +188,8 @@ impl<S: Stores, T> Shards<S, T> {
     /// The log is acknowledgeable up to `durable`.
     pub fn durable(&mut self, durable: Lsn) {
         for (id, index) in self.log.reached(durable) {
-            if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-                strategy.durable(index, self.now);
+            if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+                protocol.durable(index, self.now);
                 self.unsettled.add(id);
             }
         }

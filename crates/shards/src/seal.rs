@@ -10,7 +10,7 @@ use model::{
     Epoch, NodeId, Position, ShardId,
     planted::{self, Bug},
 };
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::collections::VecDeque;
 use storage::{log::Lsn, store::Stores};
 
@@ -61,10 +61,10 @@ impl<S: Stores, T> Shards<S, T> {
         if shard.stopped.is_some() || !shard.store.is_serving() || self.rewinds.is_past_return(id) {
             return;
         }
-        let Some(strategy) = &mut shard.strategy else {
+        let Some(protocol) = &mut shard.protocol else {
             return;
         };
-        let state = strategy.state(now);
+        let state = protocol.state(now);
         tracing::debug!(shard = id.0, %epoch, ?state, "to be sealed");
         // A learner is no member: what it has must not be counted on.
         if state.role == Role::Learner || epoch < state.epoch {
@@ -74,7 +74,7 @@ impl<S: Stores, T> Shards<S, T> {
         if planted::is(Bug::PromoteWithoutSealing) {
             return self.answer_sealed(from, id, epoch);
         }
-        strategy.seal(epoch, now);
+        protocol.seal(epoch, now);
         self.unsettled.add(id);
         self.seals.gives_up = gives_up.then_some(id);
         self.settle_own();

@@ -1,11 +1,11 @@
-//! Settling: carrying out what strategies ask for, until none asks.
+//! Settling: carrying out what protocols ask for, until none asks.
 
 use crate::{
     Output as Wanted, Shards,
     shard::{self, Shard},
 };
 use model::ShardId;
-use replication::strategy::{Output, Role};
+use replication::protocol::{Output, Role};
 use std::{collections::BTreeSet, time::Duration};
 use storage::{
     log::{AppendError, Lsn},
@@ -26,7 +26,7 @@ const OUTPUTS_A_ROUND: u32 = 1 << 15;
 /// Rows of the index of expiry that are counted at a time: a few milliseconds.
 const EXPIRING_A_TURN: usize = 10_000;
 
-/// Shards that have something to settle: whoever tells a shard's strategy something adds it.
+/// Shards that have something to settle: whoever tells a shard's protocol something adds it.
 #[derive(Debug, Default)]
 pub(crate) struct Unsettled {
     ids: BTreeSet<ShardId>,
@@ -58,7 +58,7 @@ impl Unsettled {
 }
 
 impl<S: Stores, T> Shards<S, T> {
-    /// Carries out what strategies ask for; that may have them ask for more.
+    /// Carries out what protocols ask for; that may have them ask for more.
     pub fn settle_once(&mut self) {
         for id in std::mem::take(&mut self.unsettled.ids) {
             self.settle_shard(id);
@@ -82,7 +82,7 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         self.unsettled.settled += 1;
-        let wanted = shard.strategy.as_ref().and_then(|s| s.wake_at());
+        let wanted = shard.protocol.as_ref().and_then(|s| s.wake_at());
         self.timers.want(id, &mut shard.timer, wanted);
         self.rests_settled(id);
         self.touch(id);
@@ -94,11 +94,11 @@ impl<S: Stores, T> Shards<S, T> {
             let Some(shard) = self.all.get_mut(&id) else {
                 return;
             };
-            let Some(strategy) = &mut shard.strategy else {
+            let Some(protocol) = &mut shard.protocol else {
                 return;
             };
-            strategy.vouch(leased);
-            let Some(output) = strategy.poll(self.now) else {
+            protocol.vouch(leased);
+            let Some(output) = protocol.poll(self.now) else {
                 return;
             };
             match output {
@@ -111,7 +111,7 @@ impl<S: Stores, T> Shards<S, T> {
                             shard.unapplied.push_back(entry);
                         }
                         Err(error) => {
-                            // The strategy has it and the log has not: only a restart, which
+                            // The protocol has it and the log has not: only a restart, which
                             // reads back what the log has, makes them agree again.
                             return self.stop_for(error);
                         }
@@ -146,9 +146,9 @@ impl<S: Stores, T> Shards<S, T> {
                 } => {
                     let entries = self.read_entries(id, from, bytes_max);
                     if let Some(shard) = self.all.get_mut(&id)
-                        && let Some(strategy) = &mut shard.strategy
+                        && let Some(protocol) = &mut shard.protocol
                     {
-                        strategy.fetched(&to, from, entries, self.now);
+                        protocol.fetched(&to, from, entries, self.now);
                     }
                 }
                 Output::NeedsCopy { from, common } => self.start_rewind(id, &from, common, true),
@@ -196,7 +196,7 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get_mut(&id) else {
             return;
         };
-        shard.strategy = None;
+        shard.protocol = None;
         let waiting = std::mem::take(&mut shard.waiting);
         shard.tip.reset();
         shard.stopped = Some(reason);
@@ -236,8 +236,8 @@ impl<S: Stores, T> Shards<S, T> {
                 Err(reason) => return self.stop_shard(id, reason),
             };
             let index = shard.applied().index;
-            if let Some(strategy) = &mut shard.strategy {
-                strategy.applied(index, self.now);
+            if let Some(protocol) = &mut shard.protocol {
+                protocol.applied(index, self.now);
             }
             for entry in &applied.digests {
                 self.digest_due(id, entry);

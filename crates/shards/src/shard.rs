@@ -1,4 +1,4 @@
-//! One replica on this node: its strategy, its part of the log, its store, and the replies
+//! One replica on this node: its protocol, its part of the log, its store, and the replies
 //! that wait for it.
 //!
 //! ```text
@@ -29,7 +29,7 @@ use model::{
     Entry, EntryKind, Epoch, KeyspaceId, Position, ShardId,
     planted::{self, Bug},
 };
-use replication::strategy::{Recovered, Role, State, Strategy};
+use replication::protocol::{Protocol, Recovered, Role, State};
 use std::{collections::VecDeque, time::Duration};
 use storage::{
     log::{Lsn, Record},
@@ -152,7 +152,7 @@ pub(crate) struct Shard<R: Rows, T> {
     pub(crate) keyspace: Option<KeyspaceId>,
     pub(crate) store: ShardStore<R>,
     /// None until the catalog has said what to be.
-    pub(crate) strategy: Option<Box<dyn Strategy>>,
+    pub(crate) protocol: Option<Box<dyn Protocol>>,
     pub(crate) recovered: Recovered,
     /// In replay: an entry that follows nothing, unless it is forgotten yet.
     gap: Option<String>,
@@ -168,7 +168,7 @@ pub(crate) struct Shard<R: Rows, T> {
     pub(crate) watched: Watched,
     /// By position, ascending.
     pub(crate) waiting: VecDeque<Waiting<T>>,
-    /// Its strategy was told what the catalog said last.
+    /// Its protocol was told what the catalog said last.
     pub(crate) assigned: bool,
     /// It rests, and where.
     pub(crate) rest: Option<AtRest>,
@@ -212,7 +212,7 @@ impl<R: Rows, T> Shard<R, T> {
         let mut shard = Shard {
             id,
             keyspace: None,
-            strategy: None,
+            protocol: None,
             recovered: Recovered {
                 history: applied.history,
                 last: applied.position,
@@ -481,8 +481,8 @@ impl<R: Rows, T> Shard<R, T> {
 
     /// The epochs of its log.
     pub(crate) fn history(&self) -> &model::EpochHistory {
-        let strategy = self.strategy.as_ref();
-        strategy.map_or(&self.recovered.history, |s| s.history())
+        let protocol = self.protocol.as_ref();
+        protocol.map_or(&self.recovered.history, |s| s.history())
     }
 
     /// An entry of its own was proposed: later commands see what it does.
@@ -498,7 +498,7 @@ impl<R: Rows, T> Shard<R, T> {
     }
 
     pub(crate) fn state(&self, now: model::Now) -> Option<State> {
-        self.strategy.as_ref().map(|s| s.state(now))
+        self.protocol.as_ref().map(|s| s.state(now))
     }
 
     /// Whether it takes writes now.

@@ -5,7 +5,7 @@
 //! ```text
 //!  append ─▶ the log's buffer ─ take_flush, by `flush_at` ─▶ the host ─▶ written, synced
 //!                                                                            │
-//!                strategies are told `durable` ◀─ reached ◀── acknowledgeable up to here
+//!                protocols are told `durable` ◀─ reached ◀── acknowledgeable up to here
 //! ```
 //!
 //! Always:

@@ -1,6 +1,6 @@
 //! When each shard wants to be looked at next, so that a shard that wants nothing costs nothing.
 //!
-//! Always, once all shards are settled: a shard whose strategy names a moment is in the index,
+//! Always, once all shards are settled: a shard whose protocol names a moment is in the index,
 //! not later than at that moment. It may be there earlier, since a later wish leaves an earlier
 //! place alone: whoever comes to such a place looks what is wished by now.
 
@@ -70,7 +70,7 @@ impl<S: Stores, T> Shards<S, T> {
                 continue; // Of a former copy of the shard.
             }
             shard.timer = None;
-            let wanted = shard.strategy.as_ref().and_then(|s| s.wake_at());
+            let wanted = shard.protocol.as_ref().and_then(|s| s.wake_at());
             if wanted.is_some_and(|at| at <= now.monotonic) {
                 due.push(id);
             } else {
@@ -78,8 +78,8 @@ impl<S: Stores, T> Shards<S, T> {
             }
         }
         for id in due {
-            if let Some(strategy) = self.all.get_mut(&id).and_then(|s| s.strategy.as_mut()) {
-                strategy.tick(now);
+            if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
+                protocol.tick(now);
                 self.timers.fired += 1;
                 self.unsettled.add(id);
             }

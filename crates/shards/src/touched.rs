@@ -6,7 +6,7 @@
 
 use crate::{Output, Shards};
 use model::ShardId;
-use replication::strategy::Role;
+use replication::protocol::Role;
 use std::{
     collections::{BTreeSet, btree_set},
     time::Duration,

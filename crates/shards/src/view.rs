@@ -12,7 +12,7 @@ use crate::{
 };
 use cluster::message::{CopyProgress, ReplicaReport, StoreFigures};
 use model::{Now, Position, ShardId};
-use replication::strategy::{MemberState, State};
+use replication::protocol::{MemberState, State};
 use serde_json::Value;
 use std::{io, time::Duration};
 use storage::{
@@ -56,8 +56,8 @@ impl<'a, S: Stores, T> Replica<'a, S, T> {
 
     /// As its primary: what the others have.
     pub fn members(&self) -> Vec<MemberState> {
-        let strategy = self.shard.strategy.as_ref();
-        strategy.map(|s| s.members()).unwrap_or_default()
+        let protocol = self.shard.protocol.as_ref();
+        protocol.map(|s| s.members()).unwrap_or_default()
     }
 
     /// As others are told.

@@ -8,7 +8,7 @@ use model::{
 };
 use replication::{
     primary_replica::{PrimaryReplica, Tuning},
-    strategy::{Assignment, Identity, Output, Recovered, Strategy},
+    protocol::{Assignment, Identity, Output, Protocol, Recovered},
 };
 use std::time::Duration;
 

@@ -228,11 +228,11 @@ fn a_read_does_not_overtake_one_that_waits_here() {
     session.seen.advance(SHARD, ahead);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
     assert_eq!(world.node(NEW).readers.at(SHARD), 1);
-    let strategy = world.node(NEW).shards.swap_strategy(SHARD, None);
+    let strategy = world.node(NEW).shards.swap_protocol(SHARD, None);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
     let order = &world.node(NEW).sessions[&conn.0].order;
     assert!(!order.has_reads_away(SHARD) && order.queued_bytes() > 0);
-    world.node(NEW).shards.swap_strategy(SHARD, strategy);
+    world.node(NEW).shards.swap_protocol(SHARD, strategy);
 }
 
 #[test]

@@ -46,8 +46,8 @@ mod primary;
 mod replica;
 mod tail;
 
-use crate::strategy::{
-    Assignment, Identity, MemberState, Output, Recovered, Refused, Role, State, Strategy,
+use crate::protocol::{
+    Assignment, Identity, MemberState, Output, Protocol, Recovered, Refused, Role, State,
 };
 use bytes::Bytes;
 use message::{Body, Message};
@@ -281,7 +281,7 @@ impl PrimaryReplica {
     }
 }
 
-impl Strategy for PrimaryReplica {
+impl Protocol for PrimaryReplica {
     fn assign(&mut self, assignment: Assignment, now: Now) {
         let core = &mut self.core;
         if assignment.epoch < core.epoch

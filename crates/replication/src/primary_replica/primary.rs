@@ -7,7 +7,7 @@ use super::{
 use crate::{
     acknowledgement::{self, Other},
     progress::{Phase, Progress},
-    strategy::{MemberState, Output, Refused},
+    protocol::{MemberState, Output, Refused},
 };
 use bytes::BytesMut;
 use model::{

@@ -4,7 +4,7 @@ use super::{
     Core,
     message::{Ack, Append, Body},
 };
-use crate::strategy::Output;
+use crate::protocol::Output;
 use model::{EpochHistory, NodeId, Now, codec::NUMBER_MAX};
 use std::{collections::VecDeque, time::Duration};
 

@@ -13,7 +13,7 @@ const SAVE_BYTES: usize = 1 << 20;
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
 impl<S: Stores, T> Shards<S, T> {
-    /// Saves what a strategy cuts from its log: it was never known to be committed here, but
+    /// Saves what a protocol cuts from its log: it was never known to be committed here, but
     /// if this node crashed it may have been. False if it could not be saved.
     pub(crate) fn save_truncated(&mut self, id: ShardId, after: u64) -> bool {
         let Some(shard) = self.all.get(&id) else {

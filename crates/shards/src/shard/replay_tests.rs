@@ -220,7 +220,7 @@ fn a_rewind_that_the_log_has_forgotten_is_not_built_on() {
         let mut shard = Shard::new(ID, shard.store);
         replay(&mut shard, &[Entries(1, 1..=9), Commit(9)]).unwrap();
         assert_eq!(shard.recovered.filling, filled);
-        // Else the strategy finds that its log parted before it has caught up, and copies.
+        // Else the protocol finds that its log parted before it has caught up, and copies.
         assert_eq!(shard.recovered.until, (!filled).then_some(until));
     }
 }

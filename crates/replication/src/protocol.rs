@@ -1,11 +1,11 @@
 //! The contract between a topology and the node that hosts it: one value of a type that
-//! implements [`Strategy`] for each replica on the node.
+//! implements [`Protocol`] for each replica on the node.
 //!
 //! ```text
 //!  catalog ── assign ─────▶ ┌───────────┐ ── Append, Truncate ─▶ shared log
 //!  failover ─ seal ───────▶ │           │ ── Confirm ──────────▶ catalog
 //!  commands ─ propose ────▶ │           │ ── Commit ───────────▶ store, waiting replies
-//!  peers ──── receive ────▶ │ Strategy  │ ── Send ─────────────▶ peers
+//!  peers ──── receive ────▶ │ Protocol  │ ── Send ─────────────▶ peers
 //!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
 //!  store ──── applied ────▶ │           │ ── NeedsCopy ────────▶ copy ─ installed ▶
 //!                           │           │ ── NeedsRewind ──────▶ rewind ─ rewound ─▶
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! # Rules for the host
-//! - After any call, [`Strategy::poll`] until it returns None. Outputs are carried out in the
+//! - After any call, [`Protocol::poll`] until it returns None. Outputs are carried out in the
 //!   order in which they come.
 //! - `tick` is called when the moment has come that `wake_at` named last, and need not be called
 //!   otherwise: a replica that names none costs nothing.
@@ -83,7 +83,7 @@ pub struct Recovered {
     /// Up to where the store has applied them.
     pub applied: u64,
     /// The store is being filled by a copy, or must be: nothing is taken in before
-    /// [`Strategy::installed`].
+    /// [`Protocol::installed`].
     pub filling: bool,
     /// The store holds some keys as of this position of its primary's log, and can't be read
     /// before it has applied as much.
@@ -244,7 +244,7 @@ pub struct State {
 }
 
 /// One replica of one shard, under some topology.
-pub trait Strategy {
+pub trait Protocol {
     /// The catalog changed, or was read for the first time.
     fn assign(&mut self, assignment: Assignment, now: Now);
 
