@@ -5,7 +5,7 @@
 //! applied entries that survives a crash only up to what it flushed. One seed decides
 //! everything.
 
-use crate::protocol::{Assignment, Identity, Output, Protocol, Recovered, Role};
+use crate::protocol::{Assignment, Identity, Office, Output, Primacy, Protocol, Recovered, Role};
 use bytes::Bytes;
 use model::{
     AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
@@ -127,17 +127,19 @@ impl<S: Protocol> World<S> {
     fn assignment(&self, for_node: usize) -> Assignment {
         Assignment {
             shard: ShardId(1),
-            epoch: Epoch(self.epoch),
-            primary: self.hosts[PRIMARY].id.clone(),
-            in_office: for_node == PRIMARY,
             members: (self.hosts.iter())
                 .map(|h| member(&h.id, &h.region))
                 .collect(),
-            ack: self.ack.clone(),
-            on_timeout: OnTimeout::Block,
-            timeout: Duration::from_secs(10),
-            degraded: false,
-            decreed: None,
+            office: Office::PrimaryReplica(Primacy {
+                epoch: Epoch(self.epoch),
+                primary: self.hosts[PRIMARY].id.clone(),
+                in_office: for_node == PRIMARY,
+                ack: self.ack.clone(),
+                on_timeout: OnTimeout::Block,
+                timeout: Duration::from_secs(10),
+                degraded: false,
+                decreed: None,
+            }),
         }
     }
 
@@ -257,8 +259,8 @@ impl<S: Protocol> World<S> {
                     replica.installed(at, history, stamp, now);
                 }
                 Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
-                Output::SetDegraded(_) | Output::Confirm { .. } | Output::MayRest { .. } => {}
-                Output::Deposed { .. } => {}
+                Output::Wish(_) | Output::MayRest { .. } => {}
+                Output::Lost { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }
         }

@@ -3,13 +3,12 @@
 //!
 //! ```text
 //!  catalog ── assign ─────▶ ┌───────────┐ ── Append, Truncate ─▶ shared log
-//!  failover ─ seal ───────▶ │           │ ── Confirm ──────────▶ catalog
+//!  failover ─ order ──────▶ │           │ ── Wish ─────────────▶ catalog
 //!  commands ─ propose ────▶ │           │ ── Commit ───────────▶ store, waiting replies
 //!  peers ──── receive ────▶ │ Protocol  │ ── Send ─────────────▶ peers
 //!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
 //!  store ──── applied ────▶ │           │ ── NeedsCopy ────────▶ copy ─ installed ▶
-//!                           │           │ ── NeedsRewind ──────▶ rewind ─ rewound ─▶
-//!  clock ──── tick ───────▶ └───────────┘ ── SetDegraded ──────▶ catalog
+//!  clock ──── tick ───────▶ └───────────┘ ── NeedsRewind ──────▶ rewind ─ order ───▶
 //! ```
 //!
 //! # Rules for the host
@@ -45,6 +44,22 @@ use std::time::Duration;
 pub struct Assignment {
     /// The shard.
     pub shard: ShardId,
+    /// Every replica, this one included; with who is to take another's place.
+    pub members: Vec<Replica>,
+    /// What was decided of it by the rules of its own topology.
+    pub office: Office,
+}
+
+/// What is decided of a shard for one topology alone. A protocol that is given another one's stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Office {
+    /// See [`crate::primary_replica`].
+    PrimaryReplica(Primacy),
+}
+
+/// Who is primary, and when what it takes is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Primacy {
     /// The epoch in force.
     pub epoch: Epoch,
     /// Who takes writes in it.
@@ -52,8 +67,6 @@ pub struct Assignment {
     /// Whether *this process* took up the office in this epoch. False for an earlier process
     /// of the same node: that epoch is over.
     pub in_office: bool,
-    /// Every replica, this one included; with who is to take another's place.
-    pub members: Vec<Replica>,
     /// When an entry is committed.
     pub ack: AckRule,
     /// What happens when that takes too long.
@@ -65,6 +78,43 @@ pub struct Assignment {
     /// Up to where the primary's log is committed whatever the rule says: it was named though
     /// others may have had more.
     pub decreed: Option<Position>,
+}
+
+/// What another part of the node decided or did for one topology alone. A protocol that is given
+/// another one's stops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Another primary may be named in this epoch: from now on nothing of an older one is taken in
+    /// or acknowledged, and nothing is proposed in it. The host makes that durable before it
+    /// tells anybody how far this log goes.
+    Seal(Epoch),
+    /// Answers `NeedsRewind`: log and store end at `common` now, durably; but the keys that
+    /// what was taken back had touched are in the store as of `until`, a position of the log of
+    /// whom they were fetched from. It can't be read before it has applied as much.
+    Rewound {
+        /// The last entry that both have.
+        common: Position,
+        /// What must be applied before it is read.
+        until: Position,
+    },
+    /// Answers `NeedsRewind`: nothing was changed, and nothing will be. Whom it was to be done
+    /// with is no longer the one to ask; it is found out anew.
+    RewindGivenUp,
+}
+
+/// What only the catalog can do for a protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Suspend the rule for this shard, or put it in force again.
+    SetDegraded(bool),
+    /// This learner holds all that is committed on that disk: make it a member, in the place of
+    /// whom it was to replace. Wished again until the catalog says so.
+    Confirm {
+        /// Who.
+        node: NodeId,
+        /// On which disk.
+        disk: DiskId,
+    },
 }
 
 /// What a replica's disk still holds when its node starts.
@@ -173,19 +223,11 @@ pub enum Output {
         /// The last entry.
         at: Position,
     },
-    /// Ask the catalog to suspend the rule for this shard, or to put it in force again.
-    SetDegraded(bool),
-    /// This learner holds all that is committed on that disk: ask the catalog to make it a
-    /// member, in the place of whom it was to replace. Asked again until the catalog says so.
-    Confirm {
-        /// Who.
-        node: NodeId,
-        /// On which disk.
-        disk: DiskId,
-    },
-    /// This replica was primary and is no more: the outcome of everything proposed above
-    /// `commit` is unknown.
-    Deposed {
+    /// Ask the catalog for this.
+    Wish(Wish),
+    /// This replica takes no writes any more: the outcome of everything proposed above `commit` is
+    /// unknown.
+    Lost {
         /// The last index whose outcome is known.
         commit: u64,
     },
@@ -248,10 +290,8 @@ pub trait Protocol {
     /// The catalog changed, or was read for the first time.
     fn assign(&mut self, assignment: Assignment, now: Now);
 
-    /// Another primary may be named in `epoch`: from now on nothing of an older one is taken in
-    /// or acknowledged, and nothing is proposed in it. The host makes that durable before it
-    /// tells anybody how far this log goes.
-    fn seal(&mut self, epoch: Epoch, now: Now);
+    /// What another part of the node decided or did for this topology.
+    fn order(&mut self, order: Order, now: Now);
 
     /// Appends an entry with the next index and stamp. `ops` is how many stamps it takes.
     fn propose(
@@ -278,15 +318,6 @@ pub trait Protocol {
     /// Answers `NeedsCopy`: the store now holds everything up to `at` and the log of this
     /// shard is empty.
     fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now);
-
-    /// Answers `NeedsRewind`: log and store end at `common` now, durably; but the keys that
-    /// what was taken back had touched are in the store as of `until`, a position of the log of
-    /// whom they were fetched from. It can't be read before it has applied as much.
-    fn rewound(&mut self, common: Position, until: Position, now: Now);
-
-    /// Answers `NeedsRewind`: nothing was changed, and nothing will be. Whom it was to be done
-    /// with is no longer the one to ask; it is found out anew.
-    fn rewind_given_up(&mut self, now: Now);
 
     /// Answers `MayRest`: the replica on `peer` rests at `at`, and says nothing any more while that
     /// is all that there is; nor need it be told anything. The host vouches for it

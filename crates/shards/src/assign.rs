@@ -7,7 +7,7 @@ use model::{
 };
 use replication::{
     primary_replica::{PrimaryReplica, Tuning},
-    protocol::{Assignment, Identity},
+    protocol::{Assignment, Identity, Office, Primacy},
 };
 use std::sync::Arc;
 use storage::store::{CacheBudget, StoreError, Stores};
@@ -155,15 +155,17 @@ impl<S: Stores, T> Shards<S, T> {
             && facts.epoch.0 > 0;
         let assignment = Assignment {
             shard: id,
-            epoch: facts.epoch,
-            primary: facts.primary.clone(),
-            in_office,
             members: facts.replicas.clone(),
-            ack: keyspace.strategy.ack.clone(),
-            on_timeout: keyspace.strategy.on_timeout,
-            timeout: keyspace.strategy.timeout,
-            degraded: facts.degraded,
-            decreed: facts.decreed,
+            office: Office::PrimaryReplica(Primacy {
+                epoch: facts.epoch,
+                primary: facts.primary.clone(),
+                in_office,
+                ack: keyspace.strategy.ack.clone(),
+                on_timeout: keyspace.strategy.on_timeout,
+                timeout: keyspace.strategy.timeout,
+                degraded: facts.degraded,
+                decreed: facts.decreed,
+            }),
         };
         let installing = shard.store.is_installing();
         // It takes no office with a store that is no state that ever was.

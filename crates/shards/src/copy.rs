@@ -31,6 +31,7 @@ use crate::{
 use cluster::message::CopyProgress;
 use give::{Giving, Key, Pace};
 use model::{NodeId, ShardId};
+use replication::protocol::Order;
 use std::{collections::BTreeMap, time::Duration};
 use storage::store::{Applied, RowsSnapshot, Stores};
 
@@ -240,7 +241,8 @@ impl<S: Stores, T> Shards<S, T> {
         {
             protocol.installed(at, history, stamp, self.now);
             if let Some(until) = shard.store.rewinding_until() {
-                protocol.rewound(at, until, self.now);
+                let order = Order::Rewound { common: at, until };
+                protocol.order(order, self.now);
             }
             self.unsettled.add(id);
         }

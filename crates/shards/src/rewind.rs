@@ -34,7 +34,7 @@ use crate::{
     shard,
 };
 use model::{NodeId, Position, ShardId};
-use replication::protocol::Recovered;
+use replication::protocol::{Order, Recovered};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -330,7 +330,7 @@ impl<S: Stores, T> Shards<S, T> {
         self.rewinds.counts.rewinds += 1;
         self.rewinds.counts.keys += keys as u64;
         if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
-            protocol.rewound(common, until, self.now);
+            protocol.order(Order::Rewound { common, until }, self.now);
             self.unsettled.add(id);
         }
         let catalog = self.catalog.clone();
@@ -356,7 +356,7 @@ impl<S: Stores, T> Shards<S, T> {
             saving.discard();
         }
         if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
-            protocol.rewind_given_up(self.now);
+            protocol.order(Order::RewindGivenUp, self.now);
             self.unsettled.add(id);
         }
     }

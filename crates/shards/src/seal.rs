@@ -10,7 +10,7 @@ use model::{
     Epoch, NodeId, Position, ShardId,
     planted::{self, Bug},
 };
-use replication::protocol::Role;
+use replication::protocol::{Order, Role};
 use std::collections::VecDeque;
 use storage::{log::Lsn, store::Stores};
 
@@ -74,7 +74,7 @@ impl<S: Stores, T> Shards<S, T> {
         if planted::is(Bug::PromoteWithoutSealing) {
             return self.answer_sealed(from, id, epoch);
         }
-        protocol.seal(epoch, now);
+        protocol.order(Order::Seal(epoch), now);
         self.unsettled.add(id);
         self.seals.gives_up = gives_up.then_some(id);
         self.settle_own();

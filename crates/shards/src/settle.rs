@@ -5,7 +5,7 @@ use crate::{
     shard::{self, Shard},
 };
 use model::ShardId;
-use replication::protocol::{Output, Role};
+use replication::protocol::{Output, Role, Wish};
 use std::{collections::BTreeSet, time::Duration};
 use storage::{
     log::{AppendError, Lsn},
@@ -155,26 +155,34 @@ impl<S: Stores, T> Shards<S, T> {
                 Output::NeedsRewind { from, common } => {
                     self.start_rewind(id, &from, common.index, false);
                 }
-                Output::Confirm { node, disk } => self.out.put(Wanted::Confirm {
-                    shard: id,
-                    node,
-                    disk,
-                }),
+                Output::Wish(wish) => self.wish(id, wish),
                 Output::MayRest { node, at } => self.may_rest(id, &node, at),
-                Output::SetDegraded(degraded) => {
-                    if let Some(state) = shard.state(self.now) {
-                        self.out.put(Wanted::Degraded {
-                            shard: id,
-                            epoch: state.epoch,
-                            degraded,
-                        });
-                    }
-                }
-                Output::Deposed { .. } => self.deposed(id),
+                Output::Lost { .. } => self.deposed(id),
                 Output::Stop { reason } => self.stop_shard(id, reason),
             }
         }
         self.unsettled.add(id);
+    }
+
+    /// What only the catalog can do is asked of the node.
+    fn wish(&mut self, id: ShardId, wish: Wish) {
+        match wish {
+            Wish::Confirm { node, disk } => self.out.put(Wanted::Confirm {
+                shard: id,
+                node,
+                disk,
+            }),
+            Wish::SetDegraded(degraded) => {
+                let state = self.all.get(&id).and_then(|shard| shard.state(self.now));
+                if let Some(state) = state {
+                    self.out.put(Wanted::Degraded {
+                        shard: id,
+                        epoch: state.epoch,
+                        degraded,
+                    });
+                }
+            }
+        }
     }
 
     fn stop_for(&mut self, error: AppendError) {

@@ -8,7 +8,7 @@ use model::{
 };
 use replication::{
     primary_replica::{PrimaryReplica, Tuning},
-    protocol::{Assignment, Identity, Output, Protocol, Recovered},
+    protocol::{Assignment, Identity, Office, Order, Output, Primacy, Protocol, Recovered},
 };
 use std::time::Duration;
 
@@ -93,15 +93,17 @@ impl Host {
         let now = Now::at_ms(1000);
         let assignment = Assignment {
             shard: ShardId(4),
-            epoch: Epoch(2),
-            primary: NodeId::new("a").unwrap(),
-            in_office: node == "a",
             members,
-            ack: AckRule::Quorum,
-            on_timeout: OnTimeout::Block,
-            timeout: Duration::from_secs(10),
-            degraded: false,
-            decreed: None,
+            office: Office::PrimaryReplica(Primacy {
+                epoch: Epoch(2),
+                primary: NodeId::new("a").unwrap(),
+                in_office: node == "a",
+                ack: AckRule::Quorum,
+                on_timeout: OnTimeout::Block,
+                timeout: Duration::from_secs(10),
+                degraded: false,
+                decreed: None,
+            }),
         };
         host.replica.assign(assignment, now);
         host.drive(now);
@@ -142,15 +144,14 @@ impl Host {
                 self.log.clear();
                 self.replica.installed(at, history, Stamp(1003), now);
             }
-            Output::NeedsRewind { .. } => self.replica.rewind_given_up(now),
+            Output::NeedsRewind { .. } => self.replica.order(Order::RewindGivenUp, now),
             Output::Send { message, .. } => {
                 let told = replication::primary_replica::fuzzing::message(message.into_bytes());
                 assert!(told.is_some(), "what it says can be read");
             }
-            Output::SetDegraded(_)
-            | Output::Confirm { .. }
+            Output::Wish(_)
             | Output::MayRest { .. }
-            | Output::Deposed { .. }
+            | Output::Lost { .. }
             | Output::Stop { .. } => {}
         }
     }

@@ -147,17 +147,19 @@ impl World {
     fn assign(&mut self, n: usize) {
         let assignment = Assignment {
             shard: ShardId(1),
-            epoch: Epoch(self.epoch),
-            primary: name(self.primary),
-            in_office: n == self.primary && !self.hosts[n].filling,
             members: (0..HOSTS)
                 .map(|n| conformance::member(&name(n), &Region::new("us").unwrap()))
                 .collect(),
-            ack: self.ack.clone(),
-            on_timeout: OnTimeout::Block,
-            timeout: Duration::from_secs(10),
-            degraded: false,
-            decreed: self.decreed,
+            office: Office::PrimaryReplica(Primacy {
+                epoch: Epoch(self.epoch),
+                primary: name(self.primary),
+                in_office: n == self.primary && !self.hosts[n].filling,
+                ack: self.ack.clone(),
+                on_timeout: OnTimeout::Block,
+                timeout: Duration::from_secs(10),
+                degraded: false,
+                decreed: self.decreed,
+            }),
         };
         let (now, primary) = (self.now(), self.primary);
         let host = &mut self.hosts[n];
@@ -166,7 +168,7 @@ impl World {
         };
         if matches!(&host.asked, Some(Asked::Rewind { from, .. }) if *from != primary) {
             host.asked = None;
-            replica.rewind_given_up(now);
+            replica.order(Order::RewindGivenUp, now);
         }
         if let Some(Asked::Copy { from }) = &mut host.asked {
             *from = primary;
@@ -183,7 +185,7 @@ impl World {
                 return;
             };
             if let Some(Asked::Rewind { .. } | Asked::Copy { .. }) = host.asked {
-                let harmless = matches!(output, Output::Send { .. } | Output::Deposed { .. });
+                let harmless = matches!(output, Output::Send { .. } | Output::Lost { .. });
                 assert!(harmless, "{output:?} while the store is worked on");
             }
             match output {
@@ -235,10 +237,7 @@ impl World {
                     host.commit_noted = 0;
                     host.asked = Some(Asked::Copy { from });
                 }
-                Output::SetDegraded(_)
-                | Output::Confirm { .. }
-                | Output::MayRest { .. }
-                | Output::Deposed { .. } => {}
+                Output::Wish(_) | Output::MayRest { .. } | Output::Lost { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
             }
         }
@@ -292,7 +291,10 @@ impl World {
                 host.durable = common.index;
                 host.commit_noted = common.index;
                 host.fetched = (at.index > common.index).then_some(at);
-                host.replica.as_mut().unwrap().rewound(common, at, now);
+                host.replica
+                    .as_mut()
+                    .unwrap()
+                    .order(Order::Rewound { common, until: at }, now);
                 self.saw("rewind");
             }
             _ => {

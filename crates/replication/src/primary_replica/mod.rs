@@ -5,7 +5,7 @@
 //!           assigned, this process in office          barrier committed
 //! Replica ────────────────────────────────▶ Starting ───────────────────▶ Primary
 //!    ▲  │                                       │ another epoch              │
-//!    │  └─ NeedsCopy, NeedsRewind ─▶ Learner ─▶ Replica ◀───────────────────┘ Deposed
+//!    │  └─ NeedsCopy, NeedsRewind ─▶ Learner ─▶ Replica ◀───────────────────┘ Lost
 //! ```
 //!
 //! # Invariants
@@ -47,7 +47,8 @@ mod replica;
 mod tail;
 
 use crate::protocol::{
-    Assignment, Identity, MemberState, Output, Protocol, Recovered, Refused, Role, State,
+    Assignment, Identity, MemberState, Office, Order, Output, Primacy, Protocol, Recovered,
+    Refused, Role, State,
 };
 use bytes::Bytes;
 use message::{Body, Message};
@@ -98,12 +99,19 @@ impl Default for Tuning {
     }
 }
 
+/// What the catalog said last.
+#[derive(Debug, PartialEq)]
+struct Assigned {
+    members: Vec<Replica>,
+    primacy: Primacy,
+}
+
 /// What both halves work on.
 #[derive(Debug)]
 struct Core {
     identity: Identity,
     tuning: Tuning,
-    assignment: Option<Assignment>,
+    assigned: Option<Assigned>,
     /// The newest epoch heard of, from the catalog or from a message.
     epoch: Epoch,
     history: EpochHistory,
@@ -207,11 +215,15 @@ impl Core {
     /// Whether the catalog, as far as it is known, has this replica for a member on this disk.
     fn is_member(&self) -> bool {
         let of_own = |r: &&Replica| r.node == self.identity.node;
-        let own = self.assignment.as_ref();
+        let own = self.assigned.as_ref();
         let own = own.map(|a| a.members.iter().find(of_own));
         own.is_none_or(|own| {
             own.is_some_and(|r| r.disk == Some(self.identity.disk) && r.replaces.is_none())
         })
+    }
+
+    fn primacy(&self) -> Option<&Primacy> {
+        self.assigned.as_ref().map(|a| &a.primacy)
     }
 
     /// The position of the entry at `index`, as far as the history knows.
@@ -244,7 +256,7 @@ impl PrimaryReplica {
             clock,
             tail: Tail::new(recovered.last.index + 1, tuning.tail_bytes),
             outputs: VecDeque::new(),
-            assignment: None,
+            assigned: None,
             filling: recovered.filling,
             until: recovered.until,
             floor: None,
@@ -262,7 +274,7 @@ impl PrimaryReplica {
     fn depose(&mut self) {
         if let Half::Primary(primary) = &self.half {
             self.core.floor = Some(primary.floor(&self.core)).max(self.core.floor);
-            self.core.outputs.push_back(Output::Deposed {
+            self.core.outputs.push_back(Output::Lost {
                 commit: self.core.commit,
             });
             self.half = Half::Follower(Follower::new(&self.core));
@@ -279,25 +291,58 @@ impl PrimaryReplica {
         }
         self.half = Half::Follower(follower);
     }
+
+    fn seal(&mut self, epoch: Epoch) {
+        if epoch > self.core.epoch && self.core.stopped.is_none() {
+            self.core.epoch = epoch;
+            self.follow();
+        }
+    }
+
+    fn rewound(&mut self, common: Position, until: Position, now: Now) {
+        let core = &mut self.core;
+        core.history.truncate_after(common.index);
+        core.last = common;
+        core.durable = common.index;
+        core.commit = common.index;
+        core.applied = common.index;
+        core.tail = Tail::new(common.index + 1, core.tuning.tail_bytes);
+        core.filling = false;
+        core.until = (until.index > common.index).then_some(until);
+        if let Half::Follower(follower) = &mut self.half {
+            follower.begin_anew(core, now);
+        }
+    }
+
+    fn rewind_given_up(&mut self, now: Now) {
+        self.core.filling = false;
+        if let Half::Follower(follower) = &mut self.half {
+            follower.begin_anew(&mut self.core, now);
+        }
+    }
 }
 
 impl Protocol for PrimaryReplica {
     fn assign(&mut self, assignment: Assignment, now: Now) {
         let core = &mut self.core;
-        if assignment.epoch < core.epoch
-            || core.assignment.as_ref() == Some(&assignment)
+        let Office::PrimaryReplica(primacy) = assignment.office;
+        let members = assignment.members;
+        let assigned = Assigned { members, primacy };
+        if assigned.primacy.epoch < core.epoch
+            || core.assigned.as_ref() == Some(&assigned)
             || core.stopped.is_some()
         {
             return;
         }
-        let newer = assignment.epoch > core.epoch
+        let primacy = &assigned.primacy;
+        let newer = primacy.epoch > core.epoch
             || core
-                .assignment
+                .assigned
                 .as_ref()
-                .is_none_or(|a| a.epoch < assignment.epoch);
-        core.epoch = assignment.epoch;
-        let in_office = assignment.in_office && assignment.primary == core.identity.node;
-        core.assignment = Some(assignment);
+                .is_none_or(|a| a.primacy.epoch < primacy.epoch);
+        core.epoch = primacy.epoch;
+        let in_office = primacy.in_office && primacy.primary == core.identity.node;
+        core.assigned = Some(assigned);
         if !newer {
             if let Half::Primary(primary) = &mut self.half {
                 primary.reassigned(core, now);
@@ -310,10 +355,11 @@ impl Protocol for PrimaryReplica {
         }
     }
 
-    fn seal(&mut self, epoch: Epoch, _now: Now) {
-        if epoch > self.core.epoch && self.core.stopped.is_none() {
-            self.core.epoch = epoch;
-            self.follow();
+    fn order(&mut self, order: Order, now: Now) {
+        match order {
+            Order::Seal(epoch) => self.seal(epoch),
+            Order::Rewound { common, until } => self.rewound(common, until, now),
+            Order::RewindGivenUp => self.rewind_given_up(now),
         }
     }
 
@@ -340,7 +386,7 @@ impl Protocol for PrimaryReplica {
         };
         let core = &mut self.core;
         let known = core
-            .assignment
+            .assigned
             .as_ref()
             .is_none_or(|a| a.members.iter().any(|r| r.node == *from));
         if core.stopped.is_some() || !known {
@@ -436,28 +482,6 @@ impl Protocol for PrimaryReplica {
         core.until = None;
         if let Half::Follower(follower) = &mut self.half {
             follower.begin_anew(core, now);
-        }
-    }
-
-    fn rewound(&mut self, common: Position, until: Position, now: Now) {
-        let core = &mut self.core;
-        core.history.truncate_after(common.index);
-        core.last = common;
-        core.durable = common.index;
-        core.commit = common.index;
-        core.applied = common.index;
-        core.tail = Tail::new(common.index + 1, core.tuning.tail_bytes);
-        core.filling = false;
-        core.until = (until.index > common.index).then_some(until);
-        if let Half::Follower(follower) = &mut self.half {
-            follower.begin_anew(core, now);
-        }
-    }
-
-    fn rewind_given_up(&mut self, now: Now) {
-        self.core.filling = false;
-        if let Half::Follower(follower) = &mut self.half {
-            follower.begin_anew(&mut self.core, now);
         }
     }
 

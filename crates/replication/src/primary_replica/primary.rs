@@ -7,7 +7,7 @@ use super::{
 use crate::{
     acknowledgement::{self, Other},
     progress::{Phase, Progress},
-    protocol::{MemberState, Output, Refused},
+    protocol::{MemberState, Output, Refused, Wish},
 };
 use bytes::BytesMut;
 use model::{
@@ -62,7 +62,7 @@ impl Primary {
         };
         // Those that have parted from it must take back what they have before they can
         // acknowledge the barrier, and for that ask for what both have: as committed.
-        let decreed = core.assignment.as_ref().and_then(|a| a.decreed);
+        let decreed = core.primacy().and_then(|p| p.decreed);
         if let Some(decreed) = decreed
             && core.history.contains(decreed, core.last.index)
         {
@@ -75,15 +75,15 @@ impl Primary {
 
     /// Members or rule changed within the epoch.
     pub(super) fn reassigned(&mut self, core: &mut Core, now: Now) {
-        let Some(assignment) = &core.assignment else {
+        let Some(assigned) = &core.assigned else {
             return;
         };
-        if self.asked_degraded == Some(assignment.degraded) {
+        if self.asked_degraded == Some(assigned.primacy.degraded) {
             self.asked_degraded = None;
         }
         let next = core.last.index + 1;
         let mut before = std::mem::take(&mut self.others);
-        for replica in &assignment.members {
+        for replica in &assigned.members {
             if replica.node != core.identity.node {
                 let mut progress = before
                     .remove(&replica.node)
@@ -163,9 +163,9 @@ impl Primary {
     /// The rule in force: `async` while the catalog has it suspended, unless we have asked
     /// for it to be put in force again (from then on nothing may be committed without it).
     fn rule<'a>(&self, core: &'a Core) -> &'a AckRule {
-        match &core.assignment {
-            Some(a) if a.degraded && self.asked_degraded != Some(false) => &AckRule::Async,
-            Some(a) => &a.ack,
+        match core.primacy() {
+            Some(p) if p.degraded && self.asked_degraded != Some(false) => &AckRule::Async,
+            Some(p) => &p.ack,
             None => &AckRule::Sync,
         }
     }
@@ -241,7 +241,8 @@ impl Primary {
                 let asked = (disk, now.monotonic);
                 self.asked_confirm.insert(node.clone(), asked);
                 let node = node.clone();
-                core.outputs.push_back(Output::Confirm { node, disk });
+                core.outputs
+                    .push_back(Output::Wish(Wish::Confirm { node, disk }));
             }
         }
     }
@@ -249,16 +250,16 @@ impl Primary {
     /// When the catalog is to be asked to suspend the rule, or to put it in force again: once
     /// all that is committed satisfies it.
     fn degrade_at(&self, core: &Core) -> Option<Duration> {
-        let assignment = core.assignment.as_ref()?;
-        if assignment.on_timeout != OnTimeout::Degrade || self.asked_degraded.is_some() {
+        let primacy = core.primacy()?;
+        if primacy.on_timeout != OnTimeout::Degrade || self.asked_degraded.is_some() {
             return None;
         }
-        if assignment.degraded {
-            let held = self.committed_under(&assignment.ack, core);
+        if primacy.degraded {
+            let held = self.committed_under(&primacy.ack, core);
             return (held >= core.commit && held >= self.barrier).then_some(Duration::ZERO);
         }
         let (_, since) = self.waiting?;
-        Some(since + assignment.timeout)
+        Some(since + primacy.timeout)
     }
 
     fn advance_commit(&mut self, core: &mut Core, now: Now) {
@@ -380,10 +381,11 @@ impl Primary {
     pub(super) fn tick(&mut self, core: &mut Core, now: Now) {
         self.confirm_learners(core, now);
         let due = self.degrade_at(core).is_some_and(|at| at <= now.monotonic);
-        if due && let Some(assignment) = &core.assignment {
-            let degraded = !assignment.degraded;
+        if due && let Some(primacy) = core.primacy() {
+            let degraded = !primacy.degraded;
             self.asked_degraded = Some(degraded);
-            core.outputs.push_back(Output::SetDegraded(degraded));
+            let wish = Wish::SetDegraded(degraded);
+            core.outputs.push_back(Output::Wish(wish));
         }
     }
 

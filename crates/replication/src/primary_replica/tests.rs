@@ -1,5 +1,5 @@
 use super::*;
-use crate::{conformance, primary_replica::message::Ack};
+use crate::{conformance, primary_replica::message::Ack, protocol::Wish};
 use model::{AckRule, DiskId, OnTimeout, Region, ShardId};
 
 #[test]
@@ -33,18 +33,31 @@ fn assignment(epoch: u64, ack: AckRule, on_timeout: OnTimeout) -> Assignment {
     let us = Region::new("us").unwrap();
     Assignment {
         shard: ShardId(7),
-        epoch: Epoch(epoch),
-        primary: node("us-1"),
-        in_office: true,
         members: ["us-1", "us-2"]
             .map(|name| conformance::member(&node(name), &us))
             .to_vec(),
-        ack,
-        on_timeout,
-        timeout: Duration::from_millis(500),
-        degraded: false,
-        decreed: None,
+        office: Office::PrimaryReplica(Primacy {
+            epoch: Epoch(epoch),
+            primary: node("us-1"),
+            in_office: true,
+            ack,
+            on_timeout,
+            timeout: Duration::from_millis(500),
+            degraded: false,
+            decreed: None,
+        }),
     }
+}
+
+fn primacy(assignment: &mut Assignment) -> &mut Primacy {
+    let Office::PrimaryReplica(primacy) = &mut assignment.office;
+    primacy
+}
+
+/// As it is for every other process.
+fn out_of_office(mut assignment: Assignment) -> Assignment {
+    primacy(&mut assignment).in_office = false;
+    assignment
 }
 
 fn primary(ack: AckRule, on_timeout: OnTimeout) -> PrimaryReplica {
@@ -100,8 +113,7 @@ fn nothing_is_committed_before_it_is_durable_here_and_where_the_rule_says() {
 fn an_older_epoch_changes_nothing() {
     let now = Now::at_ms(1);
     let mut r = PrimaryReplica::new(identity("us-2"), Recovered::default(), Tuning::default());
-    let mut a = assignment(5, AckRule::Async, OnTimeout::Block);
-    a.in_office = false;
+    let a = out_of_office(assignment(5, AckRule::Async, OnTimeout::Block));
     r.assign(a, now);
     let entry = Entry::new(
         Position::new(4, 1),
@@ -137,8 +149,7 @@ fn an_older_epoch_changes_nothing() {
 fn two_entries_at_one_position_stop_the_shard() {
     let now = Now::at_ms(1);
     let mut r = PrimaryReplica::new(identity("us-2"), Recovered::default(), Tuning::default());
-    let mut a = assignment(1, AckRule::Async, OnTimeout::Block);
-    a.in_office = false;
+    let a = out_of_office(assignment(1, AckRule::Async, OnTimeout::Block));
     r.assign(a, now);
     for payload in [b"this", b"that"] {
         let entry = Entry::new(
@@ -180,11 +191,14 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
     let later = Now::at_ms(600);
     p.tick(later);
     let out = outputs(&mut p, later);
-    assert!(out.contains(&Output::SetDegraded(true)), "{out:?}");
+    assert!(
+        out.contains(&Output::Wish(Wish::SetDegraded(true))),
+        "{out:?}"
+    );
     assert_eq!(commits(&out), Vec::<u64>::new());
 
     let mut degraded = assignment(1, rule.clone(), OnTimeout::Degrade);
-    degraded.degraded = true;
+    primacy(&mut degraded).degraded = true;
     p.assign(degraded, later);
     assert_eq!(commits(&outputs(&mut p, later)), [1]);
 
@@ -201,7 +215,7 @@ fn degrade_takes_effect_only_once_the_catalog_has_it() {
     };
     p.receive(&node("us-2"), ack.encode().into_bytes(), later);
     p.tick(later);
-    assert!(outputs(&mut p, later).contains(&Output::SetDegraded(false)));
+    assert!(outputs(&mut p, later).contains(&Output::Wish(Wish::SetDegraded(false))));
     p.propose(EntryKind::Mutation, 1, b"x", later).unwrap();
     p.durable(2, later);
     assert_eq!(commits(&outputs(&mut p, later)), Vec::<u64>::new());
@@ -221,8 +235,7 @@ fn former_primary() -> PrimaryReplica {
         ..Recovered::default()
     };
     let mut r = PrimaryReplica::new(identity("us-2"), recovered, Tuning::default());
-    let mut a = assignment(2, AckRule::Async, OnTimeout::Block);
-    a.in_office = false;
+    let a = out_of_office(assignment(2, AckRule::Async, OnTimeout::Block));
     r.assign(a, Now::at_ms(1));
     outputs(&mut r, Now::at_ms(1));
     r
@@ -300,7 +313,7 @@ fn what_was_committed_and_lost_is_taken_back() {
     assert_eq!(outputs(&mut r, now), []);
 
     let until = Position::new(3, 103);
-    r.rewound(common, until, now);
+    r.order(Order::Rewound { common, until }, now);
     let out = outputs(&mut r, now);
     assert_eq!(r.state(now).tip, common);
     let [Body::Report { last, .. }] = &sent(&out)[..] else {
@@ -348,16 +361,16 @@ fn what_was_committed_and_lost_is_taken_back() {
 fn in_another_epoch_a_replica_can_be_read_as_before_until_its_primary_speaks() {
     let now = Now::at_ms(3);
     let assign = |r: &mut PrimaryReplica, epoch| {
-        let mut next = assignment(epoch, AckRule::Async, OnTimeout::Error);
-        (next.primary, next.in_office) = (node("us-3"), false);
+        let mut next = out_of_office(assignment(epoch, AckRule::Async, OnTimeout::Error));
+        primacy(&mut next).primary = node("us-3");
         r.assign(next, now);
     };
     type Way<'a> = (&'a str, &'a dyn Fn(&mut PrimaryReplica));
     let ways: [Way; 4] = [
-        ("sealed", &|r| r.seal(Epoch(3), now)),
+        ("sealed", &|r| r.order(Order::Seal(Epoch(3)), now)),
         ("assigned", &|r| assign(r, 3)),
         ("sealed and assigned", &|r| {
-            r.seal(Epoch(3), now);
+            r.order(Order::Seal(Epoch(3)), now);
             assign(r, 3);
         }),
         // It lacks what comes before, so this is no news yet.
@@ -411,7 +424,13 @@ fn what_was_fetched_from_a_log_that_was_lost_is_replaced_by_a_copy() {
     for fetched in [103, 120] {
         let mut r = former_primary();
         append(&mut r, common, 2, 101..102);
-        r.rewound(common, Position::new(2, fetched), now);
+        r.order(
+            Order::Rewound {
+                common,
+                until: Position::new(2, fetched),
+            },
+            now,
+        );
         append(&mut r, common, 2, 101..102);
         outputs(&mut r, now);
         // The next primary has (2:101), and not what was fetched.
@@ -421,7 +440,13 @@ fn what_was_fetched_from_a_log_that_was_lost_is_replaced_by_a_copy() {
     }
     let mut r = former_primary();
     append(&mut r, common, 2, 101..102);
-    r.rewound(common, Position::new(2, 103), now);
+    r.order(
+        Order::Rewound {
+            common,
+            until: Position::new(2, 103),
+        },
+        now,
+    );
     append(&mut r, common, 2, 101..104);
     append(&mut r, Position::new(2, 103), 3, 104..105);
     assert_eq!(copy(&mut r), None, "it is part of the next primary's log");
@@ -458,7 +483,7 @@ fn a_rewind_that_was_given_up_is_asked_for_again() {
     let mut r = former_primary();
     append(&mut r, Position::new(1, 100), 2, 101..102);
     outputs(&mut r, now);
-    r.rewind_given_up(now);
+    r.order(Order::RewindGivenUp, now);
     append(&mut r, Position::new(1, 95), 3, 96..97);
     let common = Position::new(1, 95);
     let out = outputs(&mut r, now);
@@ -492,8 +517,8 @@ fn a_sealed_replica_is_out_of_the_epochs_before_also_after_a_restart() {
     p.durable(1, now);
     outputs(&mut p, now);
     assert_eq!(p.state(now).role, Role::Primary);
-    p.seal(Epoch(2), now);
-    assert_eq!(outputs(&mut p, now), [Output::Deposed { commit: 1 }]);
+    p.order(Order::Seal(Epoch(2)), now);
+    assert_eq!(outputs(&mut p, now), [Output::Lost { commit: 1 }]);
     assert!(p.propose(EntryKind::Mutation, 1, b"x", now).is_err());
     p.assign(assignment(1, AckRule::Async, OnTimeout::Block), now);
     assert_eq!(p.state(now).role, Role::Replica, "its epoch is over");
@@ -527,10 +552,10 @@ fn another_disk_is_no_member_before_the_catalog_says_so() {
     p.tick(now);
     let out = outputs(&mut p, now);
     assert_eq!(commits(&out), Vec::<u64>::new());
-    let confirm = Output::Confirm {
+    let confirm = Output::Wish(Wish::Confirm {
         node: node("us-2"),
         disk: DiskId(9),
-    };
+    });
     assert!(out.contains(&confirm), "{out:?}");
     p.tick(now);
     assert!(
@@ -543,8 +568,7 @@ fn another_disk_is_no_member_before_the_catalog_says_so() {
     assert_eq!(commits(&outputs(&mut p, now)), [2]);
     // The replica itself says no more of it than that it is a learner.
     let mut r = PrimaryReplica::new(identity("us-2"), Recovered::default(), Tuning::default());
-    let mut elsewhere = assignment(1, AckRule::Async, OnTimeout::Block);
-    elsewhere.in_office = false;
+    let mut elsewhere = out_of_office(assignment(1, AckRule::Async, OnTimeout::Block));
     elsewhere.members[1].disk = Some(DiskId(9));
     r.assign(elsewhere, now);
     assert_eq!(r.state(now).role, Role::Learner);
@@ -573,8 +597,9 @@ fn who_takes_anothers_place_and_who_leaves_both_count_until_it_is_done() {
     let out = outputs(&mut p, now);
     assert_eq!(commits(&out), [1], "a newcomer is not waited for");
     assert!(
-        out.iter()
-            .any(|o| matches!(o, Output::Confirm { node, .. } if node.as_str() == "us-3"))
+        out.iter().any(
+            |o| matches!(o, Output::Wish(Wish::Confirm { node, .. }) if node.as_str() == "us-3")
+        )
     );
     for _ in 0..2 {
         p.propose(EntryKind::Mutation, 1, b"x", now).unwrap();
