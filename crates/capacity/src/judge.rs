@@ -229,19 +229,25 @@ pub(crate) fn is_empty(layout: &Layout) -> bool {
     }
 }
 
-fn violations(wanted: &Wanted, layout: &Layout, figures: &Figures) -> Vec<Violation> {
+/// What a layout breaks by its topology and rule alone.
+pub(crate) fn of_topology_and_rule(wanted: &Wanted, layout: &Layout) -> Vec<Violation> {
     let mut found = Vec::new();
-    let promises = &wanted.file().promises;
-    let constraints = &wanted.file().constraints;
     if !wanted.topologies().contains(&layout.topology) {
         found.push(Violation::Topology);
     }
-    if layout.topology == Topology::MultiPrimary && !promises.may_merge {
+    if layout.topology == Topology::MultiPrimary && !wanted.file().promises.may_merge {
         found.push(Violation::Merges);
     }
     if wanted.rule().is_some_and(|rule| rule != layout.rule) {
         found.push(Violation::Rule);
     }
+    found
+}
+
+fn violations(wanted: &Wanted, layout: &Layout, figures: &Figures) -> Vec<Violation> {
+    let mut found = of_topology_and_rule(wanted, layout);
+    let promises = &wanted.file().promises;
+    let constraints = &wanted.file().constraints;
     if figures.regions.iter().any(|r| r.write_ms.is_none()) {
         found.push(Violation::Unmeetable);
     } else if is_empty(layout) {

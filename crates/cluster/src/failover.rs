@@ -283,7 +283,7 @@ impl<A> Cluster<A> {
         if alone && now.saturating_sub(case.since) < ANOTHER_WITHIN {
             return own;
         }
-        let unheard = self.unheard(case, facts, &keyspace);
+        let unheard = self.unheard(&heard, facts, &keyspace);
         let within = match keyspace.strategy.failover {
             model::Failover::Safe => ALL_WITHIN_SAFE,
             model::Failover::Available => ALL_WITHIN,
@@ -298,10 +298,7 @@ impl<A> Cluster<A> {
         // Where a disk is shared it moves again for all at once, and the primary says so next.
         let on_disk = leading.stalled.contains_key(&facts.primary);
         let settles = on_disk && now.saturating_sub(ready) < MOVES_WITHIN;
-        if settles {
-            return own;
-        }
-        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed {
+        if (leased && !planted::is(Bug::IgnoreLease)) || case.plan == Plan::Proposed || settles {
             return own;
         }
         let named = now.saturating_sub(case.since).as_millis();
@@ -312,7 +309,7 @@ impl<A> Cluster<A> {
             unheard => {
                 let names: Vec<&str> = unheard.iter().map(NodeId::as_str).collect();
                 format!(
-                    "; nobody that was heard was level since an unclean end, and {} did not come",
+                    "; too few that were heard were level since an unclean end, and {} did not come",
                     names.join(", ")
                 )
             }
@@ -338,12 +335,11 @@ impl<A> Cluster<A> {
     /// from a crash, and under `sync` one is enough.
     fn unheard(
         &self,
-        case: &Case,
+        heard: &[Heard],
         facts: &catalog::Shard,
         keyspace: &catalog::Keyspace,
     ) -> Vec<NodeId> {
-        let heard: Vec<Heard> = case.heard.values().cloned().collect();
-        let counted = failover::counted(facts, &heard);
+        let counted = failover::counted(facts, heard);
         if failover::is_vouched(facts, &keyspace.strategy.ack, &counted) {
             return Vec::new();
         }

@@ -139,16 +139,7 @@ impl<'a> Choice<'a> {
 pub(super) fn quick_violations(wanted: &Wanted, choice: &Choice<'_>) -> Vec<Violation> {
     let layout = choice.layout(choice.shards_min());
     let promises = &wanted.file().promises;
-    let mut found = Vec::new();
-    if !wanted.topologies().contains(&layout.topology) {
-        found.push(Violation::Topology);
-    }
-    if layout.topology == Topology::MultiPrimary && !promises.may_merge {
-        found.push(Violation::Merges);
-    }
-    if wanted.rule().is_some_and(|rule| rule != layout.rule) {
-        found.push(Violation::Rule);
-    }
+    let mut found = judge::of_topology_and_rule(wanted, &layout);
     if judge::is_empty(&layout) {
         found.push(Violation::Empty);
     }
