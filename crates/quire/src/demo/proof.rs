@@ -16,20 +16,18 @@ use super::{
     showcase, status,
 };
 use crate::{
-    bench::{self, Mix, Report, Settings, Workload},
+    bench::{self, Mix, Report, Settings},
     client::Client,
     screen::Screen,
     table::{Cell, render, table},
 };
 use capacity::{demo::Scaled, judge, say};
-use indicatif::ProgressBar;
 use model::slot;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 use tokio::time::{Instant, sleep};
 
 const DURATION: Duration = Duration::from_secs(10);
 const LAG_INTERVAL: Duration = Duration::from_millis(50);
-const KEYS: u32 = 2_000;
 /// Writes one at a time, of which the median is a machine's service time.
 const CALIBRATIONS: usize = 101;
 /// A failover that takes longer is given up on.
@@ -125,18 +123,8 @@ pub(super) async fn run(
     let before = CpuTimes::now();
     let cpu_before = cpu_by_region(plan, dir);
     let measuring = bench::measure(Settings {
-        workload: Workload::Reference,
-        rate: Some(rate),
         mix: Some(mix),
-        clients: 2 * targets.len(),
-        pipeline: 1,
-        duration: DURATION,
-        keyspace: Some(KEYSPACE.into()),
-        keys: KEYS,
-        value_bytes: 300,
-        fill: true,
-        progress: ProgressBar::hidden(),
-        targets,
+        ..showcase::workload(targets, rate, DURATION)
     });
     let mut lag_ms = BTreeMap::new();
     let report = tokio::select! {

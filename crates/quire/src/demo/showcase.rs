@@ -33,6 +33,24 @@ const KEYS: u32 = 2_000;
 /// How often the replicas' lag is looked at.
 const LAG_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The reference's workload on a demo's nodes, two clients each.
+pub(super) fn workload(targets: Vec<Target>, rate: f64, duration: Duration) -> Settings {
+    Settings {
+        workload: Workload::Reference,
+        rate: Some(rate),
+        mix: None,
+        clients: 2 * targets.len(),
+        pipeline: 1,
+        duration,
+        keyspace: Some(KEYSPACE.into()),
+        keys: KEYS,
+        value_bytes: 300,
+        fill: true,
+        progress: ProgressBar::hidden(),
+        targets,
+    }
+}
+
 /// Loads, measures, prints.
 pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), String> {
     let loaded = load_profiles(first).await?;
@@ -50,20 +68,7 @@ pub(super) async fn run(plan: &Plan, first: &str, by_node: bool) -> Result<(), S
         plan.nodes.len()
     );
     let before = CpuTimes::now();
-    let measuring = bench::measure(Settings {
-        workload: Workload::Reference,
-        rate: Some(rate),
-        mix: None,
-        clients: 2 * targets.len(),
-        pipeline: 1,
-        duration: WORKLOAD_DURATION,
-        keyspace: Some(KEYSPACE.into()),
-        keys: KEYS,
-        value_bytes: 300,
-        fill: true,
-        progress: ProgressBar::hidden(),
-        targets,
-    });
+    let measuring = bench::measure(workload(targets, rate, WORKLOAD_DURATION));
     let mut lag_ms = BTreeMap::new();
     let report = tokio::select! {
         report = measuring => report?,
