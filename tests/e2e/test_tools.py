@@ -247,6 +247,8 @@ def test_redis_cli_shows_statistics(shared, keyspaces):
     # It sums up the first twenty databases.
     keys = sum(facts["keys"] for db, facts in client.info("keyspace").items() if int(db[2:]) < 20)
     for (count, clients, _, requests, _, connections), before in zip(rows, [[0] * 6, *rows]):
-        assert count == keys >= 100 and clients >= 2 and connections >= clients
+        assert count == keys >= 100 and clients >= 2
+        # Counted since the last CONFIG RESETSTAT: those that were open then are clients all the same.
+        assert connections >= max(before[5], 1)
         assert requests > before[3]
     assert rows[2][4] == rows[2][3] - rows[1][3]
