@@ -6,9 +6,11 @@ rounds' ratios the median and the spread; and the latencies where the client is 
 SET, HSET, INCR and GET are asked by `redis-benchmark`, the mixes by `quire bench` in a closed
 loop: `mix` is its reference workload (one HSET of two or three fields to ten HGETALL), `ycsb-a`
 and `ycsb-b` are YCSB's workloads A and B. 50 clients throughout, which share the machine.
+`--beside PATH` measures against that build of Quire instead of redis-server: the old beside the new.
 
     python3 docs/benchmarks/one_node.py [--rounds 5] [--quire target/release/quire]
                                         [--only set,get,ycsb-b] [--seconds 5] [--requests-part 1]
+                                        [--beside PATH]
 
 Needs redis-server and redis-benchmark on the PATH. Takes about a minute and a half a round.
 """
@@ -89,12 +91,14 @@ def main() -> None:
     args.add_argument("--seconds", type=float, default=5, help="a cell of quire bench")
     args.add_argument("--requests-part", type=float, default=1,
                       help="of redis-benchmark's requests, for a trial")
+    args.add_argument("--beside", help="another build of Quire, instead of redis-server")
     args = args.parse_args()
-    with pair.servers(args.quire) as ports:
+    other = "other" if args.beside else "redis"
+    with pair.servers(args.quire, beside=args.beside) as ports:
         found = pair.in_turn(cells(args), ports, args.rounds)
         print(pair.machine(), end="\n\n")
-    pair.report_rates(found)
-    pair.report_latencies(found)
+    pair.report_rates(found, other)
+    pair.report_latencies(found, other)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Quire and redis-server side by side: both started, measured in turn, and stopped.
+"""Quire and redis-server, or another build of Quire, side by side: both started, measured in turn,
+and stopped.
 
 `servers` starts one node of each on loopback, in temporary directories, with every write synced
 before its answer. `in_turn` measures cells: a cell has a name and a function from a port to
@@ -52,21 +53,25 @@ def one_node(quire: str, directory: str, port: int, env: dict | None = None):
 
 
 @contextlib.contextmanager
-def servers(quire: str, env: dict | None = None):
-    """The client ports of a Quire of one node and of a redis-server; `env`: variables for both."""
+def servers(quire: str, env: dict | None = None, beside: str | None = None):
+    """The client ports of a Quire of one node and of a redis-server, or, with `beside`, of one node
+    of that build of Quire; `env`: variables for both."""
     with contextlib.ExitStack() as stack:
-        quire_dir, redis_dir = (
+        quire_dir, other_dir = (
             stack.enter_context(tempfile.TemporaryDirectory(prefix="quire-benchmark-"))
             for _ in range(2))
-        quire_port, redis_port = free_port(), free_port()
+        quire_port, other_port = free_port(), free_port()
 
         stack.enter_context(one_node(quire, quire_dir, quire_port, env))
-        redis = subprocess.Popen([*REDIS, "--port", str(redis_port), "--dir", redis_dir],
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                 env=os.environ | (env or {}))
-        stack.callback(stop, redis)
-        wait_for(redis_port)
-        yield quire_port, redis_port
+        if beside:
+            stack.enter_context(one_node(beside, other_dir, other_port, env))
+        else:
+            redis = subprocess.Popen([*REDIS, "--port", str(other_port), "--dir", other_dir],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                     env=os.environ | (env or {}))
+            stack.callback(stop, redis)
+            wait_for(other_port)
+        yield quire_port, other_port
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -79,7 +84,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def in_turn(cells, ports, rounds: int):
-    """{cell: [(figures of Quire, figures of Redis), one a round]}."""
+    """{cell: [(figures of Quire, figures of the other), one a round]}."""
     found = {name: [] for name in cells}
     for number in range(rounds):
         for name, measure in cells.items():
@@ -94,9 +99,9 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
 
 
-def report_rates(found) -> None:
+def report_rates(found, other: str = "redis") -> None:
     """Medians of the rates, and the median, least and greatest of the rounds' ratios."""
-    print("| test | quire/s | redis/s | ratio | least | greatest | ratios, round by round |")
+    print(f"| test | quire/s | {other}/s | ratio | least | greatest | ratios, round by round |")
     print("|---|---|---|---|---|---|---|")
     medians = []
     for name, rounds in found.items():
@@ -109,14 +114,14 @@ def report_rates(found) -> None:
     print(f"\ngeometric mean of the ratios: {statistics.geometric_mean(medians):.2f}")
 
 
-def report_latencies(found) -> None:
+def report_latencies(found, other: str = "redis") -> None:
     """Medians over the rounds of each latency that was measured; the figures of two rounds are
     not added up, so that one bad round doesn't make the tail of all."""
     shown = {name: rounds for name, rounds in found.items()
              if any(figure != "rate" for figure in rounds[0][0])}
     if not shown:
         return
-    print("\n| test | latency | quire ms | least to greatest | redis ms | least to greatest |")
+    print(f"\n| test | latency | quire ms | least to greatest | {other} ms | least to greatest |")
     print("|---|---|---|---|---|---|")
     for name, rounds in shown.items():
         for figure in rounds[0][0]:
