@@ -9,14 +9,14 @@ use crate::{
 use bytes::Bytes;
 use commands::{
     Fanout, NodeCommand,
-    node_command::{ClientCommand, KeyspaceCommand, QuireCommand},
+    node_command::{KeyspaceCommand, QuireCommand},
 };
 use control::{
     command::{Command, CreateKeyspace},
     create,
     preset::{self, Around},
 };
-use model::{KeyspaceId, KeyspaceName, NodeId, Position, Region, ShardId};
+use model::{KeyspaceId, KeyspaceName, NodeId, Region};
 use resp::Encoder;
 use serde_json::json;
 use shards::Shards;
@@ -55,33 +55,6 @@ struct Ordered {
 pub(crate) struct Pending {
     creating: Vec<Creating>,
     ordered: Vec<Ordered>,
-}
-
-/// Whether a command is what an operator looks at a node with, or helps it with: for these there
-/// is room where there is none for another client.
-pub fn is_administration(args: &[&[u8]]) -> bool {
-    commands::find(args).is_ok_and(|spec| {
-        matches!(
-            spec.fanout,
-            Fanout::Node(
-                NodeCommand::Quire(_)
-                    | NodeCommand::Keyspace(_)
-                    | NodeCommand::Info
-                    | NodeCommand::Config(_)
-                    | NodeCommand::Slowlog(_)
-                    | NodeCommand::Latency(_)
-                    | NodeCommand::Role
-                    | NodeCommand::Client(
-                        ClientCommand::List
-                            | ClientCommand::Kill
-                            | ClientCommand::Info
-                            | ClientCommand::Id
-                            | ClientCommand::Pause
-                            | ClientCommand::Unpause
-                    )
-            )
-        )
-    })
 }
 
 /// What is said of a command of ours that is not there, or has too few or too many arguments.
@@ -221,12 +194,6 @@ impl<S: Stores> Node<S> {
         create::parse(&words).map_err(|e| format!("ERR {e}"))
     }
 
-    /// A place for a reply that comes later.
-    pub(crate) fn hold(&mut self, conn: u64) -> Option<Target> {
-        let slot = self.sessions.get_mut(&conn)?.reserve(0);
-        Some(Target::Client { conn, slot })
-    }
-
     /// The catalog has the keyspace: it is answered when it can be written everywhere.
     pub(crate) fn created(&mut self, target: Target, name: KeyspaceName, version: u64) {
         self.admin.creating.push(Creating {
@@ -266,7 +233,7 @@ impl<S: Stores> Node<S> {
                 let line = format!(
                     "+OK keyspace {id}: SELECT {id}, redis-cli -n {id}, redis://{addr}/{id}\r\n"
                 );
-                self.deliver(&creating.target, ShardId(0), Position::ZERO, line.into());
+                self.deliver(&creating.target, line.into());
             } else if now.saturating_sub(creating.since) > CREATE_MAX {
                 let line = format!(
                     "TRYAGAIN keyspace {} was created, but a shard of it has no primary that takes writes yet: see QUIRE STATUS",
@@ -280,7 +247,7 @@ impl<S: Stores> Node<S> {
         for ordered in std::mem::take(&mut self.admin.ordered) {
             if ordered.missing.is_empty() || now.saturating_sub(ordered.since) > ORDER_MAX {
                 // A node that is away takes the links as they are when it comes back.
-                self.deliver(&ordered.target, ShardId(0), Position::ZERO, OK);
+                self.deliver(&ordered.target, OK);
             } else {
                 self.admin.ordered.push(ordered);
             }

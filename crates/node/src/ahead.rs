@@ -28,10 +28,10 @@ impl<S: Stores> Node<S> {
         if self.shards.stalled_for().is_some() {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&conn.0) else {
+        let Some(keyspace) = self.gate.keyspace_of(conn.0) else {
             return;
         };
-        let Some(facts) = self.catalog.keyspaces.get(&session.keyspace) else {
+        let Some(facts) = self.catalog.keyspaces.get(&keyspace) else {
             return;
         };
         let mut fetch = |shard: ShardId, guesses: &[Guess<'_>]| {
@@ -42,7 +42,7 @@ impl<S: Stores> Node<S> {
                 replica.store().warm(guesses);
             }
             if let Some(prefetch) = replica.store().prefetch(guesses) {
-                session.prefetching += 1;
+                self.gate.prefetching(conn.0);
                 self.prefetches.push_back((conn, prefetch));
             }
         };
@@ -52,7 +52,7 @@ impl<S: Stores> Node<S> {
         let mut of = [None; AHEAD_MAX];
         for (of, guess) in of.iter_mut().zip(guesses) {
             let slot = slot::of(guess.key);
-            *of = self.catalog.shard_of_slot(session.keyspace, slot);
+            *of = self.catalog.shard_of_slot(keyspace, slot);
         }
         // However many shards there are, few keys are in few of them.
         for first in 0..guesses.len().min(AHEAD_MAX) {
@@ -79,9 +79,6 @@ impl<S: Stores> Node<S> {
     /// What was taken for `conn` is in memory, or its client may go on without.
     pub fn prefetched(&mut self, conn: ConnId, now: Now) {
         self.arrives(now);
-        if let Some(session) = self.sessions.get_mut(&conn.0) {
-            session.prefetching = session.prefetching.saturating_sub(1);
-        }
-        self.announce(conn.0);
+        self.with_gate(|gate, _| gate.prefetched(conn.0));
     }
 }

@@ -1,14 +1,14 @@
 //! CLIENT: what a node knows of its connections.
 
 use crate::{
-    node::Node,
+    host::Host,
+    room::Gate,
     session::{Session, Wants},
 };
 use bytes::Bytes;
 use commands::{node_command::ClientCommand, numbers};
 use resp::Version;
 use std::time::Duration;
-use storage::store::Stores;
 
 /// What a client may be, in Redis's words; here each is a normal one.
 const TYPES: [&[u8]; 5] = [b"normal", b"master", b"replica", b"slave", b"pubsub"];
@@ -71,8 +71,14 @@ fn check_type(text: &[u8]) -> Result<bool, String> {
     Err(format!("ERR Unknown client type '{text}'"))
 }
 
-impl<S: Stores> Node<S> {
-    pub(crate) fn client(&mut self, conn: u64, command: ClientCommand, args: &[&[u8]]) {
+impl Gate {
+    pub(crate) fn client(
+        &mut self,
+        conn: u64,
+        command: ClientCommand,
+        args: &[&[u8]],
+        here: &mut impl Host,
+    ) {
         let rest = args.get(2..).unwrap_or_default();
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
@@ -166,7 +172,7 @@ impl<S: Stores> Node<S> {
             (ClientCommand::Pause, rest) => self.pause_clients(conn, rest),
             (ClientCommand::Unpause, _) => {
                 self.answer(conn, |out| out.ok());
-                self.end_pause(true);
+                self.end_pause(true, here);
             }
             (ClientCommand::Tracking, [word]) if word.eq_ignore_ascii_case(b"off") => {
                 self.answer(conn, |out| out.ok());
@@ -328,10 +334,10 @@ impl<S: Stores> Node<S> {
     /// speak to this port. What follows may be commands.
     pub(crate) fn refuse_http(&mut self, conn: u64) {
         let now = self.now.monotonic;
-        if self.warn_of_http_at <= now
+        if self.input.warn_of_http_at <= now
             && let Some(session) = self.sessions.get(&conn)
         {
-            self.warn_of_http_at = now + WARN_OF_HTTP_EVERY;
+            self.input.warn_of_http_at = now + WARN_OF_HTTP_EVERY;
             tracing::warn!(
                 addr = %session.addr,
                 "POST or Host: came as a command: an HTTP request, which a web page may have sent to attack this node; its connection is closed"

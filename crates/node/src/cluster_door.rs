@@ -3,12 +3,11 @@
 
 use crate::{
     node::{Effect, Lane, Node},
-    request::{Target, borrow},
+    request::Target,
 };
 use bytes::Bytes;
 use cluster::{Cluster, Output, message::ReplicaReport};
-use commands::Fanout;
-use model::{KeyspaceName, NodeId, Position, ShardId};
+use model::{KeyspaceName, NodeId, ShardId};
 use shards::Shards;
 use storage::store::Stores;
 
@@ -44,7 +43,7 @@ impl<S: Stores> Node<S> {
     /// Does what the cluster room wants, one thing after the other: what is wanted meanwhile waits
     /// until the first is done.
     fn carry_out_cluster(&mut self) {
-        if std::mem::replace(&mut self.is_carrying_out, true) {
+        if std::mem::replace(&mut self.carrying_out.cluster, true) {
             return;
         }
         while let Some(output) = self.cluster.poll() {
@@ -71,7 +70,7 @@ impl<S: Stores> Node<S> {
                 }
             }
         }
-        self.is_carrying_out = false;
+        self.carrying_out.cluster = false;
     }
 
     /// A catalog becomes known.
@@ -83,7 +82,7 @@ impl<S: Stores> Node<S> {
     /// What waited for a lease goes on.
     fn leased(&mut self) {
         self.with_shards(Shards::leased);
-        self.retry_stalled();
+        self.with_gate(|gate, here| gate.leased(here));
     }
 
     fn wish_answered(&mut self, wish: Wish, result: Result<u64, String>) {
@@ -91,7 +90,7 @@ impl<S: Stores> Node<S> {
             (Wish::Create { target, name }, Ok(version)) => self.created(target, name, version),
             (Wish::Drop { target } | Wish::Level { target }, Ok(_)) => {
                 let done = Bytes::from_static(b"+OK\r\n");
-                self.deliver(&target, ShardId(0), Position::ZERO, done);
+                self.deliver(&target, done);
             }
             (
                 Wish::Create { target, .. } | Wish::Drop { target } | Wish::Level { target },
@@ -108,16 +107,7 @@ impl<S: Stores> Node<S> {
         let Wish::Newest { conn, args } = wish else {
             return;
         };
-        let args = borrow(&args);
-        match commands::find(&args) {
-            Ok(spec) if spec.fanout == Fanout::Across => self.cross_finally(conn, &args, known),
-            _ => self.select_finally(conn, &args, known),
-        }
-    }
-
-    /// A command goes on once the newest catalog is known here.
-    pub(crate) fn refresh_catalog(&mut self, conn: u64, args: Vec<Bytes>) {
-        self.with_cluster(|cluster, _| cluster.refresh(Wish::Newest { conn, args }));
+        self.with_gate(|gate, here| gate.newest_is_known(conn, &args, known, here));
     }
 
     /// How the replica of a shard on `node` stands, as that said last.

@@ -1,6 +1,6 @@
-//! CONFIG and DEBUG: a node as an operator's tools look at it.
+//! CONFIG: a node as an operator's tools look at it.
 
-use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, slowlog};
+use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, settings::Setting, slowlog};
 use commands::{glob, node_command::ConfigCommand};
 use std::{borrow::Cow, time::Duration};
 use storage::{log::SyncPolicy, store::Stores};
@@ -17,17 +17,8 @@ const SLOW_MAX: &str = "slowlog-max-len";
 
 /// An option that can be set while the node runs.
 enum Change {
-    Zone(String),
+    OfGate(Setting),
     CopyRate(u64),
-    /// Microseconds, or less than 0.
-    SlowFrom(i64),
-    SlowMax(usize),
-    /// Milliseconds; 0: never.
-    LatencyFrom(u64),
-    LatencyTracking(bool),
-    Protected(bool),
-    /// Seconds; 0: never.
-    IdleMax(u64),
 }
 
 impl Change {
@@ -40,22 +31,26 @@ impl Change {
             )),
             Err(_) => Err("argument couldn't be parsed into an integer".to_owned()),
         };
+        let of_gate = |setting: Result<Setting, String>| setting.map(Change::OfGate);
         Some(match option {
-            "availability-zone" => Ok(Change::Zone(value.to_owned())),
+            "availability-zone" => Ok(Change::OfGate(Setting::Zone(value.to_owned()))),
             COPY_RATE => match value.parse() {
                 Ok(rate) if rate >= COPY_BYTES_PER_SECOND_MIN => Ok(Change::CopyRate(rate)),
                 _ => Err(format!(
                     "argument must be a number of bytes a second, at least {COPY_BYTES_PER_SECOND_MIN}"
                 )),
             },
-            SLOWER_THAN => number(-1, i64::MAX).map(Change::SlowFrom),
-            SLOW_MAX => {
-                number(0, slowlog::COMMANDS_MAX as i64).map(|n| Change::SlowMax(n as usize))
-            }
-            LATENCY_FROM => number(0, i64::MAX).map(|ms| Change::LatencyFrom(ms as u64)),
-            LATENCY_TRACKING => is_yes(value).map(Change::LatencyTracking),
-            PROTECTED => is_yes(value).map(Change::Protected),
-            TIMEOUT => number(0, i64::from(i32::MAX)).map(|s| Change::IdleMax(s as u64)),
+            SLOWER_THAN => of_gate(number(-1, i64::MAX).map(Setting::SlowFrom)),
+            SLOW_MAX => of_gate(
+                number(0, slowlog::COMMANDS_MAX as i64).map(|n| Setting::SlowMax(n as usize)),
+            ),
+            LATENCY_FROM => of_gate(number(0, i64::MAX).map(|ms| Setting::LatencyFrom(ms as u64))),
+            LATENCY_TRACKING => of_gate(is_yes(value).map(Setting::LatencyTracking)),
+            PROTECTED => of_gate(is_yes(value).map(Setting::Protected)),
+            TIMEOUT => of_gate(
+                number(0, i64::from(i32::MAX))
+                    .map(|seconds| Setting::IdleMax(Duration::from_secs(seconds as u64))),
+            ),
             _ => return None,
         })
     }
@@ -72,9 +67,6 @@ fn is_yes(value: &str) -> Result<bool, String> {
 fn yes_or_no(is: bool) -> String {
     if is { "yes".into() } else { "no".into() }
 }
-
-/// A DEBUG SLEEP ends by then.
-const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// The name of an option as CONFIG GET replies it: a name is repeated as it was asked for.
 /// Nothing matches any more once `steps` are used up.
@@ -96,6 +88,7 @@ fn shown_as<'a>(name: &'a str, pattern: &'a [u8], steps: &mut u64) -> Option<&'a
 impl<S: Stores> Node<S> {
     /// Options that client programs and tools ask for, and what they are here; by name.
     fn options(&self) -> [(&'static str, String); 32] {
+        let gate = self.gate.settings();
         let fsync = match self.config.log.sync {
             SyncPolicy::Always => "always",
             SyncPolicy::Os => "no",
@@ -113,7 +106,7 @@ impl<S: Stores> Node<S> {
             ("activedefrag", "no".into()),
             ("appendfsync", fsync.into()),
             ("appendonly", "yes".into()),
-            ("availability-zone", self.config.zone.clone()),
+            ("availability-zone", gate.zone),
             ("bind", addr),
             ("cluster-enabled", "no".into()),
             (
@@ -123,8 +116,8 @@ impl<S: Stores> Node<S> {
             ("databases", databases),
             ("hash-max-listpack-entries", "512".into()),
             ("hash-max-listpack-value", "64".into()),
-            (LATENCY_FROM, self.latency.threshold_ms.to_string()),
-            (LATENCY_TRACKING, yes_or_no(self.stats.is_tracking)),
+            (LATENCY_FROM, gate.latency_from_ms.to_string()),
+            (LATENCY_TRACKING, yes_or_no(gate.is_tracking)),
             ("maxclients", self.config.clients.clients_max.to_string()),
             ("maxmemory", "0".into()),
             ("maxmemory-clients", "0".into()),
@@ -136,17 +129,17 @@ impl<S: Stores> Node<S> {
                 "proto-max-bulk-len",
                 self.config.clients.bulk_bytes_max.to_string(),
             ),
-            (PROTECTED, yes_or_no(self.config.protected_mode)),
+            (PROTECTED, yes_or_no(gate.is_protected)),
             // What is written at a replica goes to the primary.
             ("replica-read-only", "no".into()),
             ("requirepass", String::new()),
             ("save", String::new()),
             ("slave-read-only", "no".into()),
-            (SLOWER_THAN, self.slow_log.from_us.to_string()),
-            (SLOW_MAX, self.slow_log.commands_max.to_string()),
+            (SLOWER_THAN, gate.slow_from_us.to_string()),
+            (SLOW_MAX, gate.slow_max.to_string()),
             ("stop-writes-on-bgsave-error", "yes".into()),
             ("tcp-keepalive", "300".into()),
-            (TIMEOUT, self.idle_max.as_secs().to_string()),
+            (TIMEOUT, gate.idle_max.as_secs().to_string()),
             ("tls-port", "0".into()),
             ("unixsocket", String::new()),
         ]
@@ -184,7 +177,7 @@ impl<S: Stores> Node<S> {
                 Err(line) => self.answer_error(conn, &line),
             },
             ConfigCommand::ResetStat => {
-                self.stats.reset((self.config.traffic)());
+                self.gate.reset_stats((self.config.traffic)());
                 self.answer(conn, |out| out.ok());
             }
             ConfigCommand::Help => self.answer_help(conn, args),
@@ -234,74 +227,12 @@ impl<S: Stores> Node<S> {
         }
         for change in changes {
             match change {
-                Change::Zone(zone) => self.config.zone = zone,
+                Change::OfGate(setting) => self.gate.set(setting),
                 Change::CopyRate(rate) => {
                     self.change_limits(|limits| limits.copy_bytes_per_second = rate);
                 }
-                Change::SlowFrom(from_us) => self.slow_log.from_us = from_us,
-                Change::SlowMax(commands) => self.slow_log.set_max(commands),
-                Change::LatencyFrom(ms) => self.latency.threshold_ms = ms,
-                Change::Protected(on) => self.config.protected_mode = on,
-                Change::LatencyTracking(on) => self.stats.is_tracking = on,
-                Change::IdleMax(seconds) => self.idle_max = Duration::from_secs(seconds),
             }
         }
         Ok(())
-    }
-
-    /// SLEEP holds up the connection that asked for it and nothing else: its later commands
-    /// wait behind it, the node goes on.
-    pub(crate) fn debug(&mut self, conn: u64, args: &[&[u8]]) {
-        let what = args.get(1).map(|word| word.to_ascii_lowercase());
-        match (what.as_deref().unwrap_or_default(), args.get(2..)) {
-            (b"sleep", Some([seconds])) => {
-                // As in Redis, what is no number is none at all.
-                let seconds = str::from_utf8(seconds).ok().and_then(|s| s.parse().ok());
-                let sleep = Duration::try_from_secs_f64(seconds.unwrap_or(0.0));
-                let sleep = sleep.unwrap_or_default().min(SLEEP_MAX);
-                if sleep.is_zero() {
-                    return self.answer(conn, |out| out.ok());
-                }
-                if let Some(session) = self.sessions.get_mut(&conn) {
-                    // So there is one sleep a connection at most.
-                    session.held = true;
-                    self.sleepers.push((self.now.monotonic + sleep, conn));
-                }
-            }
-            (b"help", Some([])) => self.answer(conn, |out| {
-                const LINES: [&str; 5] = [
-                    "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
-                    "SLEEP <seconds>",
-                    "    Hold up this connection for <seconds>. Decimals allowed.",
-                    "HELP",
-                    "    Prints this help.",
-                ];
-                out.array(LINES.len());
-                LINES.iter().for_each(|line| out.simple(line));
-            }),
-            _ => {
-                let word = String::from_utf8_lossy(args.get(1).copied().unwrap_or_default());
-                let line = format!(
-                    "ERR unknown subcommand or wrong number of arguments for '{word}'. Try DEBUG HELP."
-                );
-                self.answer_error(conn, &line);
-            }
-        }
-    }
-
-    /// Wakes the connections whose sleep is over.
-    pub(crate) fn sleepers_tick(&mut self) {
-        let now = self.now.monotonic;
-        for (until, conn) in std::mem::take(&mut self.sleepers) {
-            if until > now {
-                self.sleepers.push((until, conn));
-                continue;
-            }
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.held = false;
-            }
-            self.answer(conn, |out| out.ok());
-            self.resume(conn);
-        }
     }
 }

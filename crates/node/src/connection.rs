@@ -1,19 +1,21 @@
-//! Commands about the connection and the server, which the node itself answers.
+//! Commands about the connection and the server, which no shard answers: what the gate knows by itself
+//! it says, and the rest it asks of its node ([`WholeNode`]).
 
 use crate::{
     client_command::check_name,
-    node::Node,
-    request::{ReadFrom, Request, Target, own},
+    door::{Output, WholeNode},
+    host::Host,
+    request::{ReadFrom, Request, Target, borrow, own},
+    room::Gate,
 };
 use bytes::Bytes;
-use commands::{NodeCommand, Spec, node_command::MemoryCommand, numbers};
+use commands::{Fanout, NodeCommand, Spec, node_command::MemoryCommand, numbers};
 use model::{KeyspaceId, Position, ShardId};
 use resp::Version;
 use std::time::Duration;
-use storage::store::Stores;
 
 /// The Redis version whose commands and replies are spoken.
-pub(crate) const REDIS_VERSION: &str = "7.0.15";
+pub const REDIS_VERSION: &str = "7.0.15";
 
 /// Arguments of a command that the node itself answers, but for those that it repeats.
 const ARGS_MAX: usize = 1024;
@@ -44,16 +46,17 @@ pub(crate) struct Waiter {
 /// Bounds what is waited for.
 const WAITERS_MAX: usize = 100_000;
 
-impl<S: Stores> Node<S> {
+impl Gate {
     pub(crate) fn node_command(
         &mut self,
         conn: u64,
         command: NodeCommand,
         spec: &'static Spec,
         args: &[&[u8]],
+        here: &mut impl Host,
     ) {
         let bytes: usize = args.iter().map(|arg| arg.len()).sum();
-        let room = self.reply_room(None);
+        let room = self.reply_room(None, here);
         if let Some(line) = room.refusal(spec.name, bytes) {
             return self.answer_error(conn, &line);
         }
@@ -65,7 +68,7 @@ impl<S: Stores> Node<S> {
             );
             return self.answer_error(conn, &line);
         }
-        self.shards.work((bytes + args.len() * ARG_WORK) as u64);
+        here.work((bytes + args.len() * ARG_WORK) as u64);
         match command {
             NodeCommand::Ping => match args.get(1) {
                 _ if args.len() > 2 => self.answer_error(
@@ -94,8 +97,8 @@ impl<S: Stores> Node<S> {
                 }
                 self.close_if_done(conn);
             }
-            NodeCommand::Info => self.info(conn, args),
-            NodeCommand::Role => self.role(conn),
+            NodeCommand::Info => self.ask(conn, WholeNode::Info, args),
+            NodeCommand::Role => self.ask(conn, WholeNode::Role, args),
             NodeCommand::Time => {
                 let ms = self.now.wall_ms;
                 self.answer(conn, |out| {
@@ -104,7 +107,7 @@ impl<S: Stores> Node<S> {
                     out.bulk((ms % 1000 * 1000).to_string());
                 });
             }
-            NodeCommand::Wait => self.wait(conn, spec, args),
+            NodeCommand::Wait => self.wait(conn, spec, args, here),
             // Every node takes any command already; a session's own choice comes with the
             // read policies.
             NodeCommand::ReadOnly | NodeCommand::ReadWrite => {
@@ -122,22 +125,46 @@ impl<S: Stores> Node<S> {
             NodeCommand::ObjectHelp | NodeCommand::Memory(MemoryCommand::Help) => {
                 self.answer_help(conn, args);
             }
-            NodeCommand::Memory(MemoryCommand::Stats) => self.memory_stats(conn),
+            NodeCommand::Memory(MemoryCommand::Stats) => {
+                self.ask(conn, WholeNode::MemoryStats, args);
+            }
             NodeCommand::Table(command) => self.answer(conn, |out| {
                 commands::command_reply::answer(command, args, out);
             }),
-            NodeCommand::Client(command) => self.client(conn, command, args),
-            NodeCommand::Config(command) => self.config_command(conn, command, args),
+            NodeCommand::Client(command) => self.client(conn, command, args, here),
+            NodeCommand::Config(command) => self.ask(conn, WholeNode::Config(command), args),
             NodeCommand::Slowlog(command) => self.slowlog(conn, command, args),
             NodeCommand::Latency(command) => self.latency(conn, command, args),
-            NodeCommand::Save(command) => self.save_command(conn, command, args),
-            NodeCommand::Keyspace(command) => self.keyspace_command(conn, command, args),
-            NodeCommand::Quire(command) => self.quire_command(conn, command, args),
+            NodeCommand::Save(command) => self.ask(conn, WholeNode::Save(command), args),
+            NodeCommand::Keyspace(command) => self.ask(conn, WholeNode::Keyspace(command), args),
+            NodeCommand::Quire(command) => self.ask(conn, WholeNode::Quire(command), args),
+        }
+    }
+
+    /// A command is the whole node's. Nothing else of its connection goes on before that has carried
+    /// it out ([`Gate::go_on`]).
+    fn ask(&mut self, conn: u64, command: WholeNode, args: &[&[u8]]) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.held = true;
+            let args = own(args);
+            self.out.put(Output::Asked {
+                conn,
+                command,
+                args,
+            });
+        }
+    }
+
+    /// What held up a connection is over.
+    pub fn go_on(&mut self, conn: u64, here: &mut impl Host) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.held = false;
+            self.resume(conn, here);
         }
     }
 
     /// `HELP` of the container that `args` begin with.
-    pub(crate) fn answer_help(&mut self, conn: u64, args: &[&[u8]]) {
+    pub fn answer_help(&mut self, conn: u64, args: &[&[u8]]) {
         if let Some(container) = args.first().and_then(|name| commands::lookup(name)) {
             self.answer(conn, |out| commands::server_reply::help(container, out));
         }
@@ -247,13 +274,19 @@ impl<S: Stores> Node<S> {
         // Created a moment ago elsewhere, maybe: the control group knows.
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.held = true;
-            self.refresh_catalog(conn, own(args));
+            self.refresh_catalog(conn, args);
         }
     }
 
     /// The newest catalog that can be had is here; `known` is false if the control group did
     /// not say whether there is a newer one.
-    pub(crate) fn select_finally(&mut self, conn: u64, args: &[&[u8]], known: bool) {
+    pub(crate) fn select_finally(
+        &mut self,
+        conn: u64,
+        args: &[&[u8]],
+        known: bool,
+        here: &mut impl Host,
+    ) {
         let Some(wanted) = args.get(1) else {
             return;
         };
@@ -273,7 +306,7 @@ impl<S: Stores> Node<S> {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.held = false;
         }
-        self.resume(conn);
+        self.resume(conn, here);
     }
 
     /// The keyspace of this name, or this number, which it may be that none has.
@@ -300,9 +333,40 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// A command goes on once the newest catalog is known here.
+    pub(crate) fn refresh_catalog(&mut self, conn: u64, args: &[&[u8]]) {
+        let args = own(args);
+        self.out.put(Output::Refresh { conn, args });
+    }
+
+    /// The catalog is the newest, or (`known` is false) nobody could be asked in time.
+    pub fn newest_is_known(
+        &mut self,
+        conn: u64,
+        args: &[Bytes],
+        known: bool,
+        here: &mut impl Host,
+    ) {
+        let args = borrow(args);
+        match commands::find(&args) {
+            Ok(spec) if spec.fanout == Fanout::Across => {
+                self.cross_finally(conn, &args, known, here);
+            }
+            _ => self.select_finally(conn, &args, known, here),
+        }
+    }
+
+    /// Whether this node is the primary of the keyspace, as its first shard stands.
+    fn is_primary_of(&self, keyspace: KeyspaceId) -> bool {
+        let keyspace = self.catalog.keyspaces.get(&keyspace);
+        let first = keyspace.and_then(|keyspace| keyspace.shards.first());
+        let facts = first.and_then(|id| self.catalog.shards.get(id));
+        facts.is_some_and(|facts| facts.primary == self.config.id)
+    }
+
     // ---- WAIT -----------------------------------------------------------------------------
 
-    fn wait(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]]) {
+    fn wait(&mut self, conn: u64, spec: &'static Spec, args: &[&[u8]], here: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -327,18 +391,17 @@ impl<S: Stores> Node<S> {
         let Some((shard, position)) = session.last_write else {
             // Nothing written, nothing to wait for: every replica that is there has it.
             let keyspace = session.keyspace;
-            let up = self.replicas_up(keyspace);
+            let up = self.replicas_up(keyspace, here);
             return self.answer(conn, |out| out.integer(up));
         };
         let (version, keyspace) = (session.version, session.keyspace);
         let slot = session.reserve(0);
         let target = Target::Client { conn, slot };
-        let replica = self.shards.replica(shard);
-        if replica.is_some_and(|replica| replica.is_primary(self.now)) {
-            return self.wait_for_copies(target, shard, position, &own(args));
+        if here.is_primary(shard) {
+            return self.wait_for_copies(target, shard, position, &own(args), here);
         }
         let primary = self.catalog.shards.get(&shard).map(|s| s.primary.clone());
-        match primary.filter(|p| self.cluster.peers().is_up(p, self.now.monotonic)) {
+        match primary.filter(|p| here.is_up(p)) {
             Some(primary) => self.forward(
                 Request {
                     target,
@@ -352,15 +415,17 @@ impl<S: Stores> Node<S> {
                     read_from: ReadFrom::Primary,
                 },
                 &primary,
+                here,
             ),
             None => self.reply_error(
                 &target,
                 "NOPRIMARY the primary that knows who has the write can't be reached",
+                here,
             ),
         }
     }
 
-    fn replicas_up(&self, keyspace: KeyspaceId) -> i64 {
+    fn replicas_up(&self, keyspace: KeyspaceId, here: &impl Host) -> i64 {
         let shard = self
             .catalog
             .keyspaces
@@ -371,10 +436,7 @@ impl<S: Stores> Node<S> {
             s.replicas
                 .iter()
                 .filter(|r| r.node != s.primary)
-                .filter(|r| {
-                    r.node == self.config.id
-                        || self.cluster.peers().is_up(&r.node, self.now.monotonic)
-                })
+                .filter(|r| r.node == self.config.id || here.is_up(&r.node))
                 .count() as i64
         })
     }
@@ -387,13 +449,14 @@ impl<S: Stores> Node<S> {
         shard: ShardId,
         position: Position,
         args: &[Bytes],
+        here: &mut impl Host,
     ) {
         let number = |n: usize| args.get(n).and_then(|a| numbers::parse(a));
         let (Some(copies), Some(timeout)) = (number(1), number(2)) else {
-            return self.reply_error(&target, "ERR value is not an integer or out of range");
+            return self.reply_error(&target, "ERR value is not an integer or out of range", here);
         };
         if self.waiters.len() >= WAITERS_MAX {
-            return self.reply_error(&target, "ERR too many clients wait; try again");
+            return self.reply_error(&target, "ERR too many clients wait; try again", here);
         }
         self.waiters.push(Waiter {
             target,
@@ -403,7 +466,7 @@ impl<S: Stores> Node<S> {
             deadline: (timeout > 0)
                 .then(|| self.now.monotonic + Duration::from_millis(timeout as u64)),
         });
-        self.waiters_tick();
+        self.waiters_tick(here);
     }
 
     /// Clients that WAIT holds up.
@@ -413,20 +476,16 @@ impl<S: Stores> Node<S> {
     }
 
     /// Looks after those who wait.
-    pub(crate) fn waiters_tick(&mut self) {
+    pub(crate) fn waiters_tick(&mut self, here: &mut impl Host) {
         if self.waiters.is_empty() {
             return;
         }
         for waiter in std::mem::take(&mut self.waiters) {
-            let replica = self.shards.replica(waiter.shard);
-            let have = replica.map_or(0, |replica| {
-                let members = replica.members();
-                members.iter().filter(|m| m.matched >= waiter.index).count()
-            });
+            let have = here.matched(waiter.shard, waiter.index);
             let over = waiter.deadline.is_some_and(|at| at <= self.now.monotonic);
             if have >= waiter.copies || over {
                 let reply = Bytes::from(format!(":{have}\r\n"));
-                self.deliver(&waiter.target, waiter.shard, Position::ZERO, reply);
+                self.deliver(&waiter.target, waiter.shard, Position::ZERO, reply, here);
             } else {
                 self.waiters.push(waiter);
             }

@@ -45,8 +45,9 @@ mod steps;
 
 use crate::{
     connection::{NOT_ASKED, UNKNOWN_NUMBER},
-    node::Node,
+    host::Host,
     request::{ReadFrom, Request, Target, bytes_of, own},
+    room::Gate,
     route::no_keyspace,
 };
 use bytes::{Bytes, BytesMut};
@@ -60,7 +61,6 @@ use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
 use shards::{carried, too_long};
 use std::time::Duration;
 use steps::{Ask, At, Next, Plan, Reply, Steps};
-use storage::store::Stores;
 
 /// What commands of all clients carry at a time: values that were read and are not written yet.
 /// One of any size is carried in any case.
@@ -100,7 +100,7 @@ impl From<Refusal> for Unfound {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Where COPY or MOVE, sent to `keyspace`, puts a value.
     fn destination(
         &self,
@@ -147,6 +147,7 @@ impl<S: Stores> Node<S> {
         spec: &'static Spec,
         args: &[&[u8]],
         since: Duration,
+        here: &mut impl Host,
     ) -> bool {
         let Some(keyspace) = self.sessions.get(&conn).map(|session| session.keyspace) else {
             return true;
@@ -161,7 +162,7 @@ impl<S: Stores> Node<S> {
                 // Created a moment ago elsewhere, maybe: the control group knows.
                 if let Some(session) = self.sessions.get_mut(&conn) {
                     session.held = true;
-                    self.refresh_catalog(conn, own(args));
+                    self.refresh_catalog(conn, args);
                 }
                 return true;
             }
@@ -180,7 +181,7 @@ impl<S: Stores> Node<S> {
                 return true;
             }
             return destination.keyspace.is_some() && {
-                self.copy_here(conn, args, destination.replace, since);
+                self.copy_here(conn, args, destination.replace, since, here);
                 true
             };
         }
@@ -226,11 +227,11 @@ impl<S: Stores> Node<S> {
             steps,
         };
         let id = self.splits.add_crossing(crossing);
-        self.ask_shards(id, asks);
+        self.ask_shards(id, asks, here);
         true
     }
 
-    fn ask_shards(&mut self, id: u64, asks: Vec<Ask>) {
+    fn ask_shards(&mut self, id: u64, asks: Vec<Ask>, here: &mut impl Host) {
         for Ask { part, at, args } in asks {
             let Some(crossing) = self.splits.crossings.get(&id) else {
                 return;
@@ -243,20 +244,23 @@ impl<S: Stores> Node<S> {
             let seen = session.map_or(Position::ZERO, |session| session.seen.get(shard));
             let target = Target::Part { split: id, part };
             let Some(spec) = carried::spec_of(&args) else {
-                self.reply_error(&target, "ERR it could not be taken apart");
+                self.reply_error(&target, "ERR it could not be taken apart", here);
                 continue;
             };
-            self.route(Request {
-                target,
-                spec,
-                args,
-                keyspace,
-                shard,
-                seen,
-                version: Version::Resp2,
-                since: self.now.monotonic,
-                read_from: ReadFrom::PrimaryTip,
-            });
+            self.route(
+                Request {
+                    target,
+                    spec,
+                    args,
+                    keyspace,
+                    shard,
+                    seen,
+                    version: Version::Resp2,
+                    since: self.now.monotonic,
+                    read_from: ReadFrom::PrimaryTip,
+                },
+                here,
+            );
         }
     }
 
@@ -268,6 +272,7 @@ impl<S: Stores> Node<S> {
         shard: ShardId,
         position: Position,
         reply: Bytes,
+        here: &mut impl Host,
     ) {
         let Some(crossing) = self.splits.crossings.get_mut(&id) else {
             return;
@@ -287,15 +292,15 @@ impl<S: Stores> Node<S> {
                     let line = format!(
                         "BUSY COPY and MOVE to other shards carry more than {BYTES_MAX} bytes at this node: nothing was done, try again"
                     );
-                    return self.end_crossing(id, &Reply::Error(line));
+                    return self.end_crossing(id, &Reply::Error(line), here);
                 }
-                self.ask_shards(id, asks);
+                self.ask_shards(id, asks, here);
             }
-            Next::Done(reply) => self.end_crossing(id, &reply),
+            Next::Done(reply) => self.end_crossing(id, &reply, here),
         }
     }
 
-    fn end_crossing(&mut self, id: u64, reply: &Reply) {
+    fn end_crossing(&mut self, id: u64, reply: &Reply, here: &mut impl Host) {
         let Some(crossing) = self.splits.crossings.remove(&id) else {
             return;
         };
@@ -315,25 +320,38 @@ impl<S: Stores> Node<S> {
             session.held = false;
         }
         let target = Target::Client { conn, slot };
-        self.deliver(&target, ShardId(0), Position::ZERO, bytes.freeze());
-        self.resume(conn);
+        self.deliver(&target, ShardId(0), Position::ZERO, bytes.freeze(), here);
+        self.resume(conn, here);
     }
 
     /// COPY named its own keyspace, by its name perhaps, which no shard knows.
-    fn copy_here(&mut self, conn: u64, args: &[&[u8]], replace: bool, since: Duration) {
+    fn copy_here(
+        &mut self,
+        conn: u64,
+        args: &[&[u8]],
+        replace: bool,
+        since: Duration,
+        here: &mut impl Host,
+    ) {
         let mut plain = args[..3].to_vec();
         if replace {
             plain.push(b"REPLACE");
         }
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.is_begun = true;
-            self.dispatch(conn, &plain, since);
+            self.dispatch(conn, &plain, since, here);
         }
     }
 
     /// The newest catalog that can be had is here, for a command that named a keyspace which was
     /// unknown; `known` is false if the control group did not say whether there is a newer one.
-    pub(crate) fn cross_finally(&mut self, conn: u64, args: &[&[u8]], known: bool) {
+    pub(crate) fn cross_finally(
+        &mut self,
+        conn: u64,
+        args: &[&[u8]],
+        known: bool,
+        here: &mut impl Host,
+    ) {
         let now = self.now.monotonic;
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
@@ -352,7 +370,7 @@ impl<S: Stores> Node<S> {
             session.is_begun = true;
             session.put_back(now, own(args));
         }
-        self.resume(conn);
+        self.resume(conn, here);
     }
 }
 
@@ -369,6 +387,3 @@ fn decode(reply: Bytes) -> Result<Frame, String> {
         _ => Err("ERR a shard's answer makes no sense".into()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,10 +5,10 @@
 //! the other end refused before appending anything (`NotHere`) is ever sent again.
 
 use crate::{
-    message::{Answer, Forward, Message},
-    node::{Effect, Lane, Node},
-    replies::LARGE,
+    door::{Answer, Forward, Output},
+    host::Host,
     request::{ReadFrom, Request, Target, bytes_of},
+    room::Gate,
     route::kind_of,
 };
 use bytes::Bytes;
@@ -20,7 +20,6 @@ use model::{
 use resp::Version;
 use shards::{Evaluated, carried, reply_room::MESSAGE_BYTES_MAX};
 use std::collections::BTreeMap;
-use storage::store::Stores;
 
 /// Bytes of a forwarded command's arguments: a message has room for them and what goes with them.
 pub(crate) const FORWARD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
@@ -58,9 +57,9 @@ impl Forwards {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Sends a command to `to`.
-    pub(crate) fn forward(&mut self, request: Request, to: &NodeId) {
+    pub(crate) fn forward(&mut self, request: Request, to: &NodeId, here: &mut impl Host) {
         let bytes = request.args.iter().map(|arg| arg.len() + ARG_BYTES).sum();
         if bytes > FORWARD_BYTES_MAX {
             let refusal = Refusal::TooManyBytes {
@@ -68,13 +67,13 @@ impl<S: Stores> Node<S> {
                 bytes,
                 bytes_max: FORWARD_BYTES_MAX,
             };
-            return self.reply_error(&request.target, &refusal.to_string());
+            return self.reply_error(&request.target, &refusal.to_string(), here);
         }
         self.forwards.next = self.forwards.next.wrapping_add(1);
         let id = self.forwards.next;
         let behind = self.is_behind_reads(&request, to);
         self.goes_away(&request, to);
-        let message = Message::Forward(Forward {
+        let forward = Forward {
             id,
             shard: request.shard,
             seen: if planted::is(Bug::ForgetSessionAcrossForward) {
@@ -85,9 +84,12 @@ impl<S: Stores> Node<S> {
             at_tip: behind || request.read_from == ReadFrom::PrimaryTip,
             resp3: request.version == Version::Resp3,
             args: request.args.clone(),
-        });
-        self.send(to, Lane::Ordinary, &message);
+        };
         let to = to.clone();
+        self.out.put(Output::Forward {
+            to: to.clone(),
+            forward,
+        });
         self.forwards.away.insert(id, Away { request, to });
     }
 
@@ -116,7 +118,13 @@ impl<S: Stores> Node<S> {
     /// Notes that it is away no more, and refuses what it has `overtaken`: what came before it and
     /// was not taken. Returns its client. To be called before its reply is delivered: the last
     /// part's reply is the end of a split command.
-    fn returned(&mut self, request: &Request, from: &NodeId, overtakes: bool) -> Option<u64> {
+    fn returned(
+        &mut self,
+        request: &Request,
+        from: &NodeId,
+        overtakes: bool,
+        here: &mut impl Host,
+    ) -> Option<u64> {
         self.forwards.bytes -= bytes_of(&request.args);
         let (conn, number) = self.splits.place_of(&request.target)?;
         let session = self.sessions.get_mut(&conn)?;
@@ -125,7 +133,7 @@ impl<S: Stores> Node<S> {
             .answered(request.shard, kind_of(request.spec), from);
         if overtakes {
             for request in session.order.overtaken(request.shard, number) {
-                self.refuse_stalled(&request);
+                self.refuse_stalled(&request, here);
             }
         }
         Some(conn)
@@ -133,18 +141,18 @@ impl<S: Stores> Node<S> {
 
     /// It was refused where it was sent before anything was appended: it is tried again, in a
     /// while, in its place among those of its client.
-    fn comes_back(&mut self, request: Request, from: &NodeId) {
-        let (shard, conn) = (request.shard, self.returned(&request, from, false));
+    fn comes_back(&mut self, request: Request, from: &NodeId, here: &mut impl Host) {
+        let (shard, conn) = (request.shard, self.returned(&request, from, false, here));
         if self.splits.is_crossing(&request.target) {
-            return self.stall(request);
+            return self.stall(request, here);
         }
         self.stand_in_order(request);
         let session = conn.and_then(|conn| self.sessions.get_mut(&conn));
         if let Some(first) = session.and_then(|s| s.order.first_to_stall(shard)) {
-            self.stall(first);
+            self.stall(first, here);
         }
         if let Some(conn) = conn {
-            self.continue_shard(conn, shard);
+            self.continue_shard(conn, shard, here);
         }
     }
 
@@ -155,7 +163,8 @@ impl<S: Stores> Node<S> {
 
     // ---- the end that evaluates -----------------------------------------------------------
 
-    pub(crate) fn forwarded_here(&mut self, from: &NodeId, forward: Forward) {
+    /// Another node sends a command here.
+    pub fn forwarded(&mut self, from: &NodeId, forward: Forward, here: &mut impl Host) {
         let target = Target::Remote {
             node: from.clone(),
             id: forward.id,
@@ -166,27 +175,30 @@ impl<S: Stores> Node<S> {
             return self.answer_not_here(&target);
         };
         if spec.fanout == Fanout::Node(NodeCommand::Wait) {
-            return self.wait_for_copies(target, forward.shard, forward.seen, &forward.args);
+            return self.wait_for_copies(target, forward.shard, forward.seen, &forward.args, here);
         }
-        self.route(Request {
-            target,
-            spec,
-            args: forward.args,
-            keyspace,
-            shard: forward.shard,
-            seen: forward.seen,
-            version: if forward.resp3 {
-                Version::Resp3
-            } else {
-                Version::Resp2
+        self.route(
+            Request {
+                target,
+                spec,
+                args: forward.args,
+                keyspace,
+                shard: forward.shard,
+                seen: forward.seen,
+                version: if forward.resp3 {
+                    Version::Resp3
+                } else {
+                    Version::Resp2
+                },
+                since: self.now.monotonic,
+                read_from: if forward.at_tip {
+                    ReadFrom::PrimaryTip
+                } else {
+                    ReadFrom::Any
+                },
             },
-            since: self.now.monotonic,
-            read_from: if forward.at_tip {
-                ReadFrom::PrimaryTip
-            } else {
-                ReadFrom::Any
-            },
-        });
+            here,
+        );
     }
 
     pub(crate) fn answer_forwarded(
@@ -197,44 +209,37 @@ impl<S: Stores> Node<S> {
         position: Position,
     ) {
         self.replies.answered(node, reply.len());
-        // What comes behind a long one must not wait for it: heartbeats, leases.
-        let lane = match reply.len() {
-            ..LARGE => Lane::Ordinary,
-            _ => Lane::Bulk,
-        };
-        let answer = Answer::Reply { reply, position };
-        self.effects.push_back(Effect::Answer {
-            to: node.clone(),
-            lane,
-            message: Message::Forwarded { id, answer }.encode().into(),
-        });
+        self.tell(node, id, Answer::Reply { reply, position });
     }
 
     pub(crate) fn answer_not_here(&mut self, target: &Target) {
         if let Target::Remote { node, id } = target {
-            let answer = Answer::NotHere;
-            self.send(
-                node,
-                Lane::Ordinary,
-                &Message::Forwarded { id: *id, answer },
-            );
+            self.tell(node, *id, Answer::NotHere);
         }
     }
 
     pub(crate) fn answer_lost(&mut self, target: &Target) {
         if let Target::Remote { node, id } = target {
-            let answer = Answer::Lost;
-            self.send(
-                node,
-                Lane::Ordinary,
-                &Message::Forwarded { id: *id, answer },
-            );
+            self.tell(node, *id, Answer::Lost);
         }
+    }
+
+    /// Tells a node what came of a command that it has sent.
+    fn tell(&mut self, node: &NodeId, id: u64, answer: Answer) {
+        let to = node.clone();
+        self.out.put(Output::Answer { to, id, answer });
     }
 
     // ---- the end that sent ----------------------------------------------------------------
 
-    pub(crate) fn forward_answered(&mut self, from: &NodeId, id: u64, answer: Answer) {
+    /// What came of a command that was sent to `from`.
+    pub fn forward_answered(
+        &mut self,
+        from: &NodeId,
+        id: u64,
+        answer: Answer,
+        here: &mut impl Host,
+    ) {
         let known = self.forwards.away.get(&id).is_some_and(|a| a.to == *from);
         let Some(Away { request, .. }) = known.then(|| self.forwards.away.remove(&id)).flatten()
         else {
@@ -261,26 +266,26 @@ impl<S: Stores> Node<S> {
                 {
                     session.seen.advance(shard, position);
                 }
-                let conn = self.returned(&request, from, true);
-                self.hold_reply(reply.len());
-                self.deliver(&request.target, shard, position, reply);
+                let conn = self.returned(&request, from, true, here);
+                self.hold_reply(reply.len(), here);
+                self.deliver(&request.target, shard, position, reply, here);
                 if let Some(conn) = conn {
-                    self.continue_shard(conn, shard);
+                    self.continue_shard(conn, shard, here);
                 }
             }
-            Answer::NotHere => self.comes_back(request, from),
+            Answer::NotHere => self.comes_back(request, from, here),
             Answer::Lost => {
-                let conn = self.returned(&request, from, true);
-                self.finish(request.target, shard, Evaluated::Lost);
+                let conn = self.returned(&request, from, true, here);
+                self.finish(request.target, shard, Evaluated::Lost, here);
                 if let Some(conn) = conn {
-                    self.continue_shard(conn, shard);
+                    self.continue_shard(conn, shard, here);
                 }
             }
         }
     }
 
     /// Answers of `peer` may never come.
-    pub(crate) fn forwards_lost(&mut self, peer: &NodeId, why: &str) {
+    pub fn peer_lost(&mut self, peer: &NodeId, why: &str, here: &mut impl Host) {
         let lost: Vec<u64> = self
             .forwards
             .away
@@ -293,29 +298,33 @@ impl<S: Stores> Node<S> {
                 continue;
             };
             if request.spec.is_write() && !planted::is(Bug::RetryForwardedWrite) {
-                let conn = self.returned(&request, &to, true);
-                self.reply_unknown(&request.target, &format!("{to} did not answer: {why}"));
+                let conn = self.returned(&request, &to, true, here);
+                self.reply_unknown(
+                    &request.target,
+                    &format!("{to} did not answer: {why}"),
+                    here,
+                );
                 if let Some(conn) = conn {
-                    self.continue_shard(conn, request.shard);
+                    self.continue_shard(conn, request.shard, here);
                 }
             } else {
-                self.comes_back(request, &to);
+                self.comes_back(request, &to, here);
             }
         }
     }
 
-    pub(crate) fn forwards_tick(&mut self) {
+    pub(crate) fn forwards_tick(&mut self, here: &mut impl Host) {
         let mut silent: Vec<NodeId> = self
             .forwards
             .away
             .values()
             .map(|a| a.to.clone())
-            .filter(|to| !self.cluster.peers().is_up(to, self.now.monotonic))
+            .filter(|to| !here.is_up(to))
             .collect();
         silent.sort();
         silent.dedup();
         for peer in silent {
-            self.forwards_lost(&peer, "it is silent");
+            self.peer_lost(&peer, "it is silent", here);
         }
     }
 }

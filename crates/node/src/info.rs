@@ -6,7 +6,7 @@
 //! INFO, ROLE and HELLO answer for the keyspace that the connection has selected, by its first
 //! shard; fields that begin with `shard` are for the node as a whole.
 
-use crate::{connection::REDIS_VERSION, node::Node, request::Target};
+use crate::{connection::REDIS_VERSION, node::Node, request::Target, route::no_keyspace};
 use model::{KeyspaceId, ShardId, catalog};
 use replication::protocol::Role;
 use shards::Replica;
@@ -96,7 +96,7 @@ type Section<S> = fn(&Node<S>, KeyspaceId, &mut Lines);
 
 impl<S: Stores> Node<S> {
     pub(crate) fn info(&mut self, conn: u64, args: &[&[u8]]) {
-        let Some(keyspace) = self.sessions.get(&conn).map(|session| session.keyspace) else {
+        let Some(keyspace) = self.gate.keyspace_of(conn) else {
             return;
         };
         let wanted = Wanted(args.get(1..).unwrap_or_default());
@@ -145,7 +145,7 @@ impl<S: Stores> Node<S> {
         lines.put("uptime_in_days", up / 86_400);
         lines.put("node_id", &self.config.id);
         lines.put("region", &self.config.region);
-        lines.put("availability_zone", &self.config.zone);
+        lines.put("availability_zone", self.gate.settings().zone);
     }
 
     /// Another one for each start: 40 hexadecimal digits, as Redis has them.
@@ -187,18 +187,13 @@ impl<S: Stores> Node<S> {
     }
 
     fn clients_section(&self, _: KeyspaceId, lines: &mut Lines) {
-        let listed = || self.sessions.values().filter(|s| !s.killed);
-        let most = |of: fn(&crate::session::Session) -> usize| listed().map(of).max().unwrap_or(0);
-        lines.put("connected_clients", listed().count());
+        let figures = self.gate.figures();
+        lines.put("connected_clients", figures.clients);
         lines.put("cluster_connections", 0);
         lines.put("maxclients", self.config.clients.clients_max);
-        let input = most(|s| s.query.used + s.query.free);
-        lines.put("client_recent_max_input_buffer", input);
-        lines.put(
-            "client_recent_max_output_buffer",
-            most(|s| s.out.capacity()),
-        );
-        lines.put("blocked_clients", self.waiting_clients());
+        lines.put("client_recent_max_input_buffer", figures.query_bytes_max);
+        lines.put("client_recent_max_output_buffer", figures.output_bytes_max);
+        lines.put("blocked_clients", figures.waiting);
         lines.put("tracking_clients", 0);
     }
 
@@ -213,16 +208,15 @@ impl<S: Stores> Node<S> {
         lines.put_bytes("maxmemory", 0);
         lines.put("maxmemory_policy", "noeviction");
         lines.put("mem_allocator", "mimalloc");
-        let clients = self.sessions.values().map(|session| session.memory());
-        lines.put("mem_clients_normal", clients.sum::<usize>());
-        lines.put("mem_clients_input", self.input_bytes());
+        let figures = self.gate.figures();
+        lines.put("mem_clients_normal", figures.memory);
+        lines.put("mem_clients_input", figures.input_bytes);
         lines.put("mem_clients_input_max", self.config.limits.input_bytes_max);
     }
 
     /// `MEMORY STATS`: what of it is known here.
     pub(crate) fn memory_stats(&mut self, conn: u64) {
-        let clients = self.sessions.values().map(|session| session.memory());
-        let mut stats = vec![("clients.normal", clients.sum::<usize>() as u64)];
+        let mut stats = vec![("clients.normal", self.gate.figures().memory as u64)];
         if let Some(usage) = (self.config.usage)() {
             stats.push(("peak.allocated", usage.resident_bytes_max));
             stats.push(("total.allocated", usage.resident_bytes));
@@ -240,7 +234,7 @@ impl<S: Stores> Node<S> {
     }
 
     fn stats_section(&self, _: KeyspaceId, lines: &mut Lines) {
-        let stats = &self.stats;
+        let stats = self.gate.stats();
         let traffic = stats.traffic((self.config.traffic)());
         let (commands, bytes) = stats.a_second();
         let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
@@ -257,7 +251,7 @@ impl<S: Stores> Node<S> {
             stats.expired + self.shards.figures().expired,
         );
         lines.put("evicted_keys", 0);
-        lines.put("evicted_clients", self.input.evicted);
+        lines.put("evicted_clients", self.gate.figures().evicted);
         lines.put("keyspace_hits", stats.hits);
         lines.put("keyspace_misses", stats.misses);
         lines.put("pubsub_channels", 0);
@@ -285,7 +279,7 @@ impl<S: Stores> Node<S> {
     }
 
     fn commandstats_section(&self, _: KeyspaceId, lines: &mut Lines) {
-        for (name, calls) in self.stats.calls() {
+        for (name, calls) in self.gate.stats().calls() {
             // Programs take the values by their places: what was not measured is 0.
             let us = calls.took.as_nanos() as f64 / 1e3;
             let each = us / calls.measured.max(1) as f64;
@@ -298,7 +292,7 @@ impl<S: Stores> Node<S> {
     }
 
     fn errorstats_section(&self, _: KeyspaceId, lines: &mut Lines) {
-        for (code, count) in self.stats.codes() {
+        for (code, count) in self.gate.stats().codes() {
             lines.put(&format!("errorstat_{code}"), format!("count={count}"));
         }
     }
@@ -340,11 +334,6 @@ impl<S: Stores> Node<S> {
             own: self.shards.replica(id),
             primary: facts.primary == self.config.id,
         })
-    }
-
-    /// Whether this node is the primary of the keyspace, as HELLO says it.
-    pub(crate) fn is_primary_of(&self, keyspace: KeyspaceId) -> bool {
-        self.stand(keyspace).is_some_and(|stand| stand.primary)
     }
 
     fn replication_section(&self, keyspace: KeyspaceId, lines: &mut Lines) {
@@ -480,11 +469,11 @@ impl<S: Stores> Node<S> {
     }
 
     pub(crate) fn role(&mut self, conn: u64) {
-        let Some(keyspace) = self.sessions.get(&conn).map(|session| session.keyspace) else {
+        let Some(keyspace) = self.gate.keyspace_of(conn) else {
             return;
         };
         let Some(stand) = self.stand(keyspace) else {
-            return self.answer_error(conn, &crate::route::no_keyspace(keyspace));
+            return self.answer_error(conn, &no_keyspace(keyspace));
         };
         let (facts, own) = (stand.facts, stand.own);
         let position = own.as_ref().map_or(0, |own| own.applied().index) as i64;

@@ -12,37 +12,14 @@
 //! bound, whoever holds most is closed, until it is not: what a client may hold by itself is far
 //! below (one command, a transaction), so the sum is above only if several do.
 
-use crate::{
-    node::{ConnId, Effect, Node},
-    session::Session,
-};
+use crate::{door::Output, room::Gate, session::Session};
 use bytes::Bytes;
-use model::{Now, entry};
 use resp::Encoder;
 use std::{
     cmp::Reverse,
     collections::{VecDeque, vec_deque},
     time::Duration,
 };
-use storage::store::Stores;
-
-/// How many clients there may be, and how long what each sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientBounds {
-    /// Clients at once. The host refuses more.
-    pub clients_max: usize,
-    /// Bytes of one argument. The host refuses more.
-    pub bulk_bytes_max: usize,
-}
-
-impl Default for ClientBounds {
-    fn default() -> Self {
-        ClientBounds {
-            clients_max: 10_000,
-            bulk_bytes_max: entry::WRITE_BYTES_MAX,
-        }
-    }
-}
 
 /// What the host holds of a client's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,9 +93,11 @@ impl Backlog {
 /// The sum of all counts.
 #[derive(Debug, Default)]
 pub(crate) struct InputMemory {
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// Clients that were closed for it.
     pub(crate) evicted: u64,
+    /// When an HTTP request on the client port is to be warned of again.
+    pub(crate) warn_of_http_at: Duration,
 }
 
 impl Session {
@@ -144,15 +123,14 @@ impl Session {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// What the host holds of a client's input is this now.
-    pub fn client_query(&mut self, conn: ConnId, query: QueryBuffer, now: Now) {
-        self.now = now;
-        if let Some(session) = self.sessions.get_mut(&conn.0)
+    pub fn query(&mut self, conn: u64, query: QueryBuffer) {
+        if let Some(session) = self.sessions.get_mut(&conn)
             && !session.killed
         {
             session.query = query;
-            self.count_input(conn.0);
+            self.count_input(conn);
         }
     }
 
@@ -203,7 +181,7 @@ impl<S: Stores> Node<S> {
         session.closing = true;
         session.last_words = None;
         self.let_go_of_input(conn);
-        self.effects.push_back(Effect::CloseClient(ConnId(conn)));
+        self.out.put(Output::Close(conn));
     }
 
     /// What a client has sent and is not done is forgotten.
@@ -216,12 +194,26 @@ impl<S: Stores> Node<S> {
             self.count_input(conn);
         }
     }
-
-    /// What all clients have sent and is not done.
-    pub(crate) fn input_bytes(&self) -> usize {
-        self.input.bytes
-    }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_counts_what_it_keeps() {
+        let mut backlog = Backlog::default();
+        let command = |len| vec![Bytes::from(vec![0; len])];
+        backlog.push_back(Duration::ZERO, command(100));
+        backlog.push_front(Duration::ZERO, command(1000));
+        assert!(backlog.bytes() > 1100);
+        let mut first = Backlog::default();
+        first.push_back(Duration::ZERO, command(10));
+        first.append(backlog);
+        assert_eq!(first.len(), 3);
+        for len in [10, 1000, 100] {
+            assert_eq!(first.pop_front().unwrap().1[0].len(), len);
+        }
+        assert_eq!((first.bytes(), first.pop_front()), (0, None));
+    }
+}

@@ -8,13 +8,12 @@
 //! As in Redis the monitor is off until a threshold is set, an event has one sample a second, the
 //! worst, and the last [`SAMPLES_MAX`] are kept. A command counts by its work alone, as in SLOWLOG.
 
-use crate::node::Node;
+use crate::room::Gate;
 use commands::node_command::LatencyCommand;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use storage::store::Stores;
 
 /// Samples of an event.
 const SAMPLES_MAX: usize = 160;
@@ -137,7 +136,7 @@ impl LatencyMonitor {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Both halves of a flush took so long.
     pub fn flush_took(&mut self, took: Duration) {
         let at_s = self.now.wall_ms / 1000;

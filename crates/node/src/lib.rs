@@ -44,18 +44,34 @@
 //! - What was refused before it was appended may be tried again; anything else whose answer is
 //!   lost is answered with "outcome unknown", never tried again.
 
+#![allow(
+    unreachable_pub,
+    reason = "what is public of the gate is so once it is a crate"
+)]
+
 mod admin;
+mod administration;
 mod ahead;
 mod client_command;
 mod cluster_door;
 mod config_command;
 mod connection;
 mod crossing;
+#[cfg(test)]
+mod crossing_tests;
+mod debug;
+mod door;
 mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate_door;
+mod host;
 mod info;
 mod input;
+#[cfg(test)]
+mod input_tests;
+#[cfg(test)]
+mod inside;
 mod latency;
 mod level_command;
 mod limits;
@@ -76,9 +92,11 @@ mod reply;
 mod request;
 #[cfg(test)]
 mod rewind_tests;
+mod room;
 mod route;
 mod save;
 mod session;
+mod settings;
 mod shards_door;
 mod slowlog;
 mod split;
@@ -89,15 +107,17 @@ mod status;
 mod traffic;
 mod transaction;
 mod turn;
+#[cfg(test)]
+mod turn_tests;
 mod verify;
 
-pub use admin::is_administration;
+pub use administration::is_administration;
 pub use ahead::AHEAD_MAX;
 pub use cluster::{Doubt, Introduction, NotAdmitted, PeerConfig};
 pub use commands::work::WORK_MAX as COMMAND_WORK_MAX;
 pub use info::Usage;
-pub use input::{ClientBounds, QueryBuffer};
-pub use limits::NodeLimits;
+pub use input::QueryBuffer;
+pub use limits::{ClientBounds, NodeLimits};
 pub use node::{ConnId, Disks, Effect, Lane, Node, NodeConfig, OpenError};
 pub use onlooker::ShardStanding;
 pub use replies::REPLY_MEMORY_BYTES_MIN;

@@ -1,11 +1,30 @@
 //! What may change while a node runs: its host sets it anew when it has read its configuration
 //! again. All else of the configuration holds until the node ends.
 
-use crate::node::Node;
+use crate::{node::Node, room};
 use commands::work::WORK_MAX;
+use model::entry;
 use shards::ScrubConfig;
 use std::time::Duration;
 use storage::store::Stores;
+
+/// How many clients there may be, and how long what each sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientBounds {
+    /// Clients at once. The host refuses more.
+    pub clients_max: usize,
+    /// Bytes of one argument. The host refuses more.
+    pub bulk_bytes_max: usize,
+}
+
+impl Default for ClientBounds {
+    fn default() -> Self {
+        ClientBounds {
+            clients_max: 10_000,
+            bulk_bytes_max: entry::WRITE_BYTES_MAX,
+        }
+    }
+}
 
 /// How much a node takes, and how much it does at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +61,14 @@ impl Default for NodeLimits {
 }
 
 impl NodeLimits {
+    pub(crate) fn of_gate(&self) -> room::Limits {
+        room::Limits {
+            input_bytes_max: self.input_bytes_max,
+            reply_memory_bytes: self.reply_memory_bytes,
+            command_work_max: self.command_work_max,
+        }
+    }
+
     pub(crate) fn of_shards(&self) -> shards::Limits {
         shards::Limits {
             command_work_max: self.command_work_max,
@@ -55,7 +82,7 @@ impl NodeLimits {
 impl<S: Stores> Node<S> {
     /// From now on these hold. What is under way goes on under those before.
     pub fn set_limits(&mut self, limits: NodeLimits) {
-        self.replies.set_max(limits.reply_memory_bytes);
+        self.gate.set_limits(limits.of_gate());
         self.shards.set_limits(limits.of_shards());
         self.config.limits = limits;
     }

@@ -10,9 +10,10 @@
 //! the end: their order is part of the format. The level is the feature level that the variant
 //! came with: a release that does not know it steps over the message.
 
+use crate::door::{Answer, Forward};
 use bytes::Bytes;
 use model::{
-    Parts, Position, ShardId,
+    Parts, ShardId,
     codec::Malformed,
     release::{FIRST_LEVEL, Span},
 };
@@ -49,30 +50,6 @@ pub(crate) enum Message {
     WanSeen { counter: u64 },
     /// Of the replicas on two nodes.
     Shards(shards::Message),
-}
-
-/// A command that travels.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Forward {
-    pub(crate) id: u64,
-    pub(crate) shard: ShardId,
-    /// What the session has seen of the shard.
-    pub(crate) seen: Position,
-    /// Whether it must see what came before it on the same link.
-    pub(crate) at_tip: bool,
-    pub(crate) resp3: bool,
-    pub(crate) args: Vec<Bytes>,
-}
-
-/// What came of a forwarded command.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// The reply, as RESP, and what it shows.
-    Reply { reply: Bytes, position: Position },
-    /// Refused before anything was appended: try elsewhere or later.
-    NotHere,
-    /// What the session had seen was thrown away.
-    Lost,
 }
 
 impl Message {
@@ -141,7 +118,7 @@ mod tests {
     use super::*;
     use crate::observed::{FORWARD, FORWARDED, SEALED, WAN};
     use bytes::{Buf, BufMut, BytesMut};
-    use model::Release;
+    use model::{Position, Release};
     use proptest::prelude::*;
 
     const NEXT: Span = Release::NEXT.levels;

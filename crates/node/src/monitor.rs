@@ -6,12 +6,11 @@
 //! what COMMAND flags as `admin`.
 
 use crate::{
-    node::Node,
+    room::Gate,
     slowlog::{cut, without_secrets},
 };
 use bytes::{BufMut, BytesMut};
 use commands::{Flags, Spec};
-use storage::store::Stores;
 
 /// What one connection may leave unread, in bytes.
 const UNREAD_MAX: usize = 1 << 20;
@@ -24,7 +23,7 @@ pub(crate) struct Monitor {
     left_out: u64,
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     pub(crate) fn monitor(&mut self, conn: u64) {
         self.answer(conn, |out| out.ok());
         if self.monitors.iter().all(|monitor| monitor.conn != conn) {

@@ -7,27 +7,16 @@ pub use open::{Disks, NodeConfig, OpenError};
 
 use crate::{
     cluster_door::Wish,
-    forward::Forwards,
-    input::InputMemory,
-    latency::LatencyMonitor,
+    input::QueryBuffer,
     message::{self, Incoming, Message},
-    monitor::Monitor,
-    pause::Pause,
-    readers::Readers,
-    replies::Replies,
     request::Target,
+    room::Gate,
     save::Saves,
-    session::Session,
-    slowlog::SlowLog,
-    split::Splits,
-    stalled::Line,
-    stats::Stats,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Doubt, Introduction, NotAdmitted};
 use model::{Address, Boot, Catalog, NodeId, Now, Parts};
-use rustc_hash::FxHashMap;
 use shards::Shards;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
@@ -94,9 +83,6 @@ pub enum Effect {
 /// their own. The host reads 64 KiB at a time, and a replica keeps recent entries: each of a
 /// hundred bytes would hold 64 KiB.
 const SHARED_FROM: usize = 32 << 10;
-/// From so many bytes on that wait for the disk, or for other nodes, clients wait that have
-/// commands among them: well below what the log's buffer takes.
-const BEHIND_BYTES: usize = 8 << 20;
 /// How often the node looks after what is not urgent.
 pub(crate) const UPKEEP: Duration = Duration::from_millis(200);
 
@@ -105,56 +91,45 @@ const ABSENT: Duration = Duration::from_millis(150);
 
 const REMADE: &str = "its connection was made anew";
 
-/// One node. See the crate's documentation.
+/// Whose outputs are just being carried out: what is put out meanwhile waits until that is done.
+#[derive(Debug, Default)]
+pub(crate) struct CarryingOut {
+    pub(crate) cluster: bool,
+    pub(crate) shards: bool,
+    pub(crate) gate: bool,
+}
+
+/// One node: its three rooms, what all of them go by, and what clients ask of all of them together.
+/// See the crate's documentation.
 pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
-    /// What all nodes agree on, as this one knows it.
-    pub(crate) cluster: Cluster<Wish>,
-    /// Something that it wants is just being done.
-    pub(crate) is_carrying_out: bool,
     /// The time as this node keeps it.
     pub(crate) now: Now,
     pub(crate) started: Duration,
-    /// The replicas here, and the log.
-    pub(crate) shards: Shards<S, Target>,
-    /// Its outputs are just being carried out.
-    pub(crate) is_carrying_out_shards: bool,
     /// By which its shards and its commands go.
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) links: Links,
-    pub(crate) sessions: FxHashMap<u64, Session>,
-    pub(crate) input: InputMemory,
-    /// When an HTTP request on the client port is to be warned of again.
-    pub(crate) warn_of_http_at: Duration,
-    pub(crate) forwards: Forwards,
-    pub(crate) splits: Splits,
-    /// Reads that wait for what their session has seen.
-    pub(crate) readers: Readers,
-    pub(crate) waiters: Vec<crate::connection::Waiter>,
-    /// Connections that DEBUG SLEEP holds up, and until when.
-    pub(crate) sleepers: Vec<(Duration, u64)>,
-    pub(crate) slow_log: SlowLog,
-    pub(crate) latency: LatencyMonitor,
-    pub(crate) admin: crate::admin::Pending,
-    pub(crate) verifications: Verifications,
-    pub(crate) line: Line,
+
+    /// What all nodes agree on, as this one knows it.
+    pub(crate) cluster: Cluster<Wish>,
+    /// The replicas here, and the log.
+    pub(crate) shards: Shards<S, Target>,
+    /// Clients, and commands on their way.
+    pub(crate) gate: Gate,
+    pub(crate) carrying_out: CarryingOut,
     /// See [`Node::unsettled`].
     pub(crate) unsettled: u64,
-    pub(crate) replies: Replies,
+
+    pub(crate) links: Links,
+    pub(crate) admin: crate::admin::Pending,
+    pub(crate) verifications: Verifications,
+    pub(crate) saves: Saves,
+
     pub(crate) effects: VecDeque<Effect>,
     /// To be taken.
     pub(crate) prefetches: VecDeque<(ConnId, Prefetch)>,
     /// The last tick: this node was away if it is long ago.
     ticked_at: Duration,
     pub(crate) next_upkeep: Duration,
-    pub(crate) stats: Stats,
-    pub(crate) saves: Saves,
-    pub(crate) pause: Option<Pause>,
-    pub(crate) monitors: Vec<Monitor>,
-    /// How long a client may be idle; 0: for good.
-    pub(crate) idle_max: Duration,
-    /// Numbers drawn so far.
-    pub(crate) draws: u64,
 }
 
 impl<S: Stores> Node<S> {
@@ -162,62 +137,85 @@ impl<S: Stores> Node<S> {
 
     /// A client connected.
     pub fn client_connected(&mut self, conn: ConnId, addr: SocketAddr, now: Now) {
-        let now = self.arrives(now);
-        self.stats.connections += 1;
-        self.sessions
-            .insert(conn.0, Session::new(conn.0, addr, now.monotonic));
+        self.arrives(now);
+        self.gate.connected(conn.0, addr);
     }
 
     /// A client is gone.
     pub fn client_disconnected(&mut self, conn: ConnId, now: Now) {
         self.arrives(now);
-        self.let_go_of_input(conn.0);
-        self.end_monitor(conn.0);
-        self.sessions.remove(&conn.0);
-        self.splits.left_by(conn.0);
+        self.with_gate(|gate, _| gate.disconnected(conn.0));
         self.verifications_left_by(conn.0);
     }
 
     /// One command, its name first. Its reply appears in `client_output`, in order.
     pub fn client_command(&mut self, conn: ConnId, args: &[&[u8]], now: Now) {
         self.arrives(now);
-        self.stats.handed_over();
-        self.command(conn.0, args);
+        self.with_gate(|gate, here| gate.command(conn.0, args, here));
     }
 
     /// The client sent what isn't RESP: an error behind the earlier replies, then the end.
     pub fn client_protocol_error(&mut self, conn: ConnId, line: &str, now: Now) {
         self.arrives(now);
-        let Some(session) = self.sessions.get_mut(&conn.0) else {
-            return;
-        };
-        if session.killed {
-            return;
-        }
-        session.closing = true;
-        session.last_words = Some(line.to_owned());
-        self.say_last_words(conn.0);
-        self.close_if_done(conn.0);
+        self.with_gate(|gate, here| gate.protocol_error(conn.0, line, here));
+    }
+
+    /// What the host holds of a client's input is this now.
+    pub fn client_query(&mut self, conn: ConnId, query: QueryBuffer, now: Now) {
+        self.now = now;
+        self.with_gate(|gate, _| gate.query(conn.0, query));
+    }
+
+    /// Whether a client may come from `from`; an error is the line that it is told.
+    pub fn admit_client(&self, from: SocketAddr) -> Result<(), &'static str> {
+        self.gate.admit(from)
+    }
+
+    /// How long a command takes that is to be reported to [`Node::client_took`]; None: none is.
+    pub fn slow_from(&self) -> Option<Duration> {
+        self.gate.slow_from()
+    }
+
+    /// A command that the client had just given took so long.
+    pub fn client_took(&mut self, conn: ConnId, args: &[&[u8]], took: Duration) {
+        self.gate.took(conn.0, args, took);
+    }
+
+    /// The last [`Node::client_command`] took so long.
+    pub fn client_worked(&mut self, took: Duration) {
+        self.gate.worked(took);
+    }
+
+    /// Both halves of a flush took so long.
+    pub fn flush_took(&mut self, took: Duration) {
+        self.gate.flush_took(took);
+    }
+
+    /// This node's thread came round so much too late.
+    pub fn held_up(&mut self, late: Duration) {
+        self.gate.held_up(late);
+    }
+
+    /// Whether this turn has had its work: the host hands over no more commands of clients.
+    pub fn is_worn(&self) -> bool {
+        self.gate.is_worn_by(self.shards.worked())
+    }
+
+    /// The host says how much waits to be sent to a peer.
+    pub fn peer_queued(&mut self, peer: &NodeId, bytes: usize) {
+        self.gate.peer_queued(peer, bytes);
     }
 
     /// Whether the client may go on. While much waits for the disk, or for other nodes, only those
     /// may that wait for nothing themselves.
     pub fn client_accepts(&mut self, conn: ConnId) -> bool {
-        let behind = self.shards.log().pending_bytes().max(self.forwards.bytes()) >= BEHIND_BYTES;
-        match self.sessions.get_mut(&conn.0) {
-            Some(session) => {
-                session.paused = !session.accepts() || behind && session.in_flight() > 0;
-                !session.paused
-            }
-            None => false,
-        }
+        let pending_bytes = self.shards.log().pending_bytes();
+        self.gate.accepts(conn.0, pending_bytes)
     }
 
     /// Bytes that are ready to go out; the host takes them.
     pub fn client_output(&mut self, conn: ConnId) -> Option<&mut BytesMut> {
-        let session = self.sessions.get_mut(&conn.0)?;
-        session.announced = false;
-        Some(&mut session.out)
+        self.gate.output(conn.0)
     }
 
     /// The outgoing link to `peer` is newly made.
@@ -233,7 +231,7 @@ impl<S: Stores> Node<S> {
     pub fn peer_disconnected(&mut self, peer: &NodeId, now: Now) {
         self.arrives(now);
         self.cluster.disconnected(peer);
-        self.forwards_lost(peer, "its connection broke");
+        self.peer_lost(peer, "its connection broke");
         self.shards.link_changed(peer, false);
     }
 
@@ -245,7 +243,7 @@ impl<S: Stores> Node<S> {
             return;
         }
         self.with_shards(|shards| shards.pulses_linked(from, introduced.boot));
-        self.forwards_lost(from, REMADE);
+        self.peer_lost(from, REMADE);
     }
 
     /// A message from `from`.
@@ -253,7 +251,7 @@ impl<S: Stores> Node<S> {
         self.arrives(now);
         if self.cluster.heard(from) {
             // Until it knew the new link itself it could answer nothing.
-            self.forwards_lost(from, REMADE);
+            self.peer_lost(from, REMADE);
         }
         match message::decode(bytes, self.config.release.levels) {
             Ok(Incoming::Message(message))
@@ -277,8 +275,12 @@ impl<S: Stores> Node<S> {
             Message::Cluster(message) => {
                 self.with_cluster(|cluster, here| cluster.message(from, message, here));
             }
-            Message::Forward(forward) => self.forwarded_here(from, forward),
-            Message::Forwarded { id, answer } => self.forward_answered(from, id, answer),
+            Message::Forward(forward) => {
+                self.with_gate(|gate, here| gate.forwarded(from, forward, here));
+            }
+            Message::Forwarded { id, answer } => {
+                self.with_gate(|gate, here| gate.forward_answered(from, id, answer, here));
+            }
             Message::Wan(state) => self.links_told(from, &state),
             Message::WanSeen { counter } => self.links_seen(from, counter),
             Message::Shards(message) => {
@@ -287,10 +289,16 @@ impl<S: Stores> Node<S> {
         }
     }
 
+    /// What `peer` was sent may never be answered.
+    fn peer_lost(&mut self, peer: &NodeId, why: &str) {
+        self.with_gate(|gate, here| gate.peer_lost(peer, why, here));
+    }
+
     /// An input came at this time by the machine's clocks; returns it as this node keeps it.
     pub(crate) fn arrives(&mut self, machine: Now) -> Now {
         self.now = self.cluster.arrives(machine);
         self.shards.arrives(self.now);
+        self.gate.arrives(self.now);
         self.now
     }
 
@@ -359,34 +367,29 @@ impl<S: Stores> Node<S> {
             self.shards.absent();
         }
         let now = self.arrives(now);
-        self.replies.tick();
         self.stall_tick();
         self.with_shards(Shards::tick_first);
         self.with_cluster(|cluster, here| cluster.tick(here));
         self.with_shards(Shards::tick);
-        self.forwards_tick();
-        self.retry_stalled();
-        self.readers_tick();
+        self.with_gate(|gate, here| gate.tick(here));
         self.with_shards(Shards::tick_last);
         self.verify_tick();
         self.admin_tick();
-        self.waiters_tick();
-        self.sleepers_tick();
-        self.end_pause(false);
+        self.with_gate(|gate, here| gate.tick_last(here));
         if now.monotonic >= self.next_upkeep {
             self.next_upkeep = now.monotonic + UPKEEP;
             self.upkeep();
-            self.stats.sample(now.monotonic, (self.config.traffic)());
-            self.close_idle();
+            let traffic = (self.config.traffic)();
+            self.with_gate(|gate, _| gate.upkeep(traffic));
         }
     }
 
     /// When `wake` is wanted at the latest, by the monotonic clock.
     pub fn wake_at(&self) -> Option<Duration> {
-        let slowed = (!self.line.is_empty()).then(|| self.shards.slowed_until());
+        let slowed = (self.gate.is_any_stalled()).then(|| self.shards.slowed_until());
         (self.shards.wake_at())
             .chain(slowed.flatten())
-            .chain(self.line.has_deferred().then_some(self.now.monotonic))
+            .chain(self.gate.wake_at())
             .min()
     }
 
@@ -395,10 +398,7 @@ impl<S: Stores> Node<S> {
     pub fn wake(&mut self, now: Now) {
         self.arrives(now);
         self.with_shards(Shards::wake);
-        self.resume_deferred();
-        if !self.line.is_empty() {
-            self.retry_stalled();
-        }
+        self.with_gate(|gate, here| gate.wake(here));
         self.with_shards(Shards::fire_timers);
     }
 
@@ -467,7 +467,7 @@ impl<S: Stores> Node<S> {
 
     /// Whether a client waits for an answer.
     pub fn owes_answers(&self) -> bool {
-        (self.sessions.values()).any(|session| !session.is_idle() || !session.out.is_empty())
+        self.gate.owes_answers()
     }
 
     // ---- sending ------------------------------------------------------------------------

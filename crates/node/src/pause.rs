@@ -6,11 +6,10 @@
 //! on, and so does what other nodes send here for their clients: a pause is one of clients, not of
 //! shards. Administration, by which it can be ended, always gets through.
 
-use crate::{admin::is_administration, node::Node};
+use crate::{administration::is_administration, host::Host, room::Gate};
 use bytes::Bytes;
 use commands::{Fanout, Spec, node_command::TransactionCommand, numbers};
 use std::time::Duration;
-use storage::store::Stores;
 
 /// A pause, and who is held up by it.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(crate) struct Pause {
     conns: Vec<u64>,
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// `PAUSE ms [WRITE|ALL]`, behind PAUSE.
     pub(crate) fn pause_clients(&mut self, conn: u64, args: &[&[u8]]) {
         let (timeout, writes_only) = match args {
@@ -86,7 +85,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// Ends it if its time is over, or it is to end `now`.
-    pub(crate) fn end_pause(&mut self, now: bool) {
+    pub(crate) fn end_pause(&mut self, now: bool, here: &mut impl Host) {
         let over = |pause: &mut Pause| now || pause.until <= self.now.monotonic;
         let Some(pause) = self.pause.take_if(over) else {
             return;
@@ -95,7 +94,7 @@ impl<S: Stores> Node<S> {
             if let Some(session) = self.sessions.get_mut(&conn) {
                 session.held = false;
             }
-            self.resume(conn);
+            self.resume(conn, here);
         }
     }
 }

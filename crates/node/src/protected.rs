@@ -10,9 +10,8 @@
 //!
 //! Other nodes are not clients: what they forward for theirs was let in there.
 
-use crate::node::Node;
+use crate::room::Gate;
 use std::net::{IpAddr, SocketAddr};
-use storage::store::Stores;
 
 /// What a stranger is told, behind `-`.
 const STRANGER: &str = "DENIED this node is in protected mode: it has no users whom it could know by a password, so it takes clients of its own machine only. Connect there, over a loopback address. If everybody who can reach this port may read and change everything, set protected_mode = false in node.toml and start the node again, or say CONFIG SET protected-mode no there, which holds until then";
@@ -23,9 +22,9 @@ fn is_turned_away(protected_mode: bool, from: IpAddr) -> bool {
     protected_mode && !from.to_canonical().is_loopback()
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Whether a client may come from `from`; an error is the line that it is told.
-    pub fn admit_client(&self, from: SocketAddr) -> Result<(), &'static str> {
+    pub fn admit(&self, from: SocketAddr) -> Result<(), &'static str> {
         match is_turned_away(self.config.protected_mode, from.ip()) {
             true => Err(STRANGER),
             false => Ok(()),

@@ -3,8 +3,9 @@
 //! for their deadline; not when a replica only becomes fresher.
 
 use crate::{
-    node::Node,
+    host::Host,
     request::{ReadFrom, Request, Target},
+    room::Gate,
 };
 use bytes::Bytes;
 use model::{Position, ShardId};
@@ -13,7 +14,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use storage::store::Stores;
 
 /// How long a read waits here for what its session has seen before it goes elsewhere.
 const READ_WAIT_MAX: Duration = Duration::from_millis(100);
@@ -76,25 +76,32 @@ impl Readers {
         go.into_iter().map(|(_, request)| request).collect()
     }
 
+    /// How many reads of a shard wait.
     #[cfg(test)]
     pub(crate) fn at(&self, id: ShardId) -> usize {
         self.0.get(&id).map_or(0, Vec::len)
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Sees to it that the reply in the scratch buffer goes out when it may.
-    pub(crate) fn finish(&mut self, target: Target, id: ShardId, evaluated: Evaluated) {
+    pub(crate) fn finish(
+        &mut self,
+        target: Target,
+        id: ShardId,
+        evaluated: Evaluated,
+        here: &mut impl Host,
+    ) {
         match evaluated {
             Evaluated::Ready(position) => {
-                let reply = self.take_scratch();
-                self.deliver(&target, id, position, reply);
+                let reply = self.take_scratch(here);
+                self.deliver(&target, id, position, reply, here);
             }
             Evaluated::Refused => {
-                let reply = self.take_scratch();
-                self.deliver(&target, id, Position::ZERO, reply);
+                let reply = self.take_scratch(here);
+                self.deliver(&target, id, Position::ZERO, reply, here);
             }
-            Evaluated::Lost => self.deliver_lost(&target, id),
+            Evaluated::Lost => self.deliver_lost(&target, id, here),
             Evaluated::Wait { position, wrote } => {
                 // Later reads of the connection must not show less, though this is not committed.
                 if let Some(conn) = self.client_of(&target)
@@ -105,20 +112,21 @@ impl<S: Stores> Node<S> {
                         session.last_write = Some((id, position));
                     }
                 }
-                let reply = self.take_scratch();
-                self.shards.wait(id, position, wrote, target, reply);
+                let reply = self.take_scratch(here);
+                here.wait(id, position, wrote, target, reply);
             }
             Evaluated::ReadLater | Evaluated::NotNow => {
                 self.reply_error(
                     &target,
                     "TRYAGAIN the command could not be placed; try again",
+                    here,
                 );
             }
         }
     }
 
-    fn take_scratch(&mut self) -> Bytes {
-        let scratch = self.shards.reply();
+    fn take_scratch(&mut self, here: &mut impl Host) -> Bytes {
+        let scratch = here.reply();
         if scratch.as_ref() == b"+OK\r\n" {
             return Bytes::from_static(b"+OK\r\n");
         }
@@ -129,9 +137,9 @@ impl<S: Stores> Node<S> {
     }
 
     /// A read at a replica waits for what its session has seen.
-    pub(crate) fn read_later(&mut self, request: Request) {
-        if self.shards.replica(request.shard).is_none() {
-            return self.elsewhere(request);
+    pub(crate) fn read_later(&mut self, request: Request, here: &mut impl Host) {
+        if here.applied(request.shard).is_none() {
+            return self.elsewhere(request, here);
         }
         let until = self.now.monotonic + READ_WAIT_MAX;
         let conn = self.client_of(&request.target);
@@ -150,58 +158,64 @@ impl<S: Stores> Node<S> {
     }
 
     /// The store of a shard has moved on: reads that waited for it go.
-    pub(crate) fn release_readers(&mut self, id: ShardId) {
+    pub fn moved_on(&mut self, id: ShardId, here: &mut impl Host) {
         if self.readers.0.is_empty() {
             return; // As after most commits.
         }
-        let replica = self.shards.replica(id);
-        let applied = replica.map_or(0, |replica| replica.applied().index);
+        let applied = here.applied(id).map_or(0, |applied| applied.index);
         for request in self.readers.take_ready(id, applied) {
             let conn = self.has_waited(&request);
-            self.route(request);
+            self.route(request, here);
             if let Some(conn) = conn {
-                self.continue_shard(conn, id);
+                self.continue_shard(conn, id, here);
             }
         }
     }
 
     /// A shard is here no more: its reads go elsewhere.
-    pub(crate) fn readers_leave(&mut self, id: ShardId) {
+    pub fn retired(&mut self, id: ShardId, here: &mut impl Host) {
         for request in self.readers.take(id) {
-            self.reads_elsewhere(request);
+            self.reads_elsewhere(request, here);
         }
     }
 
-    fn reads_elsewhere(&mut self, request: Request) {
+    fn reads_elsewhere(&mut self, request: Request, here: &mut impl Host) {
         let (conn, shard) = (self.has_waited(&request), request.shard);
-        self.elsewhere(request);
+        self.elsewhere(request, here);
         if let Some(conn) = conn {
-            self.continue_shard(conn, shard);
+            self.continue_shard(conn, shard, here);
         }
     }
 
     /// Reads that waited long enough.
-    pub(crate) fn readers_tick(&mut self) {
+    pub(crate) fn readers_tick(&mut self, here: &mut impl Host) {
         let client_of = |request: &Request| self.splits.client_of(&request.target);
         let late = (self.readers).take_late(self.now.monotonic, client_of);
         for mut request in late {
             request.read_from = ReadFrom::Primary;
-            self.reads_elsewhere(request);
+            self.reads_elsewhere(request, here);
         }
     }
 
     /// The commit of a command is not waited for any longer. Its reply promises nothing: the session
     /// goes on from what is committed, which holds all that was acknowledged to it, and from what
     /// it still waits for.
-    pub(crate) fn given_up(&mut self, target: &Target, id: ShardId, wrote: bool, why: &str) {
+    pub fn gave_up(
+        &mut self,
+        target: &Target,
+        id: ShardId,
+        wrote: bool,
+        why: &str,
+        here: &mut impl Host,
+    ) {
         if let Some(conn) = self.client_of(target)
             && let Some(session) = self.sessions.get_mut(&conn)
-            && let Some(replica) = self.shards.replica(id)
+            && let Some(applied) = here.applied(id)
         {
             session.seen.forget(id);
-            session.seen.advance(id, replica.applied());
+            session.seen.advance(id, applied);
             // What it sent later may still be acknowledged: reads must follow that.
-            for (later, position) in self.shards.waiting(id) {
+            for (later, position) in here.waiting(id) {
                 if self.splits.client_of(later) == Some(conn) {
                     session.seen.advance(id, position);
                 }
@@ -210,12 +224,12 @@ impl<S: Stores> Node<S> {
             session.seen.advance(id, session.order.asked(id));
         }
         if wrote {
-            self.reply_unknown(target, why);
+            self.reply_unknown(target, why, here);
         } else {
             let line = format!(
                 "TRYAGAIN what this command would show depends on a write that is not committed ({why})"
             );
-            self.reply_error(target, &line);
+            self.reply_error(target, &line, here);
         }
     }
 }

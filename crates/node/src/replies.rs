@@ -15,13 +15,12 @@
 //! What is held is counted anew only where an estimate, which never falls short of it, says that
 //! it may be too much: taking output costs nothing.
 
-use crate::{node::Node, request::Target};
+use crate::{host::Host, request::Target, room::Gate};
 use bytes::BytesMut;
 use model::NodeId;
 pub(crate) use shards::reply_room::{LARGE, REPLY_BYTES_MAX};
 use shards::reply_room::{MESSAGE_BYTES_MAX, ReplyRoom};
 use std::collections::BTreeMap;
-use storage::store::Stores;
 
 /// The least that there must be for all replies together: a few long ones.
 pub const REPLY_MEMORY_BYTES_MIN: usize = 2 * MESSAGE_BYTES_MAX;
@@ -83,7 +82,7 @@ impl Replies {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// The host says how much waits to be sent to a peer.
     pub fn peer_queued(&mut self, peer: &NodeId, bytes: usize) {
         if bytes > 0 || self.replies.queued.contains_key(peer) {
@@ -92,9 +91,14 @@ impl<S: Stores> Node<S> {
     }
 
     /// How long a reply to `target` may be now.
-    pub(crate) fn reply_room(&mut self, target: Option<&Target>) -> ReplyRoom {
+    #[inline]
+    pub(crate) fn reply_room(
+        &mut self,
+        target: Option<&Target>,
+        here: &mut impl Host,
+    ) -> ReplyRoom {
         if self.replies.estimate > self.replies.count_at {
-            self.make_reply_room();
+            self.make_reply_room(here);
         }
         let mut room = self.replies.max.saturating_sub(self.replies.estimate);
         if let Some(Target::Remote { node, .. }) = target
@@ -109,17 +113,17 @@ impl<S: Stores> Node<S> {
     }
 
     /// A reply has come from another node. It was made already: room is made for it.
-    pub(crate) fn hold_reply(&mut self, bytes: usize) {
+    pub(crate) fn hold_reply(&mut self, bytes: usize, here: &mut impl Host) {
         self.replies.held(bytes);
         if self.replies.estimate > self.replies.count_at {
-            self.make_reply_room();
+            self.make_reply_room(here);
         }
     }
 
     /// Counts what is held, and closes the client that holds most while there is not enough room
     /// for one more reply.
-    fn make_reply_room(&mut self) {
-        let mut held = self.shards.waiting_bytes();
+    fn make_reply_room(&mut self, here: &mut impl Host) {
+        let mut held = here.waiting_bytes();
         held += self.splits.reply_bytes();
         held += self.replies.queued.values().sum::<usize>();
         held += self

@@ -1,14 +1,9 @@
 //! Replies: to a client, to the node that forwarded a command, or to a command that was split.
 
-use crate::{
-    node::{ConnId, Effect, Node},
-    request::Target,
-    stats::Ended,
-};
+use crate::{door::Output, host::Host, request::Target, room::Gate, stats::Ended};
 use bytes::Bytes;
 use model::{Position, ShardId};
 use resp::{Encoder, Version};
-use storage::store::Stores;
 
 /// What stands before and behind why an outcome is unknown.
 const UNKNOWN: &str = "UNKNOWN the outcome of this command is unknown (";
@@ -19,14 +14,15 @@ pub(crate) fn why_unknown(line: &str) -> Option<&str> {
     line.strip_prefix(UNKNOWN)?.strip_suffix(READ_FIRST)
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Gives a reply to whom it belongs.
-    pub(crate) fn deliver(
+    pub fn deliver(
         &mut self,
         target: &Target,
         id: ShardId,
         position: Position,
         reply: Bytes,
+        here: &mut impl Host,
     ) {
         match target {
             Target::Client { conn, slot } => {
@@ -38,7 +34,7 @@ impl<S: Stores> Node<S> {
                     self.stats.replied(&reply, Ended::Called, command);
                     session.fill(*slot, reply);
                     if !session.watches.is_empty() && session.watch_answered(*slot, position) {
-                        self.resume(*conn);
+                        self.resume(*conn, here);
                     }
                     self.announce(*conn);
                 }
@@ -46,12 +42,14 @@ impl<S: Stores> Node<S> {
             Target::Remote { node, id: number } => {
                 self.answer_forwarded(node, *number, reply, position);
             }
-            Target::Part { split, part } => self.part_done(*split, *part, id, position, reply),
+            Target::Part { split, part } => {
+                self.part_done(*split, *part, id, position, reply, here)
+            }
         }
     }
 
     /// What the session has seen was thrown away: it forgets that, and is told.
-    pub(crate) fn deliver_lost(&mut self, target: &Target, id: ShardId) {
+    pub(crate) fn deliver_lost(&mut self, target: &Target, id: ShardId, here: &mut impl Host) {
         if let Some(conn) = self.client_of(target)
             && let Some(slot) = self.splits.slot_of(target)
             && let Some(session) = self.sessions.get_mut(&conn)
@@ -59,33 +57,33 @@ impl<S: Stores> Node<S> {
             session.seen.forget(id);
             session.told_lost.insert(id, slot);
         }
-        self.tell_lost(target, id);
+        self.tell_lost(target, id, here);
     }
 
-    pub(crate) fn tell_lost(&mut self, target: &Target, id: ShardId) {
+    pub(crate) fn tell_lost(&mut self, target: &Target, id: ShardId, here: &mut impl Host) {
         let line = format!(
             "SESSIONLOST a failover threw away writes of shard {id} that this session had seen; it goes on from what is left"
         );
         match target {
             Target::Remote { .. } => self.answer_lost(target),
-            _ => self.reply_error(target, &line),
+            _ => self.reply_error(target, &line, here),
         }
     }
 
     /// An error for whoever waits, with no position to show.
-    pub(crate) fn reply_error(&mut self, target: &Target, line: &str) {
+    pub fn reply_error(&mut self, target: &Target, line: &str, here: &mut impl Host) {
         let mut reply = bytes::BytesMut::with_capacity(line.len() + 3);
         Encoder::new(Version::Resp2, &mut reply).error(line);
-        self.deliver(target, ShardId(0), Position::ZERO, reply.freeze());
+        self.deliver(target, ShardId(0), Position::ZERO, reply.freeze(), here);
     }
 
     /// The command may have taken effect or not.
-    pub(crate) fn reply_unknown(&mut self, target: &Target, why: &str) {
-        self.reply_error(target, &format!("{UNKNOWN}{why}{READ_FIRST}"));
+    pub(crate) fn reply_unknown(&mut self, target: &Target, why: &str, here: &mut impl Host) {
+        self.reply_error(target, &format!("{UNKNOWN}{why}{READ_FIRST}"), here);
     }
 
     /// An error as the next reply of a client.
-    pub(crate) fn answer_error(&mut self, conn: u64, line: &str) {
+    pub fn answer_error(&mut self, conn: u64, line: &str) {
         self.answer(conn, |out| out.error(line));
     }
 
@@ -95,7 +93,7 @@ impl<S: Stores> Node<S> {
     }
 
     /// The next reply of a client.
-    pub(crate) fn answer(&mut self, conn: u64, write: impl FnOnce(&mut Encoder<'_>)) {
+    pub fn answer(&mut self, conn: u64, write: impl FnOnce(&mut Encoder<'_>)) {
         self.answer_as(conn, Ended::Called, write);
     }
 
@@ -120,17 +118,18 @@ impl<S: Stores> Node<S> {
     }
 
     /// Tells the host that a client has output, once until it is taken.
+    #[inline]
     pub(crate) fn announce(&mut self, conn: u64) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         if !session.announced && !session.out.is_empty() {
             session.announced = true;
-            self.effects.push_back(Effect::ClientOutput(ConnId(conn)));
+            self.out.put(Output::Grown(conn));
         }
         if session.paused && session.accepts() {
             session.paused = false;
-            self.effects.push_back(Effect::ClientResumed(ConnId(conn)));
+            self.out.put(Output::Accepts(conn));
         }
         self.close_if_done(conn);
     }
@@ -140,7 +139,7 @@ impl<S: Stores> Node<S> {
             && session.closing
             && session.is_idle()
         {
-            self.effects.push_back(Effect::CloseClient(ConnId(conn)));
+            self.out.put(Output::Close(conn));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Where a reply goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// To a client of this node: its connection, and which of its replies.
     Client {
         /// The connection.
@@ -31,6 +31,16 @@ pub(crate) enum Target {
         /// Its part.
         part: usize,
     },
+}
+
+impl Target {
+    /// The client whose reply it is, as a whole.
+    pub fn client(&self) -> Option<u64> {
+        match self {
+            Target::Client { conn, .. } => Some(*conn),
+            _ => None,
+        }
+    }
 }
 
 /// A command for one shard, owned, so that it can wait or travel.

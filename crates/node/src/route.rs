@@ -6,20 +6,20 @@
 //! waits (`stalled`).
 
 use crate::{
-    admin::usage,
     client_command::is_http,
+    host::Host,
     input::kept_bytes,
-    node::Node,
     order::{Kind, There, Way},
     request::{ReadFrom, Request, Target, borrow, bytes_of, own},
+    room::Gate,
     session::Session,
     stats::Ended,
 };
 use commands::{Fanout, NodeCommand, Spec, node_command::TransactionCommand, transaction};
-use model::{Catalog, KeyspaceId, NodeId, ShardId, slot};
-use shards::Evaluated;
+use model::{Catalog, KeyspaceId, NodeId, Position, ShardId, slot};
+use resp::Version;
+use shards::{Asking, Evaluated};
 use std::time::Duration;
-use storage::store::Stores;
 
 /// A client's command for one shard, as it came.
 pub(crate) struct Coming<'a> {
@@ -31,9 +31,10 @@ pub(crate) struct Coming<'a> {
     pub(crate) since: Duration,
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// A command of a client, behind those it sent before.
-    pub(crate) fn command(&mut self, conn: u64, args: &[&[u8]]) {
+    pub fn command(&mut self, conn: u64, args: &[&[u8]], here: &mut impl Host) {
+        self.stats.handed_over();
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -46,16 +47,16 @@ impl<S: Stores> Node<S> {
             return self.count_input(conn);
         }
         session.begin_command();
-        self.dispatch(conn, args, self.now.monotonic);
+        self.dispatch(conn, args, self.now.monotonic, here);
     }
 
     /// What waited behind a command goes on.
-    pub(crate) fn resume(&mut self, conn: u64) {
+    pub(crate) fn resume(&mut self, conn: u64, here: &mut impl Host) {
         while let Some(session) = self.sessions.get(&conn)
             && !session.held
             && !session.backlog.is_empty()
         {
-            if self.is_worn() {
+            if self.is_worn(here) {
                 self.defer_backlog(conn);
                 break;
             }
@@ -68,7 +69,7 @@ impl<S: Stores> Node<S> {
             // It may have to wait again: then it stays first in line.
             let behind = std::mem::take(&mut session.backlog);
             session.begin_command();
-            self.dispatch(conn, &borrow(&args), since);
+            self.dispatch(conn, &borrow(&args), since, here);
             if let Some(session) = self.sessions.get_mut(&conn) {
                 if session.closing {
                     break;
@@ -81,12 +82,12 @@ impl<S: Stores> Node<S> {
             }
         }
         self.count_input(conn);
-        self.say_last_words(conn);
+        self.say_last_words(conn, here);
         self.announce(conn);
     }
 
     /// What wasn't RESP is answered behind all that came before it.
-    pub(crate) fn say_last_words(&mut self, conn: u64) {
+    pub(crate) fn say_last_words(&mut self, conn: u64, here: &mut impl Host) {
         if let Some(session) = self.sessions.get_mut(&conn)
             && !session.held
             && session.backlog.is_empty()
@@ -94,13 +95,19 @@ impl<S: Stores> Node<S> {
         {
             session.begin_command();
             let slot = session.reserve(0);
-            self.reply_error(&Target::Client { conn, slot }, &line);
+            self.reply_error(&Target::Client { conn, slot }, &line, here);
         }
     }
 
     /// Evaluates or sends a command that came at `since` and was begun, or puts it first in line
     /// again.
-    pub(crate) fn dispatch(&mut self, conn: u64, args: &[&[u8]], since: Duration) {
+    pub(crate) fn dispatch(
+        &mut self,
+        conn: u64,
+        args: &[&[u8]],
+        since: Duration,
+        here: &mut impl Host,
+    ) {
         if args.is_empty() {
             return;
         }
@@ -131,12 +138,12 @@ impl<S: Stores> Node<S> {
         }
         let keyspace = session.keyspace;
         match spec.fanout {
-            Fanout::Node(command) => return self.node_command(conn, command, spec, args),
+            Fanout::Node(command) => return self.node_command(conn, command, spec, args, here),
             Fanout::Transaction(command) => {
-                self.transaction_command(conn, command, since);
+                self.transaction_command(conn, command, since, here);
                 return self.count_input(conn);
             }
-            Fanout::Across if self.cross(conn, spec, args, since) => return,
+            Fanout::Across if self.cross(conn, spec, args, since, here) => return,
             _ => {}
         }
         let shard = match self.only_shard(keyspace, spec, args) {
@@ -144,15 +151,18 @@ impl<S: Stores> Node<S> {
             Err(line) => return self.reject(conn, &line),
         };
         let placed = match shard {
-            Some(shard) => self.place(&Coming {
-                conn,
-                spec,
-                args,
-                keyspace,
-                shard,
-                since,
-            }),
-            None => self.place_split(conn, spec, args, keyspace),
+            Some(shard) => self.place(
+                &Coming {
+                    conn,
+                    spec,
+                    args,
+                    keyspace,
+                    shard,
+                    since,
+                },
+                here,
+            ),
+            None => self.place_split(conn, spec, args, keyspace, here),
         };
         if !placed && let Some(session) = self.sessions.get_mut(&conn) {
             session.is_begun = true;
@@ -173,13 +183,13 @@ impl<S: Stores> Node<S> {
         }
         match is_http(args) {
             true => self.refuse_http(conn),
-            false => self.refuse_transaction(conn, args, usage(args).unwrap_or(line)),
+            false => self.refuse_transaction(conn, args, (self.config.usage)(args).unwrap_or(line)),
         }
     }
 
     /// Evaluates or sends a command, or puts it in line behind others of its shard; false if it
     /// must wait for these with all that comes behind it.
-    pub(crate) fn place(&mut self, coming: &Coming<'_>) -> bool {
+    pub(crate) fn place(&mut self, coming: &Coming<'_>, here: &mut impl Host) -> bool {
         let Some(session) = self.sessions.get(&coming.conn) else {
             return true;
         };
@@ -187,18 +197,18 @@ impl<S: Stores> Node<S> {
         let way = match session.order.is_empty() {
             true => Way::Free,
             false => {
-                let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
+                let is_up = |node: &NodeId| here.is_up(node);
                 let there = there(&self.catalog, coming.shard, &is_up);
                 session.order.way(coming.shard, kind, there)
             }
         };
         match way {
-            Way::Free if kind == Kind::Watch => self.watch(coming),
-            Way::Free => self.run(coming, ReadFrom::Any),
-            Way::AtTip => self.run(coming, ReadFrom::PrimaryTip),
+            Way::Free if kind == Kind::Watch => self.watch(coming, here),
+            Way::Free => self.run(coming, ReadFrom::Any, here),
+            Way::AtTip => self.run(coming, ReadFrom::PrimaryTip, here),
             Way::Along(node) => {
                 if let Some(request) = self.take_in(coming, ReadFrom::Any) {
-                    self.forward(request, &node);
+                    self.forward(request, &node, here);
                 }
             }
             Way::Wait if kind == Kind::Watch => return false,
@@ -219,16 +229,17 @@ impl<S: Stores> Node<S> {
         spec: &'static Spec,
         args: &[&[u8]],
         keyspace: KeyspaceId,
+        here: &mut impl Host,
     ) -> bool {
         let Some(session) = self.sessions.get(&conn) else {
             return true;
         };
-        let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
+        let is_up = |node: &NodeId| here.is_up(node);
         let there = |shard| there(&self.catalog, shard, &is_up);
         if !session.order.lets_all_go(kind_of(spec), there) {
             return false;
         }
-        self.split(conn, spec, args, keyspace);
+        self.split(conn, spec, args, keyspace, here);
         true
     }
 
@@ -245,9 +256,9 @@ impl<S: Stores> Node<S> {
 
     /// What waited for commands of its shard that are answered now goes, and what waited behind
     /// all of its connection's.
-    pub(crate) fn continue_shard(&mut self, conn: u64, shard: ShardId) {
+    pub(crate) fn continue_shard(&mut self, conn: u64, shard: ShardId, here: &mut impl Host) {
         while let Some(session) = self.sessions.get_mut(&conn) {
-            let is_up = |node: &NodeId| self.cluster.peers().is_up(node, self.now.monotonic);
+            let is_up = |node: &NodeId| here.is_up(node);
             let there = there(&self.catalog, shard, &is_up);
             let kind = |request: &Request| kind_of(request.spec);
             let Some((mut request, way)) = session.order.next(shard, kind, there) else {
@@ -260,13 +271,13 @@ impl<S: Stores> Node<S> {
                 _ => ReadFrom::Any,
             };
             match way {
-                Way::Along(node) => self.forward(request, &node),
-                _ => self.route(request),
+                Way::Along(node) => self.forward(request, &node, here),
+                _ => self.route(request, here),
             }
         }
         let waits = |s: &Session| !s.backlog.is_empty() || s.last_words.is_some();
         if self.sessions.get(&conn).is_some_and(waits) {
-            self.resume(conn);
+            self.resume(conn, here);
         } else {
             self.count_input(conn);
         }
@@ -339,7 +350,7 @@ impl<S: Stores> Node<S> {
 
     /// A client's command for one shard. The straight way: no copy of the arguments, and the
     /// reply goes right behind the last one, where nothing has to be waited for.
-    fn run(&mut self, coming: &Coming<'_>, read_from: ReadFrom) {
+    fn run(&mut self, coming: &Coming<'_>, read_from: ReadFrom, here: &mut impl Host) {
         let &Coming {
             conn,
             spec,
@@ -351,7 +362,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         let (seen, version) = (session.seen.get(shard), session.version);
-        let evaluated = self.evaluate(shard, (spec, args), (seen, version, read_from), None);
+        let evaluated = self.evaluate(shard, (spec, args), (seen, version, read_from), None, here);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -359,88 +370,111 @@ impl<S: Stores> Node<S> {
             Evaluated::Ready(position) if session.is_in_turn() => {
                 session.seen.advance(shard, position);
                 self.stats
-                    .replied(self.shards.reply(), Ended::Called, || Some(spec));
-                session.take_out(self.shards.reply());
+                    .replied(here.reply(), Ended::Called, || Some(spec));
+                session.take_out(here.reply());
                 self.announce(conn);
             }
             Evaluated::Refused if session.is_in_turn() => {
                 let command = session.last_command;
-                self.stats
-                    .replied(self.shards.reply(), Ended::Called, || command);
+                self.stats.replied(here.reply(), Ended::Called, || command);
                 if !session.muted {
-                    session.out.extend_from_slice(self.shards.reply());
+                    session.out.extend_from_slice(here.reply());
                 }
                 self.announce(conn);
             }
             Evaluated::NotNow | Evaluated::ReadLater => {
                 if let Some(request) = self.take_in(coming, read_from) {
-                    self.not_now(request, evaluated);
+                    self.not_now(request, evaluated, here);
                 }
             }
             evaluated => {
                 let slot = session.reserve(bytes_of(args));
-                self.finish(Target::Client { conn, slot }, shard, evaluated);
+                self.finish(Target::Client { conn, slot }, shard, evaluated, here);
             }
         }
     }
 
+    /// Evaluates a command at this node's replica of a shard, if that may. Its reply goes to
+    /// `target`, if that is not a client of this node that waits for nothing else.
+    fn evaluate(
+        &mut self,
+        shard: ShardId,
+        (spec, args): (&Spec, &[&[u8]]),
+        (seen, version, read_from): (Position, Version, ReadFrom),
+        target: Option<&Target>,
+        here: &mut impl Host,
+    ) -> Evaluated {
+        let asking = Asking {
+            seen,
+            version,
+            read_from,
+            random: self.draw(),
+            reply_room: self.reply_room(target, here),
+        };
+        let evaluated = here.evaluate(shard, spec, args, &asking);
+        let did = here.take_did();
+        self.stats.seen(did.seen);
+        self.replies.held(did.reply_bytes);
+        evaluated
+    }
+
     /// A command that is on its own: evaluated here if it can be, else sent where it can; in
     /// the next turn, if this one has had its work.
-    pub(crate) fn route(&mut self, request: Request) {
-        if self.must_defer(&request.target) {
-            self.defer(request);
+    pub(crate) fn route(&mut self, request: Request, here: &mut impl Host) {
+        if self.must_defer(&request.target, here) {
+            self.defer(request, here);
         } else {
-            self.route_now(request);
+            self.route_now(request, here);
         }
     }
 
-    pub(crate) fn route_now(&mut self, request: Request) {
+    pub(crate) fn route_now(&mut self, request: Request, here: &mut impl Host) {
         let args = borrow(&request.args);
         let asks = (request.seen, request.version, request.read_from);
         let command = (request.spec, &args[..]);
-        let evaluated = self.evaluate(request.shard, command, asks, Some(&request.target));
+        let evaluated = self.evaluate(request.shard, command, asks, Some(&request.target), here);
         drop(args);
         match evaluated {
-            Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated),
-            evaluated => self.finish(request.target, request.shard, evaluated),
+            Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated, here),
+            evaluated => self.finish(request.target, request.shard, evaluated, here),
         }
     }
 
-    fn not_now(&mut self, request: Request, evaluated: Evaluated) {
+    fn not_now(&mut self, request: Request, evaluated: Evaluated, here: &mut impl Host) {
         match evaluated {
-            Evaluated::ReadLater => self.read_later(request),
-            _ => self.elsewhere(request),
+            Evaluated::ReadLater => self.read_later(request, here),
+            _ => self.elsewhere(request, here),
         }
     }
 
     /// Sends a command to where it can be evaluated, or lets it wait until it can.
-    pub(crate) fn elsewhere(&mut self, mut request: Request) {
+    pub(crate) fn elsewhere(&mut self, mut request: Request, here: &mut impl Host) {
         let Some(facts) = self.catalog.shards.get(&request.shard) else {
-            return self.reply_error(&request.target, &no_keyspace(request.keyspace));
+            return self.reply_error(&request.target, &no_keyspace(request.keyspace), here);
         };
         if let Target::Remote { .. } = request.target {
             // It has travelled once; whoever sent it looks again.
             return self.answer_not_here(&request.target);
         }
         let primary = facts.primary.clone();
-        if primary != self.config.id && self.cluster.peers().is_up(&primary, self.now.monotonic) {
+        if primary != self.config.id && here.is_up(&primary) {
             if request.read_from == ReadFrom::Any {
                 request.read_from = ReadFrom::Primary;
             }
-            return self.forward(request, &primary);
+            return self.forward(request, &primary, here);
         }
         // A read can go to any other replica that is there.
         if !request.spec.is_write() && request.read_from == ReadFrom::Any {
             let others = facts.replicas.iter().filter_map(|r| {
-                let (late, lag) = self.cluster.readable_lag(&r.node, request.shard)?;
+                let (late, lag) = here.readable_lag(&r.node, request.shard)?;
                 Some((late, r.region != self.config.region, lag, &r.node))
             });
             if let Some((_, _, _, node)) = others.min() {
                 let node = node.clone();
-                return self.forward(request, &node);
+                return self.forward(request, &node, here);
             }
         }
-        self.stall(request);
+        self.stall(request, here);
     }
 }
 
@@ -476,7 +510,8 @@ fn there<'a>(
     }
 }
 
-pub(crate) fn no_keyspace(keyspace: KeyspaceId) -> String {
+/// There is no such keyspace.
+pub fn no_keyspace(keyspace: KeyspaceId) -> String {
     format!(
         "NOKEYSPACE there is no keyspace {keyspace}: KEYSPACE LIST shows those there are, KEYSPACE CREATE makes one, SELECT chooses one"
     )

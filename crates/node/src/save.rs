@@ -9,7 +9,6 @@
 use crate::{node::Node, request::Target};
 use bytes::Bytes;
 use commands::node_command::SaveCommand;
-use model::{Position, ShardId};
 use storage::{
     log::{Lsn, SyncPolicy},
     store::Stores,
@@ -108,7 +107,7 @@ impl<S: Stores> Node<S> {
         let done: Vec<(Lsn, Target)> = done;
         for (_, target) in done {
             let ok = Bytes::from_static(b"+OK\r\n");
-            self.deliver(&target, ShardId(0), Position::ZERO, ok);
+            self.deliver(&target, ok);
         }
     }
 }

@@ -4,13 +4,11 @@
 use crate::{
     message::{self, Message},
     node::{Effect, Lane, Node},
-    request::{ReadFrom, Target},
+    request::Target,
 };
-use commands::Spec;
 use control::failover::{self, Decision, Heard};
-use model::{Catalog, NodeId, Now, Position, ShardId};
-use resp::Version;
-use shards::{Aside, AsideDone, Asking, Evaluated, Output, Shards};
+use model::{Catalog, NodeId, Now, ShardId};
+use shards::{Aside, AsideDone, Output, Shards};
 use std::sync::Arc;
 use storage::store::Stores;
 
@@ -26,35 +24,6 @@ impl<S: Stores> Node<S> {
         let result = happens(&mut self.shards);
         self.carry_out_shards();
         result
-    }
-
-    /// Evaluates a command at this node's replica of a shard, if that may. Its reply goes to
-    /// `target`, if that is not a client of this node that waits for nothing else.
-    pub(crate) fn evaluate(
-        &mut self,
-        shard: ShardId,
-        (spec, args): (&Spec, &[&[u8]]),
-        (seen, version, read_from): (Position, Version, ReadFrom),
-        target: Option<&Target>,
-    ) -> Evaluated {
-        let asking = Asking {
-            seen,
-            version,
-            read_from,
-            random: self.draw(),
-            reply_room: self.reply_room(target),
-        };
-        let evaluated = self.with_shards(|shards| shards.evaluate(shard, spec, args, &asking));
-        let did = self.shards.take_did();
-        self.stats.seen(did.seen);
-        self.replies.held(did.reply_bytes);
-        evaluated
-    }
-
-    /// A number for what a command leaves to chance: not repeated, nor meant to be secret.
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.draws = self.draws.wrapping_add(1);
-        self.config.first_number().rotate_left(17) ^ self.draws.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The next piece of work for another thread, if none is under way: `aside_done` says when
@@ -92,6 +61,7 @@ impl<S: Stores> Node<S> {
             return; // Its disk takes nothing more: it must take up nothing.
         }
         self.catalog = catalog.clone();
+        self.gate.follow(catalog.clone());
         self.with_shards(|shards| shards.follow_catalog(catalog));
     }
 
@@ -101,14 +71,14 @@ impl<S: Stores> Node<S> {
         if self.shards.has_answered() {
             self.cluster.lease().answer();
         }
-        if self.is_carrying_out_shards {
+        if self.carrying_out.shards {
             return;
         }
-        self.is_carrying_out_shards = true;
+        self.carrying_out.shards = true;
         while let Some(output) = self.shards.take_output() {
             self.carry_out(output);
         }
-        self.is_carrying_out_shards = false;
+        self.carrying_out.shards = false;
     }
 
     fn carry_out(&mut self, output: Output<Target>) {
@@ -132,15 +102,15 @@ impl<S: Stores> Node<S> {
                 shard,
                 position,
                 reply,
-            } => self.deliver(&target, shard, position, reply),
+            } => self.with_gate(|gate, here| gate.deliver(&target, shard, position, reply, here)),
             Output::GaveUp {
                 target,
                 shard,
                 wrote,
                 why,
-            } => self.given_up(&target, shard, wrote, why),
-            Output::MovedOn(shard) => self.release_readers(shard),
-            Output::Retired(shard) => self.readers_leave(shard),
+            } => self.with_gate(|gate, here| gate.gave_up(&target, shard, wrote, why, here)),
+            Output::MovedOn(shard) => self.with_gate(|gate, here| gate.moved_on(shard, here)),
+            Output::Retired(shard) => self.with_gate(|gate, here| gate.retired(shard, here)),
             Output::Changed(shard) => self.cluster.changed(shard),
             Output::ReportSoon => self.cluster.report_soon(),
             Output::WantLease => self.cluster.lease().want(self.now.monotonic),

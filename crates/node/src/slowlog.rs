@@ -1,18 +1,14 @@
 //! SLOWLOG: the commands that kept this node's thread busy for longest, the newest first.
 //!
 //! A node has no clock of its own: whoever hosts it measures each
-//! [`Node::client_command`] and reports what took as long as [`Node::slow_from`] says. As in Redis
+//! [`Gate::command`] and reports what took as long as [`Gate::slow_from`] says. As in Redis
 //! what counts is the work: looking up, scanning, making the reply. Not counted is the wait for
 //! disks, replicas and other nodes, and what other nodes do for it.
 
-use crate::{
-    latency::Event,
-    node::{ConnId, Node},
-};
+use crate::{latency::Event, room::Gate};
 use bytes::Bytes;
 use commands::{node_command::SlowlogCommand, numbers};
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
-use storage::store::Stores;
 
 /// Arguments of a command that are kept, and bytes of each.
 const ARGS_MAX: usize = 32;
@@ -113,8 +109,8 @@ pub(crate) fn without_secrets<'a>(args: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
     Some(shown)
 }
 
-impl<S: Stores> Node<S> {
-    /// How long a command takes that is to be reported to [`Node::client_took`]; None: none is.
+impl Gate {
+    /// How long a command takes that is to be reported to [`Gate::took`]; None: none is.
     pub fn slow_from(&self) -> Option<Duration> {
         [self.slow_log.from(), self.latency.from()]
             .into_iter()
@@ -123,9 +119,9 @@ impl<S: Stores> Node<S> {
     }
 
     /// A command that the client had just given took so long.
-    pub fn client_took(&mut self, conn: ConnId, args: &[&[u8]], took: Duration) {
+    pub fn took(&mut self, conn: u64, args: &[&[u8]], took: Duration) {
         // One that closed its connection leaves none to name.
-        let Some(session) = self.sessions.get(&conn.0) else {
+        let Some(session) = self.sessions.get(&conn) else {
             return;
         };
         let at_s = self.now.wall_ms / 1000;

@@ -3,8 +3,9 @@
 
 use crate::{
     crossing::Crossing,
-    node::Node,
+    host::Host,
     request::{ReadFrom, Request, Target, bytes_of, own},
+    room::Gate,
 };
 use bytes::{Bytes, BytesMut};
 use commands::{Fanout, Spec, evaluate::KEYS_MAX};
@@ -12,7 +13,6 @@ use model::{KeyspaceId, Position, ShardId, cursor, slot};
 use resp::{Encoder, Frame, FrameDecoder, FrameLimits, Version};
 use shards::reply_room::{REPLY_BYTES_MAX, too_long};
 use std::collections::BTreeMap;
-use storage::store::Stores;
 
 /// One command that was split.
 #[derive(Debug)]
@@ -78,6 +78,7 @@ impl Splits {
         self.open.retain(|_, split| split.conn != conn);
     }
 
+    /// Whether none is taken apart now.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -111,7 +112,7 @@ impl Splits {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     /// Takes a client's command apart.
     pub(crate) fn split(
         &mut self,
@@ -119,6 +120,7 @@ impl<S: Stores> Node<S> {
         spec: &'static Spec,
         args: &[&[u8]],
         keyspace: KeyspaceId,
+        here: &mut impl Host,
     ) {
         let choice = self.draw();
         let Some(facts) = self.catalog.keyspaces.get(&keyspace) else {
@@ -214,17 +216,20 @@ impl<S: Stores> Node<S> {
                 .shards
                 .get(&shard)
                 .map_or(keyspace, |s| s.keyspace);
-            self.route(Request {
-                target: Target::Part { split: id, part },
-                spec,
-                args,
-                keyspace,
-                shard,
-                seen,
-                version,
-                since: self.now.monotonic,
-                read_from,
-            });
+            self.route(
+                Request {
+                    target: Target::Part { split: id, part },
+                    spec,
+                    args,
+                    keyspace,
+                    shard,
+                    seen,
+                    version,
+                    since: self.now.monotonic,
+                    read_from,
+                },
+                here,
+            );
         }
     }
 
@@ -236,9 +241,10 @@ impl<S: Stores> Node<S> {
         shard: ShardId,
         position: Position,
         reply: Bytes,
+        here: &mut impl Host,
     ) {
         let Some(split) = self.splits.open.get_mut(&id) else {
-            return self.crossing_answered(id, part, shard, position, reply);
+            return self.crossing_answered(id, part, shard, position, reply, here);
         };
         if let Some(session) = self.sessions.get_mut(&split.conn)
             && position.index > 0
@@ -271,7 +277,7 @@ impl<S: Stores> Node<S> {
                 slot: split.slot,
             };
             let reply = put_together(&split);
-            self.deliver(&target, ShardId(0), Position::ZERO, reply);
+            self.deliver(&target, ShardId(0), Position::ZERO, reply, here);
         }
     }
 }

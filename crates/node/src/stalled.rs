@@ -1,15 +1,16 @@
 //! Commands that can't go anywhere for the moment. Each waits in the [`Line`], for at most
 //! [`STALL_MAX`], or [`ROOM_MAX`] if all it lacks is room; then the client is told that it was
 //! not taken. A client that is ahead of the disk is not read meanwhile
-//! ([`Node::client_accepts`]), so few come to that.
+//! ([`Gate::accepts`]), so few come to that.
 
 use crate::{
-    node::Node,
+    host::Host,
     request::{ReadFrom, Request, Target},
+    room::Gate,
     turn::DEFERRED,
 };
+use model::NodeId;
 use std::{collections::VecDeque, time::Duration};
-use storage::store::Stores;
 
 /// How long a command waits for somewhere to go before it is refused.
 pub(crate) const STALL_MAX: Duration = Duration::from_millis(850);
@@ -84,6 +85,7 @@ impl Line {
         self.backlogs.pop_front()
     }
 
+    /// How many of them other nodes wait for.
     #[cfg(test)]
     pub(crate) fn remote(&self) -> usize {
         self.remote
@@ -95,10 +97,10 @@ fn is_remote(request: &Request) -> bool {
     matches!(request.target, Target::Remote { .. })
 }
 
-impl<S: Stores> Node<S> {
-    pub(crate) fn stall(&mut self, mut request: Request) {
-        if self.line.is_full() || self.is_out_of_patience(&request) {
-            return self.refuse_stalled(&request);
+impl Gate {
+    pub(crate) fn stall(&mut self, mut request: Request, here: &mut impl Host) {
+        if self.line.is_full() || self.is_out_of_patience(&request, here) {
+            return self.refuse_stalled(&request, here);
         }
         request.read_from = ReadFrom::Any;
         self.stand_in_line(request);
@@ -115,11 +117,11 @@ impl<S: Stores> Node<S> {
     }
 
     /// Tries every stalled command once more; what still can't go stalls again.
-    pub(crate) fn retry_stalled(&mut self) {
+    pub(crate) fn retry_stalled(&mut self, here: &mut impl Host) {
         let mut conns = Vec::new();
         self.line.deferred = false;
         for _ in 0..self.line.requests.len() {
-            if self.is_worn() {
+            if self.is_worn(here) {
                 self.line.deferred = true;
                 break;
             }
@@ -151,41 +153,41 @@ impl<S: Stores> Node<S> {
                 request.read_from = session.read_from(shard, request.spec);
             }
             if lost {
-                self.tell_lost(&request.target, request.shard);
-            } else if self.is_out_of_patience(&request) {
-                self.refuse_stalled(&request);
+                self.tell_lost(&request.target, request.shard, here);
+            } else if self.is_out_of_patience(&request, here) {
+                self.refuse_stalled(&request, here);
             } else {
-                self.route_now(request);
+                self.route_now(request, here);
             }
         }
         for (conn, shard) in conns {
-            self.continue_shard(conn, shard);
+            self.continue_shard(conn, shard, here);
         }
     }
 
-    fn is_out_of_patience(&self, request: &Request) -> bool {
-        self.now.monotonic.saturating_sub(request.since) > self.patience(request)
+    fn is_out_of_patience(&self, request: &Request, here: &impl Host) -> bool {
+        self.now.monotonic.saturating_sub(request.since) > self.patience(request, here)
     }
 
     /// How long a stalled command waits: for room as long as there is hope, else for a primary.
-    fn patience(&self, request: &Request) -> Duration {
-        match self.shards.may_act(request.shard) {
+    fn patience(&self, request: &Request, here: &impl Host) -> Duration {
+        match here.may_act(request.shard) {
             true => ROOM_MAX,
             false => STALL_MAX,
         }
     }
 
-    pub(crate) fn refuse_stalled(&mut self, request: &Request) {
+    pub(crate) fn refuse_stalled(&mut self, request: &Request, here: &mut impl Host) {
         let facts = self.catalog.shards.get(&request.shard);
-        if self.shards.may_act(request.shard) {
+        if here.may_act(request.shard) {
             let line = "BUSY more writes wait at this node than its disk, its store or its replicas take: this one was not taken, try again";
-            return self.reply_error(&request.target, line);
+            return self.reply_error(&request.target, line, here);
         }
-        let there =
-            facts.is_some_and(|s| self.cluster.peers().is_up(&s.primary, self.now.monotonic));
-        if request.spec.is_write() && there && self.is_writable(request.shard) {
+        let takes_writes =
+            |primary: &NodeId| here.is_up(primary) && here.is_primary_at(primary, request.shard);
+        if request.spec.is_write() && facts.is_some_and(|s| takes_writes(&s.primary)) {
             let line = "BUSY more writes wait at the shard's primary than it takes: this one was not taken, try again";
-            return self.reply_error(&request.target, line);
+            return self.reply_error(&request.target, line, here);
         }
         let primary = facts.map_or("?", |s| s.primary.as_str());
         let line = if request.spec.is_write() {
@@ -199,6 +201,6 @@ impl<S: Stores> Node<S> {
                 request.shard
             )
         };
-        self.reply_error(&request.target, &line);
+        self.reply_error(&request.target, &line, here);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Counting must cost a command nothing that could be measured: each count is an addition to a
 //! number, none reads a clock or allocates. How long commands took is what the host has measured
-//! for SLOWLOG anyway ([`Node::client_worked`]): the work of this node's thread, not the wait for
+//! for SLOWLOG anyway ([`Gate::worked`]): the work of this node's thread, not the wait for
 //! disks, replicas and other nodes.
 //!
 //! A command is a *call* once it is looked at ([`Stats::begun`]), and once only, however often it
@@ -10,14 +10,13 @@
 //! *failed*; or it was *rejected*, which says that nothing was evaluated. What this node rejects on
 //! sight is no call, as in Redis. What its shard turns away ([`REJECTIONS`]) has been one.
 
-use crate::{node::Node, traffic::Traffic};
+use crate::{room::Gate, traffic::Traffic};
 use commands::{Spec, table::TABLE, transaction, work::Seen};
 use resp::nested_errors;
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use storage::store::Stores;
 
 /// Error codes that are told apart: there are some twenty, and none comes from a client.
 const CODES_MAX: usize = 128;
@@ -49,15 +48,15 @@ pub(crate) enum Ended {
 
 /// Of one command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Calls {
-    pub(crate) calls: u64,
+pub struct Calls {
+    pub calls: u64,
     /// Those that were answered with an error.
-    pub(crate) failed: u64,
+    pub failed: u64,
     /// Those that were answered with an error before anything was evaluated.
-    pub(crate) rejected: u64,
+    pub rejected: u64,
     /// Those that were measured, and how long they took together.
-    pub(crate) measured: u64,
-    pub(crate) took: Duration,
+    pub measured: u64,
+    pub took: Duration,
     /// Those that were measured while `is_tracking`, by how long they took.
     buckets: [u32; BUCKETS],
 }
@@ -92,15 +91,15 @@ fn bucket(took: Duration) -> usize {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Stats {
-    pub(crate) commands: u64,
-    pub(crate) connections: u64,
+pub struct Stats {
+    pub commands: u64,
+    pub connections: u64,
     /// Keys that reads looked up and found, or did not.
-    pub(crate) hits: u64,
-    pub(crate) misses: u64,
+    pub hits: u64,
+    pub misses: u64,
     /// Keys that were deleted because their time was over, by this node as primary.
-    pub(crate) expired: u64,
-    pub(crate) errors: u64,
+    pub expired: u64,
+    pub errors: u64,
     codes: BTreeMap<String, u64>,
     /// By the number of the command: see [`number`].
     calls: Vec<Calls>,
@@ -263,7 +262,7 @@ impl Stats {
     }
 
     /// Commands, and bytes of clients and for them, a second, over the last samples.
-    pub(crate) fn a_second(&self) -> (u64, Traffic) {
+    pub fn a_second(&self) -> (u64, Traffic) {
         let (Some((from, first)), Some((to, last))) = (self.samples.front(), self.samples.back())
         else {
             return (0, Traffic::default());
@@ -282,12 +281,12 @@ impl Stats {
     }
 
     /// Of what the host has counted, what came since the counts began.
-    pub(crate) fn traffic(&self, now: Traffic) -> Traffic {
+    pub fn traffic(&self, now: Traffic) -> Traffic {
         now.since(self.traffic_before)
     }
 
     /// Every command that was called, or rejected, with its counts.
-    pub(crate) fn calls(&self) -> impl Iterator<Item = (&'static str, Calls)> {
+    pub fn calls(&self) -> impl Iterator<Item = (&'static str, Calls)> {
         let specs = TABLE.iter().chain(subcommands());
         let all = specs
             .zip(&self.calls)
@@ -296,16 +295,16 @@ impl Stats {
     }
 
     /// Error codes, and how many replies had each.
-    pub(crate) fn codes(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn codes(&self) -> impl Iterator<Item = (&str, u64)> {
         self.codes
             .iter()
             .map(|(code, count)| (code.as_str(), *count))
     }
 }
 
-impl<S: Stores> Node<S> {
-    /// The last [`Node::client_command`] took so long.
-    pub fn client_worked(&mut self, took: Duration) {
+impl Gate {
+    /// The last [`Gate::command`] took so long.
+    pub fn worked(&mut self, took: Duration) {
         self.stats.took(took);
     }
 }

@@ -10,9 +10,10 @@
 //! ```
 
 use crate::{
+    host::Host,
     input::kept_bytes,
-    node::Node,
     request::{ReadFrom, borrow, own},
+    room::Gate,
     route::{Coming, no_keyspace},
 };
 use bytes::Bytes;
@@ -20,7 +21,6 @@ use commands::{Fanout, Refusal, Spec, node_command::TransactionCommand, transact
 use model::{Position, ShardId, entry::WRITE_BYTES_MAX};
 use shards::{carried::Carried, too_long};
 use std::time::Duration;
-use storage::store::Stores;
 
 /// Commands that one transaction gathers.
 const COMMANDS_MAX: usize = 65_536;
@@ -81,12 +81,13 @@ impl Watch {
     }
 }
 
-impl<S: Stores> Node<S> {
+impl Gate {
     pub(crate) fn transaction_command(
         &mut self,
         conn: u64,
         command: TransactionCommand,
         since: Duration,
+        here: &mut impl Host,
     ) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
@@ -109,7 +110,7 @@ impl<S: Stores> Node<S> {
                 self.answer(conn, |out| out.ok());
             }
             (TransactionCommand::Exec, false) => self.answer_error(conn, "ERR EXEC without MULTI"),
-            (TransactionCommand::Exec, true) => self.exec(conn, since),
+            (TransactionCommand::Exec, true) => self.exec(conn, since, here),
         }
     }
 
@@ -219,7 +220,7 @@ impl<S: Stores> Node<S> {
         }
     }
 
-    fn exec(&mut self, conn: u64, since: Duration) {
+    fn exec(&mut self, conn: u64, since: Duration, here: &mut impl Host) {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -263,7 +264,7 @@ impl<S: Stores> Node<S> {
             shard,
             since,
         };
-        let placed = self.place(&coming);
+        let placed = self.place(&coming, here);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -279,7 +280,7 @@ impl<S: Stores> Node<S> {
 
     /// Keys are watched from where their primary's log ends now. Nothing else of the connection
     /// goes on before that is known.
-    pub(crate) fn watch(&mut self, coming: &Coming<'_>) {
+    pub(crate) fn watch(&mut self, coming: &Coming<'_>, here: &mut impl Host) {
         let Some(request) = self.take_in(coming, ReadFrom::PrimaryTip) else {
             return;
         };
@@ -305,6 +306,6 @@ impl<S: Stores> Node<S> {
             session.watches.extend(keys.iter().map(watch));
             self.count_input(coming.conn);
         }
-        self.route(request);
+        self.route(request, here);
     }
 }

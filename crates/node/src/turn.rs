@@ -8,14 +8,14 @@
 //! - What is deferred keeps its order: commands of one connection wait behind each other (as
 //!   behind any that is stalled), and so do those that come from other nodes, whose links keep
 //!   theirs.
-//! - What clients send meanwhile the host leaves unread ([`Node::is_worn`]).
+//! - What clients send meanwhile the host leaves unread ([`Gate::is_worn_by`]).
 
 use crate::{
-    node::Node,
+    host::Host,
     request::{Request, Target},
+    room::Gate,
 };
 use std::time::Duration;
-use storage::store::Stores;
 
 /// The least that one command must be able to do.
 pub const COMMAND_WORK_MIN: u64 = 1 << 20;
@@ -24,22 +24,27 @@ pub const COMMAND_WORK_MIN: u64 = 1 << 20;
 /// so for as long as it takes.
 pub(crate) const DEFERRED: Duration = Duration::MAX;
 
-impl<S: Stores> Node<S> {
-    /// Whether this turn has had its work: the host hands over no more commands of clients.
-    pub fn is_worn(&self) -> bool {
-        self.shards.worked() > self.config.limits.command_work_max / 4
+impl Gate {
+    /// Whether so much is a turn's work: no more commands of clients are handed over then.
+    #[inline]
+    pub fn is_worn_by(&self, worked: u64) -> bool {
+        worked > self.config.limits.command_work_max / 4
+    }
+
+    pub(crate) fn is_worn(&self, here: &impl Host) -> bool {
+        self.is_worn_by(here.worked())
     }
 
     /// Whether a request waits for the next turn.
-    pub(crate) fn must_defer(&self, target: &Target) -> bool {
+    pub(crate) fn must_defer(&self, target: &Target, here: &impl Host) -> bool {
         let is_remote = matches!(target, Target::Remote { .. });
-        self.is_worn() || is_remote && self.line.has_remote()
+        self.is_worn(here) || is_remote && self.line.has_remote()
     }
 
     /// A request waits for the next turn, and what its connection sends meanwhile behind it.
-    pub(crate) fn defer(&mut self, mut request: Request) {
+    pub(crate) fn defer(&mut self, mut request: Request, here: &mut impl Host) {
         if self.line.is_full() {
-            return self.refuse_stalled(&request);
+            return self.refuse_stalled(&request, here);
         }
         request.since = DEFERRED;
         self.line.note_deferred();
@@ -52,17 +57,14 @@ impl<S: Stores> Node<S> {
     }
 
     /// Goes on with backlogs that were deferred, as far as this turn has room.
-    pub(crate) fn resume_deferred(&mut self) {
+    pub(crate) fn resume_deferred(&mut self, here: &mut impl Host) {
         for _ in 0..self.line.backlogs() {
-            if self.is_worn() {
+            if self.is_worn(here) {
                 break;
             }
             if let Some(conn) = self.line.pop_backlog() {
-                self.resume(conn);
+                self.resume(conn, here);
             }
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

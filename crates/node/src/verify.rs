@@ -144,7 +144,7 @@ impl<S: Stores> Node<S> {
             return;
         };
         // Told apart from those of other nodes and of earlier processes of this one.
-        let id = self.config.first_number().wrapping_add(self.draw());
+        let id = self.config.first_number().wrapping_add(self.gate.draw());
         let now = self.now.monotonic;
         let verification = Verification {
             target,
@@ -161,7 +161,7 @@ impl<S: Stores> Node<S> {
 
     /// The client that asked is gone: nobody wants to know any more.
     pub(crate) fn verifications_left_by(&mut self, conn: u64) {
-        let gone = |v: &Verification| matches!(v.target, Target::Client { conn: asker, .. } if asker == conn);
+        let gone = |v: &Verification| v.target.client() == Some(conn);
         let asked = self.verifications.asked.iter();
         let gone: Vec<u64> = asked.filter(|(_, v)| gone(v)).map(|(id, _)| *id).collect();
         for id in gone {
@@ -344,7 +344,7 @@ impl<S: Stores> Node<S> {
         };
         let text = verdict::describe(keyspace.name.as_str(), &verification.findings).to_string();
         let reply = Bytes::from(format!("${}\r\n{text}\r\n", text.len()));
-        self.deliver(&verification.target, ShardId(0), Position::ZERO, reply);
+        self.deliver(&verification.target, reply);
     }
 
     /// What `QUIRE VERIFICATIONS` answers: how far those are that were asked for here.

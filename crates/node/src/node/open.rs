@@ -1,19 +1,12 @@
 //! How a node begins: what it must know, and what it reads back from its log and its stores.
 
-use super::Node;
+use super::{CarryingOut, Node};
 use crate::{
-    forward::Forwards,
+    admin,
     info::Usage,
-    input::{ClientBounds, InputMemory},
-    latency::LatencyMonitor,
-    limits::NodeLimits,
-    readers::Readers,
-    replies::Replies,
+    limits::{ClientBounds, NodeLimits},
+    room::{self, Gate},
     save::Saves,
-    slowlog::SlowLog,
-    split::Splits,
-    stalled::Line,
-    stats::Stats,
     traffic::Traffic,
     verify::Verifications,
 };
@@ -22,7 +15,6 @@ use model::{
     Address, Boot, Catalog, DiskId, NodeId, Now, Region, Release,
     planted::{self, Bug},
 };
-use rustc_hash::FxHashMap;
 use shards::{Found, NotFound, Shards};
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
@@ -99,6 +91,19 @@ impl NodeConfig {
     /// an earlier one asked is not taken for an answer to this.
     pub(crate) fn first_number(&self) -> u64 {
         self.seed ^ self.process.rotate_left(40)
+    }
+
+    fn of_gate(&self) -> room::Config {
+        room::Config {
+            id: self.id.clone(),
+            region: self.region.clone(),
+            zone: self.zone.clone(),
+            client_addr: self.client_addr.clone(),
+            protected_mode: self.protected_mode,
+            first_number: self.first_number(),
+            limits: self.limits.of_gate(),
+            usage: admin::usage,
+        }
     }
 
     fn of_shards(&self, boot: Boot) -> shards::Config {
@@ -220,38 +225,21 @@ impl<S: Stores> Node<S> {
         let shards = Shards::new(config.of_shards(boot), found, disks.rewound, now);
         let mut node = Node {
             cluster,
-            is_carrying_out: false,
             shards,
-            is_carrying_out_shards: false,
+            gate: Gate::new(config.of_gate(), now),
+            carrying_out: CarryingOut::default(),
             links: config.links.clone(),
             now,
             started: now.monotonic,
             catalog: Arc::new(Catalog::default()),
-            sessions: FxHashMap::default(),
-            input: InputMemory::default(),
-            warn_of_http_at: Duration::ZERO,
-            forwards: Forwards::new(config.first_number()),
-            splits: Splits::default(),
-            readers: Readers::default(),
-            waiters: Vec::new(),
-            sleepers: Vec::new(),
-            slow_log: SlowLog::default(),
-            latency: LatencyMonitor::default(),
-            admin: crate::admin::Pending::default(),
+            admin: admin::Pending::default(),
             verifications: Verifications::default(),
-            line: Line::default(),
+            saves: Saves::new(now.wall_ms),
             unsettled: 0,
-            replies: Replies::new(config.limits.reply_memory_bytes),
             effects: VecDeque::new(),
             prefetches: VecDeque::new(),
             ticked_at: now.monotonic,
             next_upkeep: Duration::ZERO,
-            stats: Stats::default(),
-            saves: Saves::new(now.wall_ms),
-            pause: None,
-            monitors: Vec::new(),
-            idle_max: Duration::ZERO,
-            draws: 0,
             config,
         };
         node.tell_terms();

@@ -1,7 +1,8 @@
-use super::*;
-use crate::{Disks, NodeConfig};
-use model::{DiskId, NodeId, Region};
-use std::{net::SocketAddr, sync::Arc};
+//! A node without a keyspace, and what its clients hold of it.
+
+use crate::{ClientBounds, ConnId, Disks, Effect, Node, NodeConfig, QueryBuffer};
+use model::{DiskId, NodeId, Now, Region};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use storage::{
     disk::SimDisk,
     log::Options,
@@ -81,6 +82,10 @@ fn held(node: &mut Node<MemoryStores>, conn: u64, used: usize) {
     node.client_query(ConnId(conn), query, NOW);
 }
 
+fn input_bytes(node: &Node<MemoryStores>) -> usize {
+    node.gate.figures().input_bytes
+}
+
 fn closed(node: &mut Node<MemoryStores>) -> Vec<u64> {
     let effects = std::iter::from_fn(|| node.poll_effect());
     effects
@@ -89,23 +94,6 @@ fn closed(node: &mut Node<MemoryStores>) -> Vec<u64> {
             _ => None,
         })
         .collect()
-}
-
-#[test]
-fn a_backlog_counts_what_it_keeps() {
-    let mut backlog = Backlog::default();
-    let command = |len| vec![Bytes::from(vec![0; len])];
-    backlog.push_back(Duration::ZERO, command(100));
-    backlog.push_front(Duration::ZERO, command(1000));
-    assert!(backlog.bytes() > 1100);
-    let mut first = Backlog::default();
-    first.push_back(Duration::ZERO, command(10));
-    first.append(backlog);
-    assert_eq!(first.len(), 3);
-    for len in [10, 1000, 100] {
-        assert_eq!(first.pop_front().unwrap().1[0].len(), len);
-    }
-    assert_eq!((first.bytes(), first.pop_front()), (0, None));
 }
 
 #[test]
@@ -118,7 +106,7 @@ fn above_the_bound_who_holds_most_is_closed() {
     held(&mut node, 3, 16_000);
     assert_eq!(closed(&mut node), [2]);
     assert!(output(&mut node, 2).starts_with("-ERR this node holds 100000 bytes"));
-    assert_eq!(node.input_bytes(), (30_000 + 16_000) / 4 * 5);
+    assert_eq!(input_bytes(&node), (30_000 + 16_000) / 4 * 5);
     let listed = ask(&mut node, 1, &["CLIENT", "LIST"]);
     assert!(
         listed.contains("id=3 ") && !listed.contains("id=2 "),
@@ -131,7 +119,7 @@ fn above_the_bound_who_holds_most_is_closed() {
     for conn in 1..=3 {
         node.client_disconnected(ConnId(conn), NOW);
     }
-    assert_eq!((node.input_bytes(), node.input.evicted), (0, 1));
+    assert_eq!((input_bytes(&node), node.gate.figures().evicted), (0, 1));
 }
 
 #[test]
@@ -140,17 +128,17 @@ fn transactions_and_commands_that_wait_count_too() {
     let mut node = node();
     ask(&mut node, 1, &["MULTI"]);
     assert_eq!(ask(&mut node, 1, &["PING", &value]), "+QUEUED\r\n");
-    assert!(node.input_bytes() > 30_000);
+    assert!(input_bytes(&node) > 30_000);
     ask(&mut node, 2, &["DEBUG", "SLEEP", "60"]);
     ask(&mut node, 2, &["PING", &value]);
-    assert!(node.input_bytes() > 60_000);
+    assert!(input_bytes(&node) > 60_000);
     assert_eq!(ask(&mut node, 1, &["DISCARD"]), "+OK\r\n");
-    assert!((30_000..40_000).contains(&node.input_bytes()));
+    assert!((30_000..40_000).contains(&input_bytes(&node)));
     for _ in 0..3 {
         ask(&mut node, 2, &["PING", &value]);
     }
     assert_eq!(closed(&mut node), [2]);
-    assert_eq!(node.input_bytes(), 0);
+    assert_eq!(input_bytes(&node), 0);
 }
 
 #[test]
@@ -178,7 +166,7 @@ fn nothing_behind_quit_is_done_though_it_waited() {
     node.tick(later);
     assert_eq!(output(&mut node, 1), "+OK\r\n+OK\r\n");
     assert!(closed(&mut node).contains(&1));
-    assert_eq!(node.input_bytes(), 0);
+    assert_eq!(input_bytes(&node), 0);
 }
 
 #[test]

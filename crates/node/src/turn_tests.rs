@@ -3,7 +3,6 @@
 use crate::{
     ConnId, Effect,
     forward::FORWARD_BYTES_MAX,
-    replies::Replies,
     rewind_tests::{NEW, OLD, SHARD, World, addr, id},
 };
 use bytes::Bytes;
@@ -55,7 +54,7 @@ fn what_a_turn_has_no_room_for_comes_in_its_order_in_the_next_ones() {
         world.node(OLD).peer_message(&id(NEW), message, now);
     }
     assert!(world.node(OLD).is_worn());
-    let left = world.node(OLD).line.remote();
+    let left = world.node(OLD).gate.in_line().0;
     assert!((20..40).contains(&left), "{left}");
     assert_eq!(world.node(OLD).wake_at(), Some(now.monotonic));
     // One that comes later stays behind them, though its turn has room.
@@ -65,12 +64,15 @@ fn what_a_turn_has_no_room_for_comes_in_its_order_in_the_next_ones() {
     for message in sent(&mut world, NEW) {
         world.node(OLD).peer_message(&id(NEW), message, now);
     }
-    assert!(world.node(OLD).line.remote() > left);
+    assert!(world.node(OLD).gate.in_line().0 > left);
     world.run(5);
-    assert!(world.node(OLD).line.remote() > 0, "a turn is not all of it");
+    assert!(
+        world.node(OLD).gate.in_line().0 > 0,
+        "a turn is not all of it"
+    );
     world.run(50);
-    assert_eq!(world.node(OLD).line.remote(), 0);
-    assert!(!world.node(OLD).line.has_deferred());
+    assert_eq!(world.node(OLD).gate.in_line().0, 0);
+    assert!(!world.node(OLD).gate.in_line().1);
     let replies = world.ask(OLD, "GET n");
     assert_eq!(replies, "$2\r\n21\r\n");
 }
@@ -80,7 +82,7 @@ fn a_backlog_goes_on_in_the_next_turn() {
     let mut world = World::new(1);
     let conn = connect(&mut world, OLD, 100);
     // The second waits for the first, and the rest behind it.
-    world.node(OLD).sessions.get_mut(&conn.0).unwrap().held = true;
+    world.node(OLD).gate.hold_up(conn.0);
     for n in 1..=20 {
         send(
             &mut world,
@@ -91,9 +93,8 @@ fn a_backlog_goes_on_in_the_next_turn() {
     }
     let node = world.node(OLD);
     node.change_limits(|limits| limits.command_work_max = 40_000);
-    world.node(OLD).sessions.get_mut(&conn.0).unwrap().held = false;
-    world.node(OLD).resume(conn.0);
-    let left = world.node(OLD).sessions[&conn.0].backlog.len();
+    node.with_gate(|gate, here| gate.go_on(conn.0, here));
+    let left = node.gate.backlog_of(conn.0);
     assert!((10..20).contains(&left), "{left}");
     send(&mut world, OLD, conn, &[b"GET", b"k"]);
     world.run(50);
@@ -110,7 +111,7 @@ fn who_holds_most_is_closed_where_there_is_no_room_for_replies() {
     let setter = connect(&mut world, OLD, 100);
     send(&mut world, OLD, setter, &[b"SET", b"k", &value]);
     world.settle();
-    world.node(OLD).replies = Replies::new(2 << 20);
+    (world.node(OLD)).change_limits(|limits| limits.reply_memory_bytes = 2 << 20);
     let (slow, other) = (connect(&mut world, OLD, 101), connect(&mut world, OLD, 102));
     for _ in 0..2 {
         send(&mut world, OLD, slow, &[b"GET", b"k"]);
@@ -134,7 +135,7 @@ fn who_asks_is_told_where_nobody_holds_much_and_nothing_is_done() {
     let setter = connect(&mut world, OLD, 100);
     send(&mut world, OLD, setter, &[b"SET", b"k", &value]);
     world.settle();
-    world.node(OLD).replies = Replies::new(2 << 20);
+    (world.node(OLD)).change_limits(|limits| limits.reply_memory_bytes = 2 << 20);
     for n in 101..104 {
         let conn = connect(&mut world, OLD, n);
         send(&mut world, OLD, conn, &[b"GET", b"k"]);
@@ -192,7 +193,7 @@ fn a_command_that_no_message_has_room_for_does_not_travel() {
     );
     let reply = output(&mut world, NEW, conn);
     assert!(reply.starts_with("-ERR 'set' has 32505"), "{reply}");
-    assert!(world.node(NEW).sessions[&conn.0].order.is_empty());
+    assert!(world.node(NEW).gate.is_order_empty(conn.0));
 }
 
 /// A part that was not taken where it was sent waits here, and goes with its client.
@@ -204,12 +205,12 @@ fn nothing_is_left_of_a_split_command_whose_client_is_gone() {
     for _ in 0..2 {
         send(&mut world, NEW, conn, &[b"FLUSHALL"]);
     }
-    assert!(!world.node(NEW).splits.is_empty());
+    assert!(world.node(NEW).gate.is_any_split());
     let now = world.now();
     world.node(NEW).client_disconnected(conn, now);
-    assert!(world.node(NEW).splits.is_empty());
+    assert!(!world.node(NEW).gate.is_any_split());
     world.settle();
-    assert_eq!(world.node(NEW).forwards.bytes(), 0);
+    assert_eq!(world.node(NEW).gate.away_bytes(), 0);
 }
 
 /// One that waits for the replica here may be given up and sent to the primary: a later read that
@@ -224,14 +225,13 @@ fn a_read_does_not_overtake_one_that_waits_here() {
         index: applied.index + 10,
         ..applied
     };
-    let session = world.node(NEW).sessions.get_mut(&conn.0).unwrap();
-    session.seen.advance(SHARD, ahead);
+    world.node(NEW).gate.has_seen(conn.0, SHARD, ahead);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    assert_eq!(world.node(NEW).readers.at(SHARD), 1);
+    assert_eq!(world.node(NEW).gate.readers_at(SHARD), 1);
     let strategy = world.node(NEW).shards.swap_protocol(SHARD, None);
     send(&mut world, NEW, conn, &[b"GET", b"k"]);
-    let order = &world.node(NEW).sessions[&conn.0].order;
-    assert!(!order.has_reads_away(SHARD) && order.queued_bytes() > 0);
+    let (are_reads_away, queued_bytes) = world.node(NEW).gate.under_way(conn.0, SHARD);
+    assert!(!are_reads_away && queued_bytes > 0);
     world.node(NEW).shards.swap_protocol(SHARD, strategy);
 }
 

@@ -5,6 +5,7 @@ use crate::{
     ConnId,
     rewind_tests::{NEW, OLD, SHARD, World, addr, catalog, id},
 };
+use bytes::Bytes;
 use model::{Catalog, DiskId, KeyspaceId, KeyspaceName, ShardId};
 
 const OTHER: ShardId = ShardId(2);
@@ -179,7 +180,7 @@ fn keys_go_from_one_keyspace_to_another_whoever_is_asked() {
             "EXEC",
             "*2|:1|-ERR value is not an integer or out of range",
         );
-        assert!(world.node(n).splits.crossings.is_empty());
+        assert!(!world.node(n).gate.is_any_crossing());
     }
 }
 
@@ -427,8 +428,17 @@ fn it_is_done_though_its_client_is_gone() {
         world.node(n).client_disconnected(conn, now);
         world.run(20);
         assert_eq!(held(&mut world, NEW, 200), [NONE, "v"]);
-        assert!(world.node(n).splits.crossings.is_empty());
+        assert!(!world.node(n).gate.is_any_crossing());
     }
+}
+
+/// The control group has said that there is no newer catalog, and a command goes on that waited for it.
+fn newest_is_known(world: &mut World, n: usize, conn: ConnId, command: &str) {
+    let args: Vec<Bytes> = (command.split(' ').map(str::to_owned))
+        .map(Bytes::from)
+        .collect();
+    let node = world.node(n);
+    node.with_gate(|gate, here| gate.newest_is_known(conn.0, &args, true, here));
 }
 
 #[test]
@@ -445,15 +455,11 @@ fn a_keyspace_that_is_not_known_is_asked_for() {
     }
     send(&mut world, OLD, conn, "MOVE k 7");
     let now = world.now();
-    world
-        .node(OLD)
-        .cross_finally(conn.0, &[b"MOVE", b"k", b"7"], true);
+    newest_is_known(&mut world, OLD, conn, "MOVE k 7");
     let told = output(&mut world, OLD, conn);
     assert!(told.starts_with("-ERR DB index is out of range"), "{told}");
     send(&mut world, OLD, conn, "MOVE k x");
-    world
-        .node(OLD)
-        .cross_finally(conn.0, &[b"MOVE", b"k", b"x"], true);
+    newest_is_known(&mut world, OLD, conn, "MOVE k x");
     let told = output(&mut world, OLD, conn);
     assert_eq!(told, "-ERR value is not an integer or out of range\r\n");
     // It was created a moment ago, and is known now.
@@ -463,9 +469,7 @@ fn a_keyspace_that_is_not_known_is_asked_for() {
     catalog.keyspaces.insert(KeyspaceId(7), other);
     catalog.version = 9;
     world.node(OLD).adopt(catalog);
-    world
-        .node(OLD)
-        .cross_finally(conn.0, &[b"MOVE", b"k", b"7"], true);
+    newest_is_known(&mut world, OLD, conn, "MOVE k 7");
     world.node(OLD).tick(now);
     assert_eq!(reply(&mut world, OLD, conn), ":0\r\n");
 }
