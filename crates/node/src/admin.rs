@@ -4,7 +4,6 @@ use crate::{
     cluster_door::Wish,
     message::Message,
     node::{Lane, Node},
-    request::Target,
 };
 use bytes::Bytes;
 use commands::{
@@ -16,6 +15,7 @@ use control::{
     create,
     preset::{self, Around},
 };
+use gate::Target;
 use model::{KeyspaceId, KeyspaceName, NodeId, Region};
 use resp::Encoder;
 use serde_json::json;

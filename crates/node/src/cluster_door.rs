@@ -1,12 +1,10 @@
 //! The door between this node and what all nodes agree on: what the node does of what that room
 //! wants ([`Node::with_cluster`]).
 
-use crate::{
-    node::{Effect, Lane, Node},
-    request::Target,
-};
+use crate::node::{Effect, Lane, Node};
 use bytes::Bytes;
 use cluster::{Cluster, Output, message::ReplicaReport};
+use gate::Target;
 use model::{KeyspaceName, NodeId, ShardId};
 use shards::Shards;
 use storage::store::Stores;

@@ -1,7 +1,8 @@
 //! CONFIG: a node as an operator's tools look at it.
 
-use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node, settings::Setting, slowlog};
+use crate::{COPY_BYTES_PER_SECOND_MIN, node::Node};
 use commands::{glob, node_command::ConfigCommand};
+use gate::{SLOW_COMMANDS_MAX, Setting};
 use std::{borrow::Cow, time::Duration};
 use storage::{log::SyncPolicy, store::Stores};
 
@@ -41,9 +42,9 @@ impl Change {
                 )),
             },
             SLOWER_THAN => of_gate(number(-1, i64::MAX).map(Setting::SlowFrom)),
-            SLOW_MAX => of_gate(
-                number(0, slowlog::COMMANDS_MAX as i64).map(|n| Setting::SlowMax(n as usize)),
-            ),
+            SLOW_MAX => {
+                of_gate(number(0, SLOW_COMMANDS_MAX as i64).map(|n| Setting::SlowMax(n as usize)))
+            }
             LATENCY_FROM => of_gate(number(0, i64::MAX).map(|ms| Setting::LatencyFrom(ms as u64))),
             LATENCY_TRACKING => of_gate(is_yes(value).map(Setting::LatencyTracking)),
             PROTECTED => of_gate(is_yes(value).map(Setting::Protected)),

@@ -4,16 +4,13 @@
 
 use crate::{
     cluster_door::Wish,
-    door::{Answer, Output, WholeNode},
-    host::Host,
     message::Message,
     node::{ConnId, Effect, Lane, Node},
-    request::{Target, borrow},
-    room::Gate,
 };
 use bytes::{Bytes, BytesMut};
 use cluster::Cluster;
 use commands::Spec;
+use gate::{Answer, Gate, Host, Output, Target, WholeNode};
 use model::{NodeId, Now, Position, ShardId};
 use resp::Encoder;
 use shards::{Asking, Did, Evaluated, Shards};
@@ -148,7 +145,8 @@ impl<S: Stores> Node<S> {
                     command,
                     args,
                 } => {
-                    self.asked(conn, command, &borrow(&args));
+                    let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
+                    self.asked(conn, command, &args);
                     self.with_gate(|gate, here| gate.go_on(conn, here));
                 }
                 Output::Refresh { conn, args } => {

@@ -6,7 +6,8 @@
 //! INFO, ROLE and HELLO answer for the keyspace that the connection has selected, by its first
 //! shard; fields that begin with `shard` are for the node as a whole.
 
-use crate::{connection::REDIS_VERSION, node::Node, request::Target, route::no_keyspace};
+use crate::node::Node;
+use gate::{REDIS_VERSION, Target, no_keyspace};
 use model::{KeyspaceId, ShardId, catalog};
 use replication::protocol::Role;
 use shards::Replica;

@@ -1,7 +1,7 @@
 //! What may change while a node runs: its host sets it anew when it has read its configuration
 //! again. All else of the configuration holds until the node ends.
 
-use crate::{node::Node, room};
+use crate::node::Node;
 use commands::work::WORK_MAX;
 use model::entry;
 use shards::ScrubConfig;
@@ -61,8 +61,8 @@ impl Default for NodeLimits {
 }
 
 impl NodeLimits {
-    pub(crate) fn of_gate(&self) -> room::Limits {
-        room::Limits {
+    pub(crate) fn of_gate(&self) -> gate::Limits {
+        gate::Limits {
             input_bytes_max: self.input_bytes_max,
             reply_memory_bytes: self.reply_memory_bytes,
             command_work_max: self.command_work_max,

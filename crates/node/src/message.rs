@@ -10,8 +10,8 @@
 //! the end: their order is part of the format. The level is the feature level that the variant
 //! came with: a release that does not know it steps over the message.
 
-use crate::door::{Answer, Forward};
 use bytes::Bytes;
+use gate::{Answer, Forward};
 use model::{
     Parts, ShardId,
     codec::Malformed,

@@ -7,15 +7,13 @@ pub use open::{Disks, NodeConfig, OpenError};
 
 use crate::{
     cluster_door::Wish,
-    input::QueryBuffer,
     message::{self, Incoming, Message},
-    request::Target,
-    room::Gate,
     save::Saves,
     verify::Verifications,
 };
 use bytes::{Bytes, BytesMut};
 use cluster::{Cluster, Doubt, Introduction, NotAdmitted};
+use gate::{Gate, QueryBuffer, Target};
 use model::{Address, Boot, Catalog, NodeId, Now, Parts};
 use shards::Shards;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};

@@ -6,9 +6,10 @@
 //! that. LASTSAVE is the moment as of which everything survives: now, if nothing waits for the
 //! disk. Where the system alone decides when it writes (`fsync = "os"`) neither can be promised.
 
-use crate::{node::Node, request::Target};
+use crate::node::Node;
 use bytes::Bytes;
 use commands::node_command::SaveCommand;
+use gate::Target;
 use storage::{
     log::{Lsn, SyncPolicy},
     store::Stores,

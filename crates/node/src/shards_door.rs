@@ -4,9 +4,9 @@
 use crate::{
     message::{self, Message},
     node::{Effect, Lane, Node},
-    request::Target,
 };
 use control::failover::{self, Decision, Heard};
+use gate::Target;
 use model::{Catalog, NodeId, Now, ShardId};
 use shards::{Aside, AsideDone, Output, Shards};
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use crate::{
     ConnId, Effect,
-    forward::FORWARD_BYTES_MAX,
     rewind_tests::{NEW, OLD, SHARD, World, addr, id},
 };
 use bytes::Bytes;
+use gate::FORWARD_BYTES_MAX;
 use model::Position;
 
 fn connect(world: &mut World, n: usize, conn: u64) -> ConnId {

@@ -28,9 +28,9 @@ mod verdict;
 use crate::{
     message::Message as PeerMessage,
     node::{Lane, Node},
-    request::Target,
 };
 use bytes::Bytes;
+use gate::Target;
 use model::{Catalog, KeyspaceId, NodeId, Position, ShardId};
 use serde_json::{Value, json};
 use shards::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Each crate, and the crates of ours that it may use. None stands above one that it may use.
-const MAY_USE: [(&str, &[&str]); 17] = [
+const MAY_USE: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("resp", &[]),
     ("wan", &["model"]),
@@ -29,11 +29,16 @@ const MAY_USE: [(&str, &[&str]); 17] = [
         ],
     ),
     (
+        "gate",
+        &["commands", "model", "replication", "resp", "shards"],
+    ),
+    (
         "node",
         &[
             "cluster",
             "commands",
             "control",
+            "gate",
             "model",
             "replication",
             "resp",

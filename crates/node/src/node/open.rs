@@ -5,12 +5,11 @@ use crate::{
     admin,
     info::Usage,
     limits::{ClientBounds, NodeLimits},
-    room::{self, Gate},
     save::Saves,
-    traffic::Traffic,
     verify::Verifications,
 };
 use cluster::{Cluster, PeerConfig, Replay};
+use gate::{Gate, Traffic};
 use model::{
     Address, Boot, Catalog, DiskId, NodeId, Now, Region, Release,
     planted::{self, Bug},
@@ -93,8 +92,8 @@ impl NodeConfig {
         self.seed ^ self.process.rotate_left(40)
     }
 
-    fn of_gate(&self) -> room::Config {
-        room::Config {
+    fn of_gate(&self) -> gate::Config {
+        gate::Config {
             id: self.id.clone(),
             region: self.region.clone(),
             zone: self.zone.clone(),

@@ -14,7 +14,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 const ARGS_MAX: usize = 32;
 const ARG_BYTES_MAX: usize = 128;
 /// The greatest `slowlog-max-len`: so much is a few hundred megabytes at worst.
-pub(crate) const COMMANDS_MAX: usize = 100_000;
+pub const COMMANDS_MAX: usize = 100_000;
 /// How many SLOWLOG GET tells unless it is told.
 const TOLD: i64 = 10;
 

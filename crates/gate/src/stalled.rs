@@ -86,7 +86,6 @@ impl Line {
     }
 
     /// How many of them other nodes wait for.
-    #[cfg(test)]
     pub(crate) fn remote(&self) -> usize {
         self.remote
     }

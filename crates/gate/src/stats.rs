@@ -10,6 +10,11 @@
 //! *failed*; or it was *rejected*, which says that nothing was evaluated. What this node rejects on
 //! sight is no call, as in Redis. What its shard turns away ([`REJECTIONS`]) has been one.
 
+#![allow(
+    missing_docs,
+    reason = "the names of most fields say all there is to say"
+)]
+
 use crate::{room::Gate, traffic::Traffic};
 use commands::{Spec, table::TABLE, transaction, work::Seen};
 use resp::nested_errors;

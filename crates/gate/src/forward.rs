@@ -22,7 +22,7 @@ use shards::{Evaluated, carried, reply_room::MESSAGE_BYTES_MAX};
 use std::collections::BTreeMap;
 
 /// Bytes of a forwarded command's arguments: a message has room for them and what goes with them.
-pub(crate) const FORWARD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+pub const FORWARD_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 /// What an argument takes besides its own bytes.
 const ARG_BYTES: usize = 5;
 

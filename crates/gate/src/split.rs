@@ -79,7 +79,6 @@ impl Splits {
     }
 
     /// Whether none is taken apart now.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

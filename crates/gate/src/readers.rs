@@ -77,7 +77,6 @@ impl Readers {
     }
 
     /// How many reads of a shard wait.
-    #[cfg(test)]
     pub(crate) fn at(&self, id: ShardId) -> usize {
         self.0.get(&id).map_or(0, Vec::len)
     }
