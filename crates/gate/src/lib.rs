@@ -78,6 +78,8 @@ mod slowlog;
 mod split;
 mod stalled;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod transaction;
 mod turn;
