@@ -1,7 +1,7 @@
 //! LATENCY: when this node took longer than `latency-monitor-threshold` milliseconds, and at what.
 //!
 //! ```text
-//! client_took ── "command", "fast-command" ──┐
+//! took ───────── "command", "fast-command" ──┐
 //! flush_took ──── "log-sync" ────────────────┤
 //! held_up ─────── "event-loop" ──────────────┴▶ LatencyMonitor ─▶ LATEST, HISTORY, DOCTOR
 //! ```

@@ -30,7 +30,7 @@
 //! |---|---|
 //! | `room`, `door`, `host` | its parts; what leaves it; what it asks while it works |
 //! | `settings` | what people may change while it works |
-//! | `session`, `input` | a connection's choices, positions and replies in order; what clients have sent and is not done, counted and bounded |
+//! | `session`, `slots`, `input` | a connection's choices and positions; its replies in order; what clients have sent and is not done, counted and bounded |
 //! | `route`, `order`, `stalled`, `turn` | where a command goes, and what it waits for |
 //! | `readers` | what becomes of a command that was evaluated here; reads that wait for what was seen |
 //! | `request` | a command on its way, and what goes with it |
@@ -74,6 +74,7 @@ mod room;
 mod route;
 mod session;
 mod settings;
+mod slots;
 mod slowlog;
 mod split;
 mod stalled;

@@ -6,6 +6,7 @@ use crate::{
     order::Order,
     replies::LARGE,
     request::{ReadFrom, Request},
+    slots::Slots,
     transaction::{Gathering, Watch},
 };
 use bytes::{Bytes, BytesMut};
@@ -13,11 +14,7 @@ use commands::{Spec, transaction};
 use model::{KeyspaceId, Position, ShardId};
 use replication::session::SessionPositions;
 use resp::Version;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 /// Replies that may be outstanding before the client's input is left unread.
 const SLOTS_MAX: usize = 8192;
@@ -39,18 +36,8 @@ pub(crate) enum Wants {
     None,
 }
 
-/// A reply's place.
-#[derive(Debug)]
-struct Slot {
-    reply: Option<Bytes>,
-    /// The client does not want it.
-    muted: bool,
-    /// Of its command, until the reply is ready.
-    bytes: usize,
-    command: Option<&'static Spec>,
-}
-
-/// One connection.
+/// One connection: what has rules of its own is a type (its order, its slots, its backlog, what it
+/// gathers); the rest are what it has chosen, and marks that stand alone.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) conn: u64,
@@ -97,13 +84,7 @@ pub(crate) struct Session {
     /// Bytes that are ready to go out.
     pub(crate) out: BytesMut,
     /// Replies that are not ready, or ready behind one that is not.
-    slots: VecDeque<Slot>,
-    /// Bytes of those that are ready.
-    slots_bytes: usize,
-    /// The number of the first slot.
-    first_slot: u64,
-    /// Bytes of the commands whose replies are not ready.
-    in_flight: usize,
+    slots: Slots,
     /// To be closed once everything was answered.
     pub(crate) closing: bool,
     /// It is being closed by others: nothing is known of it any more.
@@ -145,10 +126,7 @@ impl Session {
             query: QueryBuffer::default(),
             counted: 0,
             out: BytesMut::new(),
-            slots: VecDeque::new(),
-            slots_bytes: 0,
-            first_slot: 0,
-            in_flight: 0,
+            slots: Slots::default(),
             closing: false,
             killed: false,
             last_words: None,
@@ -180,52 +158,18 @@ impl Session {
 
     /// A place for a reply that comes later, to the last command, which is of so many bytes.
     pub(crate) fn reserve(&mut self, bytes: usize) -> u64 {
-        self.in_flight += bytes;
-        let muted = self.muted;
-        self.slots.push_back(Slot {
-            reply: None,
-            muted,
-            bytes,
-            command: self.last_command,
-        });
-        self.first_slot + self.slots.len() as u64 - 1
+        (self.slots).reserve(bytes, self.muted, self.last_command)
     }
 
     /// The command whose reply has this place, if that is not filled yet.
     pub(crate) fn command_of(&self, slot: u64) -> Option<&'static Spec> {
-        let at = slot.checked_sub(self.first_slot)?;
-        let place = self.slots.get(usize::try_from(at).ok()?)?;
-        place.command.filter(|_| place.reply.is_none())
+        self.slots.command_of(slot)
     }
 
     /// Fills a place, and moves what is ready to `out`.
     pub(crate) fn fill(&mut self, slot: u64, reply: Bytes) {
-        let Some(at) = slot.checked_sub(self.first_slot) else {
-            return;
-        };
-        if at == 0 && self.slots.len() == 1 {
-            let muted = self.slots.pop_front().is_some_and(|slot| slot.muted);
-            self.in_flight = 0;
-            self.first_slot += 1;
-            if !muted {
-                self.put_out(reply);
-            }
-            return;
-        }
-        if let Some(place) = self.slots.get_mut(at as usize)
-            && place.reply.is_none()
-        {
-            let reply = if place.muted { Bytes::new() } else { reply };
-            self.slots_bytes += reply.len();
-            place.reply = Some(reply);
-            self.in_flight -= std::mem::take(&mut place.bytes);
-        }
-        while let Some(reply) = self.slots.front_mut().and_then(|slot| slot.reply.take()) {
-            self.slots.pop_front();
-            self.first_slot += 1;
-            self.slots_bytes -= reply.len();
-            self.put_out(reply);
-        }
+        let out = &mut self.out;
+        self.slots.fill(slot, reply, |reply| put_out(out, reply));
     }
 
     /// Begins a command: whether its reply is wanted.
@@ -247,22 +191,11 @@ impl Session {
     /// Puts what no command asked for behind all that was asked before.
     pub(crate) fn show(&mut self, bytes: Bytes) {
         if self.is_in_turn() {
-            self.put_out(bytes);
+            put_out(&mut self.out, bytes);
         } else {
             let (muted, slot) = (std::mem::take(&mut self.muted), self.reserve(0));
             self.muted = muted;
             self.fill(slot, bytes);
-        }
-    }
-
-    /// Puts a reply behind what is to go out. A large one keeps its memory, if it can.
-    fn put_out(&mut self, reply: Bytes) {
-        if reply.len() <= LARGE || !self.out.is_empty() {
-            return self.out.extend_from_slice(&reply);
-        }
-        match reply.try_into_mut() {
-            Ok(reply) => self.out = reply,
-            Err(reply) => self.out.extend_from_slice(&reply),
         }
     }
 
@@ -280,14 +213,12 @@ impl Session {
 
     /// Bytes of replies that are here.
     pub(crate) fn reply_bytes(&self) -> usize {
-        self.out.len() + self.slots_bytes
+        self.out.len() + self.slots.ready_bytes()
     }
 
     /// Nobody will take its replies any more, those that are still to come included.
     pub(crate) fn forget_replies(&mut self) {
-        self.first_slot += self.slots.len() as u64;
-        self.slots.clear();
-        (self.slots_bytes, self.in_flight) = (0, 0);
+        self.slots.forget();
     }
 
     /// A reply is here that shows `position`. True if it is that of WATCH, which others wait for.
@@ -314,18 +245,29 @@ impl Session {
             && self.prefetching == 0
             && self.slots.len() < SLOTS_MAX
             && self.backlog.len() < BACKLOG_MAX
-            && self.in_flight + self.backlog.bytes() < IN_FLIGHT_MAX
+            && self.in_flight() + self.backlog.bytes() < IN_FLIGHT_MAX
             && self.reply_bytes() < OUTPUT_MAX
     }
 
     /// Bytes of its commands that are not answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight
+        self.slots.in_flight()
     }
 
     /// Whether everything was answered.
     pub(crate) fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.backlog.is_empty() && self.last_words.is_none()
+    }
+}
+
+/// Puts a reply behind what is to go out. A large one keeps its memory, if it can.
+fn put_out(out: &mut BytesMut, reply: Bytes) {
+    if reply.len() <= LARGE || !out.is_empty() {
+        return out.extend_from_slice(&reply);
+    }
+    match reply.try_into_mut() {
+        Ok(reply) => *out = reply,
+        Err(reply) => out.extend_from_slice(&reply),
     }
 }
 
