@@ -92,6 +92,11 @@ impl Outgoing {
     }
 
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    #[inline]
     pub(crate) fn take(&mut self) -> Option<Output> {
         self.0.pop_front()
     }

@@ -164,6 +164,12 @@ impl Gate {
         self.config.limits = limits;
     }
 
+    /// Whether something is wanted of the node: after most of its work nothing is.
+    #[inline]
+    pub fn wants_something(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     /// The next thing that is wanted of the node.
     #[inline]
     pub fn poll(&mut self) -> Option<Output> {

@@ -115,7 +115,9 @@ impl<S: Stores> Node<S> {
         };
         let result = happens(&mut self.gate, &mut here);
         self.carry_out_shards();
-        self.carry_out_gate();
+        if self.gate.wants_something() {
+            self.carry_out_gate();
+        }
         result
     }
 
