@@ -32,6 +32,7 @@
 //! 5. Messages may be lost, repeated and reordered without harm; within a bounded time after
 //!    the links are whole again, all replicas hold the same.
 
+use crate::session::Satisfied;
 use bytes::Bytes;
 use model::{
     AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Parts,
@@ -363,6 +364,9 @@ pub trait Protocol {
 
     /// How this replica stands.
     fn state(&self, now: Now) -> State;
+
+    /// Whether what can be read here has all that a session has seen, which is up to `seen`.
+    fn has(&self, seen: Position) -> Satisfied;
 
     /// The epochs of its log.
     fn history(&self) -> &EpochHistory;

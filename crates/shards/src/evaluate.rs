@@ -23,10 +23,7 @@ use model::{
     mutation::KeyKind,
     planted::{self, Bug},
 };
-use replication::{
-    protocol::{Refused, State},
-    session::satisfied,
-};
+use replication::protocol::{Refused, State};
 use resp::{Encoder, Version};
 use std::borrow::Cow;
 use storage::{log::Lacking, store::Stores};
@@ -75,7 +72,7 @@ impl<S: Stores, T> Shards<S, T> {
         let question = Question {
             is_write: spec.is_write(),
             read_from: asking.read_from,
-            sees: satisfied(asking.seen, protocol.history(), applied.index),
+            sees: protocol.has(asking.seen),
         };
         let over = match admit(question, here) {
             Admission::Over(over) => over,

@@ -47,9 +47,12 @@ mod replica;
 mod tail;
 mod tuning;
 
-use crate::protocol::{
-    Assignment, Identity, MemberState, Office, Order, Output, Primacy, Protocol, Recovered,
-    Refused, Role, State,
+use crate::{
+    protocol::{
+        Assignment, Identity, MemberState, Office, Order, Output, Primacy, Protocol, Recovered,
+        Refused, Role, State,
+    },
+    session::{Satisfied, satisfied},
 };
 use bytes::Bytes;
 use message::{Body, Message};
@@ -560,6 +563,10 @@ impl Protocol for PrimaryReplica {
             time_ms,
             fresh_at,
         }
+    }
+
+    fn has(&self, seen: Position) -> Satisfied {
+        satisfied(seen, &self.core.history, self.core.applied)
     }
 
     fn history(&self) -> &EpochHistory {
