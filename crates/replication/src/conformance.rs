@@ -1,17 +1,46 @@
 //! One suite that every topology runs: a small cluster under a network and disks that do their
 //! worst, and the promises of [`crate::protocol`] checked at every step.
 //!
-//! The host here is a model: the log is a list with a durable prefix, the store a list of
-//! applied entries that survives a crash only up to what it flushed. One seed decides
-//! everything.
+//! The host here is a model: its disk is a journal with a durable prefix, the store a list of applied
+//! entries that survives a crash only up to what it flushed. One seed decides everything.
+//!
+//! What a topology decides in its own way it says as [`Rules`]: who is assigned what when a process
+//! starts. Who takes writes is asked of the replicas.
 
-use crate::protocol::{Assignment, Identity, Office, Output, Primacy, Protocol, Recovered, Role};
+use crate::{
+    protocol::{Assignment, Identity, Office, Output, Protocol, Reading, Recovered, Role},
+    session::Satisfied,
+};
 use bytes::Bytes;
 use model::{
-    AckRule, DiskId, Entry, EntryKind, Epoch, EpochHistory, NodeId, Now, OnTimeout, Position,
-    Region, ShardId, Stamp, catalog::Replica,
+    DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, Position, Region, ShardId, Stamp,
+    catalog::Replica,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+/// How many nodes there are.
+pub(crate) const NODES: usize = 3;
+
+/// What a topology decides in its own way.
+pub(crate) trait Rules {
+    /// Its protocol.
+    type Replica: Protocol;
+
+    /// A replica with what its disk holds.
+    fn replica(identity: Identity, recovered: Recovered) -> Self::Replica;
+
+    /// The process of this node has started: to whom there is something new to say.
+    fn started(&mut self, node: usize) -> Vec<usize>;
+
+    /// One in so many faults happens: what takes long to come up again has to have the time.
+    fn faults_one_in(&self) -> u64;
+
+    /// What is said to a node.
+    fn office(&self, node: usize, all: &[NodeId]) -> Office;
+}
 
 /// xorshift64*: enough to choose what goes wrong next.
 pub(crate) struct Dice(u64);
@@ -43,80 +72,159 @@ pub(crate) fn member(node: &NodeId, region: &Region) -> Replica {
     }
 }
 
+/// What a node's log holds, in its order.
+#[derive(Clone)]
+enum Record {
+    Entry(Entry),
+    Truncate(u64),
+    Note(Bytes),
+}
+
+/// What a replica is told of once it is durable.
+enum Awaited {
+    Entry(u64),
+    Note(u64),
+}
+
 /// One node's disks and, while it runs, its replica.
 struct Host<S> {
     id: NodeId,
     region: Region,
     replica: Option<S>,
-    /// The log: entries `log_first ..`, of which those up to `durable` survive a crash.
+    /// The log: what was appended, and how much of it survives a crash.
+    journal: Vec<Record>,
+    synced: usize,
+    /// By the number of records up to it.
+    awaited: VecDeque<(usize, Awaited)>,
+    /// The same as it reads: entries `log_first ..`, and the last note.
     log: Vec<Entry>,
     log_first: u64,
+    note: Option<Bytes>,
     durable: u64,
     commit_noted: u64,
     /// The store: every entry applied, in order, and how many of them were flushed.
     store: Vec<Entry>,
     store_flushed: usize,
     committed: u64,
+    /// Whose store it is to copy, as soon as that node is there.
+    copies: Option<NodeId>,
+    /// Reads that wait for their ticket: what had been acknowledged when they were asked.
+    reads: Vec<(u64, u64)>,
+    /// Reads that wait for an index to be applied.
+    reads_ready: Vec<(u64, u64)>,
 }
 
 impl<S: Protocol> Host<S> {
+    fn new(id: &str, region: &str) -> Self {
+        Host {
+            id: NodeId::new(id).unwrap(),
+            region: Region::new(region).unwrap(),
+            replica: None,
+            journal: Vec::new(),
+            synced: 0,
+            awaited: VecDeque::new(),
+            log: Vec::new(),
+            log_first: 1,
+            note: None,
+            durable: 0,
+            commit_noted: 0,
+            store: Vec::new(),
+            store_flushed: 0,
+            committed: 0,
+            copies: None,
+            reads: Vec::new(),
+            reads_ready: Vec::new(),
+        }
+    }
+
     fn last_index(&self) -> u64 {
         self.log_first + self.log.len() as u64 - 1
     }
+
     fn applied(&self) -> u64 {
         self.store.last().map_or(0, |e| e.position.index)
     }
+
+    fn append(&mut self, record: Record, awaited: Option<Awaited>) {
+        self.journal.push(record);
+        let at = self.journal.len();
+        self.awaited.extend(awaited.map(|awaited| (at, awaited)));
+    }
+
+    fn truncate_after(&mut self, index: u64) {
+        self.log.truncate((index + 1 - self.log_first) as usize);
+        self.durable = self.durable.min(index);
+        self.awaited.retain(|(_, awaited)| match awaited {
+            Awaited::Entry(at) => *at <= index,
+            Awaited::Note(_) => true,
+        });
+    }
+
+    /// What is left after a crash.
+    fn crash(&mut self) {
+        self.replica = None;
+        self.journal.truncate(self.synced);
+        self.awaited.clear();
+        self.store.truncate(self.store_flushed);
+        self.copies = None;
+        self.reads.clear();
+        self.reads_ready.clear();
+        self.log.clear();
+        self.note = None;
+        for record in self.journal.clone() {
+            match record {
+                Record::Entry(entry) if entry.position.index >= self.log_first => {
+                    assert_eq!(entry.position.index, self.last_index() + 1);
+                    self.log.push(entry);
+                }
+                Record::Entry(_) => {}
+                Record::Truncate(after) => {
+                    let kept = (after + 1).saturating_sub(self.log_first);
+                    self.log.truncate(kept as usize);
+                }
+                Record::Note(note) => self.note = Some(note),
+            }
+        }
+        self.durable = self.last_index();
+    }
 }
 
-struct World<S> {
+struct World<R: Rules> {
     dice: Dice,
     now_ms: u64,
-    hosts: Vec<Host<S>>,
+    rules: R,
+    hosts: Vec<Host<R::Replica>>,
     /// (to, from, message): any of them may be delivered next, or lost.
     network: Vec<(usize, usize, Bytes)>,
-    ack: AckRule,
-    epoch: u64,
-    make: fn(Identity, Recovered) -> S,
-    /// What the primary's clients were told is written: (index, checksum).
+    /// Nothing reaches this node, or comes from it, before that time (ms).
+    cut: Option<(usize, u64)>,
+    processes: u64,
+    /// What clients were told is written: (index, checksum).
     acknowledged: BTreeMap<u64, u32>,
     /// What was ever applied at an index anywhere.
     applied_anywhere: BTreeMap<u64, u32>,
+    /// Reads that were answered.
+    read: u64,
     faults: BTreeMap<&'static str, u64>,
 }
 
-const PRIMARY: usize = 0;
-
-impl<S: Protocol> World<S> {
-    fn new(seed: u64, ack: AckRule, make: fn(Identity, Recovered) -> S) -> Self {
+impl<R: Rules> World<R> {
+    fn new(seed: u64, rules: R) -> Self {
         let places = [("us-1", "us"), ("us-2", "us"), ("eu-1", "eu")];
-        let hosts = places
-            .iter()
-            .map(|(id, region)| Host {
-                id: NodeId::new(id).unwrap(),
-                region: Region::new(region).unwrap(),
-                replica: None,
-                log: Vec::new(),
-                log_first: 1,
-                durable: 0,
-                commit_noted: 0,
-                store: Vec::new(),
-                store_flushed: 0,
-                committed: 0,
-            })
-            .collect();
         let mut world = World {
             dice: Dice::new(seed),
             now_ms: 1,
-            hosts,
+            rules,
+            hosts: places.map(|(id, region)| Host::new(id, region)).into(),
             network: Vec::new(),
-            ack,
-            epoch: 0,
-            make,
+            cut: None,
+            processes: 0,
             acknowledged: BTreeMap::new(),
             applied_anywhere: BTreeMap::new(),
+            read: 0,
             faults: BTreeMap::new(),
         };
-        (0..3).for_each(|n| world.start(n));
+        (0..NODES).for_each(|n| world.start(n));
         world
     }
 
@@ -124,39 +232,27 @@ impl<S: Protocol> World<S> {
         Now::at_ms(self.now_ms)
     }
 
-    fn assignment(&self, for_node: usize) -> Assignment {
-        Assignment {
-            shard: ShardId(1),
-            members: (self.hosts.iter())
-                .map(|h| member(&h.id, &h.region))
-                .collect(),
-            office: Office::PrimaryReplica(Primacy {
-                epoch: Epoch(self.epoch),
-                primary: self.hosts[PRIMARY].id.clone(),
-                in_office: for_node == PRIMARY,
-                ack: self.ack.clone(),
-                on_timeout: OnTimeout::Block,
-                timeout: Duration::from_secs(10),
-                degraded: false,
-                decreed: None,
-            }),
-        }
+    fn fault(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
     }
 
     fn start(&mut self, n: usize) {
+        self.processes += 1;
         let host = &mut self.hosts[n];
         let mut history = EpochHistory::default();
         for e in host.store.iter().chain(&host.log) {
             history.note(e.position);
         }
         let last = host.log.last().or(host.store.last());
+        let entries = host.store.iter().chain(&host.log);
         let recovered = Recovered {
             history,
             last: last.map_or(Position::ZERO, |e| e.position),
-            stamp: last.map_or(Stamp::ZERO, Entry::last_stamp),
+            stamp: entries.map(Entry::last_stamp).max().unwrap_or(Stamp::ZERO),
             first_index: host.log_first,
             commit: host.commit_noted,
             applied: host.applied(),
+            note: host.note.clone(),
             ..Recovered::default()
         };
         let identity = Identity {
@@ -164,39 +260,41 @@ impl<S: Protocol> World<S> {
             region: host.region.clone(),
             shard: ShardId(1),
             disk: disk(&host.id),
-            boot: self.epoch,
+            boot: self.processes,
         };
         host.committed = host.applied();
-        host.replica = Some((self.make)(identity, recovered));
-        if n == PRIMARY {
-            // The catalog grants a new epoch to every new process, and tells the others.
-            self.epoch += 1;
-            for other in 0..3 {
-                self.assign(other);
-            }
-        } else {
-            self.assign(n);
+        host.replica = Some(R::replica(identity, recovered));
+        for node in self.rules.started(n) {
+            self.assign(node);
         }
         self.drain(n);
     }
 
     fn assign(&mut self, n: usize) {
-        let (assignment, now) = (self.assignment(n), self.now());
+        let ids: Vec<NodeId> = self.hosts.iter().map(|h| h.id.clone()).collect();
+        let members = (self.hosts.iter())
+            .map(|h| member(&h.id, &h.region))
+            .collect();
+        let assignment = Assignment {
+            shard: ShardId(1),
+            members,
+            office: self.rules.office(n, &ids),
+        };
+        let now = self.now();
         if let Some(replica) = &mut self.hosts[n].replica {
             replica.assign(assignment, now);
             self.drain(n);
         }
     }
 
-    fn crash(&mut self, n: usize) {
-        let host = &mut self.hosts[n];
-        host.replica = None;
-        let kept = host.durable + 1 - host.log_first;
-        host.log.truncate(kept as usize);
-        host.store.truncate(host.store_flushed);
-        if n == PRIMARY {
-            // Replies under way are lost with it; what was answered stays answered.
-        }
+    /// Who takes writes, if anybody does: the first, if two believe that they do.
+    fn primary(&self) -> Option<usize> {
+        let now = self.now();
+        let is_primary = |host: &Host<R::Replica>| {
+            let state = host.replica.as_ref().map(|r| r.state(now));
+            state.is_some_and(|state| state.role == Role::Primary)
+        };
+        self.hosts.iter().position(is_primary)
     }
 
     /// Carries out what the replica on `n` asks for.
@@ -213,13 +311,20 @@ impl<S: Protocol> World<S> {
             };
             match output {
                 Output::Append { entry, .. } => {
-                    assert_eq!(entry.position.index, host.last_index() + 1);
-                    host.log.push(entry);
+                    let index = entry.position.index;
+                    assert_eq!(index, host.last_index() + 1);
+                    host.log.push(entry.clone());
+                    host.append(Record::Entry(entry), Some(Awaited::Entry(index)));
                 }
                 Output::Truncate { after } => {
                     assert!(after >= host.applied(), "what was applied is never cut");
-                    host.log.truncate((after + 1 - host.log_first) as usize);
-                    host.durable = host.durable.min(after);
+                    host.truncate_after(after);
+                    host.append(Record::Truncate(after), None);
+                    self.fault("truncate");
+                }
+                Output::Note { number, bytes } => {
+                    host.note = Some(bytes.clone());
+                    host.append(Record::Note(bytes), Some(Awaited::Note(number)));
                 }
                 Output::Commit { upto } => {
                     assert!(upto <= host.durable, "committed before it was durable");
@@ -232,32 +337,25 @@ impl<S: Protocol> World<S> {
                     self.network.push((to, n, message.into_bytes()));
                 }
                 Output::Fetch { to, from, .. } => {
-                    assert!(from <= host.durable, "{from} is in no log yet");
+                    let last = host.log_first + host.log.len() as u64 - 1;
+                    assert!(from <= last, "{from} is in no log yet");
                     let entries = (from >= host.log_first).then(|| {
                         let skip = (from - host.log_first) as usize;
                         host.log.iter().skip(skip).take(3).cloned().collect()
                     });
                     replica.fetched(&to, from, entries, now);
                 }
-                Output::NeedsCopy { .. } => {
-                    let source = &self.hosts[PRIMARY];
-                    *self.faults.entry("copy").or_default() += 1;
-                    let store = source.store.clone();
-                    let mut history = EpochHistory::default();
-                    store.iter().for_each(|e| history.note(e.position));
-                    let at = store.last().map_or(Position::ZERO, |e| e.position);
-                    let stamp = store.last().map_or(Stamp::ZERO, Entry::last_stamp);
-                    let host = &mut self.hosts[n];
-                    host.store = store;
-                    host.store_flushed = host.store.len();
-                    host.log.clear();
-                    host.log_first = at.index + 1;
-                    host.durable = at.index;
-                    host.commit_noted = at.index;
-                    host.committed = at.index;
-                    let replica = host.replica.as_mut().unwrap();
-                    replica.installed(at, history, stamp, now);
+                Output::NeedsCopy { from, .. } => {
+                    host.copies = Some(from);
+                    self.copy(n);
                 }
+                Output::ReadReady { ticket, index } => {
+                    let reads = host.reads.extract_if(.., |(t, _)| *t == ticket);
+                    host.reads_ready
+                        .extend(reads.map(|(_, must)| (index, must)));
+                    self.answer_reads(n);
+                }
+                Output::ReadLost { ticket } => host.reads.retain(|(t, _)| *t != ticket),
                 Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
                 Output::Wish(_) | Output::MayRest { .. } => {}
                 Output::Lost { .. } => {}
@@ -266,7 +364,57 @@ impl<S: Protocol> World<S> {
         }
     }
 
+    fn copy(&mut self, n: usize) {
+        let Some(from) = self.hosts[n].copies.clone() else {
+            return;
+        };
+        let source = self.hosts.iter().find(|h| h.id == from).unwrap();
+        if source.replica.is_none() || source.store.is_empty() {
+            return;
+        }
+        let store = source.store.clone();
+        let mut history = EpochHistory::default();
+        store.iter().for_each(|e| history.note(e.position));
+        let at = store.last().map_or(Position::ZERO, |e| e.position);
+        let stamp = store.iter().map(Entry::last_stamp).max().unwrap();
+        let now = self.now();
+        self.fault("copy");
+        let host = &mut self.hosts[n];
+        host.copies = None;
+        host.store = store;
+        host.store_flushed = host.store.len();
+        host.log.clear();
+        host.log_first = at.index + 1;
+        host.durable = at.index;
+        host.commit_noted = at.index;
+        host.committed = at.index;
+        // The newest note stays, on the disk or on its way there.
+        host.truncate_after(at.index);
+        let kept = |record: &Record| matches!(record, Record::Note(_));
+        let notes_synced = host.journal[..host.synced]
+            .iter()
+            .filter(|r| kept(r))
+            .count();
+        let mut place = 0;
+        let places: Vec<usize> = (host.journal.iter())
+            .map(|record| {
+                place += usize::from(kept(record));
+                place
+            })
+            .collect();
+        host.awaited
+            .retain(|(_, awaited)| matches!(awaited, Awaited::Note(_)));
+        for (at, _) in &mut host.awaited {
+            *at = places[*at - 1];
+        }
+        host.journal.retain(kept);
+        host.synced = notes_synced;
+        let replica = host.replica.as_mut().unwrap();
+        replica.installed(at, history, stamp, now);
+    }
+
     fn apply(&mut self, n: usize) {
+        let is_primary = self.primary() == Some(n);
         let host = &mut self.hosts[n];
         for index in host.applied() + 1..=host.committed {
             let entry = host.log[(index - host.log_first) as usize].clone();
@@ -275,7 +423,7 @@ impl<S: Protocol> World<S> {
                 .entry(index)
                 .or_insert(entry.checksum());
             assert_eq!(known, entry.checksum(), "two histories at {index}");
-            if n == PRIMARY {
+            if is_primary {
                 self.acknowledged.insert(index, entry.checksum());
             }
             host.store.push(entry);
@@ -284,22 +432,73 @@ impl<S: Protocol> World<S> {
         if let Some(replica) = &mut host.replica {
             replica.applied(applied, now);
         }
+        self.answer_reads(n);
     }
 
-    fn sync(&mut self, n: usize, upto: u64) {
+    /// A read sees what was acknowledged to anybody before it was asked.
+    fn answer_reads(&mut self, n: usize) {
+        let host = &mut self.hosts[n];
+        let applied = host.applied();
+        for (_, must) in host
+            .reads_ready
+            .extract_if(.., |(index, _)| *index <= applied)
+        {
+            assert!(must <= applied, "a read at {applied} misses {must}");
+            self.read += 1;
+        }
+    }
+
+    fn ask_read(&mut self, n: usize) {
+        let now = self.now();
+        let must = self.acknowledged.keys().next_back().copied().unwrap_or(0);
+        let host = &mut self.hosts[n];
+        let Some(replica) = &mut host.replica else {
+            return;
+        };
+        match replica.read(now) {
+            // Who may say so by a lease alone does not know here whether that runs.
+            Reading::Now if replica.state(now).by_lease => {}
+            Reading::Now => assert!(must <= host.applied()),
+            Reading::Wait(ticket) => host.reads.push((ticket, must)),
+            Reading::Elsewhere => {}
+        }
+        self.drain(n);
+    }
+
+    fn sync(&mut self, n: usize, upto: usize) {
         let now = self.now();
         let host = &mut self.hosts[n];
-        host.durable = host.durable.max(upto.min(host.last_index()));
-        let durable = host.durable;
-        if let Some(replica) = &mut host.replica {
-            replica.durable(durable, now);
-            self.drain(n);
+        host.synced = host.synced.max(upto);
+        let (mut entry, mut note) = (None, None);
+        while let Some((at, awaited)) = host.awaited.front()
+            && *at <= host.synced
+        {
+            match awaited {
+                Awaited::Entry(index) => entry = Some(*index),
+                Awaited::Note(number) => note = Some(*number),
+            }
+            host.awaited.pop_front();
         }
+        host.durable = host.durable.max(entry.unwrap_or(0));
+        let Some(replica) = &mut host.replica else {
+            return;
+        };
+        if let Some(index) = entry {
+            replica.durable(index, now);
+        }
+        if let Some(number) = note {
+            replica.noted(number, now);
+        }
+        self.drain(n);
     }
 
     fn deliver(&mut self, at: usize) {
         let now = self.now();
         let (to, from, message) = self.network.remove(at);
+        let is_cut = |(n, end): (usize, u64)| self.now_ms < end && (n == to || n == from);
+        if self.cut.is_some_and(is_cut) {
+            return;
+        }
         let from = self.hosts[from].id.clone();
         if let Some(replica) = &mut self.hosts[to].replica {
             replica.receive(&from, message, now);
@@ -307,9 +506,15 @@ impl<S: Protocol> World<S> {
         }
     }
 
-    fn tick(&mut self) {
+    /// `unevenly`: some are late.
+    fn tick(&mut self, unevenly: bool) {
         let now = self.now();
-        for n in 0..3 {
+        for n in 0..NODES {
+            if unevenly && self.dice.below(4) == 0 {
+                continue;
+            }
+            self.copy(n);
+            self.drain(n);
             // Never but when it asked for it.
             if let Some(replica) = &mut self.hosts[n].replica
                 && replica.wake_at().is_some_and(|at| at <= now.monotonic)
@@ -323,83 +528,86 @@ impl<S: Protocol> World<S> {
     fn propose(&mut self) {
         let now = self.now();
         let payload = self.dice.below(1 << 30).to_le_bytes();
-        if let Some(replica) = &mut self.hosts[PRIMARY].replica {
-            let _ = replica.propose(EntryKind::Mutation, 1, &payload, now);
-            self.drain(PRIMARY);
+        // Whoever believes it is primary, now and then also where it is not the only one.
+        let first = self.dice.below(NODES as u64) as usize;
+        for n in (0..NODES).map(|n| (first + n) % NODES) {
+            let Some(replica) = &mut self.hosts[n].replica else {
+                continue;
+            };
+            if replica.state(now).role != Role::Primary {
+                continue;
+            }
+            let at = replica.state(now).tip.index + 1;
+            let stamp = replica.next_stamp(now);
+            if let Ok(entry) = replica.propose(EntryKind::Mutation, 1, &payload, now) {
+                assert_eq!((entry.position.index, entry.stamp), (at, stamp));
+                assert_eq!(replica.state(now).tip, entry.position);
+                assert_ne!(replica.has(entry.position), Satisfied::Lost);
+            }
+            self.drain(n);
+            return;
         }
     }
 
     /// One thing happens.
     fn step(&mut self) {
         self.now_ms += self.dice.below(30);
-        let n = self.dice.below(3) as usize;
-        let fault = match self.dice.below(100) {
-            0..30 => {
-                self.propose();
-                None
-            }
+        let n = self.dice.below(NODES as u64) as usize;
+        let is_spared = self.dice.below(self.rules.faults_one_in()) > 0;
+        let happens = match self.dice.below(105) {
+            fault @ (88..100 | 104) if is_spared => fault % 88,
+            what => what,
+        };
+        match happens {
+            0..30 => self.propose(),
             30..60 => {
                 if !self.network.is_empty() {
                     let at = self.dice.below(self.network.len() as u64) as usize;
                     self.deliver(at);
                 }
-                None
             }
             60..75 => {
                 let host = &self.hosts[n];
-                let pending = host.last_index() - host.durable.min(host.last_index());
-                let upto = host.durable + self.dice.below(pending + 1);
+                let pending = (host.journal.len() - host.synced) as u64;
+                let upto = host.synced + self.dice.below(pending + 1) as usize;
                 self.sync(n, upto);
-                None
             }
-            75..88 => {
-                self.tick();
-                None
-            }
+            75..88 => self.tick(true),
             88..91 if !self.network.is_empty() => {
                 let at = self.dice.below(self.network.len() as u64) as usize;
                 self.network.swap_remove(at);
-                Some("loss")
+                self.fault("loss");
             }
             91..93 if !self.network.is_empty() => {
                 let at = self.dice.below(self.network.len() as u64) as usize;
                 let again = self.network[at].clone();
                 self.network.push(again);
-                Some("duplicate")
+                self.fault("duplicate");
             }
             93..95 => {
-                self.crash(n);
+                self.hosts[n].crash();
                 self.start(n);
-                Some("crash")
+                self.fault("crash");
             }
             95 => {
-                self.crash(n);
-                Some("down")
+                self.hosts[n].crash();
+                self.fault("down");
             }
             96..98 => {
                 let down = self.hosts.iter().position(|h| h.replica.is_none());
                 if let Some(down) = down {
                     self.start(down);
                 }
-                None
             }
-            98 => {
-                // The log lets go of what the store has flushed.
-                let host = &mut self.hosts[n];
-                host.store_flushed = host.store.len();
-                let upto = host.applied().min(host.durable);
-                if host.replica.is_some() && upto >= host.log_first {
-                    host.log.drain(..(upto + 1 - host.log_first) as usize);
-                    host.log_first = upto + 1;
-                    let first = host.log_first;
-                    if let Some(replica) = &mut host.replica {
-                        replica.released(first);
-                    }
-                }
-                Some("release")
+            98 => self.release(n),
+            100..104 => self.ask_read(n),
+            104 => {
+                let until = self.now_ms + self.dice.below(4000);
+                self.cut = Some((n, until));
+                self.fault("cut");
             }
             _ => {
-                let peer = self.dice.below(3) as usize;
+                let peer = self.dice.below(NODES as u64) as usize;
                 let (id, now) = (self.hosts[peer].id.clone(), self.now());
                 self.network
                     .retain(|(to, from, _)| (*to, *from) != (peer, n));
@@ -407,13 +615,26 @@ impl<S: Protocol> World<S> {
                     replica.link_changed(&id, true, now);
                     self.drain(n);
                 }
-                Some("link")
+                self.fault("link");
             }
-        };
-        if let Some(fault) = fault {
-            *self.faults.entry(fault).or_default() += 1;
         }
         self.check();
+    }
+
+    /// The log lets go of what the store has flushed.
+    fn release(&mut self, n: usize) {
+        let host = &mut self.hosts[n];
+        host.store_flushed = host.store.len();
+        let upto = host.applied().min(host.durable);
+        if host.replica.is_some() && upto >= host.log_first {
+            host.log.drain(..(upto + 1 - host.log_first) as usize);
+            host.log_first = upto + 1;
+            let first = host.log_first;
+            if let Some(replica) = &mut host.replica {
+                replica.released(first);
+            }
+        }
+        self.fault("release");
     }
 
     fn check(&self) {
@@ -426,21 +647,31 @@ impl<S: Protocol> World<S> {
         }
     }
 
+    fn states(&self) -> Vec<String> {
+        let now = self.now();
+        let state = |host: &Host<R::Replica>| {
+            let state = host.replica.as_ref().map(|r| (r.state(now), r.leader()));
+            format!("{}: {state:?}", host.id)
+        };
+        self.hosts.iter().map(state).collect()
+    }
+
     /// Everything works again: within a bounded time all hold the same, and it holds all that
     /// was acknowledged.
     fn heal(&mut self) {
-        for n in 0..3 {
+        for n in 0..NODES {
             if self.hosts[n].replica.is_none() {
                 self.start(n);
             }
         }
-        self.propose();
-        for _ in 0..400 {
+        self.cut = None;
+        let mut proposed = false;
+        for _ in 0..1000 {
             self.now_ms += 20;
-            self.tick();
-            for n in 0..3 {
-                let last = self.hosts[n].last_index();
-                self.sync(n, last);
+            self.tick(false);
+            for n in 0..NODES {
+                let all = self.hosts[n].journal.len();
+                self.sync(n, all);
             }
             let mut delivered = 0;
             while !self.network.is_empty() {
@@ -448,24 +679,31 @@ impl<S: Protocol> World<S> {
                 delivered += 1;
                 assert!(delivered < 10_000, "the replicas never come to rest");
             }
-            let primary = &self.hosts[PRIMARY];
-            let done = self.hosts.iter().all(|h| {
-                h.applied() == primary.last_index()
-                    && h.replica.as_ref().is_some_and(|r| {
-                        let s = r.state(self.now());
-                        s.role
-                            == if h.id == primary.id {
-                                Role::Primary
-                            } else {
-                                Role::Replica
-                            }
-                    })
-            });
-            if done {
+            let Some(primary) = self.primary() else {
+                continue;
+            };
+            if !std::mem::replace(&mut proposed, true) {
+                self.propose();
+                continue;
+            }
+            let last = self.hosts[primary].last_index();
+            let is_whole = |(n, host): (usize, &Host<R::Replica>)| {
+                let role = match n == primary {
+                    true => Role::Primary,
+                    false => Role::Replica,
+                };
+                let replica = host.replica.as_ref();
+                let state = replica.map(|r| r.state(self.now()));
+                host.applied() == last && state.is_some_and(|s| s.role == role)
+            };
+            if self.hosts.iter().enumerate().all(is_whole) {
                 break;
             }
         }
-        let expected: Vec<u32> = self.hosts[PRIMARY]
+        let Some(primary) = self.primary() else {
+            panic!("nobody takes writes: {:#?}", self.states());
+        };
+        let expected: Vec<u32> = self.hosts[primary]
             .store
             .iter()
             .map(Entry::checksum)
@@ -479,30 +717,46 @@ impl<S: Protocol> World<S> {
             assert_eq!(expected.get(*index as usize - 1), Some(checksum));
         }
         // Once whole, a replica knows how fresh it is.
-        let fresh = self.hosts[1].replica.as_ref().unwrap().state(self.now());
-        let behind = self.now().monotonic - fresh.fresh_at.unwrap();
-        assert!(behind < Duration::from_secs(1), "{behind:?} behind");
+        for replica in self.hosts.iter().filter_map(|h| h.replica.as_ref()) {
+            let fresh = replica.state(self.now()).fresh_at.unwrap();
+            let behind = self.now().monotonic - fresh;
+            assert!(behind < Duration::from_secs(1), "{behind:?} behind");
+        }
     }
 }
 
-/// Runs the suite for one topology.
-pub(crate) fn run<S: Protocol>(seeds: u64, steps: u64, make: fn(Identity, Recovered) -> S) {
-    let rules = [
-        "async",
-        "semi-sync:1",
-        "semi-sync:1@eu",
-        "sync",
-        "quorum",
-        "local-quorum",
-    ];
+/// What happened in all runs of the suite.
+#[derive(Debug, Default)]
+pub(crate) struct Happened {
+    /// Writes that were acknowledged.
+    pub(crate) acknowledged: u64,
+    /// Epochs that something was acknowledged in.
+    pub(crate) epochs: u64,
+    /// Reads that waited for a round, and were answered.
+    pub(crate) reads: u64,
+}
+
+/// Runs the suite for one topology: `rules` of each seed.
+pub(crate) fn run<R: Rules>(seeds: u64, steps: u64, rules: impl Fn(u64) -> R) -> Happened {
     let mut faults: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut happened = Happened::default();
     for seed in 0..seeds {
-        let rule = rules[(seed % rules.len() as u64) as usize].parse().unwrap();
-        let mut world = World::new(seed, rule, make);
+        let mut world = World::new(seed, rules(seed));
         for _ in 0..steps {
             world.step();
         }
         world.heal();
+        happened.reads += world.read;
+        happened.acknowledged += world.acknowledged.len() as u64;
+        let mut history = EpochHistory::default();
+        let held = world
+            .hosts
+            .iter()
+            .find_map(|h| (!h.store.is_empty()).then_some(&h.store));
+        held.into_iter()
+            .flatten()
+            .for_each(|e| history.note(e.position));
+        happened.epochs += history.starts().len() as u64;
         for (fault, times) in world.faults {
             *faults.entry(fault).or_default() += times;
         }
@@ -516,10 +770,13 @@ pub(crate) fn run<S: Protocol>(seeds: u64, steps: u64, make: fn(Identity, Recove
         "copy",
         "release",
         "link",
+        "truncate",
+        "cut",
     ] {
         assert!(
             faults.get(fault).is_some_and(|n| *n > seeds / 20),
             "{fault} was too rare: {faults:?}"
         );
     }
+    happened
 }

@@ -8,7 +8,8 @@
 //! | [`session`] | what a client has seen, and whether a replica may answer it |
 //! | [`rest`] | shards that nothing happens to: one word between two nodes for all of them |
 //! | [`primary_replica`] | one replica takes the writes and streams them to the others |
-//! | [`consensus`] | a group that agrees by Raft: the control plane's |
+//! | [`consensus`] | a group that agrees by Raft: the control plane's, and a shard's |
+//! | `tail` | the most recent entries of a log, in memory |
 //! | `conformance` | one suite that every topology runs |
 //!
 //! Nothing here knows what a mutation means, where a log lies or what a socket is. Time is an
@@ -23,3 +24,4 @@ pub mod progress;
 pub mod protocol;
 pub mod rest;
 pub mod session;
+mod tail;

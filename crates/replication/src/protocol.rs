@@ -7,6 +7,7 @@
 //!  commands ─ propose ────▶ │           │ ── Commit ───────────▶ store, waiting replies
 //!  peers ──── receive ────▶ │ Protocol  │ ── Send ─────────────▶ peers
 //!  log ────── durable ────▶ │           │ ── Fetch ────────────▶ log  ─ fetched ─▶
+//!             noted ──────▶ │           │ ── Note ─────────────▶ log
 //!  store ──── applied ────▶ │           │ ── NeedsCopy ────────▶ copy ─ installed ▶
 //!  clock ──── tick ───────▶ └───────────┘ ── NeedsRewind ──────▶ rewind ─ order ───▶
 //! ```
@@ -18,6 +19,8 @@
 //!   otherwise: a replica that names none costs nothing.
 //! - `durable(i)` is called when entry i *and all before it* are on this node's disk by the
 //!   node's sync policy, and never for an entry that a later `Truncate` took back.
+//! - The host keeps the newest note beside the entries, under the same sync. `noted(n)` is called
+//!   when note n and all that was asked for before it are on this node's disk.
 //! - After a crash the host makes a new value from what the log and the store still hold
 //!   ([`Recovered`]); nothing else survives.
 //!
@@ -56,6 +59,15 @@ pub struct Assignment {
 pub enum Office {
     /// See [`crate::primary_replica`].
     PrimaryReplica(Primacy),
+    /// See [`crate::consensus::replica`].
+    Consensus(Election),
+}
+
+/// What of a group of voters is decided by the catalog. Who leads it the voters decide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Election {
+    /// Where the leader is to stand, while a voter there can lead.
+    pub preferred: Option<Region>,
 }
 
 /// Who is primary, and when what it takes is committed.
@@ -101,6 +113,9 @@ pub enum Order {
     /// Answers `NeedsRewind`: nothing was changed, and nothing will be. Whom it was to be done
     /// with is no longer the one to ask; it is found out anew.
     RewindGivenUp,
+    /// Of consensus: if this replica leads, the one on that node is to lead in its place, once it
+    /// has all that there is.
+    TransferTo(NodeId),
 }
 
 /// What only the catalog can do for a protocol.
@@ -141,6 +156,8 @@ pub struct Recovered {
     pub until: Option<Position>,
     /// The greatest epoch that it was sealed for.
     pub sealed: Epoch,
+    /// The newest note, as it was given.
+    pub note: Option<Bytes>,
 }
 
 /// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.
@@ -177,6 +194,13 @@ pub enum Output {
     Truncate {
         /// The last index that stays.
         after: u64,
+    },
+    /// Keep this, in the place of the note before it. `noted` answers.
+    Note {
+        /// Counts from 1 in each process.
+        number: u64,
+        /// The topology's own encoding.
+        bytes: Bytes,
     },
     /// Entries up to `upto` are committed: apply them, release what waits for them.
     Commit {
@@ -223,6 +247,19 @@ pub enum Output {
         node: NodeId,
         /// The last entry.
         at: Position,
+    },
+    /// What is committed when everything up to `index` is applied here is all that was committed
+    /// when the reads of this ticket were asked.
+    ReadReady {
+        /// As [`Reading::Wait`] gave it.
+        ticket: u64,
+        /// What to have applied.
+        index: u64,
+    },
+    /// The reads of this ticket will not be answered here: they are to be asked anew.
+    ReadLost {
+        /// As [`Reading::Wait`] gave it.
+        ticket: u64,
     },
     /// Ask the catalog for this.
     Wish(Wish),
@@ -284,6 +321,20 @@ pub struct State {
     /// The moment, by this node's monotonic clock, as of which it has everything. For a
     /// primary: now. None before the first sign of its primary.
     pub fresh_at: Option<Duration>,
+    /// Whether what it does as primary holds only while its node's lease runs.
+    pub by_lease: bool,
+}
+
+/// Whether what is committed here is all that was committed anywhere when this was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// It is, as far as the replica's own office goes (and its node's lease, see
+    /// [`State::by_lease`]).
+    Now,
+    /// Once [`Output::ReadReady`] says so of this ticket.
+    Wait(u64),
+    /// Nobody here can tell.
+    Elsewhere,
 }
 
 /// One replica of one shard, under some topology.
@@ -308,6 +359,9 @@ pub trait Protocol {
 
     /// Everything up to `index` is on this disk.
     fn durable(&mut self, index: u64, now: Now);
+
+    /// The note of this number, or a later one, is on this disk, with all that was asked for before.
+    fn noted(&mut self, number: u64, now: Now);
 
     /// Everything up to `index` is in the store and can be read.
     fn applied(&mut self, index: u64, now: Now);
@@ -365,8 +419,15 @@ pub trait Protocol {
     /// How this replica stands.
     fn state(&self, now: Now) -> State;
 
+    /// Whether a read here, now, sees all that was committed before it.
+    fn read(&mut self, now: Now) -> Reading;
+
     /// Whether what can be read here has all that a session has seen, which is up to `seen`.
     fn has(&self, seen: Position) -> Satisfied;
+
+    /// Who takes the writes, as far as this replica knows: an observation, which moves without the
+    /// catalog where the topology elects.
+    fn leader(&self) -> Option<&NodeId>;
 
     /// The epochs of its log.
     fn history(&self) -> &EpochHistory;
@@ -376,6 +437,11 @@ pub trait Protocol {
 
     /// The stamp of the first op of an entry that is proposed next, at this same `now`.
     fn next_stamp(&self, now: Now) -> Stamp;
+}
+
+/// Why a shard stops whose protocol is given what is another topology's (an office, an order).
+pub(crate) fn not_ours(shard: ShardId, topology: &str, what: &str) -> String {
+    format!("shard {shard} is one of {topology}, and was given another topology's {what}")
 }
 
 /// Who a replica is.

@@ -127,7 +127,7 @@ impl<S: Stores, T> Shards<S, T> {
         }
         shard.unapplied.clear();
         shard.tip.reset();
-        self.log.forget(id);
+        self.log.forget_after(id, 0);
         self.copies.begun += 1;
         self.copies.next = self.copies.next.wrapping_add(1);
         let copy = self.copies.next;

@@ -172,7 +172,7 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.remove(&id) else {
             return;
         };
-        let (sealed, cut_at) = (shard.sealed, shard.cut_at);
+        let (sealed, cut_at, note) = (shard.sealed, shard.cut_at, shard.note.clone());
         let floor = sealed.map_or(Epoch(0), |(epoch, _)| epoch);
         let floor = floor.max(shard.recovered.sealed);
         let what = shard.damaged.clone().unwrap_or_default();
@@ -190,6 +190,8 @@ impl<S: Stores, T> Shards<S, T> {
             Ok(store) => {
                 let mut shard = Shard::new(id, store);
                 (shard.sealed, shard.cut_at) = (sealed, cut_at);
+                shard.recovered.note = note.as_ref().map(|(bytes, _)| bytes.clone());
+                shard.note = note;
                 shard.recovered.sealed = floor;
                 self.all.insert(id, shard);
             }

@@ -1,8 +1,16 @@
 //! Giving up the part of the log that nobody needs any more: no store here, no replica that lags, no
-//! copy that goes on from there, no seal, and not the voters' group.
+//! copy that goes on from there, no seal, no note, and not the voters' group.
 
 use crate::{Shards, shard};
+use bytes::Bytes;
+use model::Epoch;
 use storage::{log::Lsn, store::Stores};
+
+/// What one record alone says.
+enum Only {
+    Seal(Epoch),
+    Note(Bytes),
+}
 
 impl<S: Stores, T> Shards<S, T> {
     /// Once in a while: whether a part of the log is to be given up soon, and up to where.
@@ -66,7 +74,7 @@ impl<S: Stores, T> Shards<S, T> {
                 keep = keep.min(wanted.max(kept_for_others));
             }
         }
-        keep = keep.min(self.seals_needed_from(given_up));
+        keep = keep.min(self.records_needed_from(given_up));
         self.log.release_below(keep);
         if given_up.is_some() {
             // The next flush has the files go, and a start must not find them.
@@ -87,31 +95,39 @@ impl<S: Stores, T> Shards<S, T> {
         }
     }
 
-    /// Where the oldest seal stands that only its record keeps: nothing of its epoch, or of a
-    /// later one, was appended. One that would pin the log for long is written once more.
-    fn seals_needed_from(&mut self, given_up: Option<Lsn>) -> Lsn {
+    /// Where the oldest record stands that is the only one of what it says: a note, or a seal of
+    /// whose epoch, or a later one, nothing was appended. One that would pin the log for long is
+    /// written once more.
+    fn records_needed_from(&mut self, given_up: Option<Lsn>) -> Lsn {
         let tip = self.log.tip();
         let mut from = tip;
         let mut again = Vec::new();
         for (id, shard) in &mut self.all {
-            let Some((epoch, at)) = shard.sealed else {
-                continue;
-            };
-            let last = shard.protocol.as_ref().map(|s| s.state(self.now).tip.epoch);
-            if last.is_some_and(|last| last >= epoch) {
-                continue;
-            }
-            from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
-            if at.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(at) <= given_up {
-                again.push((*id, epoch));
+            let last = || shard.protocol.as_ref().map(|s| s.state(self.now).tip.epoch);
+            let is_needed = |(epoch, _): &(Epoch, Lsn)| last().is_none_or(|last| last < *epoch);
+            let seal = shard.sealed.filter(is_needed);
+            let seal = seal.map(|(epoch, at)| (Only::Seal(epoch), at));
+            let note = shard.note.clone().map(|(note, at)| (Only::Note(note), at));
+            for (only, at) in seal.into_iter().chain(note) {
+                from = from.min(Lsn(at.0.saturating_sub(1))); // within the record
+                if at.0 + self.config.log.segment_bytes * 4 < tip.0 || Some(at) <= given_up {
+                    again.push((*id, only));
+                }
             }
         }
-        for (id, epoch) in again {
+        for (id, only) in again {
             // Whatever comes of it the old record stays until the new one stands before it.
-            if let Ok(at) = self.append_shard(id, shard::SEAL, &epoch.0.to_le_bytes())
+            let written = match &only {
+                Only::Seal(epoch) => self.append_shard(id, shard::SEAL, &epoch.0.to_le_bytes()),
+                Only::Note(note) => self.append_shard(id, shard::NOTE, note),
+            };
+            if let Ok(at) = written
                 && let Some(shard) = self.all.get_mut(&id)
             {
-                shard.sealed = Some((epoch, at));
+                match only {
+                    Only::Seal(epoch) => shard.sealed = Some((epoch, at)),
+                    Only::Note(note) => shard.note = Some((note, at)),
+                }
             }
         }
         from

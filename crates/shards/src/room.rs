@@ -187,9 +187,14 @@ impl<S: Stores, T> Shards<S, T> {
 
     /// The log is acknowledgeable up to `durable`.
     pub fn durable(&mut self, durable: Lsn) {
-        for (id, index) in self.log.reached(durable) {
+        for (id, reached) in self.log.reached(durable) {
             if let Some(protocol) = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut()) {
-                protocol.durable(index, self.now);
+                if let Some(index) = reached.entry {
+                    protocol.durable(index, self.now);
+                }
+                if let Some(number) = reached.note {
+                    protocol.noted(number, self.now);
+                }
                 self.unsettled.add(id);
             }
         }

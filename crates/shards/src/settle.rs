@@ -131,6 +131,12 @@ impl<S: Stores, T> Shards<S, T> {
                         return self.stop_for(error);
                     }
                 }
+                Output::Note { number, bytes } => {
+                    match self.log.append_note(id, number, &bytes, self.now.monotonic) {
+                        Ok(at) => shard.note = Some((bytes, at)),
+                        Err(error) => return self.stop_for(error),
+                    }
+                }
                 Output::Commit { upto } => self.committed(id, upto),
                 Output::Send { to, message } => {
                     self.out.put(Wanted::SendReplica {
@@ -155,6 +161,8 @@ impl<S: Stores, T> Shards<S, T> {
                 Output::NeedsRewind { from, common } => {
                     self.start_rewind(id, &from, common.index, false);
                 }
+                // No read here asks for a round.
+                Output::ReadReady { .. } | Output::ReadLost { .. } => {}
                 Output::Wish(wish) => self.wish(id, wish),
                 Output::MayRest { node, at } => self.may_rest(id, &node, at),
                 Output::Lost { .. } => self.deposed(id),

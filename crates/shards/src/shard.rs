@@ -17,6 +17,7 @@
 //!             have been committed and applied; the second is the epoch of the first of them
 //! 6 seal      u64 LE: nothing of an epoch below it is taken in
 //! 7 whole     u64 LE: what a cut of the log's tail at this position may have taken is there again
+//! 8 note      what its protocol must not forget, in that one's own encoding: the last one counts
 //! ```
 //!
 //! Replayed, the log may begin within a tail that was forgotten later: entries that follow
@@ -43,6 +44,7 @@ pub(crate) const RESET: u8 = 4;
 pub(crate) const REWIND: u8 = 5;
 pub(crate) const SEAL: u8 = 6;
 pub(crate) const WHOLE: u8 = 7;
+pub(crate) const NOTE: u8 = 8;
 
 /// The body of [`REWIND`]: what is kept, and the epoch of the first entry that is not.
 pub(crate) fn rewind_body(common: u64, lost: Epoch) -> [u8; 16] {
@@ -183,6 +185,8 @@ pub(crate) struct Shard<R: Rows, T> {
     pub(crate) expires: Option<u64>,
     /// For which epoch it was sealed last, and where the log has that.
     pub(crate) sealed: Option<(Epoch, Lsn)>,
+    /// What its protocol must not forget, and where the log has that.
+    pub(crate) note: Option<(Bytes, Lsn)>,
     /// Where a torn tail was cut from the log: what this replica had acknowledged may be missing,
     /// until it has once held all that its primary had committed.
     pub(crate) cut_at: Option<Lsn>,
@@ -223,6 +227,7 @@ impl<R: Rows, T> Shard<R, T> {
                 filling: store.is_installing(),
                 until: store.rewinding_until(),
                 sealed: Epoch(0),
+                note: None,
             },
             gap: None,
             parted: false,
@@ -240,6 +245,7 @@ impl<R: Rows, T> Shard<R, T> {
             waited_for: false,
             expires: None,
             sealed: None,
+            note: None,
             cut_at: None,
             whole_since: None,
             commit_noted: applied.position.index,
@@ -292,6 +298,9 @@ impl<R: Rows, T> Shard<R, T> {
                 // What was known of other entries says nothing of those that follow.
                 self.recovered.commit = applied;
                 self.log_index.reset(at.max(applied) + 1);
+                if at == 0 {
+                    (self.note, self.recovered.note) = (None, None);
+                }
             }
             REWIND => {
                 let [common, lost] = numbers(2)?[..] else {
@@ -311,6 +320,11 @@ impl<R: Rows, T> Shard<R, T> {
                 let epoch = Epoch(number()?);
                 self.recovered.sealed = self.recovered.sealed.max(epoch);
                 self.sealed = Some((self.recovered.sealed, before));
+            }
+            NOTE => {
+                let note = Bytes::copy_from_slice(&record.body);
+                self.recovered.note = Some(note.clone());
+                self.note = Some((note, before));
             }
             WHOLE => self.whole_since = self.whole_since.max(Some(Lsn(number()?))),
             other => {

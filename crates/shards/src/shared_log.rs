@@ -14,7 +14,7 @@
 //!   that was cut is not said to be durable.
 
 use crate::{
-    shard::ENTRY,
+    shard::{ENTRY, NOTE},
     stall::{DiskWatch, News},
 };
 use bytes::Bytes;
@@ -49,8 +49,8 @@ pub(crate) struct SharedLog {
     log: Log,
     /// Bytes that may wait for the disk, at most.
     pending_max: usize,
-    /// Entries that are not acknowledgeable yet: (position, shard, index).
-    appended: VecDeque<(Lsn, ShardId, u64)>,
+    /// What is not acknowledgeable yet, and its protocol is to be told of.
+    appended: VecDeque<(Lsn, ShardId, Awaited)>,
     /// When what is in the buffer is to be on its way to the disk.
     flush_at: Option<Duration>,
     /// After a full disk: when to try again.
@@ -67,6 +67,24 @@ struct Releases {
     seen: (Lsn, u64),
     /// … and how often both have been the same since.
     idle: u32,
+}
+
+/// What a protocol waits for.
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// The entry of this index.
+    Entry(u64),
+    /// The note of this number.
+    Note(u64),
+}
+
+/// What of a shard has become acknowledgeable: the last of each that was waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The index of an entry.
+    pub(crate) entry: Option<u64>,
+    /// The number of a note.
+    pub(crate) note: Option<u64>,
 }
 
 /// What came of the first half of a flush.
@@ -131,16 +149,33 @@ impl SharedLog {
     ) -> Result<Lsn, AppendError> {
         let before = self.log.tip();
         let lsn = self.append(id, ENTRY, entry.bytes(), by)?;
-        self.appended.push_back((lsn, id, entry.position.index));
+        let awaited = Awaited::Entry(entry.position.index);
+        self.appended.push_back((lsn, id, awaited));
         Ok(before)
+    }
+
+    /// Appends a note of a shard's protocol, to be on its way by `by`.
+    pub(crate) fn append_note(
+        &mut self,
+        id: ShardId,
+        number: u64,
+        note: &[u8],
+        by: Duration,
+    ) -> Result<Lsn, AppendError> {
+        let lsn = self.append(id, NOTE, note, by)?;
+        self.appended.push_back((lsn, id, Awaited::Note(number)));
+        Ok(lsn)
     }
 
     /// Entries of a shard above `index` are not waited for any more.
     pub(crate) fn forget_after(&mut self, id: ShardId, index: u64) {
-        (self.appended).retain(|(_, shard, at)| *shard != id || *at <= index);
+        self.appended.retain(|(_, shard, awaited)| match awaited {
+            Awaited::Entry(at) => *shard != id || *at <= index,
+            Awaited::Note(_) => true,
+        });
     }
 
-    /// None of a shard are.
+    /// Nothing of a shard is waited for any more.
     pub(crate) fn forget(&mut self, id: ShardId) {
         self.appended.retain(|(_, shard, _)| *shard != id);
     }
@@ -150,16 +185,20 @@ impl SharedLog {
         self.appended.len()
     }
 
-    /// The log is acknowledgeable up to `durable`: up to which entry of which shards that is.
-    pub(crate) fn reached(&mut self, durable: Lsn) -> BTreeMap<ShardId, u64> {
-        let mut reached = BTreeMap::new();
-        while let Some((lsn, shard, index)) = self.appended.front().copied()
+    /// The log is acknowledgeable up to `durable`: up to what of which shards that is.
+    pub(crate) fn reached(&mut self, durable: Lsn) -> BTreeMap<ShardId, Reached> {
+        let mut all: BTreeMap<ShardId, Reached> = BTreeMap::new();
+        while let Some((lsn, shard, awaited)) = self.appended.front().copied()
             && lsn <= durable
         {
             self.appended.pop_front();
-            reached.insert(shard, index);
+            let reached = all.entry(shard).or_default();
+            match awaited {
+                Awaited::Entry(index) => reached.entry = Some(index),
+                Awaited::Note(number) => reached.note = Some(number),
+            }
         }
-        reached
+        all
     }
 
     // ---- room -------------------------------------------------------------------------------

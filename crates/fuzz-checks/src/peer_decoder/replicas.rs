@@ -131,6 +131,7 @@ impl Host {
                 self.log.push(entry);
                 self.replica.durable(index, now);
             }
+            Output::Note { number, .. } => self.replica.noted(number, now),
             Output::Truncate { after } => self.log.retain(|e| e.position.index <= after),
             Output::Commit { upto } => self.replica.applied(upto, now),
             Output::Fetch { to, from, .. } => {
@@ -151,6 +152,8 @@ impl Host {
             }
             Output::Wish(_)
             | Output::MayRest { .. }
+            | Output::ReadReady { .. }
+            | Output::ReadLost { .. }
             | Output::Lost { .. }
             | Output::Stop { .. } => {}
         }

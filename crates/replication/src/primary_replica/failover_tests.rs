@@ -7,7 +7,10 @@
 //! position. One seed decides everything.
 
 use super::{tests::node, *};
-use crate::conformance::{self, Dice};
+use crate::{
+    conformance::{self, Dice},
+    protocol::Primacy,
+};
 use model::{AckRule, OnTimeout, Region, ShardId};
 use std::collections::BTreeMap;
 
@@ -107,7 +110,7 @@ impl World {
             applied: host.applied(),
             filling: host.filling,
             until: host.fetched,
-            sealed: Epoch(0),
+            ..Recovered::default()
         };
         host.asked = host.filling.then_some(Asked::Copy { from: self.primary });
         let identity = Identity {
@@ -238,6 +241,9 @@ impl World {
                     host.asked = Some(Asked::Copy { from });
                 }
                 Output::Wish(_) | Output::MayRest { .. } | Output::Lost { .. } => {}
+                Output::Note { .. } | Output::ReadReady { .. } | Output::ReadLost { .. } => {
+                    panic!("there are none of these")
+                }
                 Output::Stop { reason } => panic!("{reason}"),
             }
         }

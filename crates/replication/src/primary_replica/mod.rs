@@ -39,75 +39,33 @@
 //! `message` has the messages, `primary` and `replica` the two halves, this file what they
 //! share.
 
+mod core;
 #[doc(hidden)]
 pub mod fuzzing;
 mod message;
 mod primary;
 mod replica;
-mod tail;
 mod tuning;
 
+use self::core::{Assigned, Core};
 use crate::{
     protocol::{
-        Assignment, Identity, MemberState, Office, Order, Output, Primacy, Protocol, Recovered,
-        Refused, Role, State,
+        Assignment, Identity, MemberState, Office, Order, Output, Protocol, Reading, Recovered,
+        Refused, Role, State, not_ours,
     },
     session::{Satisfied, satisfied},
+    tail::Tail,
 };
 use bytes::Bytes;
 use message::{Body, Message};
 use model::{
     Entry, EntryKind, Epoch, EpochHistory, HybridClock, NodeId, Now, Position, Stamp,
-    catalog::Replica,
     planted::{self, Bug},
 };
 use primary::Primary;
 use replica::Follower;
 use std::{collections::VecDeque, time::Duration};
-use tail::Tail;
 pub use tuning::Tuning;
-
-/// What the catalog said last.
-#[derive(Debug, PartialEq)]
-struct Assigned {
-    members: Vec<Replica>,
-    primacy: Primacy,
-}
-
-/// What both halves work on.
-#[derive(Debug)]
-struct Core {
-    identity: Identity,
-    tuning: Tuning,
-    assigned: Option<Assigned>,
-    /// The newest epoch heard of, from the catalog or from a message.
-    epoch: Epoch,
-    history: EpochHistory,
-    /// The last entry of the log.
-    last: Position,
-    /// Everything up to here is on this disk.
-    durable: u64,
-    /// Everything up to here is committed. Never above `durable`.
-    commit: u64,
-    /// Everything up to here is in the store.
-    applied: u64,
-    /// The lowest index that the log still holds.
-    first_index: u64,
-    clock: HybridClock,
-    /// Recent entries.
-    tail: Tail,
-    outputs: VecDeque<Output>,
-    /// The host fills or rewinds the store: nothing is taken in before it is done.
-    filling: bool,
-    /// Some keys are in the store as of this position, which is not applied yet.
-    until: Option<Position>,
-    /// Up to where every member is known to hold the log durably.
-    floor: Option<u64>,
-    /// Whether what is sent says how fresh it is.
-    vouches: bool,
-    /// Why the shard stopped, if it did.
-    stopped: Option<String>,
-}
 
 #[derive(Debug)]
 enum Half {
@@ -115,92 +73,13 @@ enum Half {
     Follower(Follower),
 }
 
+const TOPOLOGY: &str = "primary-replica";
+
 /// One replica of one shard under this topology. See the module's documentation.
 #[derive(Debug)]
 pub struct PrimaryReplica {
     core: Core,
     half: Half,
-}
-
-impl Core {
-    fn send(&mut self, to: &NodeId, body: Body) {
-        let message = Message {
-            epoch: self.epoch,
-            body,
-        };
-        self.outputs.push_back(Output::Send {
-            to: to.clone(),
-            message: message.encode(),
-        });
-    }
-
-    fn append(&mut self, entry: Entry, urgent: bool) {
-        self.last = entry.position;
-        self.history.note(entry.position);
-        self.clock.observe(entry.last_stamp());
-        self.tail.push(entry.clone());
-        self.outputs.push_back(Output::Append { entry, urgent });
-    }
-
-    fn truncate_after(&mut self, index: u64) {
-        self.history.truncate_after(index);
-        self.last = Position {
-            epoch: self.history.epoch_at(index),
-            index,
-        };
-        self.durable = self.durable.min(index);
-        self.tail.truncate_after(index);
-        self.outputs.push_back(Output::Truncate { after: index });
-    }
-
-    /// What this replica may say that it holds.
-    fn acknowledgeable(&self) -> u64 {
-        if planted::is(Bug::AckBeforeSync) {
-            self.last.index
-        } else {
-            self.durable
-        }
-    }
-
-    /// Moves the committed index on, never beyond what is durable here.
-    fn commit_to(&mut self, index: u64) -> bool {
-        let index = index.min(self.acknowledgeable());
-        if index <= self.commit {
-            return false;
-        }
-        self.commit = index;
-        self.outputs.push_back(Output::Commit { upto: index });
-        true
-    }
-
-    fn stop(&mut self, reason: String) {
-        if self.stopped.is_none() {
-            self.stopped = Some(reason.clone());
-            self.outputs.push_back(Output::Stop { reason });
-        }
-    }
-
-    /// Whether the catalog, as far as it is known, has this replica for a member on this disk.
-    fn is_member(&self) -> bool {
-        let of_own = |r: &&Replica| r.node == self.identity.node;
-        let own = self.assigned.as_ref();
-        let own = own.map(|a| a.members.iter().find(of_own));
-        own.is_none_or(|own| {
-            own.is_some_and(|r| r.disk == Some(self.identity.disk) && r.replaces.is_none())
-        })
-    }
-
-    fn primacy(&self) -> Option<&Primacy> {
-        self.assigned.as_ref().map(|a| &a.primacy)
-    }
-
-    /// The position of the entry at `index`, as far as the history knows.
-    fn position_at(&self, index: u64) -> Position {
-        Position {
-            epoch: self.history.epoch_at(index),
-            index,
-        }
-    }
 }
 
 impl PrimaryReplica {
@@ -293,7 +172,9 @@ impl PrimaryReplica {
 impl Protocol for PrimaryReplica {
     fn assign(&mut self, assignment: Assignment, now: Now) {
         let core = &mut self.core;
-        let Office::PrimaryReplica(primacy) = assignment.office;
+        let Office::PrimaryReplica(primacy) = assignment.office else {
+            return core.stop(not_ours(core.identity.shard, TOPOLOGY, "office"));
+        };
         let members = assignment.members;
         let assigned = Assigned { members, primacy };
         if assigned.primacy.epoch < core.epoch
@@ -328,6 +209,10 @@ impl Protocol for PrimaryReplica {
             Order::Seal(epoch) => self.seal(epoch),
             Order::Rewound { common, until } => self.rewound(common, until, now),
             Order::RewindGivenUp => self.rewind_given_up(now),
+            Order::TransferTo(_) => {
+                let shard = self.core.identity.shard;
+                self.core.stop(not_ours(shard, TOPOLOGY, "order"));
+            }
         }
     }
 
@@ -419,6 +304,9 @@ impl Protocol for PrimaryReplica {
             Half::Follower(follower) => follower.durable(core, now),
         }
     }
+
+    /// It makes none.
+    fn noted(&mut self, _number: u64, _now: Now) {}
 
     fn applied(&mut self, index: u64, _now: Now) {
         self.core.applied = self.core.applied.max(index);
@@ -562,11 +450,23 @@ impl Protocol for PrimaryReplica {
             commit: self.core.commit,
             time_ms,
             fresh_at,
+            by_lease: true,
+        }
+    }
+
+    fn read(&mut self, _now: Now) -> Reading {
+        match &self.half {
+            Half::Primary(primary) if primary.is_active(&self.core) => Reading::Now,
+            _ => Reading::Elsewhere,
         }
     }
 
     fn has(&self, seen: Position) -> Satisfied {
         satisfied(seen, &self.core.history, self.core.applied)
+    }
+
+    fn leader(&self) -> Option<&NodeId> {
+        self.core.primacy().map(|primacy| &primacy.primary)
     }
 
     fn history(&self) -> &EpochHistory {

@@ -1,18 +1,72 @@
 use super::*;
-use crate::{conformance, primary_replica::message::Ack, protocol::Wish};
-use model::{AckRule, DiskId, OnTimeout, Region, ShardId};
+use crate::{
+    conformance,
+    primary_replica::message::Ack,
+    protocol::{Primacy, Wish},
+};
+use model::{AckRule, DiskId, OnTimeout, Region, ShardId, catalog::Replica};
 
-#[test]
-fn conforms() {
-    let make = |identity, recovered| {
+/// One primary, named by decree, under some rule.
+struct Decree {
+    ack: AckRule,
+    epoch: u64,
+}
+
+const PRIMARY: usize = 0;
+
+impl conformance::Rules for Decree {
+    type Replica = PrimaryReplica;
+
+    fn replica(identity: Identity, recovered: Recovered) -> PrimaryReplica {
         let tuning = Tuning {
             tail_bytes: 300, // a handful of entries, so that the log is read too
             message_bytes: 120,
             ..Tuning::default()
         };
         PrimaryReplica::new(identity, recovered, tuning)
-    };
-    conformance::run(600, 400, make);
+    }
+
+    fn faults_one_in(&self) -> u64 {
+        1
+    }
+
+    /// The catalog grants a new epoch to every new process of the primary, and tells all.
+    fn started(&mut self, node: usize) -> Vec<usize> {
+        if node != PRIMARY {
+            return vec![node];
+        }
+        self.epoch += 1;
+        (0..conformance::NODES).collect()
+    }
+
+    fn office(&self, node: usize, all: &[NodeId]) -> Office {
+        Office::PrimaryReplica(Primacy {
+            epoch: Epoch(self.epoch),
+            primary: all[PRIMARY].clone(),
+            in_office: node == PRIMARY,
+            ack: self.ack.clone(),
+            on_timeout: OnTimeout::Block,
+            timeout: Duration::from_secs(10),
+            degraded: false,
+            decreed: None,
+        })
+    }
+}
+
+#[test]
+fn conforms() {
+    let rules = [
+        "async",
+        "semi-sync:1",
+        "semi-sync:1@eu",
+        "sync",
+        "quorum",
+        "local-quorum",
+    ];
+    conformance::run(600, 400, |seed| Decree {
+        ack: rules[seed as usize % rules.len()].parse().unwrap(),
+        epoch: 0,
+    });
 }
 
 pub(super) fn node(name: &str) -> NodeId {
@@ -50,8 +104,10 @@ fn assignment(epoch: u64, ack: AckRule, on_timeout: OnTimeout) -> Assignment {
 }
 
 fn primacy(assignment: &mut Assignment) -> &mut Primacy {
-    let Office::PrimaryReplica(primacy) = &mut assignment.office;
-    primacy
+    match &mut assignment.office {
+        Office::PrimaryReplica(primacy) => primacy,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// As it is for every other process.

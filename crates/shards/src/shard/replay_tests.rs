@@ -35,8 +35,9 @@ enum Logged {
     Rewind(u64, u64),
     Commit(u64),
     Reset(u64),
+    Note(&'static [u8]),
 }
-use Logged::{Commit, Entries, Reset, Rewind, Truncate};
+use Logged::{Commit, Entries, Note, Reset, Rewind, Truncate};
 
 fn replay(shard: &mut Shard<MemoryRows, ()>, log: &[Logged]) -> Result<(), String> {
     let mut at = 0;
@@ -60,6 +61,7 @@ fn replay(shard: &mut Shard<MemoryRows, ()>, log: &[Logged]) -> Result<(), Strin
             Rewind(common, lost) => take(REWIND, &rewind_body(*common, Epoch(*lost)))?,
             Commit(upto) => take(COMMIT, &upto.to_le_bytes())?,
             Reset(at) => take(RESET, &at.to_le_bytes())?,
+            Note(note) => take(NOTE, note)?,
         }
     }
     shard.finish_replay()
@@ -246,4 +248,21 @@ fn a_gap_in_the_log_hides_what_is_below_it() {
         replay(&mut shard, &log).unwrap();
         assert_eq!(held(&shard), [7, 8, 9], "applied {applied}");
     }
+}
+
+#[test]
+fn the_last_note_is_given_back_unless_the_replica_was_destroyed_since() {
+    let note_of = |log: &[Logged]| {
+        let mut shard = shard(&[]);
+        replay(&mut shard, log).unwrap();
+        shard.recovered.note
+    };
+    let last = Some(Bytes::from_static(b"two"));
+    let log = [Note(b"one"), Entries(1, 1..=3), Note(b"two"), Truncate(2)];
+    assert_eq!(note_of(&log), last);
+    // A copy takes the place of the entries; what was promised to others is kept.
+    assert_eq!(note_of(&[Note(b"one"), Note(b"two"), Reset(0)]), None);
+    let mut filled = shard(&[(1, 1..=9)]);
+    replay(&mut filled, &[Entries(1, 1..=3), Note(b"two"), Reset(9)]).unwrap();
+    assert_eq!(filled.recovered.note, last);
 }

@@ -5,7 +5,7 @@ use model::Entry;
 use std::collections::VecDeque;
 
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     entries: VecDeque<Entry>,
     /// The index of the first of `entries`, or of the entry to come.
     first: u64,
@@ -14,7 +14,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) fn new(next: u64, bytes_max: usize) -> Self {
+    pub(crate) fn new(next: u64, bytes_max: usize) -> Self {
         Tail {
             entries: VecDeque::new(),
             first: next,
@@ -23,7 +23,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
+    pub(crate) fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.position.index, self.first + self.entries.len() as u64);
         self.bytes += entry.bytes().len();
         self.entries.push_back(entry);
@@ -36,7 +36,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn truncate_after(&mut self, index: u64) {
+    pub(crate) fn truncate_after(&mut self, index: u64) {
         while self.first + self.entries.len() as u64 > index + 1
             && let Some(cut) = self.entries.pop_back()
         {
@@ -48,14 +48,14 @@ impl Tail {
     }
 
     /// The entry at `index`, if it is recent enough.
-    pub(super) fn get(&self, index: u64) -> Option<&Entry> {
+    pub(crate) fn get(&self, index: u64) -> Option<&Entry> {
         let at = index.checked_sub(self.first)?;
         self.entries.get(usize::try_from(at).ok()?)
     }
 
     /// Entries from `from` to `upto`, about `bytes_max` of them and at least one; None if
     /// `from` is no longer here.
-    pub(super) fn range(&self, from: u64, upto: u64, bytes_max: usize) -> Option<Vec<Entry>> {
+    pub(crate) fn range(&self, from: u64, upto: u64, bytes_max: usize) -> Option<Vec<Entry>> {
         self.get(from)?;
         let mut bytes = 0;
         let mut taken = Vec::new();
