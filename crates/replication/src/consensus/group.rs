@@ -8,7 +8,7 @@ use super::{
 };
 use bytes::Bytes;
 use raft::{
-    Config, RawNode, Ready, SnapshotStatus, StateRole,
+    Config, RawNode, Ready, SnapshotStatus, StateRole, Storage,
     eraftpb::{self, MessageType},
 };
 use std::{
@@ -495,7 +495,7 @@ impl RaftGroup {
             Input::Message(from, message) if self.is_out_of_turn(from, &message) => true,
             Input::Message(from, message) => {
                 self.note_leader(&message);
-                match self.contradiction(&message) {
+                match contradiction(&self.raw, &message) {
                     Some(refused) => self.refuse(from, refused),
                     // The core's errors here say that it ignored the message, as it may.
                     None => {
@@ -622,40 +622,6 @@ impl RaftGroup {
         }
     }
 
-    /// What would trip the core's assertions, and no honest peer can say to a member that
-    /// kept what it had made durable.
-    fn contradiction(&self, message: &Message) -> Option<Refused> {
-        let log = &self.raw.raft.raft_log;
-        let last_index = log.last_index();
-        let contradicts = |what| Some(Refused::Contradiction { what });
-        match &message.body {
-            _ if message.term != 0 && message.term < self.term() => None,
-            Body::Heartbeat { commit, .. } if *commit > last_index => {
-                contradicts("the leader counts on entries that are not here")
-            }
-            Body::AppendResponse {
-                index,
-                rejected: None,
-                ..
-            } if self.is_leader() && message.term == self.term() && *index > last_index => {
-                contradicts("a follower has entries that its leader never sent")
-            }
-            // The request waits here until all before it is durable.
-            Body::VoteResponse { pre: false, .. }
-                if self.raw.raft.state == StateRole::Candidate && log.persisted != last_index =>
-            {
-                contradicts("a vote came that was not asked for yet")
-            }
-            // A follower would pass it on under its own name; the reader asks again.
-            Body::ReadIndex(_)
-                if !self.is_leader() || self.raw.raft.pending_read_count() >= READS_MAX =>
-            {
-                Some(Refused::Busy)
-            }
-            _ => None,
-        }
-    }
-
     /// The core draws the timeout at random whenever it resets; put ours in its place: the
     /// members take turns. Drawn by each for itself two are soon so close that each has its own
     /// vote before it hears of the other; across oceans that was one election in five, and a
@@ -696,4 +662,37 @@ pub(super) fn mix(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
+}
+
+/// What would trip the core's assertions, and no honest peer can say to a member that
+/// kept what it had made durable.
+pub(super) fn contradiction<S: Storage>(raw: &RawNode<S>, message: &Message) -> Option<Refused> {
+    let raft = &raw.raft;
+    let (log, leads) = (&raft.raft_log, raft.state == StateRole::Leader);
+    let last_index = log.last_index();
+    let contradicts = |what| Some(Refused::Contradiction { what });
+    match &message.body {
+        _ if message.term != 0 && message.term < raft.term => None,
+        Body::Heartbeat { commit, .. } if *commit > last_index => {
+            contradicts("the leader counts on entries that are not here")
+        }
+        Body::AppendResponse {
+            index,
+            rejected: None,
+            ..
+        } if leads && message.term == raft.term && *index > last_index => {
+            contradicts("a follower has entries that its leader never sent")
+        }
+        // The request waits here until all before it is durable.
+        Body::VoteResponse { pre: false, .. }
+            if raft.state == StateRole::Candidate && log.persisted != last_index =>
+        {
+            contradicts("a vote came that was not asked for yet")
+        }
+        // A follower would pass it on under its own name; the reader asks again.
+        Body::ReadIndex(_) if !leads || raft.pending_read_count() >= READS_MAX => {
+            Some(Refused::Busy)
+        }
+        _ => None,
+    }
 }

@@ -269,6 +269,27 @@ impl Message {
         }
     }
 
+    /// Whether it asks for a vote, or for a campaign.
+    pub(super) fn asks_for_a_vote(&self) -> bool {
+        matches!(self.body, Body::Vote { .. } | Body::TimeoutNow)
+    }
+
+    /// Whether only a leader says this.
+    pub(super) fn is_of_a_leader(&self) -> bool {
+        matches!(
+            self.body,
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot(_)
+        )
+    }
+
+    /// The read that it asks for, if it does.
+    pub(super) fn read_asked(&self) -> Option<ReadContext> {
+        match self.body {
+            Body::ReadIndex(read) => Some(read),
+            _ => None,
+        }
+    }
+
     /// The same for the Raft core.
     pub(super) fn into_raft(self, from: u64, to: u64) -> eraftpb::Message {
         let mut m = eraftpb::Message {

@@ -35,6 +35,7 @@ mod group;
 mod memory;
 pub mod message;
 pub mod record;
+pub mod replica;
 #[cfg(test)]
 mod tests;
 

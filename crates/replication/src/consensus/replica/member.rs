@@ -1,0 +1,546 @@
+//! One member of a shard's group: feeds the core, and carries out what it wants.
+
+use super::{
+    freshness::Freshness,
+    log::{LogView, to_core},
+    members::{Group, core, voters_only},
+    message::Letter,
+    note::Note,
+    reads::Reads,
+};
+use crate::{
+    consensus::{Body, HardState, Message, ReadContext, group::contradiction, message::read_entry},
+    protocol::{Election, Identity, Output, Reading, Recovered, Refused},
+    tail::Tail,
+};
+use bytes::Bytes;
+use model::{
+    Entry, EntryKind, EpochHistory, HybridClock, NodeId, Now, Position, ShardId, Stamp,
+    catalog::Replica,
+};
+use raft::{
+    INVALID_ID, ProgressState, RawNode, StateRole,
+    eraftpb::{self, MessageType},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+/// What the core counts time by.
+pub(super) const TICK: Duration = Duration::from_millis(50);
+/// A node that did nothing for a while has not been without its leader for so long.
+const TICKS_AT_ONCE_MAX: u32 = 2;
+/// Ticks for which a voter of the preferred region must have been there, and level, before it is
+/// handed the lead.
+const HEALTHY_TICKS: u32 = 100;
+/// How a member sizes what it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Entries that are kept in memory, in bytes.
+    pub tail_bytes: usize,
+    /// About how many bytes of entries go to a follower in one message.
+    pub message_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning {
+            tail_bytes: 4 << 20,
+            message_bytes: 256 << 10,
+        }
+    }
+}
+
+/// What leaves once the disk has caught up.
+pub(super) struct Promise {
+    pub(super) number: u64,
+    /// Everything up to this entry must be durable.
+    pub(super) entry: u64,
+    /// And this note.
+    pub(super) note: u64,
+    pub(super) messages: Vec<eraftpb::Message>,
+}
+
+/// The store is being filled by a copy.
+pub(super) enum Filling {
+    No,
+    /// What it will owe is on its way to the disk.
+    Noting {
+        number: u64,
+        from: u64,
+    },
+    /// From whom; None: it began in an earlier process.
+    Copying {
+        from: Option<u64>,
+    },
+}
+
+/// What was heard of another member.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heard {
+    pub(super) clock: u64,
+    pub(super) process: u64,
+    pub(super) at: Option<Duration>,
+}
+
+pub(super) struct Member {
+    pub(super) raw: RawNode<LogView>,
+    pub(super) tuning: Tuning,
+    pub(super) group: Group,
+    /// Of this process: a disk that was emptied numbers its processes anew.
+    pub(super) process: u64,
+    pub(super) clock: HybridClock,
+    /// Entries that were proposed here, or came with the message that is being taken in: the core
+    /// will want them appended.
+    pub(super) incoming: VecDeque<Entry>,
+    pub(super) promises: VecDeque<Promise>,
+    pub(super) note: Note,
+    /// The number of the newest note, and of the newest that is on the disk.
+    pub(super) notes: (u64, u64),
+    /// Everything up to here is on this disk.
+    pub(super) durable: u64,
+    pub(super) filling: Filling,
+    pub(super) heard: BTreeMap<u64, Heard>,
+    pub(super) freshness: Freshness,
+    pub(super) reads: Reads,
+    /// Up to where every member is known to hold the log durably.
+    pub(super) floor: Option<u64>,
+    pub(super) ticked_at: Duration,
+    /// Ticks for which a voter of the preferred region has been level.
+    pub(super) healthy: u32,
+    pub(super) was_leader: bool,
+    /// Whom the core has told to copy the store.
+    pub(super) copied_to: Vec<u64>,
+    /// Whether the log may be read for those that lag. Once in a while, and when something was heard:
+    /// so it is read as fast as it is taken, and not all in one turn.
+    pub(super) may_fetch: bool,
+}
+
+impl Member {
+    /// As it was when its process stopped; or one that is founded now, with these members.
+    pub(super) fn new(
+        identity: &Identity,
+        tuning: Tuning,
+        found: Recovered,
+        (members, election): (&[Replica], &Election),
+        now: Now,
+    ) -> Result<Option<Box<Self>>, String> {
+        let mut group = Group::new(identity, members);
+        group.preferred = election.preferred.clone();
+        let founds = found.note.is_none();
+        let note = match found.note {
+            Some(note) => Note::decode(note).map_err(|e| format!("{}: {e}", identity.shard))?,
+            // Of term 0 the core can say nothing.
+            None => Note {
+                term: 1,
+                voters: group.nodes.keys().copied().collect(),
+                ..Note::default()
+            },
+        };
+        if note.voters.binary_search(&group.own).is_err() {
+            return Ok(None); // A disk that is none of the members.
+        }
+        let commit = found.commit.max(found.applied).min(found.last.index);
+        let first_index = found.first_index.clamp(1, found.last.index + 1);
+        let hard_state = HardState {
+            term: note.term.max(found.last.epoch.0),
+            // In a term that the note does not know it has promised nothing to anybody else.
+            vote: if note.term >= found.last.epoch.0 {
+                note.vote
+            } else {
+                0
+            },
+            commit,
+        };
+        let tail = Tail::new(found.last.index + 1, tuning.tail_bytes);
+        let log = LogView::new(
+            found.history,
+            found.last,
+            (first_index, found.applied),
+            tail,
+            (hard_state, voters_only(&note.voters)),
+        );
+        let mut clock = HybridClock::default();
+        clock.observe(found.stamp);
+        let raw = core(&group, &note.voters, log, tuning)?;
+        let mut member = Box::new(Member {
+            durable: found.last.index,
+            raw,
+            tuning,
+            group,
+            process: identity.boot,
+            clock,
+            incoming: VecDeque::new(),
+            promises: VecDeque::new(),
+            note,
+            notes: (0, 0),
+            filling: match found.filling {
+                true => Filling::Copying { from: None },
+                false => Filling::No,
+            },
+            heard: BTreeMap::new(),
+            freshness: Freshness::default(),
+            reads: Reads::default(),
+            floor: None,
+            ticked_at: now.monotonic,
+            healthy: 0,
+            was_leader: false,
+            copied_to: Vec::new(),
+            may_fetch: true,
+        });
+        member.set_election_timeout();
+        if founds && member.place() == 0 {
+            // Nobody has led yet: nobody's time has to run out.
+            let _is_not_alone = member.raw.campaign();
+        }
+        Ok(Some(member))
+    }
+
+    /// The catalog says so; who votes the group knows better.
+    pub(super) fn assigned(
+        &mut self,
+        members: &[Replica],
+        election: &Election,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        for member in members {
+            if let Some(disk) = member.disk {
+                self.group.nodes.insert(disk.0, member.node.clone());
+                self.group.regions.insert(disk.0, member.region.clone());
+            }
+        }
+        self.group.preferred = election.preferred.clone();
+        let is_preferred = self.group.is_preferred(self.group.own);
+        self.raw.set_priority(is_preferred.into());
+        if self.notes.0 == 0 {
+            self.put_note(outputs);
+        }
+        self.set_election_timeout();
+    }
+
+    // ---- inputs -------------------------------------------------------------------------
+
+    pub(super) fn propose(
+        &mut self,
+        shard: ShardId,
+        (kind, ops, payload): (EntryKind, u16, &[u8]),
+        now: Now,
+    ) -> Result<Entry, Refused> {
+        if !self.is_active() {
+            return Err(Refused::NotPrimary { shard });
+        }
+        let raft = &self.raw.raft;
+        let at = Position::new(raft.term, raft.raft_log.last_index() + 1);
+        let stamp = self.clock.next(now.wall_ms);
+        let entry = Entry::new(at, stamp, kind, ops, payload);
+        let mut m = eraftpb::Message {
+            from: self.group.own,
+            ..Default::default()
+        };
+        m.set_msg_type(MessageType::MsgPropose);
+        m.set_entries(vec![to_core(&entry)].into());
+        // The core takes nothing while it hands over, or while too much is in flight.
+        if self.raw.raft.step(m).is_err() {
+            let bytes = self.raw.raft.uncommitted_size();
+            return Err(Refused::Busy { shard, bytes });
+        }
+        self.clock.observe(entry.last_stamp());
+        self.incoming.push_back(entry.clone());
+        Ok(entry)
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        from: &NodeId,
+        message: Bytes,
+        outputs: &mut VecDeque<Output>,
+        now: Now,
+    ) {
+        let Ok(mut letter) = Letter::decode(message) else {
+            return;
+        };
+        self.may_fetch = true;
+        let is_known = self.group.nodes.get(&letter.from) == Some(from);
+        if letter.to != self.group.own || letter.from == letter.to || !is_known {
+            return;
+        }
+        if letter.message.check(&self.note.voters).is_err() {
+            return;
+        }
+        self.heard.insert(
+            letter.from,
+            Heard {
+                clock: letter.beside.clock,
+                process: letter.beside.process,
+                at: Some(now.monotonic),
+            },
+        );
+        if self.owes() && letter.message.asks_for_a_vote() {
+            return;
+        }
+        if !self.has_store_for(&mut letter, outputs) {
+            return;
+        }
+        if contradiction(&self.raw, &letter.message).is_some() {
+            return;
+        }
+        let (from, term) = (letter.from, letter.message.term);
+        let asked = letter.message.read_asked();
+        let is_of_this_term = letter.beside.term == self.raw.raft.term;
+        let says_fresh = letter.message.is_of_a_leader();
+        let mut message = letter.message.into_raft(from, self.group.own);
+        for (core, entry) in message.mut_entries().iter_mut().zip(&letter.entries) {
+            core.data = entry.bytes().clone();
+        }
+        self.incoming.extend(letter.entries);
+        // Its errors say that it ignored the message, as it may.
+        let _ignored = self.raw.step(message);
+        if let Some(read) = asked.filter(|_| is_of_this_term) {
+            self.answer_with_asker(from, read);
+        }
+        let raft = &self.raw.raft;
+        if says_fresh && raft.term == term && raft.leader_id == from {
+            self.floor = self.floor.max(Some(letter.beside.floor));
+            if letter.beside.echo_process == self.process {
+                let applied = self.raw.store().applied;
+                self.freshness.told(&letter.beside, applied);
+            }
+        }
+    }
+
+    /// A follower of this term that asks for a read is as good as one that answers a heartbeat: it
+    /// was of this term after the read had begun. With it and the leader three voters have their
+    /// majority, and the read waits for nobody else.
+    fn answer_with_asker(&mut self, from: u64, read: ReadContext) {
+        if self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        let Some(progress) = self.raw.raft.prs().get(from) else {
+            return;
+        };
+        let commit = progress.committed_index;
+        let read = Some(read);
+        let answer = Message {
+            term: self.raw.raft.term,
+            body: Body::HeartbeatResponse { commit, read },
+        };
+        let _ignored = self.raw.step(answer.into_raft(from, self.group.own));
+    }
+
+    /// Whether a message of a leader is for a store that can take it. A replica that lacks what the
+    /// leader's log no longer holds is filled by a copy; until it is, it is told nothing but that
+    /// its leader lives.
+    fn has_store_for(&mut self, letter: &mut Letter, outputs: &mut VecDeque<Output>) -> bool {
+        let log = &self.raw.raft.raft_log;
+        let needs_copy = match &letter.message.body {
+            _ if letter.message.term < self.raw.raft.term => return true,
+            Body::Append { .. } => !matches!(self.filling, Filling::No),
+            // What it has in common with the leader's log beyond that counts, and is kept.
+            Body::Snapshot(s) if log.match_term(s.index, s.term) => false,
+            // Of another log than what is committed here.
+            Body::Snapshot(s) if s.index <= log.committed => return false,
+            Body::Snapshot(_) => true,
+            _ => false,
+        };
+        if !needs_copy {
+            return true;
+        }
+        letter.entries.clear();
+        letter.message.body = Body::Heartbeat {
+            commit: 0,
+            read: None,
+        };
+        let from = letter.from;
+        match self.filling {
+            Filling::No => {
+                self.note.owes = self.note.owes.max(log.last_index());
+                let number = self.put_note(outputs);
+                self.filling = Filling::Noting { number, from };
+            }
+            Filling::Noting { number, .. } => self.filling = Filling::Noting { number, from },
+            Filling::Copying { from: Some(source) } if source == from => {}
+            Filling::Copying { .. } => self.copy_from(from, outputs),
+        }
+        true
+    }
+
+    fn copy_from(&mut self, from: u64, outputs: &mut VecDeque<Output>) {
+        self.filling = Filling::Copying { from: Some(from) };
+        if let Some(node) = self.group.nodes.get(&from) {
+            outputs.push_back(Output::NeedsCopy {
+                from: node.clone(),
+                common: self.raw.raft.raft_log.committed,
+            });
+        }
+    }
+
+    /// The store holds everything up to `at`, and the log begins behind it: the core begins anew with
+    /// that, as after a restart, and with what it has promised.
+    pub(super) fn installed(
+        &mut self,
+        at: Position,
+        history: EpochHistory,
+        stamp: Stamp,
+    ) -> Result<(), String> {
+        let hard_state = self.raw.raft.hard_state();
+        let hard_state = HardState {
+            term: hard_state.term.max(at.epoch.0),
+            vote: if hard_state.term >= at.epoch.0 {
+                hard_state.vote
+            } else {
+                0
+            },
+            commit: at.index,
+        };
+        let voters = voters_only(&self.note.voters);
+        let tail = Tail::new(at.index + 1, self.tuning.tail_bytes);
+        let places = (at.index + 1, at.index);
+        let log = LogView::new(history, at, places, tail, (hard_state, voters));
+        self.raw = core(&self.group, &self.note.voters, log, self.tuning)?;
+        self.clock.observe(stamp);
+        self.promises.clear();
+        self.incoming.clear();
+        self.durable = at.index;
+        self.filling = Filling::No;
+        self.freshness.forget_told();
+        self.set_election_timeout();
+        Ok(())
+    }
+
+    pub(super) fn durable(&mut self, index: u64) {
+        self.durable = self.durable.max(index.min(self.raw.store().last.index));
+        self.keep_promises();
+    }
+
+    pub(super) fn noted(&mut self, number: u64, outputs: &mut VecDeque<Output>) {
+        self.notes.1 = self.notes.1.max(number);
+        if let Filling::Noting { number, from } = self.filling
+            && number <= self.notes.1
+        {
+            self.copy_from(from, outputs);
+        }
+        self.keep_promises();
+    }
+
+    pub(super) fn applied(&mut self, index: u64) {
+        let log = &self.raw.raft.raft_log;
+        let index = index.min(log.committed.min(log.persisted));
+        if index > log.applied {
+            self.raw.advance_apply_to(index);
+        }
+        self.raw.mut_store().applied = self.raw.store().applied.max(index);
+        self.freshness.applied(index);
+    }
+
+    pub(super) fn fetched(&mut self, from: u64, entries: Option<Vec<Entry>>) {
+        match entries {
+            Some(entries) => self.raw.mut_store().fetched = entries,
+            None => self.released(from + 1),
+        }
+        for context in self.raw.mut_store().take_wanted(from) {
+            self.raw.on_entries_fetched(context);
+        }
+        self.raw.mut_store().fetched.clear();
+    }
+
+    pub(super) fn released(&mut self, first_index: u64) {
+        let store = self.raw.mut_store();
+        store.first = store.first.max(first_index.min(store.last.index + 1));
+    }
+
+    /// What was on its way to that node may be lost.
+    pub(super) fn link_made(&mut self, peer: &NodeId) {
+        if let Some(id) = self.group.id_of(peer) {
+            self.raw.report_unreachable(id);
+        }
+    }
+
+    pub(super) fn transfer_to(&mut self, node: &NodeId) {
+        if let Some(id) = self.group.id_of(node)
+            && id != self.group.own
+            && self.raw.raft.state == StateRole::Leader
+            && self.note.voters.contains(&id)
+        {
+            self.raw.transfer_leader(id);
+        }
+    }
+
+    pub(super) fn tick(&mut self, outputs: &mut VecDeque<Output>, now: Now) {
+        let passed = now.monotonic.saturating_sub(self.ticked_at);
+        let ticks = (passed.as_millis() / TICK.as_millis()) as u32;
+        if ticks == 0 {
+            return;
+        }
+        self.may_fetch = true;
+        self.ticked_at = match ticks > TICKS_AT_ONCE_MAX {
+            true => now.monotonic,
+            false => self.ticked_at + TICK * ticks,
+        };
+        for _ in 0..ticks.min(TICKS_AT_ONCE_MAX) {
+            // Whoever owes something does not ask to be elected, and a leader owes nothing.
+            if !self.owes() {
+                self.raw.tick();
+                self.set_election_timeout();
+            }
+            self.give_back_the_lead();
+        }
+        self.reads.tick(now.monotonic, outputs);
+    }
+
+    /// The lead goes to the preferred region once a voter there has been level for a while.
+    fn give_back_the_lead(&mut self) {
+        let group = &self.group;
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader || group.is_preferred(group.own) {
+            self.healthy = 0;
+            return;
+        }
+        let committed = raft.raft_log.committed;
+        let is_level = |id: &&u64| {
+            let progress = raft.prs().get(**id);
+            group.is_preferred(**id)
+                && progress.is_some_and(|p| {
+                    p.recent_active && p.matched >= committed && p.state == ProgressState::Replicate
+                })
+        };
+        let Some(level) = self.note.voters.iter().find(is_level).copied() else {
+            self.healthy = 0;
+            return;
+        };
+        self.healthy += 1;
+        if self.healthy >= HEALTHY_TICKS && raft.lead_transferee.is_none() {
+            self.healthy = 0;
+            self.raw.transfer_leader(level);
+        }
+    }
+
+    // ---- reads --------------------------------------------------------------------------
+
+    pub(super) fn read(&mut self, _now: Now) -> Reading {
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let is_known = self.raw.raft.leader_id != INVALID_ID;
+        if !is_known || leads && !self.is_active() || self.is_filling() {
+            return Reading::Elsewhere;
+        }
+        match self.reads.take_ticket() {
+            Some(ticket) => Reading::Wait(ticket),
+            None => Reading::Elsewhere,
+        }
+    }
+
+    /// Asks the core for the reads that came since it was asked last.
+    pub(super) fn ask_reads(&mut self, now: Now) {
+        if let Some(request) = self.reads.ask(now.monotonic) {
+            let read = ReadContext {
+                node: self.group.own,
+                process: self.process,
+                request,
+            };
+            let mut m = eraftpb::Message::default();
+            m.set_msg_type(MessageType::MsgReadIndex);
+            m.set_entries(vec![read_entry(read)].into());
+            let _ignored = self.raw.raft.step(m);
+        }
+    }
+}
