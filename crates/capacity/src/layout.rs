@@ -177,7 +177,7 @@ impl Layout {
     pub fn runs(&self) -> Result<(), &'static str> {
         match self.topology {
             Topology::Consensus => {
-                Err("computed only: this release of Quire does not serve consensus keyspaces")
+                Err("computed only: this release of Quire makes no consensus keyspaces of plans")
             }
             Topology::MultiPrimary => {
                 Err("computed only: this release of Quire does not serve multi-primary keyspaces")

@@ -357,7 +357,7 @@ impl<A> Cluster<A> {
         self.catalog = catalog;
         self.mark_level(None, host);
         let me = &self.config.id;
-        self.is_any_primary = self.catalog.shards.values().any(|s| s.primary == *me);
+        self.is_any_primary = self.catalog.named().any(|(_, s)| s.primary == *me);
         if let Some(leading) = &mut self.leading {
             leading.forget_who_left(&self.catalog);
         }

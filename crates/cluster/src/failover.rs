@@ -93,7 +93,7 @@ impl<A> Cluster<A> {
         let stopped = host.stopped();
         if !self.is_calm(&leading, &stopped) {
             for id in self.suspects(&mut leading, stopped) {
-                if let Some(facts) = catalog.shards.get(&id)
+                if let Some(facts) = catalog.named_shard(id)
                     && self.look_after(&mut leading, id, facts, host)
                 {
                     own_seals.push((id, facts.epoch.next()));
@@ -119,11 +119,11 @@ impl<A> Cluster<A> {
         if leading.looked_at != self.catalog.version {
             leading.looked_at = self.catalog.version;
             leading.by_primary.clear();
-            for (id, facts) in &self.catalog.shards {
+            for (id, facts) in self.catalog.named() {
                 let shards = leading.by_primary.entry(facts.primary.clone());
-                shards.or_default().push(*id);
+                shards.or_default().push(id);
             }
-            return self.catalog.shards.keys().copied().collect();
+            return self.catalog.named().map(|(id, _)| id).collect();
         }
         let nodes = leading.silent.keys().chain(leading.stalled.keys());
         let nodes = nodes.chain(leading.unleased.keys());

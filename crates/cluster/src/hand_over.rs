@@ -204,8 +204,8 @@ impl<A> Cluster<A> {
 
     /// Of how many shards this node is primary.
     pub fn offices(&self) -> usize {
-        let shards = self.catalog.shards.values();
-        shards.filter(|s| s.primary == self.config.id).count()
+        let shards = self.catalog.named();
+        shards.filter(|(_, s)| s.primary == self.config.id).count()
     }
 
     /// Why this node gives away its offices, if it does.
@@ -242,8 +242,8 @@ impl<A> Cluster<A> {
 
     /// The shards whose office another could take.
     fn to_hand_over(&self) -> impl Iterator<Item = ShardId> {
-        let own = |(_, facts): &(&ShardId, &model::catalog::Shard)| facts.primary == self.config.id;
-        let shards = self.catalog.shards.iter().filter(own).map(|(id, _)| *id);
+        let own = |(_, facts): &(ShardId, &model::catalog::Shard)| facts.primary == self.config.id;
+        let shards = self.catalog.named().filter(own).map(|(id, _)| id);
         shards.filter(|id| !self.successors(*id).is_empty())
     }
 
@@ -280,18 +280,18 @@ impl<A> Cluster<A> {
             let facts = catalog.shards.get(id);
             facts.is_some_and(|f| f.primary == *me && f.epoch == holding.epoch)
         });
-        let own = catalog.shards.iter().filter(|(_, f)| f.primary == *me);
+        let own = catalog.named().filter(|(_, f)| f.primary == *me);
         let mut asks = Vec::new();
         for (id, facts) in own {
-            self.hold_back(&mut shards, *id, facts.epoch, why, host);
-            if let Some(holding) = shards.get_mut(id)
-                && self.is_to_ask(*id, holding, host)
+            self.hold_back(&mut shards, id, facts.epoch, why, host);
+            if let Some(holding) = shards.get_mut(&id)
+                && self.is_to_ask(id, holding, host)
                 && holding
                     .asked_at
                     .is_none_or(|at| now.saturating_sub(at) >= ASK_EVERY)
             {
                 holding.asked_at = Some(now);
-                asks.push((*id, facts.epoch));
+                asks.push((id, facts.epoch));
             }
         }
         let known = self.is_known_to_have_handed_over();
@@ -374,7 +374,7 @@ impl<A> Cluster<A> {
         host: &impl Host,
     ) {
         let at = self.now.monotonic;
-        let facts = self.catalog.shards.get(&shard);
+        let facts = self.catalog.named_shard(shard);
         if facts.is_none_or(|facts| facts.primary != *from || facts.epoch != epoch) {
             return;
         }

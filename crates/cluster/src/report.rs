@@ -21,9 +21,11 @@ pub const CAUGHT_UP_LAG: Duration = Duration::from_secs(5);
 const CATALOG_EVERY: Duration = Duration::from_millis(500);
 
 impl<A> Cluster<A> {
-    /// A primary here is one only while its node's lease runs.
+    /// A primary here that was named is one only while its node's lease runs.
     pub fn judge_own(&self, replica: &mut ReplicaReport) {
-        if replica.role == ReportedRole::Primary && !self.is_leased(self.now.monotonic) {
+        let is_named = self.catalog.named_shard(replica.shard).is_some();
+        if is_named && replica.role == ReportedRole::Primary && !self.is_leased(self.now.monotonic)
+        {
             replica.role = ReportedRole::Starting;
         }
     }

@@ -1,7 +1,7 @@
 //! The words of `KEYSPACE CREATE`:
 //!
 //! ```text
-//! KEYSPACE CREATE name [PRESET preset] [TOPOLOGY primary-replica]
+//! KEYSPACE CREATE name [PRESET preset] [TOPOLOGY primary-replica | consensus]
 //!     [ACK async | semi-sync:k[@region] | sync | quorum | local-quorum]
 //!     [ON_TIMEOUT block | error | degrade] [TIMEOUT ms]
 //!     PLACE region=replicas[,…] [PRIMARY region] [SHARDS n]
@@ -26,7 +26,7 @@ use model::{
 use std::time::Duration;
 
 /// The words, for whoever gets them wrong.
-pub const SYNTAX: &str = "KEYSPACE CREATE name [PRESET rds|aurora-like|github|reference|reference-sharded] [TOPOLOGY primary-replica] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
+pub const SYNTAX: &str = "KEYSPACE CREATE name [PRESET rds|aurora-like|github|reference|reference-sharded] [TOPOLOGY primary-replica|consensus] [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum] [ON_TIMEOUT block|error|degrade] [TIMEOUT ms] PLACE us=3,eu=2 [PRIMARY region] [SHARDS n] [FAILOVER safe|available] [REPLACE_AFTER ms]";
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -80,6 +80,14 @@ pub enum CreateError {
         /// The name.
         name: KeyspaceName,
     },
+    /// What another topology leaves to choose.
+    #[error(
+        "{keyword} is not a choice of consensus: a write is acknowledged once a majority of the replicas has it, and they elect another primary by themselves; leave it out"
+    )]
+    NotOfConsensus {
+        /// The keyword.
+        keyword: &'static str,
+    },
     /// Not a rule or placement.
     #[error(transparent)]
     Part(#[from] InvalidStrategy),
@@ -87,6 +95,9 @@ pub enum CreateError {
     #[error(transparent)]
     Strategy(#[from] StrategyRefusal),
 }
+
+/// What only primary-replica leaves to choose.
+const OF_PRIMARY_REPLICA: [&str; 5] = ["ACK", "ON_TIMEOUT", "TIMEOUT", "FAILOVER", "REPLACE_AFTER"];
 
 const KEYWORDS: [&str; 9] = [
     "TOPOLOGY",
@@ -114,10 +125,14 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
         values[at].as_deref()
     };
 
-    if let Some(given) = value("TOPOLOGY")
-        && !given.eq_ignore_ascii_case("primary-replica")
+    let topology = match value("TOPOLOGY") {
+        None => Topology::PrimaryReplica,
+        Some(given) => given.parse()?,
+    };
+    if topology == Topology::Consensus
+        && let Some(keyword) = OF_PRIMARY_REPLICA.into_iter().find(|k| value(k).is_some())
     {
-        return Err(invalid("TOPOLOGY", given, "primary-replica"));
+        return Err(CreateError::NotOfConsensus { keyword });
     }
     let placement: Placement = value("PLACE").ok_or(CreateError::PlaceMissing)?.parse()?;
     let primary_region = match value("PRIMARY") {
@@ -128,7 +143,10 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
             None => return Err(CreateError::PlaceMissing),
         },
     };
-    let ack = value("ACK").map_or(Ok(AckRule::Async), str::parse)?;
+    let ack = match topology {
+        Topology::PrimaryReplica => value("ACK").map_or(Ok(AckRule::Async), str::parse)?,
+        Topology::Consensus => AckRule::Quorum,
+    };
     let on_timeout = value("ON_TIMEOUT").map_or(Ok(OnTimeout::Block), str::parse)?;
     let failover = match value("FAILOVER") {
         None => Failover::default_for(&ack),
@@ -165,7 +183,7 @@ pub fn parse(args: &[&[u8]]) -> Result<CreateKeyspace, CreateError> {
         },
     };
     let strategy = Strategy {
-        topology: Topology::PrimaryReplica,
+        topology,
         ack,
         on_timeout,
         timeout,
@@ -291,7 +309,15 @@ mod tests {
             ),
             (
                 "p PLACE us=1 TOPOLOGY ring",
-                "TOPOLOGY 'ring' is not valid: use primary-replica",
+                "TOPOLOGY 'ring' is not valid: use primary-replica or consensus",
+            ),
+            (
+                "p PLACE us=3 TOPOLOGY consensus ACK sync",
+                "ACK is not a choice of consensus: a write is acknowledged once a majority",
+            ),
+            (
+                "p PLACE us=3 FAILOVER safe TOPOLOGY consensus",
+                "FAILOVER is not a choice of consensus",
             ),
             ("p PLACE us=1 PRIMARY US", "region 'US' is not valid"),
             (

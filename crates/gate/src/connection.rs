@@ -5,7 +5,7 @@ use crate::{
     client_command::check_name,
     door::{Output, WholeNode},
     host::Host,
-    request::{ReadFrom, Request, Target, borrow, own},
+    request::{ReadFrom, Request, Round, Target, borrow, own},
     room::Gate,
 };
 use bytes::Bytes;
@@ -413,6 +413,7 @@ impl Gate {
                     version,
                     since: self.now.monotonic,
                     read_from: ReadFrom::Primary,
+                    round: Round::None,
                 },
                 &primary,
                 here,

@@ -46,7 +46,7 @@ mod steps;
 use crate::{
     connection::{NOT_ASKED, UNKNOWN_NUMBER},
     host::Host,
-    request::{ReadFrom, Request, Target, bytes_of, own},
+    request::{ReadFrom, Request, Round, Target, bytes_of, own},
     room::Gate,
     route::no_keyspace,
 };
@@ -258,6 +258,7 @@ impl Gate {
                     version: Version::Resp2,
                     since: self.now.monotonic,
                     read_from: ReadFrom::PrimaryTip,
+                    round: Round::None,
                 },
                 here,
             );

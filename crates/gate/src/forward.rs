@@ -7,7 +7,7 @@
 use crate::{
     door::{Answer, Forward, Output},
     host::Host,
-    request::{ReadFrom, Request, Target, bytes_of},
+    request::{ReadFrom, Request, Round, Target, bytes_of},
     room::Gate,
     route::kind_of,
 };
@@ -196,6 +196,7 @@ impl Gate {
                 } else {
                     ReadFrom::Any
                 },
+                round: Round::None,
             },
             here,
         );

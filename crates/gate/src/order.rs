@@ -21,6 +21,8 @@
 //! - Links keep the order: what goes to the primary behind other commands that went there is
 //!   evaluated behind them. A primary answers a read behind the same connection's reads and
 //!   writes as of its tip, so that it shows as much as they did, or will have done.
+//! - Where a read takes a round of the replicas, also the primary does not answer it before what
+//!   comes behind it, so that a write waits for the reads before it.
 //! - What is at another node than the shard's primary may not be taken there, and is tried again
 //!   then; what waits here may be given up and go elsewhere: nothing of the shard may come before.
 //! - What was not taken goes again once all that was sent behind it has come back, in its old
@@ -61,6 +63,9 @@ pub(crate) enum Way {
 #[derive(Clone, Copy)]
 pub(crate) struct There<'a> {
     pub(crate) primary: Option<&'a NodeId>,
+    /// Whether a read takes a round of the replicas, also at the primary. Rounds end in the order in
+    /// which they were asked for, and reads that wait for them are answered in theirs.
+    pub(crate) reads_by_rounds: bool,
     pub(crate) is_up: &'a dyn Fn(&NodeId) -> bool,
 }
 
@@ -166,6 +171,9 @@ impl<T> Lane<T> {
             Kind::Watch => Way::Free,
             Kind::Read if !self.writes.is_empty() => Way::AtTip,
             Kind::Read | Kind::Write if !reads => Way::Free,
+            Kind::Read if there.reads_by_rounds && self.reads.is_empty() => Way::Free,
+            // It would be done before the reads are, and they would show it.
+            Kind::Write if there.reads_by_rounds => Way::Wait,
             Kind::Read | Kind::Write if self.waiting > 0 => Way::Wait,
             Kind::Read | Kind::Write => match self.reads.only() {
                 // A replica never goes back, and a primary answers a read as soon as it comes.

@@ -4,7 +4,7 @@
 
 use crate::{
     host::Host,
-    request::{ReadFrom, Request, Target},
+    request::{ReadFrom, Request, Round, Target},
     room::Gate,
 };
 use bytes::Bytes;
@@ -15,8 +15,11 @@ use std::{
     time::Duration,
 };
 
-/// How long a read waits here for what its session has seen before it goes elsewhere.
+/// How long a read waits here for what its session has seen, or for what a round has told, before it
+/// goes elsewhere.
 const READ_WAIT_MAX: Duration = Duration::from_millis(100);
+/// How long it waits for a round: several ways around the world.
+const ROUND_WAIT_MAX: Duration = Duration::from_millis(1500);
 
 /// The reads of each shard in their order, and until when they wait here.
 #[derive(Debug, Default)]
@@ -33,9 +36,22 @@ impl Readers {
         self.take_if(id, |_, _| true)
     }
 
-    /// Those of a shard that have seen no more than what is in its store.
+    /// Those of a shard that have seen, and were told to wait for, no more than what is in its
+    /// store.
     fn take_ready(&mut self, id: ShardId, applied: u64) -> Vec<Request> {
-        self.take_if(id, |_, request| request.seen.index <= applied)
+        self.take_if(id, |_, request| {
+            let is_told = match request.round {
+                Round::None => true,
+                Round::Asked(_) => false,
+                Round::Ended(index) => index <= applied,
+            };
+            is_told && request.seen.index <= applied
+        })
+    }
+
+    /// Those of a shard that wait for a round.
+    fn take_asked(&mut self, id: ShardId, ticket: u64) -> Vec<Request> {
+        self.take_if(id, |_, request| request.round == Round::Asked(ticket))
     }
 
     /// Those whose time is over, and what the same client reads of their shard behind them: what one
@@ -114,7 +130,7 @@ impl Gate {
                 let reply = self.take_scratch(here);
                 here.wait(id, position, wrote, target, reply);
             }
-            Evaluated::ReadLater | Evaluated::NotNow => {
+            Evaluated::ReadLater | Evaluated::ReadWhen(_) | Evaluated::NotNow => {
                 self.reply_error(
                     &target,
                     "TRYAGAIN the command could not be placed; try again",
@@ -140,7 +156,11 @@ impl Gate {
         if here.applied(request.shard).is_none() {
             return self.elsewhere(request, here);
         }
-        let until = self.now.monotonic + READ_WAIT_MAX;
+        let wait = match request.round {
+            Round::Asked(_) => ROUND_WAIT_MAX,
+            Round::None | Round::Ended(_) => READ_WAIT_MAX,
+        };
+        let until = self.now.monotonic + wait;
         let conn = self.client_of(&request.target);
         if let Some(session) = conn.and_then(|conn| self.sessions.get_mut(&conn)) {
             session.order.waits(request.shard, request.seen);
@@ -171,6 +191,33 @@ impl Gate {
         }
     }
 
+    /// A round that reads of a shard waited for has ended; it has told nothing if `told` is None, and
+    /// they look for another way.
+    pub fn round_ended(
+        &mut self,
+        id: ShardId,
+        ticket: u64,
+        told: Option<u64>,
+        here: &mut impl Host,
+    ) {
+        for mut request in self.readers.take_asked(id, ticket) {
+            let conn = self.has_waited(&request);
+            match told {
+                Some(index) => {
+                    request.round = Round::Ended(index);
+                    self.route(request, here);
+                }
+                None => {
+                    request.round = Round::None;
+                    self.elsewhere(request, here);
+                }
+            }
+            if let Some(conn) = conn {
+                self.continue_shard(conn, id, here);
+            }
+        }
+    }
+
     /// A shard is here no more: its reads go elsewhere.
     pub fn retired(&mut self, id: ShardId, here: &mut impl Host) {
         for request in self.readers.take(id) {
@@ -192,6 +239,7 @@ impl Gate {
         let late = (self.readers).take_late(self.now.monotonic, client_of);
         for mut request in late {
             request.read_from = ReadFrom::Primary;
+            request.round = Round::None;
             self.reads_elsewhere(request, here);
         }
     }
@@ -251,6 +299,7 @@ mod tests {
             version: Version::Resp2,
             since: Duration::ZERO,
             read_from: ReadFrom::Any,
+            round: Round::None,
         }
     }
 

@@ -58,6 +58,20 @@ pub(crate) struct Request {
     pub(crate) since: Duration,
     /// Who may answer it, if it is a read.
     pub(crate) read_from: ReadFrom,
+    /// How far it is with a round that it needs, if it is a read here that needs one.
+    pub(crate) round: Round,
+}
+
+/// How far a read is with the round of its shard's replicas that it needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// It needs none, or has not asked.
+    #[default]
+    None,
+    /// It waits for the round of this ticket.
+    Asked(u64),
+    /// It may be answered here once this is applied.
+    Ended(u64),
 }
 
 /// How many bytes the arguments hold.

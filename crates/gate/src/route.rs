@@ -10,7 +10,7 @@ use crate::{
     host::Host,
     input::kept_bytes,
     order::{Kind, There, Way},
-    request::{ReadFrom, Request, Target, borrow, bytes_of, own},
+    request::{ReadFrom, Request, Round, Target, borrow, bytes_of, own},
     room::Gate,
     session::Session,
     stats::Ended,
@@ -298,6 +298,7 @@ impl Gate {
             version: session.version,
             since: coming.since,
             read_from,
+            round: Round::None,
         })
     }
 
@@ -362,7 +363,8 @@ impl Gate {
             return;
         };
         let (seen, version) = (session.seen.get(shard), session.version);
-        let evaluated = self.evaluate(shard, (spec, args), (seen, version, read_from), None, here);
+        let asks = (seen, version, read_from, Round::None);
+        let evaluated = self.evaluate(shard, (spec, args), asks, None, here);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
@@ -382,7 +384,7 @@ impl Gate {
                 }
                 self.announce(conn);
             }
-            Evaluated::NotNow | Evaluated::ReadLater => {
+            Evaluated::NotNow | Evaluated::ReadLater | Evaluated::ReadWhen(_) => {
                 if let Some(request) = self.take_in(coming, read_from) {
                     self.not_now(request, evaluated, here);
                 }
@@ -400,7 +402,7 @@ impl Gate {
         &mut self,
         shard: ShardId,
         (spec, args): (&Spec, &[&[u8]]),
-        (seen, version, read_from): (Position, Version, ReadFrom),
+        (seen, version, read_from, round): (Position, Version, ReadFrom, Round),
         target: Option<&Target>,
         here: &mut impl Host,
     ) -> Evaluated {
@@ -408,6 +410,10 @@ impl Gate {
             seen,
             version,
             read_from,
+            round: match round {
+                Round::Ended(index) => Some(index),
+                Round::None | Round::Asked(_) => None,
+            },
             random: self.draw(),
             reply_room: self.reply_room(target, here),
         };
@@ -430,19 +436,30 @@ impl Gate {
 
     pub(crate) fn route_now(&mut self, request: Request, here: &mut impl Host) {
         let args = borrow(&request.args);
-        let asks = (request.seen, request.version, request.read_from);
+        let asks = (
+            request.seen,
+            request.version,
+            request.read_from,
+            request.round,
+        );
         let command = (request.spec, &args[..]);
         let evaluated = self.evaluate(request.shard, command, asks, Some(&request.target), here);
         drop(args);
         match evaluated {
-            Evaluated::NotNow | Evaluated::ReadLater => self.not_now(request, evaluated, here),
+            Evaluated::NotNow | Evaluated::ReadLater | Evaluated::ReadWhen(_) => {
+                self.not_now(request, evaluated, here);
+            }
             evaluated => self.finish(request.target, request.shard, evaluated, here),
         }
     }
 
-    fn not_now(&mut self, request: Request, evaluated: Evaluated, here: &mut impl Host) {
+    fn not_now(&mut self, mut request: Request, evaluated: Evaluated, here: &mut impl Host) {
         match evaluated {
             Evaluated::ReadLater => self.read_later(request, here),
+            Evaluated::ReadWhen(ticket) => {
+                request.round = Round::Asked(ticket);
+                self.read_later(request, here);
+            }
             _ => self.elsewhere(request, here),
         }
     }
@@ -504,8 +521,10 @@ fn there<'a>(
     shard: ShardId,
     is_up: &'a dyn Fn(&NodeId) -> bool,
 ) -> There<'a> {
+    let facts = catalog.shards.get(&shard);
     There {
-        primary: catalog.shards.get(&shard).map(|s| &s.primary),
+        primary: facts.map(|s| &s.primary),
+        reads_by_rounds: facts.is_some_and(|s| catalog.is_elected(s)),
         is_up,
     }
 }

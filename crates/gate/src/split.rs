@@ -4,7 +4,7 @@
 use crate::{
     crossing::Crossing,
     host::Host,
-    request::{ReadFrom, Request, Target, bytes_of, own},
+    request::{ReadFrom, Request, Round, Target, bytes_of, own},
     room::Gate,
 };
 use bytes::{Bytes, BytesMut};
@@ -226,6 +226,7 @@ impl Gate {
                     version,
                     since: self.now.monotonic,
                     read_from,
+                    round: Round::None,
                 },
                 here,
             );

@@ -8,7 +8,7 @@ use crate::{
     position::Position,
     release::{FIRST_LEVEL, Span},
     slot,
-    strategy::Strategy,
+    strategy::{Strategy, Topology},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -203,6 +203,25 @@ pub struct Replica {
 }
 
 impl Catalog {
+    /// Whether the replicas of a shard elect its primary. Then the catalog names none: its
+    /// `primary` is where the first is to be, or, as a node shows it to its own rooms, who was seen
+    /// to lead.
+    pub fn is_elected(&self, shard: &Shard) -> bool {
+        let keyspace = self.keyspaces.get(&shard.keyspace);
+        keyspace.is_some_and(|k| k.strategy.topology == Topology::Consensus)
+    }
+
+    /// The shards whose primary is named here.
+    pub fn named(&self) -> impl Iterator<Item = (ShardId, &Shard)> {
+        let all = self.shards.iter().map(|(id, shard)| (*id, shard));
+        all.filter(|(_, shard)| !self.is_elected(shard))
+    }
+
+    /// A shard, if its primary is named here.
+    pub fn named_shard(&self, id: ShardId) -> Option<&Shard> {
+        self.shards.get(&id).filter(|shard| !self.is_elected(shard))
+    }
+
     /// The keyspace called `name`.
     pub fn keyspace_named(&self, name: &str) -> Option<(KeyspaceId, &Keyspace)> {
         self.keyspaces

@@ -9,13 +9,31 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 pub enum Topology {
     /// One replica takes the writes and streams them to the others.
     PrimaryReplica,
+    /// The replicas elect who takes the writes; what a majority has is committed.
+    Consensus,
 }
 
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Topology::PrimaryReplica => "primary-replica",
+            Topology::Consensus => "consensus",
         })
+    }
+}
+
+impl std::str::FromStr for Topology {
+    type Err = InvalidStrategy;
+    fn from_str(text: &str) -> Result<Self, InvalidStrategy> {
+        match text.to_ascii_lowercase().as_str() {
+            "primary-replica" => Ok(Topology::PrimaryReplica),
+            "consensus" => Ok(Topology::Consensus),
+            _ => Err(invalid(
+                "TOPOLOGY",
+                text,
+                "use primary-replica or consensus",
+            )),
+        }
     }
 }
 
@@ -257,7 +275,7 @@ impl std::str::FromStr for Placement {
 pub struct Strategy {
     /// How its copies agree.
     pub topology: Topology,
-    /// When a write is committed.
+    /// When a write is committed; with consensus always by a majority.
     pub ack: AckRule,
     /// What happens when it takes too long.
     pub on_timeout: OnTimeout,

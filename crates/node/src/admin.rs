@@ -83,7 +83,7 @@ const KEYSPACE_HELP: [&str; 21] = [
     "        [ACK async|semi-sync:k[@region]|sync|quorum|local-quorum]",
     "        [ON_TIMEOUT block|error|degrade] [TIMEOUT ms]",
     "        [FAILOVER safe|available] [REPLACE_AFTER ms]",
-    "        [TOPOLOGY primary-replica]",
+    "        [TOPOLOGY primary-replica|consensus]",
     "CREATE <name> PRESET rds|aurora-like|github|reference|reference-sharded",
     "        [any of the options above, in place of the preset's]",
     "    Create a keyspace. It answers OK and the keyspace's number once all of",

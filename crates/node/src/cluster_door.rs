@@ -53,7 +53,7 @@ impl<S: Stores> Node<S> {
                     };
                     self.send(&to, lane, &crate::message::Message::Cluster(message));
                 }
-                Output::Adopted(catalog) => self.follow_catalog(catalog),
+                Output::Adopted(catalog) => self.catalog_adopted(catalog),
                 Output::PeersChanged => self.effects.push_back(Effect::PeersChanged),
                 Output::Leased => self.leased(),
                 Output::Seal { shard, epoch, from } => {

@@ -19,6 +19,7 @@
 //! | `gate_door`, `shards_door`, `cluster_door` | between this node and its rooms: clients and commands on their way ([`gate`]), the replicas here ([`shards`]), what all nodes agree on ([`cluster`]) |
 //! | `ahead` | what commands that are about to come look up |
 //! | `admin`, `level_command`, `status`, `config_command`, `info`, `save`, `verify` | commands that look at the whole node |
+//! | `leaders` | who leads the shards that elect their primary |
 //! | `limits` | what may change while it runs |
 //! | `stall` | what is done when the disk hangs |
 //! | `message` | what nodes tell each other |
@@ -42,6 +43,7 @@ mod gate_door;
 mod info;
 #[cfg(test)]
 mod input_tests;
+mod leaders;
 mod level_command;
 mod limits;
 mod message;

@@ -7,6 +7,7 @@ pub use open::{Disks, NodeConfig, OpenError};
 
 use crate::{
     cluster_door::Wish,
+    leaders::Leaders,
     message::{self, Incoming, Message},
     save::Saves,
     verify::Verifications,
@@ -104,8 +105,10 @@ pub struct Node<S: Stores> {
     /// The time as this node keeps it.
     pub(crate) now: Now,
     pub(crate) started: Duration,
-    /// By which its shards and its commands go.
+    /// By which its shards and its commands go: what was agreed on, with who was seen to lead where
+    /// nobody is named.
     pub(crate) catalog: Arc<Catalog>,
+    pub(crate) leaders: Leaders,
 
     /// What all nodes agree on, as this one knows it.
     pub(crate) cluster: Cluster<Wish>,
@@ -366,6 +369,7 @@ impl<S: Stores> Node<S> {
         }
         let now = self.arrives(now);
         self.stall_tick();
+        self.leaders_tick();
         self.with_shards(Shards::tick_first);
         self.with_cluster(|cluster, here| cluster.tick(here));
         self.with_shards(Shards::tick);

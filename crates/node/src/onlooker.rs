@@ -11,7 +11,7 @@ use storage::store::Stores;
 pub struct ShardStanding {
     /// Of which shard.
     pub shard: ShardId,
-    /// Whether it acts as primary, under a lease.
+    /// Whether it acts as primary, under a lease if it was named.
     pub is_primary: bool,
     /// The epoch that it takes part in.
     pub epoch: Epoch,
@@ -24,11 +24,12 @@ pub struct ShardStanding {
 }
 
 impl<S: Stores> Node<S> {
-    /// Whether this node acts as primary of a shard, under a lease that runs.
+    /// Whether this node acts as primary of a shard that it was named for, under a lease that runs.
     pub fn is_primary_under_lease(&self, shard: ShardId, now: Now) -> bool {
         let replica = self.shards.replica(shard);
         let primary = replica.is_some_and(|replica| replica.is_primary(now));
-        primary && self.cluster.is_leased(now.monotonic)
+        let is_named = self.catalog.named_shard(shard).is_some();
+        primary && is_named && self.cluster.is_leased(now.monotonic)
     }
 
     /// Whether its replica of a shard is a learner.
@@ -46,7 +47,7 @@ impl<S: Stores> Node<S> {
             let state = replica.state(now)?;
             Some(ShardStanding {
                 shard: replica.id(),
-                is_primary: leased && state.role == Role::Primary,
+                is_primary: (leased || !state.by_lease) && state.role == Role::Primary,
                 epoch: state.epoch,
                 applied: replica.applied(),
                 fresh_at: state.fresh_at.filter(|_| state.role == Role::Replica),

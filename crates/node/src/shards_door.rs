@@ -55,7 +55,7 @@ impl<S: Stores> Node<S> {
         terms.held.extend(self.cluster.held());
     }
 
-    /// A newer catalog is known: shards come, change and go with it.
+    /// The rooms go by another catalog: shards come, change and go with it.
     pub(crate) fn follow_catalog(&mut self, catalog: Arc<Catalog>) {
         if self.shards.is_stopped() {
             return; // Its disk takes nothing more: it must take up nothing.
@@ -109,6 +109,12 @@ impl<S: Stores> Node<S> {
                 wrote,
                 why,
             } => self.with_gate(|gate, here| gate.gave_up(&target, shard, wrote, why, here)),
+            Output::Round {
+                shard,
+                ticket,
+                round,
+            } => self.with_gate(|gate, here| gate.round_ended(shard, ticket, round, here)),
+            Output::Led { shard, leader } => self.leaders.saw(shard, leader),
             Output::MovedOn(shard) => self.with_gate(|gate, here| gate.moved_on(shard, here)),
             Output::Retired(shard) => self.with_gate(|gate, here| gate.retired(shard, here)),
             Output::Changed(shard) => self.cluster.changed(shard),

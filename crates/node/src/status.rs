@@ -124,6 +124,12 @@ impl<S: Stores> Node<S> {
             .get(&facts.keyspace)
             .map(|k| k.strategy.ack.clone());
         let primary_position = self.primary_position(id, facts);
+        let is_elected = self.catalog.is_elected(facts);
+        let told = self.replica_report(&facts.primary, id);
+        let epoch = match told.filter(|_| is_elected) {
+            Some(report) => report.epoch,
+            None => facts.epoch.0,
+        };
         let replicas: Vec<Value> = facts
             .replicas
             .iter()
@@ -144,9 +150,10 @@ impl<S: Stores> Node<S> {
                             && r.lag_ms
                                 .is_some_and(|lag| u128::from(lag) < CAUGHT_UP_LAG.as_millis())
                     });
-                // Only `sync` puts every acknowledged write on every replica.
-                let promotable =
-                    primary || (caught_up && ack == Some(model::AckRule::Sync) && !facts.degraded);
+                // Only `sync` puts every acknowledged write on every replica; who is elected has
+                // them by how it is elected.
+                let has_all = is_elected || ack == Some(model::AckRule::Sync) && !facts.degraded;
+                let promotable = primary || (caught_up && has_all);
                 let level = caught_up
                     && primary_position.is_some()
                     && report.as_ref().map(|r| r.position) == primary_position;
@@ -176,7 +183,7 @@ impl<S: Stores> Node<S> {
             .collect();
         json!({
             "id": id.0,
-            "epoch": facts.epoch.0,
+            "epoch": epoch,
             "primary": facts.primary.as_str(),
             "replicas": replicas,
         })

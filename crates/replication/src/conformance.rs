@@ -7,187 +7,19 @@
 //! What a topology decides in its own way it says as [`Rules`]: who is assigned what when a process
 //! starts. Who takes writes is asked of the replicas.
 
+mod host;
+mod rules;
+
 use crate::{
-    protocol::{Assignment, Identity, Office, Output, Protocol, Reading, Recovered, Role},
+    protocol::{Assignment, Identity, Output, Protocol, Reading, Recovered, Role},
     session::Satisfied,
 };
 use bytes::Bytes;
-use model::{
-    DiskId, Entry, EntryKind, EpochHistory, NodeId, Now, Position, Region, ShardId, Stamp,
-    catalog::Replica,
-};
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
-
-/// How many nodes there are.
-pub(crate) const NODES: usize = 3;
-
-/// What a topology decides in its own way.
-pub(crate) trait Rules {
-    /// Its protocol.
-    type Replica: Protocol;
-
-    /// A replica with what its disk holds.
-    fn replica(identity: Identity, recovered: Recovered) -> Self::Replica;
-
-    /// The process of this node has started: to whom there is something new to say.
-    fn started(&mut self, node: usize) -> Vec<usize>;
-
-    /// One in so many faults happens: what takes long to come up again has to have the time.
-    fn faults_one_in(&self) -> u64;
-
-    /// What is said to a node.
-    fn office(&self, node: usize, all: &[NodeId]) -> Office;
-}
-
-/// xorshift64*: enough to choose what goes wrong next.
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
-    }
-}
-
-/// The disk of a node.
-pub(crate) fn disk(node: &NodeId) -> DiskId {
-    DiskId(node.number())
-}
-
-/// A member on its disk.
-pub(crate) fn member(node: &NodeId, region: &Region) -> Replica {
-    Replica {
-        node: node.clone(),
-        region: region.clone(),
-        disk: Some(disk(node)),
-        replaces: None,
-    }
-}
-
-/// What a node's log holds, in its order.
-#[derive(Clone)]
-enum Record {
-    Entry(Entry),
-    Truncate(u64),
-    Note(Bytes),
-}
-
-/// What a replica is told of once it is durable.
-enum Awaited {
-    Entry(u64),
-    Note(u64),
-}
-
-/// One node's disks and, while it runs, its replica.
-struct Host<S> {
-    id: NodeId,
-    region: Region,
-    replica: Option<S>,
-    /// The log: what was appended, and how much of it survives a crash.
-    journal: Vec<Record>,
-    synced: usize,
-    /// By the number of records up to it.
-    awaited: VecDeque<(usize, Awaited)>,
-    /// The same as it reads: entries `log_first ..`, and the last note.
-    log: Vec<Entry>,
-    log_first: u64,
-    note: Option<Bytes>,
-    durable: u64,
-    commit_noted: u64,
-    /// The store: every entry applied, in order, and how many of them were flushed.
-    store: Vec<Entry>,
-    store_flushed: usize,
-    committed: u64,
-    /// Whose store it is to copy, as soon as that node is there.
-    copies: Option<NodeId>,
-    /// Reads that wait for their ticket: what had been acknowledged when they were asked.
-    reads: Vec<(u64, u64)>,
-    /// Reads that wait for an index to be applied.
-    reads_ready: Vec<(u64, u64)>,
-}
-
-impl<S: Protocol> Host<S> {
-    fn new(id: &str, region: &str) -> Self {
-        Host {
-            id: NodeId::new(id).unwrap(),
-            region: Region::new(region).unwrap(),
-            replica: None,
-            journal: Vec::new(),
-            synced: 0,
-            awaited: VecDeque::new(),
-            log: Vec::new(),
-            log_first: 1,
-            note: None,
-            durable: 0,
-            commit_noted: 0,
-            store: Vec::new(),
-            store_flushed: 0,
-            committed: 0,
-            copies: None,
-            reads: Vec::new(),
-            reads_ready: Vec::new(),
-        }
-    }
-
-    fn last_index(&self) -> u64 {
-        self.log_first + self.log.len() as u64 - 1
-    }
-
-    fn applied(&self) -> u64 {
-        self.store.last().map_or(0, |e| e.position.index)
-    }
-
-    fn append(&mut self, record: Record, awaited: Option<Awaited>) {
-        self.journal.push(record);
-        let at = self.journal.len();
-        self.awaited.extend(awaited.map(|awaited| (at, awaited)));
-    }
-
-    fn truncate_after(&mut self, index: u64) {
-        self.log.truncate((index + 1 - self.log_first) as usize);
-        self.durable = self.durable.min(index);
-        self.awaited.retain(|(_, awaited)| match awaited {
-            Awaited::Entry(at) => *at <= index,
-            Awaited::Note(_) => true,
-        });
-    }
-
-    /// What is left after a crash.
-    fn crash(&mut self) {
-        self.replica = None;
-        self.journal.truncate(self.synced);
-        self.awaited.clear();
-        self.store.truncate(self.store_flushed);
-        self.copies = None;
-        self.reads.clear();
-        self.reads_ready.clear();
-        self.log.clear();
-        self.note = None;
-        for record in self.journal.clone() {
-            match record {
-                Record::Entry(entry) if entry.position.index >= self.log_first => {
-                    assert_eq!(entry.position.index, self.last_index() + 1);
-                    self.log.push(entry);
-                }
-                Record::Entry(_) => {}
-                Record::Truncate(after) => {
-                    let kept = (after + 1).saturating_sub(self.log_first);
-                    self.log.truncate(kept as usize);
-                }
-                Record::Note(note) => self.note = Some(note),
-            }
-        }
-        self.durable = self.last_index();
-    }
-}
+use host::{Awaited, Host, Record};
+pub(crate) use host::{Dice, disk, member};
+use model::{Entry, EntryKind, EpochHistory, NodeId, Now, Position, ShardId, Stamp};
+pub(crate) use rules::{NODES, Rules};
+use std::{collections::BTreeMap, time::Duration};
 
 struct World<R: Rules> {
     dice: Dice,
@@ -380,35 +212,7 @@ impl<R: Rules> World<R> {
         let now = self.now();
         self.fault("copy");
         let host = &mut self.hosts[n];
-        host.copies = None;
-        host.store = store;
-        host.store_flushed = host.store.len();
-        host.log.clear();
-        host.log_first = at.index + 1;
-        host.durable = at.index;
-        host.commit_noted = at.index;
-        host.committed = at.index;
-        // The newest note stays, on the disk or on its way there.
-        host.truncate_after(at.index);
-        let kept = |record: &Record| matches!(record, Record::Note(_));
-        let notes_synced = host.journal[..host.synced]
-            .iter()
-            .filter(|r| kept(r))
-            .count();
-        let mut place = 0;
-        let places: Vec<usize> = (host.journal.iter())
-            .map(|record| {
-                place += usize::from(kept(record));
-                place
-            })
-            .collect();
-        host.awaited
-            .retain(|(_, awaited)| matches!(awaited, Awaited::Note(_)));
-        for (at, _) in &mut host.awaited {
-            *at = places[*at - 1];
-        }
-        host.journal.retain(kept);
-        host.synced = notes_synced;
+        host.copied(store, at.index);
         let replica = host.replica.as_mut().unwrap();
         replica.installed(at, history, stamp, now);
     }

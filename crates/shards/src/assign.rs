@@ -2,12 +2,13 @@
 
 use crate::{Output, Shards, damage::open_shard};
 use model::{
-    Catalog, ShardId,
+    Catalog, ShardId, Topology,
     planted::{self, Bug},
 };
 use replication::{
+    consensus::replica::{self as consensus, Consensus},
     primary_replica::{PrimaryReplica, Tuning},
-    protocol::{Assignment, Identity, Office, Primacy},
+    protocol::{Assignment, Election, Identity, Office, Primacy, Protocol},
 };
 use std::sync::Arc;
 use storage::store::{CacheBudget, StoreError, Stores};
@@ -153,10 +154,11 @@ impl<S: Stores, T> Shards<S, T> {
             && (own_process || planted::is(Bug::ResumeInOldEpoch))
             && facts.disk == self.config.boot.disk
             && facts.epoch.0 > 0;
-        let assignment = Assignment {
-            shard: id,
-            members: facts.replicas.clone(),
-            office: Office::PrimaryReplica(Primacy {
+        let topology = keyspace.strategy.topology;
+        shard.is_elected = topology == Topology::Consensus;
+        let in_office = in_office && !shard.is_elected;
+        let office = match topology {
+            Topology::PrimaryReplica => Office::PrimaryReplica(Primacy {
                 epoch: facts.epoch,
                 primary: facts.primary.clone(),
                 in_office,
@@ -166,6 +168,14 @@ impl<S: Stores, T> Shards<S, T> {
                 degraded: facts.degraded,
                 decreed: facts.decreed,
             }),
+            Topology::Consensus => Office::Consensus(Election {
+                preferred: Some(keyspace.strategy.primary_region.clone()),
+            }),
+        };
+        let assignment = Assignment {
+            shard: id,
+            members: facts.replicas.clone(),
+            office,
         };
         let installing = shard.store.is_installing();
         // It takes no office with a store that is no state that ever was.
@@ -178,8 +188,18 @@ impl<S: Stores, T> Shards<S, T> {
                 disk: self.config.boot.disk,
                 boot: self.config.boot.nonce,
             };
-            let recovered = shard.recovered.clone();
-            Box::new(PrimaryReplica::new(identity, recovered, Tuning::default()))
+            let found = shard.recovered.clone();
+            let protocol: Box<dyn Protocol> = match topology {
+                Topology::PrimaryReplica => {
+                    Box::new(PrimaryReplica::new(identity, found, Tuning::default()))
+                }
+                Topology::Consensus => Box::new(Consensus::new(
+                    identity,
+                    found,
+                    consensus::Tuning::default(),
+                )),
+            };
+            protocol
         });
         if ready || !in_office {
             shard.assigned = true;
@@ -191,7 +211,8 @@ impl<S: Stores, T> Shards<S, T> {
             }
         }
         self.unsettled.add(id);
-        if installing {
+        // Who elect a primary know best whose copy is good.
+        if installing && topology == Topology::PrimaryReplica {
             self.start_copy(id, &facts.primary);
         }
         Ok(())

@@ -173,6 +173,7 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         let (sealed, cut_at, note) = (shard.sealed, shard.cut_at, shard.note.clone());
+        let owes = shard.recovered.owes.max(shard.recovered.last.index);
         let floor = sealed.map_or(Epoch(0), |(epoch, _)| epoch);
         let floor = floor.max(shard.recovered.sealed);
         let what = shard.damaged.clone().unwrap_or_default();
@@ -192,6 +193,7 @@ impl<S: Stores, T> Shards<S, T> {
                 (shard.sealed, shard.cut_at) = (sealed, cut_at);
                 shard.recovered.note = note.as_ref().map(|(bytes, _)| bytes.clone());
                 shard.note = note;
+                shard.recovered.owes = owes;
                 shard.recovered.sealed = floor;
                 self.all.insert(id, shard);
             }

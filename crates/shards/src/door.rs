@@ -101,6 +101,15 @@ pub enum Output<T> {
     MovedOn(ShardId),
     /// A shard is no longer here: reads that wait for it go elsewhere.
     Retired(ShardId),
+    /// A round that reads of a shard wait for has ended: they go once what it says is applied.
+    /// None: it has not said anything, and they are to be asked anew.
+    Round {
+        shard: ShardId,
+        ticket: u64,
+        round: Option<u64>,
+    },
+    /// Somebody else leads a shard whose replicas elect who does.
+    Led { shard: ShardId, leader: NodeId },
     /// Others are to be told how a shard's replica stands.
     Changed(ShardId),
     /// The next report is to be sent at once.

@@ -23,7 +23,7 @@ use model::{
     mutation::KeyKind,
     planted::{self, Bug},
 };
-use replication::protocol::{Refused, State};
+use replication::protocol::{Reading, Refused, State};
 use resp::{Encoder, Version};
 use std::borrow::Cow;
 use storage::{log::Lacking, store::Stores};
@@ -36,6 +36,9 @@ pub enum Evaluated {
     Wait { position: Position, wrote: bool },
     /// Not yet: this replica lacks what the session has seen.
     ReadLater,
+    /// Not yet: whether this replica has all that is committed anywhere is found out in a round of
+    /// this ticket (see `Output::Round`).
+    ReadWhen(u64),
     /// Not here, or not now; nothing was appended.
     NotNow,
     /// Refused for good, nothing was appended; the error is the reply.
@@ -64,7 +67,7 @@ impl<S: Stores, T> Shards<S, T> {
         let applied = shard.store.applied().position;
         let here = Here {
             role: state.role,
-            is_leased: self.is_leased(),
+            is_leased: self.is_leased() || !state.by_lease,
             is_fresh: state.fresh_at.is_some(),
             is_stalled: self.log.is_stalled(),
             is_sound: self.terms.is_sound,
@@ -83,6 +86,13 @@ impl<S: Stores, T> Shards<S, T> {
         let version = asking.version;
         if let Some(line) = too_long(spec, args) {
             return self.evaluation.refuse(version, line);
+        }
+        if over == Over::Committed && !state.by_lease {
+            match asking.round {
+                Some(index) if index <= applied.index => {}
+                Some(_) => return Evaluated::ReadLater,
+                None => return self.ask_round(id),
+            }
         }
         let wrong_clock = !here.is_primary() && planted::is(Bug::ExpireOnReplicaClock);
         let cx = Context {
@@ -112,7 +122,7 @@ impl<S: Stores, T> Shards<S, T> {
         };
         if self.evaluation.mutation.is_empty() {
             self.evaluation.saw(seen);
-            if here.is_primary() {
+            if here.is_primary() && state.by_lease {
                 self.out.answer();
             }
             self.evaluation.holds_reply();
@@ -177,6 +187,9 @@ impl<S: Stores, T> Shards<S, T> {
             // It was computed from the tip: it waits for the tip.
             let applied = shard.store.applied().position;
             return if state.tip.index <= applied.index {
+                if !state.by_lease {
+                    return self.append_barrier(id);
+                }
                 self.out.answer();
                 Evaluated::Ready(applied)
             } else {
@@ -187,6 +200,42 @@ impl<S: Stores, T> Shards<S, T> {
             };
         }
         self.append_mutation(id, asked, seen)
+    }
+
+    /// Begins a round, or joins the one that begins with this turn's end, for a read of what is
+    /// committed.
+    fn ask_round(&mut self, id: ShardId) -> Evaluated {
+        let protocol = self.all.get_mut(&id).and_then(|s| s.protocol.as_mut());
+        let reading = protocol.map_or(Reading::Elsewhere, |protocol| protocol.read(self.now));
+        self.unsettled.add(id);
+        match reading {
+            Reading::Wait(ticket) => Evaluated::ReadWhen(ticket),
+            // No lease makes it so, and no other way is known here.
+            Reading::Now | Reading::Elsewhere => Evaluated::NotNow,
+        }
+    }
+
+    /// Appends an entry that changes nothing: what an elected primary answers from a tip that is all
+    /// committed it may answer once this is, since it still was primary then.
+    fn append_barrier(&mut self, id: ShardId) -> Evaluated {
+        let Some(shard) = self.all.get_mut(&id) else {
+            return Evaluated::NotNow;
+        };
+        let Some(protocol) = &mut shard.protocol else {
+            return Evaluated::NotNow;
+        };
+        let Ok(entry) = protocol.propose(EntryKind::Barrier, 0, &[], self.now) else {
+            return Evaluated::NotNow;
+        };
+        self.unsettled.add(id);
+        if let Err(error) = shard.purged(&entry) {
+            self.stop_shard(id, error.to_string());
+            return Evaluated::NotNow;
+        }
+        Evaluated::Wait {
+            position: entry.position,
+            wrote: false,
+        }
     }
 
     /// Appends what a command has made of the tip.
@@ -279,6 +328,8 @@ pub struct Asking {
     pub seen: Position,
     pub version: Version,
     pub read_from: ReadFrom,
+    /// What a round that was asked for has said: what to have applied.
+    pub round: Option<u64>,
     /// A number for what the command leaves to chance.
     pub random: u64,
     pub reply_room: ReplyRoom,

@@ -232,7 +232,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// Whether this node's replica is primary, and nobody else may be by now.
     pub fn may_act(&self, id: ShardId) -> bool {
         let shard = self.all.get(&id);
-        shard.is_some_and(|s| s.is_primary(self.now)) && self.is_leased()
+        shard.is_some_and(|s| s.is_primary(self.now) && (s.is_elected || self.is_leased()))
     }
 
     /// Whether nobody else may have been named primary in this node's place.

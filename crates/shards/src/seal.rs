@@ -58,7 +58,11 @@ impl<S: Stores, T> Shards<S, T> {
         let Some(shard) = self.all.get_mut(&id) else {
             return;
         };
-        if shard.stopped.is_some() || !shard.store.is_serving() || self.rewinds.is_past_return(id) {
+        if shard.is_elected
+            || shard.stopped.is_some()
+            || !shard.store.is_serving()
+            || self.rewinds.is_past_return(id)
+        {
             return;
         }
         let Some(protocol) = &mut shard.protocol else {

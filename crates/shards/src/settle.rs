@@ -84,6 +84,15 @@ impl<S: Stores, T> Shards<S, T> {
         self.unsettled.settled += 1;
         let wanted = shard.protocol.as_ref().and_then(|s| s.wake_at());
         self.timers.want(id, &mut shard.timer, wanted);
+        if shard.is_elected {
+            let leader = shard.protocol.as_ref().and_then(|s| s.leader());
+            if leader.is_some() && shard.leader.as_ref() != leader {
+                shard.leader = leader.cloned();
+                if let Some(leader) = leader.cloned() {
+                    self.out.put(Wanted::Led { shard: id, leader });
+                }
+            }
+        }
         self.rests_settled(id);
         self.touch(id);
     }
@@ -118,7 +127,8 @@ impl<S: Stores, T> Shards<S, T> {
                     }
                 }
                 Output::Truncate { after } => {
-                    if !self.save_truncated(id, after) {
+                    // What a majority never had nobody was told of: there is nothing to save.
+                    if !shard.is_elected && !self.save_truncated(id, after) {
                         return;
                     }
                     let Some(shard) = self.all.get_mut(&id) else {
@@ -157,12 +167,24 @@ impl<S: Stores, T> Shards<S, T> {
                         protocol.fetched(&to, from, entries, self.now);
                     }
                 }
+                Output::NeedsCopy { from, .. } if shard.is_elected => self.start_copy(id, &from),
                 Output::NeedsCopy { from, common } => self.start_rewind(id, &from, common, true),
                 Output::NeedsRewind { from, common } => {
                     self.start_rewind(id, &from, common.index, false);
                 }
-                // No read here asks for a round.
-                Output::ReadReady { .. } | Output::ReadLost { .. } => {}
+                Output::ReadReady { ticket, index } => {
+                    let round = Some(index);
+                    self.out.put(Wanted::Round {
+                        shard: id,
+                        ticket,
+                        round,
+                    });
+                }
+                Output::ReadLost { ticket } => self.out.put(Wanted::Round {
+                    shard: id,
+                    ticket,
+                    round: None,
+                }),
                 Output::Wish(wish) => self.wish(id, wish),
                 Output::MayRest { node, at } => self.may_rest(id, &node, at),
                 Output::Lost { .. } => self.deposed(id),
@@ -233,7 +255,7 @@ impl<S: Stores, T> Shards<S, T> {
         shard.tip.reset();
         // Who gives its office away may say what it has answered: nobody is named before its
         // own seal was answered, which happens later.
-        if !self.seals.gives_up(id) {
+        if !shard.is_elected && !self.seals.gives_up(id) {
             self.out.put(Wanted::Deposed);
         }
         for waiting in std::mem::take(&mut shard.waiting) {

@@ -27,7 +27,7 @@
 use crate::{expire::Expiry, log_index::LogIndex, pulse::AtRest, tip::Tip, watched::Watched};
 use bytes::Bytes;
 use model::{
-    Entry, EntryKind, Epoch, KeyspaceId, Position, ShardId,
+    Entry, EntryKind, Epoch, KeyspaceId, NodeId, Position, ShardId,
     planted::{self, Bug},
 };
 use replication::protocol::{Protocol, Recovered, Role, State};
@@ -76,6 +76,10 @@ pub(crate) struct Shard<R: Rows, T> {
     pub(crate) id: ShardId,
     /// Whose it is, once the catalog has said so.
     pub(crate) keyspace: Option<KeyspaceId>,
+    /// Whether its replicas elect the primary: then no lease, no seal and no rewind is of any concern.
+    pub(crate) is_elected: bool,
+    /// Who was seen to be primary last, of such a shard.
+    pub(crate) leader: Option<NodeId>,
     pub(crate) store: ShardStore<R>,
     /// None until the catalog has said what to be.
     pub(crate) protocol: Option<Box<dyn Protocol>>,
@@ -140,6 +144,8 @@ impl<R: Rows, T> Shard<R, T> {
         let mut shard = Shard {
             id,
             keyspace: None,
+            is_elected: false,
+            leader: None,
             protocol: None,
             recovered: Recovered {
                 history: applied.history,
@@ -152,6 +158,7 @@ impl<R: Rows, T> Shard<R, T> {
                 until: store.rewinding_until(),
                 sealed: Epoch(0),
                 note: None,
+                owes: 0,
             },
             gap: None,
             parted: false,
@@ -218,6 +225,7 @@ impl<R: Rows, T> Shard<R, T> {
                 // be destroyed is gone, or as it was.
                 self.replay_forget(0);
                 self.parted = false;
+                self.recovered.owes = 0;
                 let applied = self.applied().index;
                 // What was known of other entries says nothing of those that follow.
                 self.recovered.commit = applied;
@@ -269,6 +277,7 @@ impl<R: Rows, T> Shard<R, T> {
             return Ok(());
         }
         if self.store.is_installing() {
+            self.recovered.owes = self.recovered.owes.max(index);
             return Ok(()); // All of it comes with the copy.
         }
         if index > applied {

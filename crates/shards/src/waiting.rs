@@ -53,14 +53,14 @@ impl<S: Stores, T> Shards<S, T> {
         let applied = shard.applied().index;
         // Without a lease, or no longer primary, another may have answered otherwise by now:
         // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
-        let ready = if leased && shard.is_primary(self.now) {
+        let ready = if (leased || shard.is_elected) && shard.is_primary(self.now) {
             shard
                 .waiting
                 .partition_point(|w| w.position.index <= applied)
         } else {
             0
         };
-        if ready > 0 {
+        if ready > 0 && !shard.is_elected {
             self.out.answer();
         }
         for waiting in shard.waiting.drain(..ready) {
@@ -89,7 +89,7 @@ impl<S: Stores, T> Shards<S, T> {
                 continue;
             };
             // In doubt whether anybody else is primary by now; for how long, nobody knows.
-            if shard.is_primary(self.now) && lapsed {
+            if lapsed && !shard.is_elected && shard.is_primary(self.now) {
                 late_replies.extend(shard.waiting.drain(..).map(|late| (*id, late, lapse)));
             }
             let strategy = shard

@@ -315,7 +315,7 @@ impl<A> Cluster<A> {
         let catalog = self.catalog.clone();
         let (mut commands, mut asker) = (Vec::new(), Vec::new());
         for id in host.offices() {
-            let facts = catalog.shards.get(&id);
+            let facts = catalog.named_shard(id);
             let Some(facts) = facts.filter(|facts| facts.primary == self.config.id) else {
                 host.has_office(id);
                 continue;

@@ -70,7 +70,7 @@ impl<A> Cluster<A> {
             return;
         }
         let catalog = self.catalog.clone();
-        for (id, facts) in &catalog.shards {
+        for (id, facts) in catalog.named() {
             let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
                 continue;
             };
@@ -86,13 +86,13 @@ impl<A> Cluster<A> {
                     continue;
                 }
                 let away = |node: &NodeId| leading.away(node).is_some();
-                let newcomer = control::planner::newcomer(&catalog, *id, &member.region, away);
+                let newcomer = control::planner::newcomer(&catalog, id, &member.region, away);
                 let taken =
                     (facts.replicas.iter()).any(|r| r.replaces.as_ref() == Some(&member.node));
                 if let Some(newcomer) = newcomer.filter(|_| !taken) {
                     let seconds = silence.as_secs();
                     let command = Command::ReplaceReplica {
-                        shard: *id,
+                        shard: id,
                         epoch: facts.epoch,
                         gone: member.node.clone(),
                         newcomer,

@@ -122,6 +122,7 @@ impl World {
             .collect();
         let there = There {
             primary: Some(&primary),
+            reads_by_rounds: false,
             is_up: &|node| up.contains(node),
         };
         act(&mut self.order, there)
@@ -519,6 +520,7 @@ fn a_shard_without_a_primary_holds_up_no_other() {
     let primary = id(1);
     let there = There {
         primary: Some(&primary),
+        reads_by_rounds: false,
         is_up: &|_| true,
     };
     order.stalls(held);
@@ -530,4 +532,26 @@ fn a_shard_without_a_primary_holds_up_no_other() {
     let next = order.next(held, |_| Kind::Write, there);
     assert_eq!((next, order.queued_bytes()), (Some((7, Way::Free)), 0));
     assert!(order.is_empty());
+}
+
+#[test]
+fn where_reads_take_rounds_a_write_waits_for_them_and_reads_do_not() {
+    let primary = NodeId::new("us-1").unwrap();
+    let shard = ShardId(1);
+    let there = |reads_by_rounds| There {
+        primary: Some(&primary),
+        reads_by_rounds,
+        is_up: &|_| true,
+    };
+    let mut here = Order::<()>::default();
+    here.waits(shard, Position::ZERO);
+    assert_eq!(here.way(shard, Kind::Read, there(true)), Way::Free);
+    assert_eq!(here.way(shard, Kind::Read, there(false)), Way::Wait);
+    assert_eq!(here.way(shard, Kind::Write, there(true)), Way::Wait);
+    let mut away = Order::<()>::default();
+    away.sent(shard, 1, Kind::Read, Position::ZERO, &primary);
+    let along = Way::Along(primary.clone());
+    assert_eq!(away.way(shard, Kind::Write, there(false)), along);
+    assert_eq!(away.way(shard, Kind::Write, there(true)), Way::Wait);
+    assert_eq!(away.way(shard, Kind::Read, there(true)), along);
 }

@@ -4,6 +4,7 @@ use super::{CarryingOut, Node};
 use crate::{
     admin,
     info::Usage,
+    leaders::Leaders,
     limits::{ClientBounds, NodeLimits},
     save::Saves,
     verify::Verifications,
@@ -231,6 +232,7 @@ impl<S: Stores> Node<S> {
             now,
             started: now.monotonic,
             catalog: Arc::new(Catalog::default()),
+            leaders: Leaders::default(),
             admin: admin::Pending::default(),
             verifications: Verifications::default(),
             saves: Saves::new(now.wall_ms),

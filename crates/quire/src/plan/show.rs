@@ -302,7 +302,7 @@ mod tests {
             "1. primary-replica, async, 3 shards, primaries in us: 9 servers, $1,575 a month",
             "us           1  3 replica      66.7     22.2    88.9       1.5      1.5       0",
             "KEYSPACE CREATE profiles ACK async PLACE us=1,eu=1,asia=1 PRIMARY us SHARDS 3",
-            "this release of Quire does not serve consensus keyspaces",
+            "this release of Quire makes no consensus keyspaces of plans",
             "2 servers in asia: 5,000 writes/s fill both; no room for 33,333 reads/s",
         ] {
             assert!(shown.contains(part), "no {part} in\n{shown}");

@@ -191,7 +191,10 @@ mod tests {
         // Only what runs is written.
         let consensus = &plan.best[1];
         let refused = super::files(&wanted, consensus, "x").unwrap_err();
-        assert!(refused.contains("does not serve consensus"), "{refused}");
+        assert!(
+            refused.contains("makes no consensus keyspaces"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Member {
         let mut group = Group::new(identity, members);
         group.preferred = election.preferred.clone();
         let founds = found.note.is_none();
-        let note = match found.note {
+        let mut note = match found.note {
             Some(note) => Note::decode(note).map_err(|e| format!("{}: {e}", identity.shard))?,
             // Of term 0 the core can say nothing.
             None => Note {
@@ -138,6 +138,7 @@ impl Member {
                 ..Note::default()
             },
         };
+        note.owes = note.owes.max(found.owes);
         if note.voters.binary_search(&group.own).is_err() {
             return Ok(None); // A disk that is none of the members.
         }
@@ -290,6 +291,7 @@ impl Member {
         let is_of_this_term = letter.beside.term == self.raw.raft.term;
         let says_fresh = letter.message.is_of_a_leader();
         let mut message = letter.message.into_raft(from, self.group.own);
+        message.priority = self.group.is_preferred(from).into();
         for (core, entry) in message.mut_entries().iter_mut().zip(&letter.entries) {
             core.data = entry.bytes().clone();
         }

@@ -97,7 +97,9 @@ impl Alone {
             members: (1..=3)
                 .map(|n| conformance::member(&name(n), &us))
                 .collect(),
-            office: Office::Consensus(Election::default()),
+            office: Office::Consensus(Election {
+                preferred: Some(us),
+            }),
         };
         alone.replica.assign(assignment, Now::at_ms(1));
         alone
@@ -330,6 +332,33 @@ fn what_is_not_committed_says_nothing_of_what_is_gone() {
     assert_eq!(check(2, 7, 7, 7), Satisfied::Lost);
     assert_eq!(check(3, 7, 7, 7), Satisfied::Yes);
     assert_eq!(has(Position::ZERO, &history, (0, 0)), Satisfied::Yes);
+}
+
+#[test]
+fn what_a_damaged_store_had_acknowledged_is_owed() {
+    let mut alone = Alone::new(Recovered {
+        filling: true,
+        owes: 9,
+        first_index: 1,
+        ..Recovered::default()
+    });
+    alone.synced();
+    let mut history = EpochHistory::default();
+    history.note(Position::new(5, 1));
+    let at = Position::new(5, 8);
+    alone
+        .replica
+        .installed(at, history, Stamp(8), Now::at_ms(1));
+    alone.told(2, 8, asks_for_vote((5, 8)));
+    assert_eq!(votes(&alone.synced().0), [], "it holds 8 of 9");
+    alone.appended(3, 8, (5, 8), &entries(8, 9..=9));
+    alone.synced();
+    let mut vote = asks_for_vote((8, 9));
+    if let Body::Vote { forced, .. } = &mut vote {
+        *forced = true; // It has just heard a leader.
+    }
+    alone.told(2, 9, vote);
+    assert_eq!(votes(&alone.synced().0), [(id(2), true)]);
 }
 
 /// Elected by one other member, with its barrier committed.
