@@ -57,6 +57,9 @@ struct Arguments {
     /// given).
     #[arg(long, value_name = "NAME", value_parser = trouble)]
     trouble: Option<Trouble>,
+    /// Let the keyspace's replicas elect their primary (TOPOLOGY consensus).
+    #[arg(long)]
+    consensus: bool,
     /// Where the traces of violations go.
     #[arg(long, default_value = ".")]
     traces: PathBuf,
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         voters_lose_disks: arguments.voters_lose_disks,
         pipelines: arguments.pipelines,
         trouble: arguments.trouble,
+        consensus: arguments.consensus,
         trace_kept: arguments.replay.is_some(),
         ..Limits::default()
     };

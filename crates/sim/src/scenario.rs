@@ -241,6 +241,8 @@ pub struct Limits {
     pub pipelines: bool,
     /// What scenarios are about; None: drawn.
     pub trouble: Option<Trouble>,
+    /// Whether the keyspace's replicas elect their primary.
+    pub consensus: bool,
     /// Whether the trace keeps its lines.
     pub trace_kept: bool,
 }
@@ -253,6 +255,7 @@ impl Default for Limits {
             voters_lose_disks: false,
             pipelines: false,
             trouble: None,
+            consensus: false,
             trace_kept: false,
         }
     }

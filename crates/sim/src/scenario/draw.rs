@@ -167,10 +167,29 @@ impl Scenario {
             Trouble::Flapping => scenario.draw_flapping(&mut random),
             Trouble::Disks => scenario.draw_disks(&mut random),
         }
+        if limits.consensus {
+            scenario.elects(shards);
+        }
         scenario.draw_clocks();
         scenario.draw_stalls();
         scenario.faults.sort_by_key(|(at, _)| *at);
         scenario
+    }
+
+    /// The same with a keyspace whose replicas elect their primary. Its members are fixed: none may
+    /// come back without what its disk had.
+    fn elects(&mut self, shards: u16) {
+        let place: Vec<String> = match self.trouble {
+            Trouble::Members => vec!["us=3".into()],
+            _ => (self.regions.iter())
+                .map(|(region, n)| format!("{region}={n}"))
+                .collect(),
+        };
+        let place = place.join(",");
+        self.words = format!("TOPOLOGY consensus PLACE {place} SHARDS {shards}");
+        self.rule = "quorum";
+        self.mix.lossy = false;
+        self.faults.retain(|(_, fault)| !fault.takes_a_disk());
     }
 
     fn draw_faults(&mut self, random: &mut Random, disks_go: bool) {

@@ -11,8 +11,8 @@ use model::{DiskId, ShardId};
 use node::observed::{REPLICA, SEALED};
 use std::collections::BTreeMap;
 
-/// What a replica or primary of the primary-replica topology says: see `node::message` and
-/// `replication::primary_replica::message`.
+/// What a replica or primary says: see `node::message`, `replication::primary_replica::message` and
+/// `replication::consensus::replica::message`.
 struct Said {
     shard: u64,
     epoch: u64,
@@ -21,28 +21,32 @@ struct Said {
 const VERSION: u8 = 3;
 const APPEND: u8 = 1;
 const ACK: u8 = 2;
+/// The same of consensus, where the epoch is the sender's term.
+const VERSION_ELECTED: u8 = 1;
+const APPEND_ELECTED: u8 = 1;
 
+/// Of whoever takes the writes: entries, or a heartbeat where that is the same message.
 fn append(message: &[u8]) -> Option<Said> {
-    said(message, APPEND)
+    let elected = || said_at(message, [VERSION_ELECTED, APPEND_ELECTED], 28);
+    said(message, APPEND).or_else(elected)
 }
 
-/// Shard and epoch of a replica's message of one kind.
+/// Shard and epoch of a replica's message of one kind, of primary-replica.
 fn said(message: &[u8], kind: u8) -> Option<Said> {
+    said_at(message, [VERSION, kind], 12)
+}
+
+/// The same, with what the message begins with, and where its epoch stands.
+fn said_at(message: &[u8], begins: [u8; 2], epoch_at: usize) -> Option<Said> {
     let number = |at: usize| {
         let bytes = message.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_le_bytes(bytes))
     };
-    match message {
-        [first, second, ..]
-            if [*first, *second] == REPLICA && message.get(10..12) == Some(&[VERSION, kind]) =>
-        {
-            Some(Said {
-                shard: number(2)?,
-                epoch: number(12)?,
-            })
-        }
-        _ => None,
-    }
+    let is_it = message.starts_with(&REPLICA) && message.get(10..12) == Some(&begins[..]);
+    is_it.then_some(Said {
+        shard: number(2)?,
+        epoch: number(epoch_at)?,
+    })
 }
 
 /// Shard and epoch of a replica's word that it is sealed.
