@@ -414,6 +414,7 @@ impl Gate {
                     since: self.now.monotonic,
                     read_from: ReadFrom::Primary,
                     round: Round::None,
+                    went_near: false,
                 },
                 &primary,
                 here,

@@ -259,6 +259,7 @@ impl Gate {
                     since: self.now.monotonic,
                     read_from: ReadFrom::PrimaryTip,
                     round: Round::None,
+                    went_near: false,
                 },
                 here,
             );

@@ -197,6 +197,7 @@ impl Gate {
                     ReadFrom::Any
                 },
                 round: Round::None,
+                went_near: false,
             },
             here,
         );

@@ -300,6 +300,7 @@ mod tests {
             since: Duration::ZERO,
             read_from: ReadFrom::Any,
             round: Round::None,
+            went_near: false,
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) struct Request {
     pub(crate) read_from: ReadFrom,
     /// How far it is with a round that it needs, if it is a read here that needs one.
     pub(crate) round: Round,
+    /// Whether it went to a replica nearby that is not the primary: once is enough.
+    pub(crate) went_near: bool,
 }
 
 /// How far a read is with the round of its shard's replicas that it needs.

@@ -1,8 +1,8 @@
 //! Where a command goes.
 //!
 //! A write goes to the shard's primary. A read is answered by the replica on this node if it
-//! has all that the session has seen; else after a short wait (`readers`), then by the primary, and
-//! by another replica only while the primary is away. A command that can't go anywhere for the moment
+//! has all that the session has seen; where there is none, by one of the same region. Else after a
+//! short wait (`readers`), then by the primary, and by another replica only while the primary is away. A command that can't go anywhere for the moment
 //! waits (`stalled`).
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     stats::Ended,
 };
 use commands::{Fanout, NodeCommand, Spec, node_command::TransactionCommand, transaction};
-use model::{Catalog, KeyspaceId, NodeId, Position, ShardId, slot};
+use model::{Catalog, KeyspaceId, NodeId, Position, ShardId, catalog::Replica, slot};
 use resp::Version;
 use shards::{Asking, Evaluated};
 use std::time::Duration;
@@ -299,6 +299,7 @@ impl Gate {
             since: coming.since,
             read_from,
             round: Round::None,
+            went_near: false,
         })
     }
 
@@ -473,6 +474,10 @@ impl Gate {
             // It has travelled once; whoever sent it looks again.
             return self.answer_not_here(&request.target);
         }
+        if let Some(near) = self.near(&request, here) {
+            request.went_near = true;
+            return self.forward(request, &near, here);
+        }
         let primary = facts.primary.clone();
         if primary != self.config.id && here.is_up(&primary) {
             if request.read_from == ReadFrom::Any {
@@ -492,6 +497,28 @@ impl Gate {
             }
         }
         self.stall(request, here);
+    }
+}
+
+impl Gate {
+    /// The replica in this region, as fresh as there is one, that a read may go to which no replica
+    /// here can answer, where the primary is farther.
+    fn near(&self, request: &Request, here: &impl Host) -> Option<NodeId> {
+        let facts = self.catalog.shards.get(&request.shard)?;
+        let may = !request.spec.is_write() && request.read_from == ReadFrom::Any;
+        if !may || request.went_near || here.applied(request.shard).is_some() {
+            return None;
+        }
+        let near = |r: &&Replica| r.region == self.config.region;
+        let all = facts.replicas.iter().filter(near);
+        if all.clone().any(|r| r.node == facts.primary) {
+            return None;
+        }
+        let fresh = all.filter_map(|r| {
+            let (late, lag) = here.readable_lag(&r.node, request.shard)?;
+            (!late).then_some((lag, &r.node))
+        });
+        fresh.min().map(|(_, node)| node.clone())
     }
 }
 

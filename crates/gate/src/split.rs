@@ -227,6 +227,7 @@ impl Gate {
                     since: self.now.monotonic,
                     read_from,
                     round: Round::None,
+                    went_near: false,
                 },
                 here,
             );

@@ -23,6 +23,10 @@ struct Told {
     waiting: Vec<(Target, Position, Bytes)>,
     /// Whether the primary can be reached.
     is_up: bool,
+    /// There is no replica here.
+    holds_none: bool,
+    /// How far behind the replicas are that may be read.
+    lags: Vec<(NodeId, Duration)>,
 }
 
 impl Host for Told {
@@ -47,7 +51,7 @@ impl Host for Told {
         0
     }
     fn applied(&self, _: ShardId) -> Option<Position> {
-        Some(Position::new(1, 5))
+        (!self.holds_none).then_some(Position::new(1, 5))
     }
     fn is_primary(&self, _: ShardId) -> bool {
         true
@@ -68,8 +72,9 @@ impl Host for Told {
     fn is_primary_at(&self, _: &NodeId, _: ShardId) -> bool {
         self.is_up
     }
-    fn readable_lag(&self, _: &NodeId, _: ShardId) -> Option<(bool, Duration)> {
-        None
+    fn readable_lag(&self, node: &NodeId, _: ShardId) -> Option<(bool, Duration)> {
+        let lag = self.lags.iter().find(|(of, _)| of == node);
+        lag.map(|(_, lag)| (*lag > Duration::from_secs(5), *lag))
     }
 }
 
@@ -273,4 +278,63 @@ fn a_command_without_anywhere_to_go_waits_and_is_refused_in_the_end() {
     let told = output(&mut gate);
     assert_eq!(told.matches("-NOPRIMARY").count(), 2, "{told}");
     assert!(!gate.is_any_stalled());
+}
+
+/// Where the next command goes that is sent to another node, and its number.
+fn forwarded(gate: &mut Gate) -> Option<(NodeId, u64)> {
+    let mut outputs = std::iter::from_fn(|| gate.poll());
+    outputs.find_map(|output| match output {
+        Output::Forward { to, forward } => Some((to, forward.id)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_read_that_no_replica_here_can_answer_goes_to_one_nearby_and_only_once() {
+    let mut catalog = catalog();
+    let shard = catalog.shards.get_mut(&SHARD).unwrap();
+    shard.replicas[0].node = id("near");
+    shard.replicas[1].region = Region::new("eu").unwrap();
+    let mut nearer = shard.replicas[0].clone();
+    nearer.node = id("nearer");
+    shard.replicas.push(nearer);
+    let ms = Duration::from_millis;
+    let mut here = Told {
+        is_up: true,
+        holds_none: true,
+        lags: vec![
+            (id("near"), ms(200)),
+            (id("nearer"), ms(100)),
+            (id("there"), ms(0)),
+        ],
+        ..Told::default()
+    };
+    let mut gate = gate();
+    let catalog = Arc::new(catalog);
+    gate.follow(catalog.clone());
+    let ask = |gate: &mut Gate, here: &mut Told, command| {
+        here.evaluated.push_back((Evaluated::NotNow, ""));
+        send(gate, here, command);
+        forwarded(gate).unwrap()
+    };
+    let (to, id_of_read) = ask(&mut gate, &mut here, "GET k");
+    assert_eq!(to, id("nearer"));
+    // It lacks what the session has seen: the primary has it.
+    here.evaluated.push_back((Evaluated::NotNow, ""));
+    gate.forward_answered(&to, id_of_read, crate::Answer::NotHere, &mut here);
+    gate.tick(&mut here);
+    let (to, id_of_read) = forwarded(&mut gate).unwrap();
+    assert_eq!(to, id("there"));
+    let answer = crate::Answer::Reply {
+        reply: "$1\r\nv\r\n".into(),
+        position: Position::new(1, 5),
+    };
+    gate.forward_answered(&to, id_of_read, answer, &mut here);
+    assert_eq!(output(&mut gate), "$1\r\nv\r\n");
+    // A write has one place to go to, and so has a read where nobody near is fresh.
+    assert_eq!(ask(&mut gate, &mut here, "SET k v").0, id("there"));
+    here.lags.truncate(0);
+    let mut far = self::gate();
+    far.follow(catalog);
+    assert_eq!(ask(&mut far, &mut here, "GET k").0, id("there"));
 }
