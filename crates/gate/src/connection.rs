@@ -108,8 +108,7 @@ impl Gate {
                 });
             }
             NodeCommand::Wait => self.wait(conn, spec, args, here),
-            // Every node takes any command already; a session's own choice comes with the
-            // read policies.
+            // Every node takes any command: there is nothing to choose.
             NodeCommand::ReadOnly | NodeCommand::ReadWrite => {
                 self.answer(conn, |out| out.ok());
             }

@@ -1,6 +1,7 @@
-//! Reads that wait for what their session has seen, and what becomes of a command once it was
-//! evaluated here. Reads are looked at again when their shard's store has moved on, and by the tick
-//! for their deadline; not when a replica only becomes fresher.
+//! Reads that wait for what their session has seen, or for a round of their shard's replicas, and what
+//! becomes of a command once it was evaluated here. Reads are looked at again when their shard's store
+//! has moved on or a round has ended, and by the tick for their deadline; not when a replica only
+//! becomes fresher. One that has to wait again gets a new deadline.
 
 use crate::{
     host::Host,

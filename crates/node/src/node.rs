@@ -99,7 +99,8 @@ pub(crate) struct CarryingOut {
 }
 
 /// One node: its three rooms, what all of them go by, and what clients ask of all of them together.
-/// See the crate's documentation.
+/// It has more than fifteen fields since it is what holds them all; each of its files is about one
+/// section. See the crate's documentation.
 pub struct Node<S: Stores> {
     pub(crate) config: NodeConfig,
     /// The time as this node keeps it.

@@ -309,7 +309,8 @@ impl<S: Stores, T> Shards<S, T> {
     }
 }
 
-/// Which replica may answer a read.
+/// Which replica may answer a read. It is set anew at each try: nothing that a session chose may
+/// stand here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFrom {
     /// Whichever has what the session has seen.

@@ -43,7 +43,7 @@ pub trait Disk: Send + Sync + 'static {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes all creations, renames and removals so far durable.
     fn sync_dir(&self) -> io::Result<()>;
-    /// Room left for new files, in bytes.
+    /// Room left for new files, in bytes. It may hang with the disk: not for the node's thread.
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
