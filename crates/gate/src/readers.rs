@@ -19,8 +19,8 @@ use std::{
 /// How long a read waits here for what its session has seen, or for what a round has told, before it
 /// goes elsewhere.
 const READ_WAIT_MAX: Duration = Duration::from_millis(100);
-/// How long it waits for a round: several ways around the world.
-const ROUND_WAIT_MAX: Duration = Duration::from_millis(1500);
+/// How long it waits for a round: two ways to the other end of the world and back.
+const ROUND_WAIT_MAX: Duration = Duration::from_millis(700);
 
 /// The reads of each shard in their order, and until when they wait here.
 #[derive(Debug, Default)]

@@ -159,8 +159,8 @@ pub struct Recovered {
     /// The newest note, as it was given.
     pub note: Option<Bytes>,
     /// The last entry that the log held when the store was emptied, to be filled or because it was
-    /// damaged: this replica may have acknowledged as much. 0: it was not.
-    pub owes: u64,
+    /// damaged: this replica may have acknowledged as much. Zero: it was not.
+    pub owes: Position,
 }
 
 /// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.

@@ -173,7 +173,7 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         let (sealed, cut_at, note) = (shard.sealed, shard.cut_at, shard.note.clone());
-        let owes = shard.recovered.owes.max(shard.recovered.last.index);
+        let owes = shard.recovered.owes.max(shard.recovered.last);
         let floor = sealed.map_or(Epoch(0), |(epoch, _)| epoch);
         let floor = floor.max(shard.recovered.sealed);
         let what = shard.damaged.clone().unwrap_or_default();

@@ -158,7 +158,7 @@ impl<R: Rows, T> Shard<R, T> {
                 until: store.rewinding_until(),
                 sealed: Epoch(0),
                 note: None,
-                owes: 0,
+                owes: Position::ZERO,
             },
             gap: None,
             parted: false,
@@ -225,7 +225,7 @@ impl<R: Rows, T> Shard<R, T> {
                 // be destroyed is gone, or as it was.
                 self.replay_forget(0);
                 self.parted = false;
-                self.recovered.owes = 0;
+                self.recovered.owes = Position::ZERO;
                 let applied = self.applied().index;
                 // What was known of other entries says nothing of those that follow.
                 self.recovered.commit = applied;
@@ -277,7 +277,7 @@ impl<R: Rows, T> Shard<R, T> {
             return Ok(());
         }
         if self.store.is_installing() {
-            self.recovered.owes = self.recovered.owes.max(index);
+            self.recovered.owes = self.recovered.owes.max(entry.position);
             return Ok(()); // All of it comes with the copy.
         }
         if index > applied {

@@ -269,11 +269,6 @@ impl Message {
         }
     }
 
-    /// Whether it asks for a vote, or for a campaign.
-    pub(super) fn asks_for_a_vote(&self) -> bool {
-        matches!(self.body, Body::Vote { .. } | Body::TimeoutNow)
-    }
-
     /// Whether only a leader says this.
     pub(super) fn is_of_a_leader(&self) -> bool {
         matches!(

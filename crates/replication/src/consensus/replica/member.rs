@@ -1,7 +1,7 @@
 //! One member of a shard's group: feeds the core, and carries out what it wants.
 
 use super::{
-    freshness::Freshness,
+    freshness::{Freshness, Heard},
     log::{LogView, to_core},
     members::{Group, core, voters_only},
     message::Letter,
@@ -74,14 +74,6 @@ pub(super) enum Filling {
     Copying {
         from: Option<u64>,
     },
-}
-
-/// What was heard of another member.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Heard {
-    pub(super) clock: u64,
-    pub(super) process: u64,
-    pub(super) at: Option<Duration>,
 }
 
 pub(super) struct Member {
@@ -269,15 +261,10 @@ impl Member {
         if letter.message.check(&self.note.voters).is_err() {
             return;
         }
-        self.heard.insert(
-            letter.from,
-            Heard {
-                clock: letter.beside.clock,
-                process: letter.beside.process,
-                at: Some(now.monotonic),
-            },
-        );
-        if self.owes() && letter.message.asks_for_a_vote() {
+        let (term, process) = (self.raw.raft.term, self.process);
+        let heard = self.heard.entry(letter.from).or_default();
+        heard.heard(&letter.beside, (term, process), now.monotonic);
+        if !self.may_answer(&letter.message.body) {
             return;
         }
         if !self.has_store_for(&mut letter, outputs) {
@@ -330,6 +317,20 @@ impl Member {
         let _ignored = self.raw.step(answer.into_raft(from, self.group.own));
     }
 
+    /// Whether what is asked here may be granted: a vote only to whose log is as new as what this
+    /// member has acknowledged, be it still here or not.
+    fn may_answer(&self, body: &Body) -> bool {
+        match body {
+            Body::Vote {
+                last_index,
+                last_term,
+                ..
+            } => Position::new(*last_term, *last_index) >= self.note.owes,
+            Body::TimeoutNow => !self.owes(),
+            _ => true,
+        }
+    }
+
     /// Whether a message of a leader is for a store that can take it. A replica that lacks what the
     /// leader's log no longer holds is filled by a copy; until it is, it is told nothing but that
     /// its leader lives.
@@ -356,7 +357,8 @@ impl Member {
         let from = letter.from;
         match self.filling {
             Filling::No => {
-                self.note.owes = self.note.owes.max(log.last_index());
+                let last = Position::new(log.last_term(), log.last_index());
+                self.note.owes = self.note.owes.max(last);
                 let number = self.put_note(outputs);
                 self.filling = Filling::Noting { number, from };
             }
@@ -480,8 +482,11 @@ impl Member {
             false => self.ticked_at + TICK * ticks,
         };
         for _ in 0..ticks.min(TICKS_AT_ONCE_MAX) {
-            // Whoever owes something does not ask to be elected, and a leader owes nothing.
-            if !self.owes() {
+            // Whoever owes something does not ask to be elected, but counts for how long nobody has
+            // led; a leader owes nothing.
+            if self.owes() {
+                self.raw.raft.election_elapsed += 1;
+            } else {
                 self.raw.tick();
                 self.set_election_timeout();
             }

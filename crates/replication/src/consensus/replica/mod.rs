@@ -20,7 +20,7 @@
 //! - A member is a disk, not a node: who comes back on an empty disk is somebody else, and none of
 //!   the voters.
 //! - A member that has thrown away what it had acknowledged, for a copy of the store, owes it: until
-//!   its log reaches as far again it neither votes nor asks for votes.
+//!   its log is as new again it asks for no vote, and gives none to whose log is older than that.
 //! - What a session has seen is judged by what is committed here: above that the log may still be
 //!   overwritten, and says nothing of what was thrown away.
 //!

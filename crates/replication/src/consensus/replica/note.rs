@@ -3,11 +3,15 @@
 //!
 //! # Bytes (little-endian)
 //! ```text
-//! version u8 = 1, term u64, vote u64 (0: none), owes u64, voters n u32, n × u64
+//! version u8 = 1, term u64, vote u64 (0: none), owes epoch u64, owes index u64,
+//! voters n u32, n × u64
 //! ```
 
 use bytes::{BufMut, Bytes, BytesMut};
-use model::codec::{Malformed, Reader};
+use model::{
+    Position,
+    codec::{Malformed, Reader},
+};
 
 const VERSION: u8 = 1;
 
@@ -17,20 +21,22 @@ pub(super) struct Note {
     pub(super) term: u64,
     /// Whom it voted for in that term; 0: nobody.
     pub(super) vote: u64,
-    /// It has told a leader that it holds the log up to here, and has thrown that away for a copy
-    /// of the store: until it holds as much again it neither votes nor leads.
-    pub(super) owes: u64,
+    /// It may have told a leader that it holds the log up to here, and has thrown that away for a copy
+    /// of the store: until its log is as new again it asks for no vote, and gives none to whose log is
+    /// older than this.
+    pub(super) owes: Position,
     /// Who votes, as of its log.
     pub(super) voters: Vec<u64>,
 }
 
 impl Note {
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(29 + 8 * self.voters.len());
+        let mut out = BytesMut::with_capacity(37 + 8 * self.voters.len());
         out.put_u8(VERSION);
         out.put_u64_le(self.term);
         out.put_u64_le(self.vote);
-        out.put_u64_le(self.owes);
+        out.put_u64_le(self.owes.epoch.0);
+        out.put_u64_le(self.owes.index);
         out.put_u32_le(self.voters.len() as u32);
         self.voters.iter().for_each(|voter| out.put_u64_le(*voter));
         out.freeze()
@@ -41,7 +47,8 @@ impl Note {
         if r.u8()? != VERSION {
             return Err(r.malformed());
         }
-        let (term, vote, owes) = (r.number()?, r.u64()?, r.number()?);
+        let (term, vote) = (r.number()?, r.u64()?);
+        let owes = Position::new(r.number()?, r.number()?);
         let voters = (0..r.u32()?).map(|_| r.u64()).collect::<Result<_, _>>()?;
         match r.is_empty() {
             true => Ok(Note {
@@ -64,7 +71,7 @@ mod tests {
         let note = Note {
             term: 7,
             vote: u64::MAX,
-            owes: 9,
+            owes: Position::new(6, 9),
             voters: vec![3, 1, u64::MAX],
         };
         let bytes = note.encode();

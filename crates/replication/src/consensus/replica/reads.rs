@@ -10,7 +10,7 @@ use std::{
 /// Rounds that are under way, at most.
 const ROUNDS_MAX: usize = 512;
 /// A round that takes longer is given up: whoever waits asks again, or somebody else.
-const ROUND_MAX: Duration = Duration::from_secs(1);
+const ROUND_MAX: Duration = Duration::from_millis(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -96,7 +96,7 @@ mod tests {
         reads.answered(tickets[0], 5, &mut outputs);
         assert_eq!(told(&mut outputs), []);
         // One is given up, and so is what was asked behind it.
-        reads.tick(ms(1801), &mut outputs);
+        reads.tick(ms(1401), &mut outputs);
         assert_eq!(told(&mut outputs), [(tickets[2], None), (tickets[3], None)]);
         let open = reads.take_ticket().unwrap();
         reads.lose_all(&mut outputs);

@@ -2,6 +2,7 @@
 //! messages that wait for the disk.
 
 use super::{
+    freshness::led_at,
     log::barrier,
     member::{Member, Promise},
     message::{Beside, Letter},
@@ -20,6 +21,14 @@ use std::{collections::VecDeque, mem};
 impl Member {
     /// Carries out all that the core wants. An error stops the shard.
     pub(super) fn drain(&mut self, outputs: &mut VecDeque<Output>, now: Now) -> Result<(), String> {
+        // Before anything that another leader has committed.
+        let leads = self.raw.raft.state == StateRole::Leader;
+        if self.was_leader && !leads {
+            outputs.push_back(Output::Lost {
+                commit: self.raw.raft.raft_log.committed,
+            });
+        }
+        self.was_leader = leads;
         self.send_kept(outputs, now);
         while self.raw.has_ready() {
             self.round(outputs, now)?;
@@ -33,13 +42,6 @@ impl Member {
         self.incoming.clear();
         self.pay_debt(outputs);
         self.fetch_wanted(outputs);
-        let leads = self.raw.raft.state == StateRole::Leader;
-        if self.was_leader && !leads {
-            outputs.push_back(Output::Lost {
-                commit: self.raw.raft.raft_log.committed,
-            });
-        }
-        self.was_leader = leads;
         self.set_election_timeout();
         self.note_floor();
         Ok(())
@@ -150,8 +152,10 @@ impl Member {
         {
             let messages = self.promises.pop_front().map(|p| p.messages);
             for message in messages.into_iter().flatten() {
-                // What was promised in an earlier term may have been overwritten since.
-                if message.term >= self.raw.raft.term {
+                // What was promised in an earlier term may have been overwritten since. A question
+                // for a read promises nothing, and names no term.
+                let is_question = message.msg_type == MessageType::MsgReadIndex;
+                if is_question || message.term >= self.raw.raft.term {
                     self.send(message, outputs, now);
                 }
             }
@@ -183,16 +187,30 @@ impl Member {
         let Some((_, message)) = Message::from_raft(message) else {
             return;
         };
-        let heard = self.heard.get(&to).copied().unwrap_or_default();
+        let clock = now.monotonic.as_millis() as u64;
+        let raft = &self.raw.raft;
+        let led_at = (raft.state == StateRole::Leader).then(|| {
+            let others = self.note.voters.iter().filter(|v| **v != self.group.own);
+            let heard = others.filter_map(|voter| self.heard.get(voter));
+            let echoed = heard.map(|heard| heard.echoed_in(raft.term)).collect();
+            // Before its first commit a leader does not know what those before it have committed.
+            let is_active = raft.commit_to_current_term();
+            if is_active {
+                led_at(self.note.voters.len(), clock, echoed)
+            } else {
+                0
+            }
+        });
+        let (echo, echo_process) = self.heard.entry(to).or_default().echo(led_at);
         let letter = Letter {
             from: self.group.own,
             to,
             beside: Beside {
                 term: self.raw.raft.term,
-                clock: now.monotonic.as_millis() as u64,
+                clock,
                 process: self.process,
-                echo: heard.clock,
-                echo_process: heard.process,
+                echo,
+                echo_process,
                 time_ms: now.wall_ms,
                 commit: self.raw.raft.raft_log.committed,
                 floor: self.floor.unwrap_or(0),
@@ -244,8 +262,8 @@ impl Member {
 
     /// It holds as much again as it has told a leader that it holds.
     pub(super) fn pay_debt(&mut self, outputs: &mut VecDeque<Output>) {
-        if self.note.owes > 0 && !self.owes() {
-            self.note.owes = 0;
+        if self.note.owes > Position::ZERO && !self.owes() {
+            self.note.owes = Position::ZERO;
             self.put_note(outputs);
         }
     }

@@ -23,9 +23,9 @@ impl Member {
         !matches!(self.filling, Filling::No)
     }
 
-    /// Whether it holds less than it has told a leader that it holds.
+    /// Whether its log is older than what it may have told a leader that it holds.
     pub(super) fn owes(&self) -> bool {
-        self.is_filling() || self.raw.store().last.index < self.note.owes
+        self.is_filling() || self.raw.store().last < self.note.owes
     }
 
     pub(super) fn wake_at(&self) -> Duration {

@@ -281,13 +281,22 @@ fn what_was_acknowledged_and_given_up_for_a_copy_is_owed() {
     let mut again = alone.restarted();
     again.synced();
     again.told(2, 8, asks_for_vote((5, 8)));
-    assert_eq!(votes(&again.synced().0), [], "it holds 8 of 9");
-    again.appended(3, 8, (5, 8), &entries(8, 9..=10));
+    assert_eq!(votes(&again.synced().0), [], "it had 9");
+    // Whose log is as new as what it had can have its vote: else two that owe could elect nobody.
+    again.told(2, 9, asks_for_vote((5, 9)));
+    assert_eq!(votes(&again.synced().0), [(id(2), true)]);
+    // Nor does it ask for one.
+    for _ in 0..100 {
+        again.now_ms += 50;
+        again.replica.tick(Now::at_ms(again.now_ms));
+        assert_eq!(again.synced().0, []);
+    }
+    again.appended(2, 9, (5, 8), &entries(9, 9..=10));
     again.synced();
     // Paid for good.
     let mut again = again.restarted();
     again.synced();
-    again.told(2, 9, asks_for_vote((8, 10)));
+    again.told(2, 10, asks_for_vote((9, 10)));
     assert_eq!(votes(&again.synced().0), [(id(2), true)]);
 }
 
@@ -338,7 +347,7 @@ fn what_is_not_committed_says_nothing_of_what_is_gone() {
 fn what_a_damaged_store_had_acknowledged_is_owed() {
     let mut alone = Alone::new(Recovered {
         filling: true,
-        owes: 9,
+        owes: Position::new(5, 9),
         first_index: 1,
         ..Recovered::default()
     });
@@ -350,7 +359,7 @@ fn what_a_damaged_store_had_acknowledged_is_owed() {
         .replica
         .installed(at, history, Stamp(8), Now::at_ms(1));
     alone.told(2, 8, asks_for_vote((5, 8)));
-    assert_eq!(votes(&alone.synced().0), [], "it holds 8 of 9");
+    assert_eq!(votes(&alone.synced().0), [], "it had 9");
     alone.appended(3, 8, (5, 8), &entries(8, 9..=9));
     alone.synced();
     let mut vote = asks_for_vote((8, 9));
@@ -528,4 +537,30 @@ fn whatever_a_peer_says_is_taken_or_dropped() {
             }
         }
     }
+}
+
+#[test]
+fn a_follower_asks_its_leader_for_a_read() {
+    let mut alone = Alone::new(Recovered::default());
+    alone.synced();
+    alone.appended(2, 5, (0, 0), &entries(5, 1..=3));
+    alone.synced();
+    let now = Now::at_ms(alone.now_ms);
+    let Reading::Wait(ticket) = alone.replica.read(now) else {
+        panic!("it knows its leader");
+    };
+    assert_eq!(alone.replica.read(now), Reading::Wait(ticket));
+    let (sent, _) = alone.said();
+    let asked = sent.iter().find_map(|(to, message)| match message.body {
+        Body::ReadIndex(read) => Some((*to, read)),
+        _ => None,
+    });
+    let (to, read) = asked.expect("it is asked at once");
+    assert_eq!(to, id(2));
+    alone.told(2, 5, Body::ReadIndexResponse { read, index: 3 });
+    let (_, wanted) = alone.said();
+    assert!(
+        wanted.contains(&Output::ReadReady { ticket, index: 3 }),
+        "{wanted:?}"
+    );
 }
