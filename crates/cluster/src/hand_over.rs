@@ -159,7 +159,7 @@ impl<A> Cluster<A> {
     fn begin_handing_over(&mut self, why: Why, host: &impl Host) {
         self.handing_over = Some(HandingOver {
             why,
-            had_offices: self.offices() > 0,
+            had_offices: self.offices() > 0 || host.leads_any(),
             known_at: None,
             shards: BTreeMap::new(),
         });
@@ -214,7 +214,7 @@ impl<A> Cluster<A> {
     }
 
     /// Whether this node is to end.
-    pub(crate) fn is_ending(&self) -> bool {
+    pub fn is_ending(&self) -> bool {
         self.hands_over() == Some(Why::Ends)
     }
 

@@ -36,6 +36,9 @@ pub trait Host {
     /// The epoch that a replica takes part in.
     fn epoch(&self, shard: ShardId) -> Option<Epoch>;
 
+    /// Whether this node leads a shard that another could be elected to lead.
+    fn leads_any(&self) -> bool;
+
     /// The shards whose offices this node may have to take up.
     fn offices(&self) -> Vec<ShardId>;
 
@@ -97,6 +100,9 @@ impl Host for Alone {
     }
     fn epoch(&self, _shard: ShardId) -> Option<Epoch> {
         None
+    }
+    fn leads_any(&self) -> bool {
+        false
     }
     fn offices(&self) -> Vec<ShardId> {
         Vec::new()

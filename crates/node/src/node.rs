@@ -465,7 +465,7 @@ impl<S: Stores> Node<S> {
     /// Whether there is nothing left that this node could give away, and what others sent here
     /// before they knew is answered.
     pub fn has_handed_over(&self) -> bool {
-        self.cluster.has_handed_over()
+        self.cluster.has_handed_over() && !cluster::Host::leads_any(&self.shards)
     }
 
     /// Whether a client waits for an answer.

@@ -51,6 +51,7 @@ impl<S: Stores> Node<S> {
         terms.is_clock_settled = self.cluster.is_clock_settled();
         terms.holds_for_others = self.cluster.holds_for_others();
         terms.log_needed_from = self.cluster.log_needed_from();
+        terms.is_ending = self.cluster.is_ending();
         terms.held.clear();
         terms.held.extend(self.cluster.held());
     }

@@ -27,6 +27,8 @@ pub struct Terms {
     pub holds_for_others: bool,
     /// Where the log has to begin for the voters' group.
     pub log_needed_from: Option<Lsn>,
+    /// Whether the node is to end.
+    pub is_ending: bool,
     /// Shards whose writes are held back, since they are handed over.
     pub held: BTreeSet<ShardId>,
     /// Nodes that there is a link to …

@@ -97,6 +97,10 @@ impl<S: Stores, T> Host for Shards<S, T> {
         Some(state.epoch)
     }
 
+    fn leads_any(&self) -> bool {
+        self.elected_here().next().is_some()
+    }
+
     fn offices(&self) -> Vec<ShardId> {
         self.touched.offices()
     }

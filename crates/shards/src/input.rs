@@ -101,6 +101,7 @@ impl<S: Stores, T> Shards<S, T> {
     /// The same, behind it.
     pub fn tick(&mut self) {
         self.fire_timers();
+        self.hand_leads_over();
         self.maintain_pressed();
         self.expire();
     }

@@ -24,6 +24,7 @@
 //! | `waiting` | replies that wait to be committed |
 //! | `carried`, `watched` | transactions: how they travel; keys that are watched |
 //! | `shard`, `tip` | a replica: its log, store and waiting replies; what is in flight |
+//! | `lead` | elected primaries that hand over |
 //! | `log_index` | where its entries stand in the shared log |
 //! | `pulse`, `timers`, `touched` | shards at rest; what is to be looked at when |
 //! | `shared_log`, `stall` | the log: what is on its way to the disk; a disk that hangs |
@@ -53,6 +54,7 @@ mod expire;
 mod host;
 mod input;
 mod inside;
+mod lead;
 mod leaving;
 mod log_index;
 pub mod message;

@@ -136,6 +136,7 @@ impl<S: Stores, T> Shards<S, T> {
                     };
                     shard.forget_after(after);
                     self.log.forget_after(id, after);
+                    self.give_up_overwritten(id, after);
                     let cut = after.to_le_bytes();
                     if let Err(error) = self.append_shard(id, shard::TRUNCATE, &cut) {
                         return self.stop_for(error);
@@ -253,9 +254,12 @@ impl<S: Stores, T> Shards<S, T> {
             return;
         };
         shard.tip.reset();
+        if shard.is_elected {
+            return self.give_up_reads(id);
+        }
         // Who gives its office away may say what it has answered: nobody is named before its
         // own seal was answered, which happens later.
-        if !shard.is_elected && !self.seals.gives_up(id) {
+        if !self.seals.gives_up(id) {
             self.out.put(Wanted::Deposed);
         }
         for waiting in std::mem::take(&mut shard.waiting) {

@@ -4,7 +4,7 @@
 use crate::{Output, Shards, shard::Waiting};
 use bytes::Bytes;
 use model::{OnTimeout, Position, ShardId};
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 use storage::store::Stores;
 
 /// How long after the end of its lease a primary keeps what it can't acknowledge.
@@ -12,8 +12,19 @@ const LAPSE_MAX: Duration = Duration::from_millis(850);
 /// Why a write is given up that a primary without a lease has taken.
 const LAPSED: &str =
     "this node can't reach most of the control group's voters, and another may be primary by now";
+/// Why a write is given up that an elected primary has taken and its successor has not.
+const OVERWRITTEN: &str = "another node became the shard's primary, and did not have it";
 /// The same where it asks for none.
 const STALLED: &str = "this node's disk does not answer, and another may be primary by now";
+
+fn reply_to<T>(shard: ShardId, waiting: Waiting<T>) -> Output<T> {
+    Output::Reply {
+        target: waiting.target,
+        shard,
+        position: waiting.position,
+        reply: waiting.reply,
+    }
+}
 
 impl<S: Stores, T> Shards<S, T> {
     /// A reply goes out once its position is committed.
@@ -53,25 +64,66 @@ impl<S: Stores, T> Shards<S, T> {
         let applied = shard.applied().index;
         // Without a lease, or no longer primary, another may have answered otherwise by now:
         // nothing is acknowledged. What waits goes out with the next lease, or as unknown.
-        let ready = if (leased || shard.is_elected) && shard.is_primary(self.now) {
+        let ready = if shard.is_elected || leased && shard.is_primary(self.now) {
             shard
                 .waiting
                 .partition_point(|w| w.position.index <= applied)
         } else {
             0
         };
-        if ready > 0 && !shard.is_elected {
+        if shard.is_elected {
+            let ready = shard.waiting.drain(..ready).collect();
+            self.release_elected(id, ready);
+            return self.out.put(Output::MovedOn(id));
+        }
+        if ready > 0 {
             self.out.answer();
         }
         for waiting in shard.waiting.drain(..ready) {
-            self.out.put(Output::Reply {
-                target: waiting.target,
-                shard: id,
-                position: waiting.position,
-                reply: waiting.reply,
-            });
+            self.out.put(reply_to(id, waiting));
         }
         self.out.put(Output::MovedOn(id));
+    }
+
+    /// What an elected primary has proposed is acknowledged whoever leads when it is committed. What
+    /// stands in its place may be another's.
+    fn release_elected(&mut self, id: ShardId, ready: Vec<Waiting<T>>) {
+        let shard = self.all.get(&id);
+        let is_primary = shard.is_some_and(|s| s.is_primary(self.now));
+        for waiting in ready {
+            let at = waiting.position;
+            let shard = self.all.get(&id);
+            let is_there = shard.is_some_and(|s| s.history().epoch_at(at.index) == at.epoch);
+            match is_there && (waiting.wrote || is_primary) {
+                true => self.out.put(reply_to(id, waiting)),
+                false => self.give_up(id, waiting, OVERWRITTEN),
+            }
+        }
+    }
+
+    /// An elected primary is one no more. What it has proposed may be committed yet; but another may
+    /// have taken what its reads should have shown.
+    pub(crate) fn give_up_reads(&mut self, id: ShardId) {
+        let Some(shard) = self.all.get_mut(&id) else {
+            return;
+        };
+        let (writes, reads) = (std::mem::take(&mut shard.waiting).into_iter())
+            .partition::<VecDeque<_>, _>(|waiting| waiting.wrote);
+        shard.waiting = writes;
+        for waiting in reads {
+            self.give_up(id, waiting, "another node became the shard's primary");
+        }
+    }
+
+    /// Of an elected primary: its entries above `after` have made way for another's.
+    pub(crate) fn give_up_overwritten(&mut self, id: ShardId, after: u64) {
+        let Some(shard) = self.all.get_mut(&id).filter(|shard| shard.is_elected) else {
+            return;
+        };
+        let kept = shard.waiting.partition_point(|w| w.position.index <= after);
+        for waiting in shard.waiting.split_off(kept) {
+            self.give_up(id, waiting, OVERWRITTEN);
+        }
     }
 
     /// Replies that waited long enough.
@@ -96,8 +148,10 @@ impl<S: Stores, T> Shards<S, T> {
                 .keyspace
                 .and_then(|k| self.catalog.keyspaces.get(&k))
                 .map(|k| &k.strategy);
+            // Who waits where nobody leads, as far as is known here, is told so in the end.
+            let is_led = shard.is_primary(self.now) || !shard.is_elected;
             if let Some(strategy) = strategy
-                && strategy.on_timeout == OnTimeout::Error
+                && (strategy.on_timeout == OnTimeout::Error || !is_led)
             {
                 while shard
                     .waiting
