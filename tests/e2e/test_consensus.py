@@ -156,3 +156,22 @@ def test_a_primary_that_stood_still_shows_nothing_old(cluster):
         waits.join(30)
     assert answers == ["1"]
     kept(cluster, "ledger", writers, left[0])
+
+
+def test_nodes_end_one_after_the_other_and_no_outcome_is_unknown(cluster):
+    """SIGTERM: who leads hands over, and what is under way is answered all the same."""
+    cluster.create("ledger", "TOPOLOGY", "consensus", "PLACE", "us=3")
+    with Writers(cluster, "ledger", ["eu-1", "eu-2", "asia-1"], "w", pause_s=0.005) as writers:
+        for node in US:
+            time.sleep(1)
+            pid = cluster.pid(node)
+            os.kill(pid, signal.SIGTERM)
+            eventually(lambda: cluster.pid(node) is None, 15, f"{node} ends", every_s=0.2)
+            cluster.server(node)
+            eventually(
+                lambda: all(r["caught_up"] for r in cluster.shards("ledger", "eu-1")[0]["replicas"]),
+                BACK_MAX_S, f"{node} is back", every_s=0.2)
+        time.sleep(1)
+    kept(cluster, "ledger", writers, "eu-1")
+    unknown = [w for w in writers.writes() if w.said == "unknown"]
+    assert not unknown, unknown[:5]
