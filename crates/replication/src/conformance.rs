@@ -498,7 +498,11 @@ impl<R: Rules> World<R> {
                 };
                 let replica = host.replica.as_ref();
                 let state = replica.map(|r| r.state(self.now()));
-                host.applied() == last && state.is_some_and(|s| s.role == role)
+                let fresh_at = state.as_ref().and_then(|s| s.fresh_at).unwrap_or_default();
+                // Once whole, a replica knows how fresh it is.
+                let is_fresh = self.now().monotonic - fresh_at < Duration::from_secs(1);
+                let is_whole = is_fresh && host.applied() == last;
+                is_whole && state.is_some_and(|s| s.role == role)
             };
             if self.hosts.iter().enumerate().all(is_whole) {
                 break;
@@ -520,10 +524,9 @@ impl<R: Rules> World<R> {
         for (index, checksum) in &self.acknowledged {
             assert_eq!(expected.get(*index as usize - 1), Some(checksum));
         }
-        // Once whole, a replica knows how fresh it is.
+        let now = self.now().monotonic;
         for replica in self.hosts.iter().filter_map(|h| h.replica.as_ref()) {
-            let fresh = replica.state(self.now()).fresh_at.unwrap();
-            let behind = self.now().monotonic - fresh;
+            let behind = now - replica.state(self.now()).fresh_at.unwrap();
             assert!(behind < Duration::from_secs(1), "{behind:?} behind");
         }
     }
