@@ -221,6 +221,9 @@ def test_redis_cli_shows_statistics(shared, keyspaces):
     client = shared.redis("us-1", db=keyspaces[1])
     client.flushdb()
     client.mset({f"k{n}": n for n in range(100)})
+    # Counted in the copy here, which need not be the primary.
+    keyspace = f"db{keyspaces[1]}"
+    eventually(lambda: client.info("keyspace").get(keyspace, {}).get("keys") == 100, 10, "all are here")
     here, there = pty.openpty()
     process = subprocess.Popen(["redis-cli", "-p", str(shared.port("us-1")), "--stat", "-i", "0.5"],
                                stdin=there, stdout=there, stderr=there)
