@@ -49,8 +49,8 @@ pub const PRESETS: [(&str, Preset); 7] = [
     (
         "spanner",
         Preset::Waits {
-            needs: "consensus",
-            nearest: "ACK quorum over three regions keeps an acknowledged write when any one of them is lost",
+            needs: "consensus with learners and reads by lease",
+            nearest: "ACK quorum over three regions keeps an acknowledged write when any one of them is lost, and so does TOPOLOGY consensus, which elects by itself",
         },
     ),
     (
@@ -72,7 +72,7 @@ pub enum Preset {
         /// The others.
         options: &'static [(&'static str, &'static str)],
     },
-    /// A topology that this release does not serve: it is refused, since what it promises
+    /// A topology that this release does not serve so: it is refused, since what it promises
     /// elsewhere would be believed.
     Waits {
         /// Which.

@@ -6,7 +6,7 @@
 //! primary finds who takes the writes.
 
 use crate::node::Node;
-use model::{Catalog, NodeId, ShardId};
+use model::{Catalog, DiskId, NodeId, ShardId, catalog::Shard};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -18,7 +18,7 @@ use storage::store::Stores;
 pub(crate) struct Leaders {
     /// Who was seen last.
     seen: BTreeMap<ShardId, NodeId>,
-    /// Of them those of which no copy is here: others have to say so.
+    /// Elected shards of which no copy is here that takes part: others have to say who leads.
     elsewhere: BTreeSet<ShardId>,
     /// Somebody else was seen since the rooms were told.
     is_news: bool,
@@ -46,11 +46,15 @@ impl Leaders {
         shown
     }
 
-    fn follow(&mut self, catalog: Arc<Catalog>, me: &NodeId) {
+    /// `me`: this node, and the disk that it is on: on another one it is none of the members.
+    fn follow(&mut self, catalog: Arc<Catalog>, me: (&NodeId, DiskId)) {
         let is_there = |id: &ShardId| catalog.shards.contains_key(id);
         self.seen.retain(|id, _| is_there(id));
         let elected = (catalog.shards.iter()).filter(|(_, shard)| catalog.is_elected(shard));
-        let elsewhere = elected.filter(|(_, shard)| !shard.has_replica(me));
+        let (node, disk) = me;
+        let takes_part =
+            |shard: &Shard| (shard.replica(node)).is_some_and(|r| r.disk == Some(disk));
+        let elsewhere = elected.filter(|(_, shard)| !takes_part(shard));
         self.elsewhere = elsewhere.map(|(id, _)| *id).collect();
         self.agreed = catalog;
     }
@@ -66,7 +70,8 @@ impl Leaders {
 impl<S: Stores> Node<S> {
     /// A newer catalog is known.
     pub(crate) fn catalog_adopted(&mut self, catalog: Arc<Catalog>) {
-        self.leaders.follow(catalog, &self.config.id);
+        let me = (&self.config.id, self.shards.disk());
+        self.leaders.follow(catalog, me);
         let shown = self.leaders.shown();
         self.follow_catalog(shown);
     }

@@ -29,7 +29,7 @@ use crate::{
     touched::Touched,
 };
 use bytes::Bytes;
-use model::{Boot, Catalog, NodeId, Now, Region, ShardId};
+use model::{Boot, Catalog, DiskId, NodeId, Now, Region, ShardId};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use storage::{
     disk::Disk,
@@ -227,6 +227,11 @@ impl<S: Stores, T> Shards<S, T> {
         body: &[u8],
     ) -> Result<Lsn, AppendError> {
         self.log.append(id, kind, body, self.now.monotonic)
+    }
+
+    /// On which disk its replicas are.
+    pub fn disk(&self) -> DiskId {
+        self.config.boot.disk
     }
 
     /// Whether this node's replica is primary, and nobody else may be by now.

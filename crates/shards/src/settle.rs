@@ -86,11 +86,10 @@ impl<S: Stores, T> Shards<S, T> {
         self.timers.want(id, &mut shard.timer, wanted);
         if shard.is_elected {
             let leader = shard.protocol.as_ref().and_then(|s| s.leader());
-            if leader.is_some() && shard.leader.as_ref() != leader {
-                shard.leader = leader.cloned();
-                if let Some(leader) = leader.cloned() {
-                    self.out.put(Wanted::Led { shard: id, leader });
-                }
+            if let Some(leader) = leader.filter(|leader| shard.leader.as_ref() != Some(leader)) {
+                let leader = leader.clone();
+                shard.leader = Some(leader.clone());
+                self.out.put(Wanted::Led { shard: id, leader });
             }
         }
         self.rests_settled(id);

@@ -25,7 +25,7 @@
 //! - the same inputs give the same outputs: the election timeout comes from (group, term, node),
 //!   never from the core's own random source;
 //! - a peer's message can't reach the core's assertions: [`Message::check`] and
-//!   `RaftGroup::contradiction` go before it.
+//!   `contradiction` go before it.
 //!
 //! Messages may be lost, repeated and reordered. The voters are fixed for now. A member that
 //! lost its disk is to be muted until its host knows that it has caught up with what it may
