@@ -165,6 +165,8 @@ pub struct World {
     /// What clients did so far, as numbers that only grow.
     moments: u64,
     machines: Vec<Machine>,
+    /// Of all machines.
+    names: Vec<NodeId>,
     /// Machines whose wall clocks were ever set.
     clocks_off: BTreeSet<usize>,
     /// A node has started with a wrong clock while most others were down: nobody could tell it so.
@@ -253,6 +255,7 @@ impl World {
             lost: Lost::default(),
             moments: 0,
             network: Network::new(machines.len()),
+            names: machines.iter().map(|m| m.id.clone()).collect(),
             machines,
             clocks_off: BTreeSet::new(),
             clocks_in_doubt: false,
@@ -431,6 +434,8 @@ impl World {
         match event {
             Event::Tick(_) => {
                 node.tick(now);
+                // A link takes at once what it is given: nothing waits there to be sent.
+                self.names.iter().for_each(|peer| node.peer_queued(peer, 0));
                 self.schedule(TICK, at, Event::Tick(at));
             }
             Event::Wake(_) => {
