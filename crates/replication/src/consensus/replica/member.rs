@@ -1,6 +1,7 @@
 //! One member of a shard's group: feeds the core, and carries out what it wants.
 
 use super::{
+    filling::Filling,
     freshness::{Freshness, Heard},
     log::{LogView, to_core},
     members::{Group, core, voters_only},
@@ -14,10 +15,7 @@ use crate::{
     tail::Tail,
 };
 use bytes::Bytes;
-use model::{
-    Entry, EntryKind, EpochHistory, HybridClock, NodeId, Now, Position, ShardId, Stamp,
-    catalog::Replica,
-};
+use model::{Entry, EntryKind, HybridClock, NodeId, Now, Position, ShardId, catalog::Replica};
 use raft::{
     INVALID_ID, ProgressState, RawNode, StateRole,
     eraftpb::{self, MessageType},
@@ -60,20 +58,6 @@ pub(super) struct Promise {
     /// And this note.
     pub(super) note: u64,
     pub(super) messages: Vec<eraftpb::Message>,
-}
-
-/// The store is being filled by a copy.
-pub(super) enum Filling {
-    No,
-    /// What it will owe is on its way to the disk.
-    Noting {
-        number: u64,
-        from: u64,
-    },
-    /// From whom; None: it began in an earlier process.
-    Copying {
-        from: Option<u64>,
-    },
 }
 
 pub(super) struct Member {
@@ -329,87 +313,6 @@ impl Member {
             Body::TimeoutNow => !self.owes(),
             _ => true,
         }
-    }
-
-    /// Whether a message of a leader is for a store that can take it. A replica that lacks what the
-    /// leader's log no longer holds is filled by a copy; until it is, it is told nothing but that
-    /// its leader lives.
-    fn has_store_for(&mut self, letter: &mut Letter, outputs: &mut VecDeque<Output>) -> bool {
-        let log = &self.raw.raft.raft_log;
-        let needs_copy = match &letter.message.body {
-            _ if letter.message.term < self.raw.raft.term => return true,
-            Body::Append { .. } => !matches!(self.filling, Filling::No),
-            // What it has in common with the leader's log beyond that counts, and is kept.
-            Body::Snapshot(s) if log.match_term(s.index, s.term) => false,
-            // Of another log than what is committed here.
-            Body::Snapshot(s) if s.index <= log.committed => return false,
-            Body::Snapshot(_) => true,
-            _ => false,
-        };
-        if !needs_copy {
-            return true;
-        }
-        letter.entries.clear();
-        letter.message.body = Body::Heartbeat {
-            commit: 0,
-            read: None,
-        };
-        let from = letter.from;
-        match self.filling {
-            Filling::No => {
-                let last = Position::new(log.last_term(), log.last_index());
-                self.note.owes = self.note.owes.max(last);
-                let number = self.put_note(outputs);
-                self.filling = Filling::Noting { number, from };
-            }
-            Filling::Noting { number, .. } => self.filling = Filling::Noting { number, from },
-            Filling::Copying { from: Some(source) } if source == from => {}
-            Filling::Copying { .. } => self.copy_from(from, outputs),
-        }
-        true
-    }
-
-    fn copy_from(&mut self, from: u64, outputs: &mut VecDeque<Output>) {
-        self.filling = Filling::Copying { from: Some(from) };
-        if let Some(node) = self.group.nodes.get(&from) {
-            outputs.push_back(Output::NeedsCopy {
-                from: node.clone(),
-                common: self.raw.raft.raft_log.committed,
-            });
-        }
-    }
-
-    /// The store holds everything up to `at`, and the log begins behind it: the core begins anew with
-    /// that, as after a restart, and with what it has promised.
-    pub(super) fn installed(
-        &mut self,
-        at: Position,
-        history: EpochHistory,
-        stamp: Stamp,
-    ) -> Result<(), String> {
-        let hard_state = self.raw.raft.hard_state();
-        let hard_state = HardState {
-            term: hard_state.term.max(at.epoch.0),
-            vote: if hard_state.term >= at.epoch.0 {
-                hard_state.vote
-            } else {
-                0
-            },
-            commit: at.index,
-        };
-        let voters = voters_only(&self.note.voters);
-        let tail = Tail::new(at.index + 1, self.tuning.tail_bytes);
-        let places = (at.index + 1, at.index);
-        let log = LogView::new(history, at, places, tail, (hard_state, voters));
-        self.raw = core(&self.group, &self.note.voters, log, self.tuning)?;
-        self.clock.observe(stamp);
-        self.promises.clear();
-        self.incoming.clear();
-        self.durable = at.index;
-        self.filling = Filling::No;
-        self.freshness.forget_told();
-        self.set_election_timeout();
-        Ok(())
     }
 
     pub(super) fn durable(&mut self, index: u64) {

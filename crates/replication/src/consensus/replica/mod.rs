@@ -32,6 +32,7 @@
 //!
 //! Sources: Ongaro, *Consensus: Bridging Theory and Practice* (2014), 6.4 and 10.2.1.
 
+mod filling;
 mod freshness;
 mod log;
 mod member;

@@ -1,8 +1,9 @@
 //! How a member stands, for whoever asks.
 
 use super::{
+    filling::Filling,
     has,
-    member::{Filling, Member, TICK},
+    member::{Member, TICK},
 };
 use crate::{
     protocol::{MemberState, Role, State},
