@@ -6,6 +6,7 @@ with QUIRE_CONSENSUS_ROUNDS.
 """
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -175,3 +176,70 @@ def test_nodes_end_one_after_the_other_and_no_outcome_is_unknown(cluster):
     kept(cluster, "ledger", writers, "eu-1")
     unknown = [w for w in writers.writes() if w.said == "unknown"]
     assert not unknown, unknown[:5]
+
+
+def members_of(cluster, node):
+    """Who holds the shard, by what the leader's own node says of them: node → role."""
+    shard = cluster.shards("ledger", node)[0]
+    return {replica["node"]: replica["role"] for replica in shard["replicas"]}
+
+
+def test_disks_are_lost_one_after_the_other(cluster):
+    """All three disks are new in the end, that of the primary too, and each of the first would have
+    been the end of a group that still counts it."""
+    db = cluster.create("ledger", "TOPOLOGY", "consensus", "PLACE", "us=3")
+    with Writers(cluster, "ledger", ["eu-1", "eu-2", "asia-1"], "w", pause_s=0.005) as writers:
+        first = primary_of(cluster, "ledger", "eu-1")
+        for victim in [first, *(n for n in US if n != first)]:
+            cluster.kill(victim)
+            shutil.rmtree(cluster.dir / victim / "data")
+            emptied = time.monotonic()
+            cluster.server(victim)
+
+            def is_member():
+                """The catalog says so, and its copy is level."""
+                told = cluster.quire("events", "--json", node="eu-1")
+                [facts] = [r for r in cluster.shards("ledger", "eu-1")[0]["replicas"]
+                           if r["node"] == victim]
+                return f"{victim} holds all of shard" in told and facts["caught_up"]
+
+            eventually(is_member, BACK_MAX_S, f"{victim} is a member on its new disk", every_s=0.3)
+            print(f"{victim} votes on another disk after {time.monotonic() - emptied:.1f} s")
+        time.sleep(1)
+    kept(cluster, "ledger", writers, "eu-1")
+    assert cluster.redis("eu-1", db=db).set("still", "there")
+
+
+def test_a_member_that_is_gone_is_replaced_and_counts_no_more(cluster):
+    """First the primary, then another: two of the first three are gone, and a majority is there."""
+    db = cluster.create(
+        "ledger", "TOPOLOGY", "consensus", "PLACE", "us=1,eu=1,asia=1", "REPLACE_AFTER", 3000)
+    eventually(lambda: primary_of(cluster, "ledger", "us-1")[:2] == "us", 30, "the first is in us")
+    first = members_of(cluster, "us-1")
+    spare = {"us": US, "eu": ["eu-1", "eu-2"], "asia": ["asia-1", "asia-2"]}
+    gone = []
+    asked = next(n for n in NODES if n not in first)
+    with Writers(cluster, "ledger", [n for n in NODES if n not in first][:2], "w") as writers:
+        for region in ("us", "eu"):
+            [victim] = [n for n in first if n.startswith(region)]
+            cluster.kill(victim)
+            gone.append(victim)
+            killed = time.monotonic()
+
+            def is_replaced():
+                roles = members_of(cluster, asked)
+                others = [n for n in roles if n in spare[region] and n not in gone]
+                return len(roles) == 3 and victim not in roles and others
+
+            eventually(is_replaced, BACK_MAX_S, f"{victim} is replaced", every_s=0.3)
+            print(f"{victim} is replaced after {time.monotonic() - killed:.1f} s")
+        time.sleep(1)
+    assert cluster.redis(asked, db=db).set("still", "there")
+    kept(cluster, "ledger", writers, asked)
+    # Who comes back holds nothing any more, and disturbs nobody.
+    before = primary_of(cluster, "ledger", asked)
+    for victim in gone:
+        cluster.server(victim)
+    time.sleep(5)
+    assert primary_of(cluster, "ledger", asked) == before
+    assert cluster.redis(gone[0], db=db).get("still") == "there"

@@ -97,7 +97,7 @@ pub enum CreateError {
 }
 
 /// What only primary-replica leaves to choose.
-const OF_PRIMARY_REPLICA: [&str; 5] = ["ACK", "ON_TIMEOUT", "TIMEOUT", "FAILOVER", "REPLACE_AFTER"];
+const OF_PRIMARY_REPLICA: [&str; 4] = ["ACK", "ON_TIMEOUT", "TIMEOUT", "FAILOVER"];
 
 const KEYWORDS: [&str; 9] = [
     "TOPOLOGY",

@@ -184,6 +184,7 @@ fn place(inventory: &mut Inventory, strategy: &Strategy) -> Vec<Replica> {
                 node,
                 region: region.clone(),
                 replaces: None,
+                added: 0,
             });
         }
     }

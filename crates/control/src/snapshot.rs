@@ -2,17 +2,17 @@
 //!
 //! # Bytes
 //! ```text
-//! 0  version  u8   4
+//! 0  version  u8   5
 //! 1  catalog  postcard of model::Catalog
 //! ```
-//! Version 3 had no feature level. A version that once was released stays readable
+//! Version 3 had no feature level, version 4 did not say when a replica was added. A version that once was released stays readable
 //! (`testdata/catalog-v*.bin`).
 
 use crate::check::{self, Unsound};
 use model::Catalog;
 use serde::Deserialize;
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 /// Bytes that are not a catalog.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -257,8 +257,8 @@ fn peer_decoder() {
         b"\x01\x01\0\0\0\x01\x07\0\0\0\0\0\0\0v".to_vec(),
     ];
     add("rows of a copy", "rows".into(), &parts(&rows, 0));
-    let catalog = fixture("control/testdata/catalog-v4.bin");
-    add("catalog", "catalog-v4".into(), &catalog);
+    let catalog = fixture("control/testdata/catalog-v5.bin");
+    add("catalog", "catalog-v5".into(), &catalog);
     let commands = captures("control/testdata/commands-v5.bin");
     let commands = parts(&commands, 0);
     add("commands to the catalog", "commands-v5".into(), &commands);

@@ -104,6 +104,7 @@ fn catalog() -> Catalog {
         region: us.clone(),
         disk: Some(DiskId(1)),
         replaces: None,
+        added: 0,
     };
     let shard = Shard {
         keyspace: KeyspaceId(0),

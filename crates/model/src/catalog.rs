@@ -200,6 +200,9 @@ pub struct Replica {
     pub disk: Option<DiskId>,
     /// The member whose place it takes once it has everything. Until then it is no member.
     pub replaces: Option<NodeId>,
+    /// The version of the catalog in which it was added; 0: with the shard. A node that left and was
+    /// added again is another replica than it was.
+    pub added: u64,
 }
 
 impl Catalog {

@@ -33,6 +33,9 @@ pub enum EntryKind {
     /// Every replica that applies it computes a digest of its data as of this position. The
     /// payload names the request (u64).
     Digest = 3,
+    /// Who is in the group from here on, for topologies whose replicas agree on that themselves. The
+    /// payload is theirs.
+    Members = 4,
 }
 
 /// The bytes before the payload.
@@ -147,6 +150,7 @@ impl Entry {
             1 => EntryKind::Mutation,
             2 => EntryKind::Barrier,
             3 => EntryKind::Digest,
+            4 => EntryKind::Members,
             _ => return Err(Malformed { what: "entry" }),
         };
         let ops = u16::from_le_bytes([reader.u8()?, reader.u8()?]);

@@ -44,11 +44,17 @@ pub enum Bug {
     ExpireBelowTip,
     /// A replica that rests is taken for fresh though its primary said that there is news.
     RestOnThoughWoken,
+    /// A member of a group promises what its disk does not have yet.
+    PromiseBeforeSync,
+    /// An elected primary answers a read without having heard that it is primary still.
+    ReadWithoutRound,
+    /// Whoever copies a store does not take over who is in the group.
+    CopyWithoutMembers,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AckBeforeSync,
         Bug::ResumeInOldEpoch,
         Bug::PromoteWithoutSealing,
@@ -68,6 +74,9 @@ impl Bug {
         Bug::FollowWallClock,
         Bug::ExpireBelowTip,
         Bug::RestOnThoughWoken,
+        Bug::PromiseBeforeSync,
+        Bug::ReadWithoutRound,
+        Bug::CopyWithoutMembers,
     ];
 }
 

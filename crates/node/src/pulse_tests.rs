@@ -68,6 +68,7 @@ fn catalog() -> Catalog {
             region: region.clone(),
             disk: Some(DiskId(n as u64)),
             replaces: None,
+            added: 0,
         };
         let shard = Shard {
             keyspace: *keyspace,

@@ -115,6 +115,7 @@ pub(crate) fn catalog() -> Catalog {
         region: us(),
         disk: Some(DiskId(n as u64)),
         replaces: None,
+        added: 0,
     };
     let shard = Shard {
         keyspace: KeyspaceId(0),

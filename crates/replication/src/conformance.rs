@@ -12,14 +12,14 @@ mod rules;
 mod runs;
 
 use crate::{
-    protocol::{Assignment, Identity, Output, Protocol, Reading, Recovered, Role},
+    protocol::{Assignment, Copied, Identity, Output, Protocol, Reading, Recovered, Role, Wish},
     session::Satisfied,
 };
 use bytes::Bytes;
 use host::{Awaited, Host, Record};
 pub(crate) use host::{Dice, disk, member};
-use model::{Entry, EntryKind, EpochHistory, NodeId, Now, Position, ShardId, Stamp};
-pub(crate) use rules::{NODES, Rules};
+use model::{Entry, EntryKind, EpochHistory, Now, Position, ShardId, Stamp};
+pub(crate) use rules::{Cluster, NODES, Rules};
 pub(crate) use runs::run;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -33,6 +33,8 @@ struct World<R: Rules> {
     /// Nothing reaches this node, or comes from it, before that time (ms).
     cut: Option<(usize, u64)>,
     processes: u64,
+    /// Which catalog there is.
+    version: u64,
     /// What clients were told is written: (index, checksum).
     acknowledged: BTreeMap<u64, u32>,
     /// What was ever applied at an index anywhere.
@@ -53,6 +55,7 @@ impl<R: Rules> World<R> {
             network: Vec::new(),
             cut: None,
             processes: 0,
+            version: 0,
             acknowledged: BTreeMap::new(),
             applied_anywhere: BTreeMap::new(),
             read: 0,
@@ -87,13 +90,14 @@ impl<R: Rules> World<R> {
             commit: host.commit_noted,
             applied: host.applied(),
             note: host.note.clone(),
+            members: host.members(),
             ..Recovered::default()
         };
         let identity = Identity {
             node: host.id.clone(),
             region: host.region.clone(),
             shard: ShardId(1),
-            disk: disk(&host.id),
+            disk: host.disk,
             boot: self.processes,
         };
         host.committed = host.applied();
@@ -105,16 +109,23 @@ impl<R: Rules> World<R> {
     }
 
     fn assign(&mut self, n: usize) {
-        let ids: Vec<NodeId> = self.hosts.iter().map(|h| h.id.clone()).collect();
-        let members = (self.hosts.iter())
-            .map(|h| member(&h.id, &h.region))
-            .collect();
+        let hosts = self.hosts.iter();
+        let members = hosts.clone().map(|h| model::catalog::Replica {
+            disk: Some(h.member),
+            ..member(&h.id, &h.region)
+        });
+        let cluster = Cluster {
+            version: self.version,
+            disks: hosts.clone().map(|h| (h.id.clone(), h.disk)).collect(),
+            founding: hosts.clone().all(|h| h.member == disk(&h.id)),
+        };
         let assignment = Assignment {
             shard: ShardId(1),
-            members,
-            office: self.rules.office(n, &ids),
+            members: members.collect(),
+            office: self.rules.office(n, &cluster),
         };
         let now = self.now();
+        self.hosts[n].told = self.version;
         if let Some(replica) = &mut self.hosts[n].replica {
             replica.assign(assignment, now);
             self.drain(n);
@@ -191,6 +202,14 @@ impl<R: Rules> World<R> {
                 }
                 Output::ReadLost { ticket } => host.reads.retain(|(t, _)| *t != ticket),
                 Output::NeedsRewind { .. } => panic!("nothing committed is lost here"),
+                Output::Wish(Wish::Confirm { node, disk }) => {
+                    let host = self.hosts.iter_mut().find(|h| h.id == node).unwrap();
+                    if host.disk == disk && host.member != disk {
+                        host.member = disk;
+                        self.version += 1;
+                        self.fault("member");
+                    }
+                }
                 Output::Wish(_) | Output::MayRest { .. } => {}
                 Output::Lost { .. } => {}
                 Output::Stop { reason } => panic!("{reason}"),
@@ -207,6 +226,7 @@ impl<R: Rules> World<R> {
             return;
         }
         let store = source.store.clone();
+        let members = source.members();
         let mut history = EpochHistory::default();
         store.iter().for_each(|e| history.note(e.position));
         let at = store.last().map_or(Position::ZERO, |e| e.position);
@@ -216,7 +236,13 @@ impl<R: Rules> World<R> {
         let host = &mut self.hosts[n];
         host.copied(store, at.index);
         let replica = host.replica.as_mut().unwrap();
-        replica.installed(at, history, stamp, now);
+        let copied = Copied {
+            at,
+            history,
+            stamp,
+            members,
+        };
+        replica.installed(copied, now);
     }
 
     fn apply(&mut self, n: usize) {
@@ -319,6 +345,10 @@ impl<R: Rules> World<R> {
             if unevenly && self.dice.below(4) == 0 {
                 continue;
             }
+            // Some hear late of what the catalog says.
+            if self.hosts[n].told < self.version && !(unevenly && self.dice.below(20) > 0) {
+                self.assign(n);
+            }
             self.copy(n);
             self.drain(n);
             // Never but when it asked for it.
@@ -360,8 +390,9 @@ impl<R: Rules> World<R> {
         self.now_ms += self.dice.below(30);
         let n = self.dice.below(NODES as u64) as usize;
         let is_spared = self.dice.below(self.rules.faults_one_in()) > 0;
-        let happens = match self.dice.below(105) {
-            fault @ (88..100 | 104) if is_spared => fault % 88,
+        let kinds = 105 + u64::from(self.rules.disks_go());
+        let happens = match self.dice.below(kinds) {
+            fault @ (88..100 | 104..) if is_spared => fault % 88,
             what => what,
         };
         match happens {
@@ -411,6 +442,18 @@ impl<R: Rules> World<R> {
                 let until = self.now_ms + self.dice.below(4000);
                 self.cut = Some((n, until));
                 self.fault("cut");
+            }
+            105 => {
+                if self
+                    .hosts
+                    .iter()
+                    .all(|h| h.disk == h.member && h.replica.is_some())
+                {
+                    self.hosts[n].lose_disk();
+                    self.version += 1;
+                    self.start(n);
+                    self.fault("disk");
+                }
             }
             _ => {
                 let peer = self.dice.below(NODES as u64) as usize;
@@ -504,7 +547,8 @@ impl<R: Rules> World<R> {
                 // Once whole, a replica knows how fresh it is.
                 let is_fresh = self.now().monotonic - fresh_at < Duration::from_secs(1);
                 let is_whole = is_fresh && host.applied() == last;
-                is_whole && state.is_some_and(|s| s.role == role)
+                let is_member = host.disk == host.member;
+                is_whole && is_member && state.is_some_and(|s| s.role == role)
             };
             if self.hosts.iter().enumerate().all(is_whole) {
                 break;

@@ -177,6 +177,7 @@ mod tests {
             region: Region::new("us").unwrap(),
             disk: Some(DiskId(2)),
             replaces: None,
+            added: 0,
         }
     }
 

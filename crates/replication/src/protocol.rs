@@ -68,6 +68,15 @@ pub enum Office {
 pub struct Election {
     /// Where the leader is to stand, while a voter there can lead.
     pub preferred: Option<Region>,
+    /// Whether the members are still those that the shard was made with: who of them finds nothing
+    /// on its disk begins the group, and does not join it.
+    pub founding: bool,
+    /// On which disk each node is now that is to vote, in the place of whom it replaces. The group
+    /// takes them in, and the others out, and [`Wish::Confirm`] says that it has.
+    pub wanted: Vec<(NodeId, DiskId)>,
+    /// Which wish that is: a greater one was made later. A group that has followed a later one does
+    /// not go back, whoever leads it: who left by it may be gone for good.
+    pub wish: (u64, u64),
 }
 
 /// Who is primary, and when what it takes is committed.
@@ -123,8 +132,9 @@ pub enum Order {
 pub enum Wish {
     /// Suspend the rule for this shard, or put it in force again.
     SetDegraded(bool),
-    /// This learner holds all that is committed on that disk: make it a member, in the place of
-    /// whom it was to replace. Wished again until the catalog says so.
+    /// This node holds all that is committed on that disk (of consensus: it votes there, and whom it
+    /// was to replace is out of the group): make it a member, in the place of whom it was to
+    /// replace. Wished again until the catalog says so.
     Confirm {
         /// Who.
         node: NodeId,
@@ -158,9 +168,24 @@ pub struct Recovered {
     pub sealed: Epoch,
     /// The newest note, as it was given.
     pub note: Option<Bytes>,
+    /// See [`Copied::members`], as of what the store has applied.
+    pub members: Bytes,
     /// The last entry that the log held when the store was emptied, to be filled or because it was
     /// damaged: this replica may have acknowledged as much. Zero: it was not.
     pub owes: Position,
+}
+
+/// What a copied store is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// The last entry that it holds.
+    pub at: Position,
+    /// Where each epoch began, up to there.
+    pub history: EpochHistory,
+    /// The greatest stamp in it.
+    pub stamp: Stamp,
+    /// The payload of the last [`EntryKind::Members`] in it; empty: there was none.
+    pub members: Bytes,
 }
 
 /// Why a proposal was not taken. It was not appended: it is safe to try elsewhere.
@@ -373,9 +398,8 @@ pub trait Protocol {
     /// them.
     fn fetched(&mut self, to: &NodeId, from: u64, entries: Option<Vec<Entry>>, now: Now);
 
-    /// Answers `NeedsCopy`: the store now holds everything up to `at` and the log of this
-    /// shard is empty.
-    fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now);
+    /// Answers `NeedsCopy`: the store is this copy now, and the log of this shard is empty.
+    fn installed(&mut self, copied: Copied, now: Now);
 
     /// Answers `MayRest`: the replica on `peer` rests at `at`, and says nothing any more while that
     /// is all that there is; nor need it be told anything. The host vouches for it

@@ -2,7 +2,7 @@
 
 use crate::{Output, Shards, damage::open_shard};
 use model::{
-    Catalog, ShardId, Topology,
+    Catalog, DiskId, NodeId, ShardId, Topology,
     planted::{self, Bug},
 };
 use replication::{
@@ -46,11 +46,53 @@ impl Caches {
     }
 }
 
+/// Who is to vote in a shard that elects its primary, on the disks that they are on now.
+fn wanted(facts: &model::catalog::Shard, catalog: &Catalog) -> Vec<(NodeId, DiskId)> {
+    let is_replaced = |node: &NodeId| {
+        let mut newcomers = facts.replicas.iter().filter_map(|r| r.replaces.as_ref());
+        newcomers.any(|gone| gone == node)
+    };
+    let stay = facts.replicas.iter().filter(|r| !is_replaced(&r.node));
+    stay.filter_map(|r| Some((r.node.clone(), catalog.nodes.get(&r.node)?.boot.disk)))
+        .collect()
+}
+
+/// The version of the catalog in which one of the shard's replicas was added, or the node of one has
+/// registered its disk, last: with the shard's epoch that orders what was ever wanted of its members.
+fn wanted_as_of(facts: &model::catalog::Shard, catalog: &Catalog) -> u64 {
+    let present = facts
+        .replicas
+        .iter()
+        .filter_map(|r| catalog.nodes.get(&r.node));
+    let disks = present.filter_map(|info| catalog.disks.get(&info.boot.disk));
+    let added = facts.replicas.iter().map(|r| r.added);
+    disks
+        .map(|disk| disk.version)
+        .chain(added)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The nodes that have started since.
+fn started<'a>(before: &Catalog, now: &'a Catalog) -> Vec<&'a NodeId> {
+    let boot = |catalog: &Catalog, node| catalog.nodes.get(node).map(|info| info.boot);
+    let nodes = now.nodes.keys();
+    nodes
+        .filter(|node| boot(before, node) != boot(now, node))
+        .collect()
+}
+
 impl<S: Stores, T> Shards<S, T> {
     /// A newer catalog is known: shards come, change and go with it.
     pub fn follow_catalog(&mut self, catalog: Arc<Catalog>) {
         let me = self.config.id.clone();
         let before = std::mem::replace(&mut self.catalog, catalog.clone());
+        let added = |shard: &model::catalog::Shard| shard.replica(&me).map(|r| r.added);
+        // Who elect a primary count votes by replica: what it was before is another.
+        let is_another = |id: &ShardId, shard: &model::catalog::Shard| {
+            let was = before.shards.get(id).and_then(added);
+            catalog.is_elected(shard) && was.is_some() && was != added(shard)
+        };
         let gone: Vec<ShardId> = self
             .all
             .keys()
@@ -60,7 +102,7 @@ impl<S: Stores, T> Shards<S, T> {
                     && catalog
                         .shards
                         .get(id)
-                        .is_none_or(|shard| !shard.has_replica(&me))
+                        .is_none_or(|shard| !shard.has_replica(&me) || is_another(id, shard))
             })
             .copied()
             .collect();
@@ -70,9 +112,12 @@ impl<S: Stores, T> Shards<S, T> {
                 false => self.drop_shard(id),
             }
         }
+        let started = started(&before, &catalog);
         for (id, facts) in &catalog.shards {
+            let is_same = before.shards.get(id) == Some(facts)
+                && !(catalog.is_elected(facts) && started.iter().any(|n| facts.has_replica(n)));
             if facts.has_replica(&me)
-                && !(before.shards.get(id) == Some(facts) && self.is_taken_up(*id))
+                && !(is_same && self.is_taken_up(*id))
                 && let Err(error) = self.take_up(*id, facts, &catalog)
             {
                 tracing::error!(shard = id.0, %error, "a shard could not be opened");
@@ -170,6 +215,9 @@ impl<S: Stores, T> Shards<S, T> {
             }),
             Topology::Consensus => Office::Consensus(Election {
                 preferred: Some(keyspace.strategy.primary_region.clone()),
+                founding: facts.epoch.0 == 0,
+                wish: (facts.epoch.0, wanted_as_of(facts, catalog)),
+                wanted: wanted(facts, catalog),
             }),
         };
         let assignment = Assignment {

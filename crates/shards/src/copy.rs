@@ -31,7 +31,7 @@ use crate::{
 use cluster::message::CopyProgress;
 use give::{Giving, Key, Pace};
 use model::{NodeId, ShardId};
-use replication::protocol::Order;
+use replication::protocol::{Copied, Order};
 use std::{collections::BTreeMap, time::Duration};
 use storage::store::{Applied, RowsSnapshot, Stores};
 
@@ -221,7 +221,13 @@ impl<S: Stores, T> Shards<S, T> {
     }
 
     fn copied(&mut self, id: ShardId, applied: Applied, bytes: u64) {
-        let (at, history, stamp) = (applied.position, applied.history.clone(), applied.stamp);
+        let copied = Copied {
+            at: applied.position,
+            history: applied.history.clone(),
+            stamp: applied.stamp,
+            members: applied.members.clone(),
+        };
+        let at = copied.at;
         let Some(shard) = self.all.get_mut(&id) else {
             return;
         };
@@ -239,7 +245,7 @@ impl<S: Stores, T> Shards<S, T> {
         if let Some(shard) = self.all.get_mut(&id)
             && let Some(protocol) = &mut shard.protocol
         {
-            protocol.installed(at, history, stamp, self.now);
+            protocol.installed(copied, self.now);
             if let Some(until) = shard.store.rewinding_until() {
                 let order = Order::Rewound { common: at, until };
                 protocol.order(order, self.now);

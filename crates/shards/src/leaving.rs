@@ -74,6 +74,11 @@ impl<S: Stores, T> Shards<S, T> {
         if self.leaving.is_to_save(id) {
             return;
         }
+        let facts = self.catalog.shards.get(&id);
+        if facts.is_some_and(|facts| self.catalog.is_elected(facts)) {
+            // Whatever was acknowledged is in the log of a majority of who is in the group now.
+            return self.drop_shard(id);
+        }
         let past_return = self.rewinds.is_past_return(id);
         let now = self.now;
         let Some(shard) = self.all.get_mut(&id) else {

@@ -158,6 +158,7 @@ impl<R: Rows, T> Shard<R, T> {
                 until: store.rewinding_until(),
                 sealed: Epoch(0),
                 note: None,
+                members: applied.members,
                 owes: Position::ZERO,
             },
             gap: None,
@@ -388,6 +389,7 @@ impl<R: Rows, T> Shard<R, T> {
             self.replay_forget(0);
             self.log_index.reset(1);
             self.recovered.applied = 0;
+            self.recovered.members = Bytes::new();
             self.recovered.filling = true;
             self.recovered.until = None;
         }

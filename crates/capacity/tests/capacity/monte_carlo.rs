@@ -120,6 +120,7 @@ impl Simulated {
                     region: region.clone(),
                     disk: Some(DiskId(replicas.len() as u64 + 1)),
                     replaces: None,
+                    added: 0,
                 });
             }
         }

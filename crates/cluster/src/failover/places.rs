@@ -70,7 +70,8 @@ impl<A> Cluster<A> {
             return;
         }
         let catalog = self.catalog.clone();
-        for (id, facts) in catalog.named() {
+        for (id, facts) in catalog.shards.iter().map(|(id, facts)| (*id, facts)) {
+            let is_elected = catalog.is_elected(facts);
             let Some(keyspace) = catalog.keyspaces.get(&facts.keyspace) else {
                 continue;
             };
@@ -82,10 +83,18 @@ impl<A> Cluster<A> {
                 let Some(silence) = silence.filter(|s| *s >= replace_after) else {
                     continue;
                 };
-                if member.node == facts.primary || leading.away(&facts.primary).is_some() {
+                let away = |node: &NodeId| leading.away(node).is_some();
+                let can_change = match is_elected {
+                    // They decide it themselves, by a majority.
+                    true => {
+                        2 * facts.members().filter(|m| !away(&m.node)).count()
+                            > facts.members().count()
+                    }
+                    false => member.node != facts.primary && !away(&facts.primary),
+                };
+                if !can_change {
                     continue;
                 }
-                let away = |node: &NodeId| leading.away(node).is_some();
                 let newcomer = control::planner::newcomer(&catalog, id, &member.region, away);
                 let taken =
                     (facts.replicas.iter()).any(|r| r.replaces.as_ref() == Some(&member.node));

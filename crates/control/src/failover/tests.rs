@@ -24,6 +24,7 @@ fn shard(counts: [usize; 3]) -> Shard {
                 region: region(name),
                 disk: Some(DiskId(replicas.len() as u64 + 1)),
                 replaces: None,
+                added: 0,
             });
         }
     }

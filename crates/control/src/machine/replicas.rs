@@ -1,6 +1,6 @@
 //! Who holds a shard changes: a node is to take another's place, or has.
 
-use super::{Outcome, in_epoch, note, shard_mut};
+use super::{Outcome, in_epoch, note, shard_mut, shard_ref};
 use crate::refusal::Refusal;
 use model::{Catalog, DiskId, Epoch, NodeId, ShardId, catalog::Replica};
 
@@ -13,12 +13,13 @@ pub(super) fn confirm(
     at_ms: u64,
 ) -> Result<Outcome, Refusal> {
     let present = catalog.nodes.get(&node).map(|info| info.boot.disk);
+    let is_elected = catalog.is_elected(shard_ref(catalog, id)?);
     let shard = shard_mut(catalog, id)?;
     in_epoch(id, shard, epoch)?;
     let Some(replica) = shard.replicas.iter_mut().find(|r| r.node == node) else {
         return Err(Refusal::NoReplica { shard: id, node });
     };
-    if replica.replaces.as_ref() == Some(&shard.primary) {
+    if replica.replaces.as_ref() == Some(&shard.primary) && !is_elected {
         return Err(Refusal::MayNotReplace {
             shard: id,
             gone: shard.primary.clone(),
@@ -37,6 +38,14 @@ pub(super) fn confirm(
     let replaced = replica.replaces.take();
     if let Some(gone) = &replaced {
         shard.replicas.retain(|r| r.node != *gone);
+    }
+    if is_elected && (replaced.is_some() || before != Some(disk)) {
+        // Of a shard that elects its primary the epoch counts who its members are: whoever finds
+        // nothing on its disk joins them from now on, and founds nothing.
+        shard.epoch = shard.epoch.next();
+        if replaced.as_ref() == Some(&shard.primary) {
+            shard.primary = node.clone();
+        }
     }
     let what = match (replaced, before == Some(disk)) {
         (Some(gone), _) => format!("{node} has taken the place of {gone} in shard {id}"),
@@ -57,6 +66,8 @@ pub(super) fn replace(
     newcomer: NodeId,
 ) -> Result<Outcome, Refusal> {
     let region = catalog.nodes.get(&newcomer).map(|info| info.region.clone());
+    let is_elected = catalog.is_elected(shard_ref(catalog, id)?);
+    let version = catalog.version;
     let shard = shard_mut(catalog, id)?;
     in_epoch(id, shard, epoch)?;
     let may_not = |what| {
@@ -73,7 +84,7 @@ pub(super) fn replace(
     if region.as_ref() != Some(&member.region) {
         return may_not("they don't stand in one region");
     }
-    if shard.primary == *gone {
+    if shard.primary == *gone && !is_elected {
         return may_not("a primary is replaced by a failover first");
     }
     if shard.has_replica(&newcomer) {
@@ -91,6 +102,7 @@ pub(super) fn replace(
         region: member.region.clone(),
         disk: None,
         replaces: Some(gone.clone()),
+        added: version,
     };
     let node = newcomer.node.clone();
     shard.replicas.push(newcomer);

@@ -43,7 +43,7 @@ fn fixture() -> Catalog {
     c
 }
 
-/// What `testdata/catalog-v4.bin` holds.
+/// What `testdata/catalog-v5.bin` holds.
 fn with_events() -> Catalog {
     let mut c = fixture();
     for command in [
@@ -161,13 +161,13 @@ fn commands_of_every_version_are_still_read() {
 }
 
 #[test]
-fn a_catalog_of_version_4_is_still_read() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v4.bin");
+fn a_catalog_of_version_5_is_still_read() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/catalog-v5.bin");
     if std::env::var_os("QUIRE_WRITE_CAPTURES").is_some() {
         #[allow(clippy::disallowed_methods)] // a test that renews its own fixture
         std::fs::write(path, snapshot::encode(&with_events()).unwrap()).unwrap();
     }
-    let bytes = include_bytes!("../../testdata/catalog-v4.bin");
+    let bytes = include_bytes!("../../testdata/catalog-v5.bin");
     let found = snapshot::decode(bytes).unwrap();
     assert_eq!(found, with_events());
     assert_eq!(snapshot::encode(&found).unwrap(), bytes);

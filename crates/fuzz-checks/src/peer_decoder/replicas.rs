@@ -8,7 +8,7 @@ use model::{
 };
 use replication::{
     primary_replica::{PrimaryReplica, Tuning},
-    protocol::{Assignment, Identity, Office, Order, Output, Primacy, Protocol, Recovered},
+    protocol::{Assignment, Copied, Identity, Office, Order, Output, Primacy, Protocol, Recovered},
 };
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ fn member(node: &str, disk: u64) -> catalog::Replica {
         region: Region::new("us").unwrap(),
         disk: Some(DiskId(disk)),
         replaces: None,
+        added: 0,
     }
 }
 
@@ -143,7 +144,13 @@ impl Host {
                 let (at, history) = (Position::new(1, 3), EpochHistory::default());
                 self.first_index = at.index + 1;
                 self.log.clear();
-                self.replica.installed(at, history, Stamp(1003), now);
+                let copied = Copied {
+                    at,
+                    history,
+                    stamp: Stamp(1003),
+                    ..Copied::default()
+                };
+                self.replica.installed(copied, now);
             }
             Output::NeedsRewind { .. } => self.replica.order(Order::RewindGivenUp, now),
             Output::Send { message, .. } => {

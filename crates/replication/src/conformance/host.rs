@@ -2,7 +2,7 @@
 
 use crate::protocol::Protocol;
 use bytes::Bytes;
-use model::{DiskId, Entry, NodeId, Region, catalog::Replica};
+use model::{DiskId, Entry, EntryKind, NodeId, Region, catalog::Replica};
 use std::collections::VecDeque;
 
 /// xorshift64*: enough to choose what goes wrong next.
@@ -20,7 +20,7 @@ impl Dice {
     }
 }
 
-/// The disk of a node.
+/// The first disk of a node.
 pub(crate) fn disk(node: &NodeId) -> DiskId {
     DiskId(node.number())
 }
@@ -32,6 +32,7 @@ pub(crate) fn member(node: &NodeId, region: &Region) -> Replica {
         region: region.clone(),
         disk: Some(disk(node)),
         replaces: None,
+        added: 0,
     }
 }
 
@@ -53,6 +54,11 @@ pub(super) enum Awaited {
 pub(super) struct Host<S> {
     pub(super) id: NodeId,
     pub(super) region: Region,
+    pub(super) disk: DiskId,
+    /// Which catalog it knows.
+    pub(super) told: u64,
+    /// On which disk it is a member.
+    pub(super) member: DiskId,
     pub(super) replica: Option<S>,
     /// The log: what was appended, and how much of it survives a crash.
     pub(super) journal: Vec<Record>,
@@ -79,8 +85,12 @@ pub(super) struct Host<S> {
 
 impl<S: Protocol> Host<S> {
     pub(super) fn new(id: &str, region: &str) -> Self {
+        let id = NodeId::new(id).unwrap();
         Host {
-            id: NodeId::new(id).unwrap(),
+            disk: disk(&id),
+            told: 0,
+            member: disk(&id),
+            id,
             region: Region::new(region).unwrap(),
             replica: None,
             journal: Vec::new(),
@@ -106,6 +116,25 @@ impl<S: Protocol> Host<S> {
 
     pub(super) fn applied(&self) -> u64 {
         self.store.last().map_or(0, |e| e.position.index)
+    }
+
+    /// Who is in the group, as of what the store has applied.
+    pub(super) fn members(&self) -> Bytes {
+        let mut told = self
+            .store
+            .iter()
+            .rev()
+            .filter(|e| e.kind == EntryKind::Members);
+        told.next().map_or_else(Bytes::new, Entry::payload)
+    }
+
+    /// Its machine comes back with an empty disk.
+    pub(super) fn lose_disk(&mut self) {
+        *self = Host {
+            disk: DiskId(self.disk.0.wrapping_add(1 << 40)),
+            member: self.member,
+            ..Host::new(self.id.as_str(), self.region.as_str())
+        };
     }
 
     pub(super) fn append(&mut self, record: Record, awaited: Option<Awaited>) {

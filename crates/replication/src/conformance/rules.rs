@@ -1,10 +1,20 @@
 //! What the suite asks of a topology.
 
 use crate::protocol::{Identity, Office, Protocol, Recovered};
-use model::NodeId;
+use model::{DiskId, NodeId};
 
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
+
+/// The nodes as their catalog knows them.
+pub(crate) struct Cluster {
+    /// Each, and the disk that it is on.
+    pub(crate) disks: Vec<(NodeId, DiskId)>,
+    /// How often something was said of them.
+    pub(crate) version: u64,
+    /// Whether nobody has become a member on another disk than its first.
+    pub(crate) founding: bool,
+}
 
 /// What a topology decides in its own way.
 pub(crate) trait Rules {
@@ -21,5 +31,10 @@ pub(crate) trait Rules {
     fn faults_one_in(&self) -> u64;
 
     /// What is said to a node.
-    fn office(&self, node: usize, all: &[NodeId]) -> Office;
+    fn office(&self, node: usize, cluster: &Cluster) -> Office;
+
+    /// Whether a node may lose its disk while all others are members.
+    fn disks_go(&self) -> bool {
+        false
+    }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Happened {
     pub(crate) epochs: u64,
     /// Reads that waited for a round, and were answered.
     pub(crate) reads: u64,
+    /// Members on other disks than before.
+    pub(crate) members: u64,
 }
 
 /// Runs the suite for one topology: `rules` of each seed.
@@ -36,6 +38,7 @@ pub(crate) fn run<R: Rules>(seeds: u64, steps: u64, rules: impl Fn(u64) -> R) ->
             .flatten()
             .for_each(|e| history.note(e.position));
         happened.epochs += history.starts().len() as u64;
+        happened.members += world.faults.get("member").copied().unwrap_or(0);
         for (fault, times) in world.faults {
             *faults.entry(fault).or_default() += times;
         }

@@ -194,7 +194,7 @@ impl RaftGroup {
     /// refused shows in [`Work::refused`].
     pub fn receive(&mut self, from: u64, message: Message) {
         let checked = if from != self.config.id && self.config.voters.contains(&from) {
-            message.check(&self.config.voters)
+            message.check(Some(&self.config.voters))
         } else {
             let group = self.config.group;
             Err(Refused::Stranger { from, group })

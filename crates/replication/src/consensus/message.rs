@@ -192,8 +192,8 @@ pub enum Refused {
 
 impl Message {
     /// The checks that need no state: numbers in range, entries consecutive and of growing
-    /// terms, sizes bounded.
-    pub fn check(&self, voters: &[u64]) -> Result<(), Refused> {
+    /// terms, sizes bounded; a snapshot of other voters than these, if they are known.
+    pub fn check(&self, voters: Option<&[u64]>) -> Result<(), Refused> {
         let nonsense = |what| Err(Refused::Nonsense { what });
         let in_range = |numbers: &[u64]| numbers.iter().all(|n| *n <= NUMBER_MAX);
         let is_read = matches!(self.body, Body::ReadIndex(_));
@@ -253,7 +253,7 @@ impl Message {
                 if s.data.len() > SNAPSHOT_BYTES_MAX {
                     return nonsense("its snapshot is too large");
                 }
-                if s.voters != voters {
+                if voters.is_some_and(|voters| s.voters != voters) {
                     return nonsense("its snapshot is of a group with other voters");
                 }
                 s.index > 0 && s.term > 0 && s.term <= self.term && in_range(&[s.index])

@@ -9,7 +9,7 @@
 use super::{tests::node, *};
 use crate::{
     conformance::{self, Dice},
-    protocol::Primacy,
+    protocol::{Copied, Primacy},
 };
 use model::{AckRule, OnTimeout, Region, ShardId};
 use std::collections::BTreeMap;
@@ -314,7 +314,13 @@ impl World {
                 host.commit_noted = at.index;
                 host.filling = false;
                 let replica = host.replica.as_mut().unwrap();
-                replica.installed(at, history, stamp, now);
+                let copied = Copied {
+                    at,
+                    history,
+                    stamp,
+                    ..Copied::default()
+                };
+                replica.installed(copied, now);
                 self.saw("copy");
             }
         }

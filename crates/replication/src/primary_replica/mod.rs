@@ -50,8 +50,8 @@ mod tuning;
 use self::core::{Assigned, Core};
 use crate::{
     protocol::{
-        Assignment, Identity, MemberState, Office, Order, Output, Protocol, Reading, Recovered,
-        Refused, Role, State, not_ours,
+        Assignment, Copied, Identity, MemberState, Office, Order, Output, Protocol, Reading,
+        Recovered, Refused, Role, State, not_ours,
     },
     session::{Satisfied, satisfied},
     tail::Tail,
@@ -324,7 +324,10 @@ impl Protocol for PrimaryReplica {
         }
     }
 
-    fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now) {
+    fn installed(&mut self, copied: Copied, now: Now) {
+        let Copied {
+            at, history, stamp, ..
+        } = copied;
         let core = &mut self.core;
         core.history = history;
         core.last = at;

@@ -39,10 +39,10 @@ impl conformance::Rules for Decree {
         (0..conformance::NODES).collect()
     }
 
-    fn office(&self, node: usize, all: &[NodeId]) -> Office {
+    fn office(&self, node: usize, cluster: &conformance::Cluster) -> Office {
         Office::PrimaryReplica(Primacy {
             epoch: Epoch(self.epoch),
-            primary: all[PRIMARY].clone(),
+            primary: cluster.disks[PRIMARY].0.clone(),
             in_office: node == PRIMARY,
             ack: self.ack.clone(),
             on_timeout: OnTimeout::Block,
@@ -639,6 +639,7 @@ fn who_takes_anothers_place_and_who_leaves_both_count_until_it_is_done() {
     joining.members.push(Replica {
         disk: None,
         replaces: Some(node("us-2")),
+        added: 0,
         ..conformance::member(&node("us-3"), &us)
     });
     p.assign(joining.clone(), now);

@@ -176,8 +176,8 @@ impl Scenario {
         scenario
     }
 
-    /// The same with a keyspace whose replicas elect their primary. Its members are fixed: none may
-    /// come back without what its disk had.
+    /// The same with a keyspace whose replicas elect their primary. The end of a log that decays when
+    /// all lose power is more than a majority is made for.
     fn elects(&mut self, shards: u16) {
         let place: Vec<String> = match self.trouble {
             Trouble::Members => vec!["us=3".into()],
@@ -186,10 +186,15 @@ impl Scenario {
                 .collect(),
         };
         let place = place.join(",");
+        let words = std::mem::take(&mut self.words);
         self.words = format!("TOPOLOGY consensus PLACE {place} SHARDS {shards}");
+        if let Some(replace) = words.split_once(" REPLACE_AFTER ") {
+            self.words += &format!(" REPLACE_AFTER {}", replace.1);
+        }
         self.rule = "quorum";
         self.mix.lossy = false;
-        self.faults.retain(|(_, fault)| !fault.takes_a_disk());
+        self.faults
+            .retain(|(_, fault)| !matches!(fault, Fault::Decay { .. }));
     }
 
     fn draw_faults(&mut self, random: &mut Random, disks_go: bool) {

@@ -205,6 +205,9 @@ impl<R: Rows> ShardStore<R> {
             self.mutation(work, entry)?;
         }
         let applied = &mut work.applied;
+        if entry.kind == EntryKind::Members {
+            applied.members = Bytes::copy_from_slice(&entry.payload());
+        }
         applied.position = entry.position;
         applied.stamp = applied.stamp.max(entry.last_stamp());
         applied.history.note(entry.position);

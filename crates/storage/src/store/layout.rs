@@ -364,7 +364,7 @@ pub(super) fn cell<'a>(row: &[u8], value: &'a [u8]) -> Result<(Stamp, &'a [u8]),
 /// How far a shard has come. Its row is written in every batch, so it and the data agree.
 ///
 /// Bytes: 1, epoch u64 LE, index u64 LE, stamp u64 LE, then LEB128: keys, n, n × (epoch,
-/// first index).
+/// first index). With members: 2, the same, and members to the end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The last entry applied.
@@ -375,12 +375,14 @@ pub struct Applied {
     pub keys: u64,
     /// Where each epoch began, up to the position.
     pub history: EpochHistory,
+    /// What the last [`model::EntryKind::Members`] up to the position says; empty: there was none.
+    pub members: Bytes,
 }
 
 impl Applied {
     /// Appends its bytes.
     pub fn encode(&self, out: &mut BytesMut) {
-        out.put_u8(1);
+        out.put_u8(1 + u8::from(!self.members.is_empty()));
         out.put_u64_le(self.position.epoch.0);
         out.put_u64_le(self.position.index);
         out.put_u64_le(self.stamp.0);
@@ -390,14 +392,17 @@ impl Applied {
             put_len(out, epoch.0);
             put_len(out, *index);
         }
+        out.put_slice(&self.members);
     }
 
     /// Reads what [`Applied::encode`] wrote.
     pub fn decode(bytes: Bytes) -> Result<Self, Malformed> {
         let mut r = Reader::new("applied position", bytes);
-        if r.u8()? != 1 {
-            return Err(r.malformed());
-        }
+        let has_members = match r.u8()? {
+            1 => false,
+            2 => true,
+            _ => return Err(r.malformed()),
+        };
         let position = Position {
             epoch: Epoch(r.number()?),
             index: r.number()?,
@@ -410,7 +415,7 @@ impl Applied {
                 return Err(r.malformed());
             }
         }
-        if !r.is_empty() {
+        if r.is_empty() == has_members {
             return Err(r.malformed());
         }
         Ok(Applied {
@@ -418,6 +423,7 @@ impl Applied {
             stamp,
             keys,
             history,
+            members: r.rest(),
         })
     }
 }

@@ -1,17 +1,15 @@
 //! A replica that lacks what the leader's log no longer holds is filled by a copy of a store.
 
-use super::{
-    log::LogView,
-    member::Member,
-    members::{core, voters_only},
-    message::Letter,
-};
+use super::{log::LogView, member::Member, members::core, membership::Membership, message::Letter};
 use crate::{
     consensus::{Body, HardState},
-    protocol::Output,
+    protocol::{Copied, Output},
     tail::Tail,
 };
-use model::{EpochHistory, Position, Stamp};
+use model::{
+    Position,
+    planted::{self, Bug},
+};
 use std::collections::VecDeque;
 
 /// The store is being filled by a copy.
@@ -40,7 +38,8 @@ impl Member {
         let log = &self.raw.raft.raft_log;
         let needs_copy = match &letter.message.body {
             _ if letter.message.term < self.raw.raft.term => return true,
-            Body::Append { .. } => !matches!(self.filling, Filling::No),
+            // Who does not know who is in the group learns it with a copy.
+            Body::Append { .. } => self.is_filling() || self.knows_nobody(),
             // What it has in common with the leader's log beyond that counts, and is kept.
             Body::Snapshot(s) if log.match_term(s.index, s.term) => false,
             // Of another log than what is committed here.
@@ -85,10 +84,15 @@ impl Member {
     /// that, as after a restart, and with what it has promised.
     pub(super) fn installed(
         &mut self,
-        at: Position,
-        history: EpochHistory,
-        stamp: Stamp,
+        copied: Copied,
+        outputs: &mut VecDeque<Output>,
     ) -> Result<(), String> {
+        let Copied {
+            at,
+            history,
+            stamp,
+            members,
+        } = copied;
         let hard_state = self.raw.raft.hard_state();
         let hard_state = HardState {
             term: hard_state.term.max(at.epoch.0),
@@ -99,11 +103,20 @@ impl Member {
             },
             commit: at.index,
         };
-        let voters = voters_only(&self.note.voters);
+        let mut memberships = self.raw.store().memberships.clone();
+        memberships.agree_with(&history, at.index);
+        if !members.is_empty() && !planted::is(Bug::CopyWithoutMembers) {
+            let members = Membership::decode(members);
+            let members = members.map_err(|e| format!("{}: {e}", self.group.shard))?;
+            memberships.begin(at, members);
+        }
+        let in_force = memberships.as_of(at.index).cloned().unwrap_or_default();
         let tail = Tail::new(at.index + 1, self.tuning.tail_bytes);
         let places = (at.index + 1, at.index);
-        let log = LogView::new(history, at, places, tail, (hard_state, voters));
-        self.raw = core(&self.group, &self.note.voters, log, self.tuning)?;
+        let in_force = (in_force, memberships);
+        let log = LogView::new(history, at, places, tail, hard_state, in_force);
+        self.raw = core(&self.group, log, self.tuning)?;
+        self.put_note(outputs);
         self.clock.observe(stamp);
         self.promises.clear();
         self.incoming.clear();

@@ -71,14 +71,11 @@ impl Heard {
     }
 }
 
-/// When a leader led for sure, by its clock in ms: a majority of `voters`, itself included, has echoed
-/// that moment, or a later one.
-pub(super) fn led_at(voters: usize, now: u64, mut echoed: Vec<u64>) -> u64 {
+/// When a leader led for sure, by its clock in ms: a majority of the voters has echoed that moment, or
+/// a later one. `echoed`: what each has, now for the leader itself.
+pub(super) fn led_at(mut echoed: Vec<u64>) -> u64 {
     echoed.sort_unstable_by(|a, b| b.cmp(a));
-    match voters / 2 {
-        0 => now,
-        others => echoed.get(others - 1).copied().unwrap_or(0),
-    }
+    echoed.get(echoed.len() / 2).copied().unwrap_or(0)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -155,11 +152,11 @@ mod tests {
 
     #[test]
     fn a_leader_vouches_for_what_it_heard_while_it_surely_led() {
-        assert_eq!(led_at(1, 50, vec![]), 50);
-        assert_eq!(led_at(3, 50, vec![20, 40]), 40);
-        assert_eq!(led_at(3, 50, vec![20]), 20);
-        assert_eq!(led_at(5, 50, vec![10, 20, 40]), 20);
-        assert_eq!(led_at(4, 50, vec![30]), 0);
+        assert_eq!(led_at(vec![50]), 50);
+        assert_eq!(led_at(vec![50, 20, 40]), 40);
+        assert_eq!(led_at(vec![50, 20, 0]), 20);
+        assert_eq!(led_at(vec![50, 10, 20, 40, 0]), 20);
+        assert_eq!(led_at(vec![50, 30, 0, 0]), 0);
         let ms = Duration::from_millis;
         let said = |clock, term, echo| Beside {
             clock,

@@ -5,11 +5,12 @@
 //! told to come back when they are there. What it asks for to itself (which entries are committed,
 //! whether a change of membership is among them) needs no payload and is answered without.
 
+use super::membership::{Membership, Memberships};
 use crate::{consensus::HardState, tail::Tail};
 use model::{Entry, EntryKind, EpochHistory, Position, Stamp};
 use raft::{
     GetEntriesContext, RaftState, Result, Storage, StorageError,
-    eraftpb::{self, ConfState},
+    eraftpb::{self, EntryType},
     util::limit_size,
 };
 use std::cell::RefCell;
@@ -36,7 +37,11 @@ pub(super) struct LogView {
     pub(super) applied: u64,
     pub(super) tail: Tail,
     pub(super) hard_state: HardState,
-    pub(super) voters: ConfState,
+    /// Who is in the group, as of what the core has applied up to `members_at` …
+    pub(super) members: Membership,
+    pub(super) members_at: u64,
+    /// … and as of the log.
+    pub(super) memberships: Memberships,
     wanted: RefCell<Vec<Wanted>>,
     /// What was read for it just now.
     pub(super) fetched: Vec<Entry>,
@@ -49,7 +54,16 @@ pub(super) fn to_core(entry: &Entry) -> eraftpb::Entry {
         term: entry.position.epoch.0,
         index: entry.position.index,
         data: entry.bytes().clone(),
+        entry_type: entry_type(entry.kind == EntryKind::Members),
         ..Default::default()
+    }
+}
+
+/// What the core has to know of an entry.
+pub(super) fn entry_type(is_change: bool) -> EntryType {
+    match is_change {
+        true => EntryType::EntryConfChangeV2,
+        false => EntryType::EntryNormal,
     }
 }
 
@@ -59,13 +73,19 @@ pub(super) fn barrier(at: Position) -> Entry {
     Entry::new(at, Stamp::ZERO, EntryKind::Barrier, 0, &[])
 }
 
+/// Whether the core means that one. A change of members may be empty, too.
+pub(super) fn is_barrier(core: &eraftpb::Entry) -> bool {
+    core.data.is_empty() && core.get_entry_type() == EntryType::EntryNormal
+}
+
 impl LogView {
     pub(super) fn new(
         history: EpochHistory,
         last: Position,
         (first, applied): (u64, u64),
         tail: Tail,
-        (hard_state, voters): (HardState, ConfState),
+        hard_state: HardState,
+        (members, memberships): (Membership, Memberships),
     ) -> Self {
         LogView {
             history,
@@ -74,7 +94,9 @@ impl LogView {
             applied,
             tail,
             hard_state,
-            voters,
+            members,
+            members_at: applied,
+            memberships,
             wanted: RefCell::default(),
             fetched: Vec::new(),
         }
@@ -88,6 +110,7 @@ impl LogView {
 
     pub(super) fn truncate_after(&mut self, index: u64) {
         self.history.truncate_after(index);
+        self.memberships.truncate_after(index);
         self.last = self.position_at(index);
         self.tail.truncate_after(index);
     }
@@ -134,7 +157,7 @@ impl Storage for LogView {
     fn initial_state(&self) -> Result<RaftState> {
         Ok(RaftState {
             hard_state: self.hard_state.to_raft(),
-            conf_state: self.voters.clone(),
+            conf_state: self.members.to_core(),
         })
     }
 
@@ -153,10 +176,14 @@ impl Storage for LogView {
             return Err(raft::Error::Store(StorageError::Unavailable));
         }
         if !context.can_async() {
-            let place = |index| eraftpb::Entry {
-                term: self.history.epoch_at(index).0,
-                index,
-                ..Default::default()
+            let place = |index| {
+                let at = self.position_at(index);
+                eraftpb::Entry {
+                    term: at.epoch.0,
+                    index,
+                    entry_type: entry_type(self.memberships.is_change(at)),
+                    ..Default::default()
+                }
             };
             return Ok((low..high).map(place).collect());
         }
@@ -213,7 +240,7 @@ impl LogView {
         let mut snapshot = eraftpb::Snapshot::default();
         let meta = snapshot.mut_metadata();
         (meta.index, meta.term) = (index, self.history.epoch_at(index).0);
-        meta.set_conf_state(self.voters.clone());
+        meta.set_conf_state(self.members.to_core());
         snapshot
     }
 }

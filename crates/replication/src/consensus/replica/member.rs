@@ -1,10 +1,12 @@
 //! One member of a shard's group: feeds the core, and carries out what it wants.
 
 use super::{
+    change::{Sample, founders, is_readable},
     filling::Filling,
     freshness::{Freshness, Heard},
-    log::{LogView, to_core},
-    members::{Group, core, voters_only},
+    log::{LogView, entry_type, to_core},
+    members::{Group, core},
+    membership::{Membership, Memberships},
     message::Letter,
     note::Note,
     reads::Reads,
@@ -15,7 +17,12 @@ use crate::{
     tail::Tail,
 };
 use bytes::Bytes;
-use model::{Entry, EntryKind, HybridClock, NodeId, Now, Position, ShardId, catalog::Replica};
+use model::{
+    Entry, EntryKind, HybridClock, NodeId, Now, Position, ShardId,
+    catalog::Replica,
+    codec::Malformed,
+    planted::{self, Bug},
+};
 use raft::{
     INVALID_ID, ProgressState, RawNode, StateRole,
     eraftpb::{self, MessageType},
@@ -85,6 +92,9 @@ pub(super) struct Member {
     pub(super) ticked_at: Duration,
     /// Ticks for which a voter of the preferred region has been level.
     pub(super) healthy: u32,
+    pub(super) sample: Sample,
+    /// When it tried last to hand over because it is to leave.
+    pub(super) handed_at: Duration,
     pub(super) was_leader: bool,
     /// Whom the core has told to copy the store.
     pub(super) copied_to: Vec<u64>,
@@ -102,23 +112,40 @@ impl Member {
         (members, election): (&[Replica], &Election),
         now: Now,
     ) -> Result<Option<Box<Self>>, String> {
-        let mut group = Group::new(identity, members);
-        group.preferred = election.preferred.clone();
-        let founds = found.note.is_none();
+        let group = Group::new(identity, members, election);
+        let founders = founders(members, election);
+        let founds = found.note.is_none() && founders.contains(&group.own);
+        if found.note.is_none() && !founds && !group.wanted.contains(&group.own) {
+            return Ok(None); // A disk that is none of the members, and is to be none.
+        }
+        let malformed = |e: Malformed| format!("{}: {e}", identity.shard);
         let mut note = match found.note {
-            Some(note) => Note::decode(note).map_err(|e| format!("{}: {e}", identity.shard))?,
+            Some(note) => Note::decode(note).map_err(malformed)?,
             // Of term 0 the core can say nothing.
             None => Note {
                 term: 1,
-                voters: group.nodes.keys().copied().collect(),
+                memberships: match founds {
+                    true => Memberships::from(Position::ZERO, Membership::of_voters(founders)),
+                    false => Memberships::default(),
+                },
                 ..Note::default()
             },
         };
         note.owes = note.owes.max(found.owes);
-        if note.voters.binary_search(&group.own).is_err() {
-            return Ok(None); // A disk that is none of the members.
+        let (applied, last) = (found.applied, found.last.index);
+        let mut memberships = note.memberships.clone();
+        memberships.agree_with(&found.history, last);
+        if !found.members.is_empty() {
+            let members = Membership::decode(found.members).map_err(malformed)?;
+            let at = Position {
+                epoch: found.history.epoch_at(applied),
+                index: applied,
+            };
+            memberships.begin(at, members);
         }
-        let commit = found.commit.max(found.applied).min(found.last.index);
+        let in_force = memberships.as_of(applied).cloned().unwrap_or_default();
+        let commit = found.commit.max(applied).max(memberships.committed);
+        let commit = commit.min(last);
         let first_index = found.first_index.clamp(1, found.last.index + 1);
         let hard_state = HardState {
             term: note.term.max(found.last.epoch.0),
@@ -136,11 +163,12 @@ impl Member {
             found.last,
             (first_index, found.applied),
             tail,
-            (hard_state, voters_only(&note.voters)),
+            hard_state,
+            (in_force, memberships),
         );
         let mut clock = HybridClock::default();
         clock.observe(found.stamp);
-        let raw = core(&group, &note.voters, log, tuning)?;
+        let raw = core(&group, log, tuning)?;
         let mut member = Box::new(Member {
             durable: found.last.index,
             raw,
@@ -162,6 +190,8 @@ impl Member {
             floor: None,
             ticked_at: now.monotonic,
             healthy: 0,
+            sample: Sample::default(),
+            handed_at: Duration::ZERO,
             was_leader: false,
             copied_to: Vec::new(),
             may_fetch: true,
@@ -181,13 +211,7 @@ impl Member {
         election: &Election,
         outputs: &mut VecDeque<Output>,
     ) {
-        for member in members {
-            if let Some(disk) = member.disk {
-                self.group.nodes.insert(disk.0, member.node.clone());
-                self.group.regions.insert(disk.0, member.region.clone());
-            }
-        }
-        self.group.preferred = election.preferred.clone();
+        self.group.assigned(members, election);
         let is_preferred = self.group.is_preferred(self.group.own);
         self.raw.set_priority(is_preferred.into());
         if self.notes.0 == 0 {
@@ -242,7 +266,7 @@ impl Member {
         if letter.to != self.group.own || letter.from == letter.to || !is_known {
             return;
         }
-        if letter.message.check(&self.note.voters).is_err() {
+        if letter.message.check(None).is_err() || !letter.entries.iter().all(is_readable) {
             return;
         }
         let (term, process) = (self.raw.raft.term, self.process);
@@ -265,6 +289,13 @@ impl Member {
         message.priority = self.group.is_preferred(from).into();
         for (core, entry) in message.mut_entries().iter_mut().zip(&letter.entries) {
             core.data = entry.bytes().clone();
+            core.entry_type = entry_type(entry.kind == EntryKind::Members);
+        }
+        if message.has_snapshot() {
+            // What it holds is here already, or it had been taken for a copy. The core passes over
+            // one in which this member is not.
+            let own = Membership::of_voters(vec![self.group.own]).to_core();
+            message.mut_snapshot().mut_metadata().set_conf_state(own);
         }
         self.incoming.extend(letter.entries);
         // Its errors say that it ignored the message, as it may.
@@ -354,20 +385,26 @@ impl Member {
     pub(super) fn released(&mut self, first_index: u64) {
         let store = self.raw.mut_store();
         store.first = store.first.max(first_index.min(store.last.index + 1));
+        let first = store.first.min(store.applied + 1);
+        store.memberships.released(first);
     }
 
     /// What was on its way to that node may be lost.
     pub(super) fn link_made(&mut self, peer: &NodeId) {
-        if let Some(id) = self.group.id_of(peer) {
+        for id in self.group.ids_of(peer) {
             self.raw.report_unreachable(id);
         }
     }
 
     pub(super) fn transfer_to(&mut self, node: &NodeId) {
-        if let Some(id) = self.group.id_of(node)
+        let members = &self.raw.store().members;
+        let mut voters = self
+            .group
+            .ids_of(node)
+            .filter(|id| members.voters.contains(id));
+        if let Some(id) = voters.next()
             && id != self.group.own
             && self.raw.raft.state == StateRole::Leader
-            && self.note.voters.contains(&id)
         {
             self.raw.transfer_leader(id);
         }
@@ -395,6 +432,7 @@ impl Member {
             }
             self.give_back_the_lead();
         }
+        self.change_members(outputs, now);
         self.reads.tick(now.monotonic, outputs);
     }
 
@@ -414,7 +452,8 @@ impl Member {
                     p.recent_active && p.matched >= committed && p.state == ProgressState::Replicate
                 })
         };
-        let Some(level) = self.note.voters.iter().find(is_level).copied() else {
+        let voters = &raft.prs().conf().to_conf_state().voters;
+        let Some(level) = voters.iter().find(is_level).copied() else {
             self.healthy = 0;
             return;
         };
@@ -430,8 +469,11 @@ impl Member {
     pub(super) fn read(&mut self, _now: Now) -> Reading {
         let leads = self.raw.raft.state == StateRole::Leader;
         let is_known = self.raw.raft.leader_id != INVALID_ID;
-        if !is_known || leads && !self.is_active() || self.is_filling() {
+        if !is_known || leads && !self.is_active() || self.is_filling() || !self.votes() {
             return Reading::Elsewhere;
+        }
+        if leads && planted::is(Bug::ReadWithoutRound) {
+            return Reading::Now;
         }
         match self.reads.take_ticket() {
             Some(ticket) => Reading::Wait(ticket),

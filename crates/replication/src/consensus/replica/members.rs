@@ -1,9 +1,12 @@
 //! Who is who in a group, who asks to lead before whom, and the core for it.
 
 use super::{Tuning, log::LogView};
-use crate::{consensus::group::mix, protocol::Identity};
-use model::{NodeId, Region, ShardId, catalog::Replica};
-use raft::{Config, RawNode, eraftpb::ConfState};
+use crate::{
+    consensus::group::mix,
+    protocol::{Election, Identity},
+};
+use model::{DiskId, NodeId, Region, ShardId, catalog::Replica};
+use raft::{Config, RawNode};
 use std::collections::BTreeMap;
 
 /// Ticks from one heartbeat to the next.
@@ -12,28 +15,90 @@ const HEARTBEAT_TICKS: u32 = 2;
 /// the next one's: where all members are in one region, and where they are far apart.
 const NEAR: (u32, u32) = (10, 3);
 const FAR: (u32, u32) = (30, 8);
+/// Turns that differ from each other: in a larger group the last ask together.
+const TURNS: u32 = 32;
 /// What is proposed and not committed, in bytes, before more is refused.
 const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
 
-/// Who is who. A member is a disk.
+/// The number of a replica in its group. Nobody has it twice: on another disk, or after it had left, a
+/// node is somebody else, who has voted for nobody.
+pub(super) fn id(disk: DiskId, added: u64) -> u64 {
+    match added {
+        0 => disk.0,
+        _ => mix(disk.0 ^ mix(added)).max(1),
+    }
+}
+
+/// Who is who. A member is a replica on a disk.
 pub(super) struct Group {
     pub(super) shard: ShardId,
     pub(super) own: u64,
     pub(super) nodes: BTreeMap<u64, NodeId>,
     pub(super) regions: BTreeMap<u64, Region>,
     pub(super) preferred: Option<Region>,
+    /// Who is to vote.
+    pub(super) seats: Vec<Seat>,
+    /// The same by their disks, in order.
+    pub(super) wanted: Vec<u64>,
+    /// By which wish.
+    pub(super) wish: (u64, u64),
+}
+
+/// A node that is to vote.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) node: NodeId,
+    pub(super) disk: DiskId,
+    pub(super) id: u64,
+    pub(super) replaces: Option<NodeId>,
+    /// Whether the catalog knows that it does, on that disk.
+    pub(super) is_confirmed: bool,
 }
 
 impl Group {
-    pub(super) fn new(identity: &Identity, members: &[Replica]) -> Self {
-        let on_disks = || members.iter().filter_map(|m| Some((m.disk?.0, m)));
-        Group {
+    pub(super) fn new(identity: &Identity, members: &[Replica], election: &Election) -> Self {
+        let own = members.iter().find(|m| m.node == identity.node);
+        let added = own.map(|m| m.added);
+        let mut group = Group {
             shard: identity.shard,
-            own: identity.disk.0,
-            nodes: on_disks().map(|(id, m)| (id, m.node.clone())).collect(),
-            regions: on_disks().map(|(id, m)| (id, m.region.clone())).collect(),
+            own: id(identity.disk, added.unwrap_or(0)),
+            nodes: BTreeMap::new(),
+            regions: BTreeMap::new(),
             preferred: None,
+            seats: Vec::new(),
+            wanted: Vec::new(),
+            wish: (0, 0),
+        };
+        group.assigned(members, election);
+        group
+    }
+
+    /// The catalog says so. Whoever was a member before is still known: it may be in the group.
+    pub(super) fn assigned(&mut self, members: &[Replica], election: &Election) {
+        self.seats.clear();
+        for member in members {
+            let wanted = election
+                .wanted
+                .iter()
+                .find(|(node, _)| *node == member.node);
+            let present = wanted.map(|(_, disk)| *disk);
+            for disk in member.disk.into_iter().chain(present) {
+                let id = id(disk, member.added);
+                self.nodes.insert(id, member.node.clone());
+                self.regions.insert(id, member.region.clone());
+            }
+            self.seats.extend(present.map(|disk| Seat {
+                node: member.node.clone(),
+                disk,
+                id: id(disk, member.added),
+                replaces: member.replaces.clone(),
+                is_confirmed: member.disk == Some(disk) && member.replaces.is_none(),
+            }));
         }
+        self.preferred = election.preferred.clone();
+        self.wish = election.wish;
+        self.wanted = self.seats.iter().map(|seat| seat.id).collect();
+        self.wanted.sort_unstable();
     }
 
     pub(super) fn is_preferred(&self, id: u64) -> bool {
@@ -47,7 +112,8 @@ impl Group {
             let shuffled = mix(mix(self.shard.0 ^ mix(term)) ^ mix(id));
             (!self.is_preferred(id), shuffled, id)
         };
-        voters.iter().filter(|v| key(**v) < key(id)).count() as u32
+        let before = voters.iter().filter(|v| key(**v) < key(id)).count() as u32;
+        before.min(TURNS - 1)
     }
 
     pub(super) fn spread(&self) -> (u32, u32) {
@@ -59,22 +125,22 @@ impl Group {
         }
     }
 
-    pub(super) fn id_of(&self, node: &NodeId) -> Option<u64> {
-        let mut all = self.nodes.iter();
-        all.find(|(_, n)| *n == node).map(|(id, _)| *id)
+    /// All that a node was in the group: on each disk it was somebody else.
+    pub(super) fn ids_of(&self, node: &NodeId) -> impl Iterator<Item = u64> {
+        let all = self.nodes.iter();
+        all.filter(move |(_, n)| *n == node).map(|(id, _)| *id)
     }
-}
 
-pub(super) fn voters_only(voters: &[u64]) -> ConfState {
-    ConfState {
-        voters: voters.to_vec(),
-        ..Default::default()
+    /// Whether the node of this disk is on another one now.
+    pub(super) fn is_former(&self, id: u64) -> bool {
+        let node = self.nodes.get(&id);
+        let mut seats = self.seats.iter();
+        seats.any(|seat| Some(&seat.node) == node && seat.id != id)
     }
 }
 
 pub(super) fn core(
     group: &Group,
-    voters: &[u64],
     log: LogView,
     tuning: Tuning,
 ) -> Result<RawNode<LogView>, String> {
@@ -84,7 +150,7 @@ pub(super) fn core(
         applied: log.applied,
         election_tick: election as usize,
         min_election_tick: election as usize,
-        max_election_tick: (election + 2 + (voters.len() as u32) * turn) as usize,
+        max_election_tick: (election + 2 + TURNS * turn) as usize,
         heartbeat_tick: HEARTBEAT_TICKS as usize,
         check_quorum: true,
         pre_vote: true,

@@ -17,26 +17,31 @@
 //!   an older term by then.
 //! - A leader's own entries count for its majority once they are durable, as everybody's.
 //! - Nothing is committed here that is not durable here.
-//! - A member is a disk, not a node: who comes back on an empty disk is somebody else, and none of
-//!   the voters.
+//! - A member is a replica on a disk, not a node: who comes back on an empty disk, or after it had
+//!   left, is somebody else, and none of the voters.
 //! - A member that has thrown away what it had acknowledged, for a copy of the store, owes it: until
 //!   its log is as new again it asks for no vote, and gives none to whose log is older than that.
 //! - What a session has seen is judged by what is committed here: above that the log may still be
 //!   overwritten, and says nothing of what was thrown away.
-//!
-//! The voters are those with which the group was founded.
+//! - Nobody becomes a voter before it is level, and the leader takes itself out of no group: it hands
+//!   over before.
+//! - Whoever has acknowledged an entry remembers each change of membership that it knew to be committed
+//!   then, also after a crash: it asks no voters that have been replaced by them.
 //!
 //! `member` feeds the core, `round` carries out what it wants, `standing` says how it stands, `members`
-//! who is who; `log` is what the core reads, `note` what survives, `message` what members tell each
-//! other, `reads` and `freshness` what a reader may see.
+//! who is who; `membership` says who is in the group and who is next, and `change` makes it so; `filling`
+//! has a store copied; `log` is what the core reads, `note` what survives, `message` what members tell
+//! each other, `reads` and `freshness` what a reader may see.
 //!
 //! Sources: Ongaro, *Consensus: Bridging Theory and Practice* (2014), 6.4 and 10.2.1.
 
+mod change;
 mod filling;
 mod freshness;
 mod log;
 mod member;
 mod members;
+mod membership;
 mod message;
 mod note;
 mod reads;
@@ -49,8 +54,8 @@ pub use member::Tuning;
 
 use crate::{
     protocol::{
-        Assignment, Identity, MemberState, Office, Order, Output, Protocol, Reading, Recovered,
-        Refused, Role, State, not_ours,
+        Assignment, Copied, Identity, MemberState, Office, Order, Output, Protocol, Reading,
+        Recovered, Refused, Role, State, not_ours,
     },
     session::{Satisfied, satisfied},
 };
@@ -176,9 +181,9 @@ impl Protocol for Consensus {
         self.with(now, |member, _| member.fetched(from, entries));
     }
 
-    fn installed(&mut self, at: Position, history: EpochHistory, stamp: Stamp, now: Now) {
+    fn installed(&mut self, copied: Copied, now: Now) {
         if let Some(member) = &mut self.member
-            && let Err(reason) = member.installed(at, history, stamp)
+            && let Err(reason) = member.installed(copied, &mut self.outputs)
         {
             return self.stop(reason);
         }

@@ -3,17 +3,18 @@
 //!
 //! # Bytes (little-endian)
 //! ```text
-//! version u8 = 1, term u64, vote u64 (0: none), owes epoch u64, owes index u64,
-//! voters n u32, n × u64
+//! version u8 = 2, term u64, vote u64 (0: none), owes epoch u64, owes index u64, then who is in:
+//! committed u64, n u32, n × (epoch u64, index u64, membership)
 //! ```
 
+use super::membership::Memberships;
 use bytes::{BufMut, Bytes, BytesMut};
 use model::{
     Position,
     codec::{Malformed, Reader},
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
@@ -25,20 +26,19 @@ pub(super) struct Note {
     /// of the store: until its log is as new again it asks for no vote, and gives none to whose log is
     /// older than this.
     pub(super) owes: Position,
-    /// Who votes, as of its log.
-    pub(super) voters: Vec<u64>,
+    /// Who is in the group, as of its log.
+    pub(super) memberships: Memberships,
 }
 
 impl Note {
     pub(super) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(37 + 8 * self.voters.len());
+        let mut out = BytesMut::new();
         out.put_u8(VERSION);
         out.put_u64_le(self.term);
         out.put_u64_le(self.vote);
         out.put_u64_le(self.owes.epoch.0);
         out.put_u64_le(self.owes.index);
-        out.put_u32_le(self.voters.len() as u32);
-        self.voters.iter().for_each(|voter| out.put_u64_le(*voter));
+        self.memberships.put(&mut out);
         out.freeze()
     }
 
@@ -49,13 +49,13 @@ impl Note {
         }
         let (term, vote) = (r.number()?, r.u64()?);
         let owes = Position::new(r.number()?, r.number()?);
-        let voters = (0..r.u32()?).map(|_| r.u64()).collect::<Result<_, _>>()?;
+        let memberships = Memberships::read(&mut r)?;
         match r.is_empty() {
             true => Ok(Note {
                 term,
                 vote,
                 owes,
-                voters,
+                memberships,
             }),
             false => Err(r.malformed()),
         }
@@ -64,15 +64,29 @@ impl Note {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::membership::Membership, *};
 
     #[test]
     fn a_note_reads_back_and_nothing_else_does() {
+        let mut memberships = Memberships::from(
+            Position::new(5, 8),
+            Membership::of_voters(vec![1, 3, u64::MAX]),
+        );
+        memberships.push(
+            Position::new(6, 9),
+            Membership {
+                wish: (1, 2),
+                voters: vec![1, 3, 4],
+                outgoing: vec![1, 3, u64::MAX],
+                learners: vec![7],
+                leaving: vec![u64::MAX],
+            },
+        );
         let note = Note {
             term: 7,
             vote: u64::MAX,
             owes: Position::new(6, 9),
-            voters: vec![3, 1, u64::MAX],
+            memberships,
         };
         let bytes = note.encode();
         assert_eq!(Note::decode(bytes.clone()), Ok(note));

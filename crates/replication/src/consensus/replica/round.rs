@@ -3,7 +3,7 @@
 
 use super::{
     freshness::led_at,
-    log::barrier,
+    log::{barrier, is_barrier},
     member::{Member, Promise},
     message::{Beside, Letter},
 };
@@ -11,7 +11,10 @@ use crate::{
     consensus::{HardState, Message, ReadContext},
     protocol::Output,
 };
-use model::{Entry, Epoch, Now, Position};
+use model::{
+    Entry, Epoch, Now, Position,
+    planted::{self, Bug},
+};
 use raft::{
     SnapshotStatus, StateRole,
     eraftpb::{self, MessageType},
@@ -63,8 +66,9 @@ impl Member {
         }
         for entry in ready.take_entries() {
             let entry = self.entry_of(entry)?;
-            self.append(entry, outputs);
+            self.append(entry, outputs)?;
         }
+        self.note_committed(outputs);
         let promise = Promise {
             number: ready.number(),
             entry: self.raw.store().last.index,
@@ -82,6 +86,7 @@ impl Member {
             }
         }
         if let Some(last) = ready.take_committed_entries().last() {
+            self.apply_members(last.index)?;
             outputs.push_back(Output::Commit { upto: last.index });
         }
         self.raw.advance_append_async(ready);
@@ -89,7 +94,11 @@ impl Member {
         Ok(())
     }
 
-    pub(super) fn append(&mut self, entry: Entry, outputs: &mut VecDeque<Output>) {
+    pub(super) fn append(
+        &mut self,
+        entry: Entry,
+        outputs: &mut VecDeque<Output>,
+    ) -> Result<(), String> {
         let after = entry.position.index - 1;
         let store = self.raw.mut_store();
         if after < store.last.index {
@@ -103,10 +112,15 @@ impl Member {
         }
         self.clock.observe(entry.last_stamp());
         self.raw.mut_store().append(entry.clone());
+        // Before the entry: a disk that holds it knows what it says.
+        if self.members_told(&entry)? {
+            self.put_note(outputs);
+        }
         outputs.push_back(Output::Append {
             entry,
             urgent: true,
         });
+        Ok(())
     }
 
     /// The entry that the core means, as it was proposed or received.
@@ -120,13 +134,15 @@ impl Member {
                 return Ok(entry);
             }
         }
-        if wanted.data.is_empty() {
+        if is_barrier(&wanted) {
             return Ok(barrier(at));
         }
         Entry::decode(wanted.data).map_err(|e| format!("{}: entry {at}: {e}", self.group.shard))
     }
 
     pub(super) fn put_note(&mut self, outputs: &mut VecDeque<Output>) -> u64 {
+        let memberships = &self.raw.store().memberships;
+        self.note.memberships.clone_from(memberships);
         self.notes.0 += 1;
         outputs.push_back(Output::Note {
             number: self.notes.0,
@@ -137,18 +153,24 @@ impl Member {
 
     /// Tells the core how far the disk is.
     pub(super) fn keep_promises(&mut self) {
-        let (durable, noted) = (self.durable, self.notes.1);
-        let kept = |p: &&Promise| p.entry <= durable && p.note <= noted;
+        let kept = |p: &&Promise| self.is_kept(p);
         if let Some(last) = self.promises.iter().take_while(kept).last() {
             self.raw.on_persist_ready(last.number);
         }
     }
 
+    /// Whether the disk has what a promise depends on.
+    fn is_kept(&self, promise: &Promise) -> bool {
+        promise.entry <= self.durable && promise.note <= self.notes.1
+            || planted::is(Bug::PromiseBeforeSync)
+    }
+
     /// Sends what waited for the disk.
     pub(super) fn send_kept(&mut self, outputs: &mut VecDeque<Output>, now: Now) {
-        while let Some(promise) = self.promises.front()
-            && promise.entry <= self.durable
-            && promise.note <= self.notes.1
+        while self
+            .promises
+            .front()
+            .is_some_and(|promise| self.is_kept(promise))
         {
             let messages = self.promises.pop_front().map(|p| p.messages);
             for message in messages.into_iter().flatten() {
@@ -190,16 +212,9 @@ impl Member {
         let clock = now.monotonic.as_millis() as u64;
         let raft = &self.raw.raft;
         let led_at = (raft.state == StateRole::Leader).then(|| {
-            let others = self.note.voters.iter().filter(|v| **v != self.group.own);
-            let heard = others.filter_map(|voter| self.heard.get(voter));
-            let echoed = heard.map(|heard| heard.echoed_in(raft.term)).collect();
             // Before its first commit a leader does not know what those before it have committed.
             let is_active = raft.commit_to_current_term();
-            if is_active {
-                led_at(self.note.voters.len(), clock, echoed)
-            } else {
-                0
-            }
+            if is_active { self.led_at(clock) } else { 0 }
         });
         let (echo, echo_process) = self.heard.entry(to).or_default().echo(led_at);
         let letter = Letter {
@@ -224,17 +239,36 @@ impl Member {
         });
     }
 
+    /// When it led for sure, by its clock, which says `now` (ms).
+    fn led_at(&self, now: u64) -> u64 {
+        let term = self.raw.raft.term;
+        let echoed = |voter: &u64| match *voter == self.group.own {
+            true => now,
+            false => self
+                .heard
+                .get(voter)
+                .map_or(0, |heard| heard.echoed_in(term)),
+        };
+        let members = &self.raw.store().members;
+        let led = led_at(members.voters.iter().map(echoed).collect());
+        match members.is_joint() {
+            true => led.min(led_at(members.outgoing.iter().map(echoed).collect())),
+            false => led,
+        }
+    }
+
     pub(super) fn entry_sent(&self, core: eraftpb::Entry) -> Option<Entry> {
         let at = Position {
             epoch: Epoch(core.term),
             index: core.index,
         };
-        if core.data.is_empty() {
+        if is_barrier(&core) {
             return Some(barrier(at));
         }
         let recent = self.raw.store().tail.get(core.index);
         match recent.filter(|entry| entry.position == at) {
             Some(entry) => Some(entry.clone()),
+            // What the core calls a change of members it was told in its own words.
             None => Entry::decode(core.data).ok(),
         }
     }
@@ -292,6 +326,12 @@ impl Member {
 
     pub(super) fn place(&self) -> u32 {
         let term = self.raw.raft.term + 1;
-        self.group.place(&self.note.voters, term, self.group.own)
+        let members = &self.raw.store().members;
+        match members.is_joint() {
+            true => self
+                .group
+                .place(&members.all_voters(), term, self.group.own),
+            false => self.group.place(&members.voters, term, self.group.own),
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Member {
                 (role, now.wall_ms, Some(now.monotonic))
             }
             _ => {
-                let role = match self.is_filling() {
+                let role = match self.is_filling() || !self.votes() {
                     true => Role::Learner,
                     false => Role::Replica,
                 };
@@ -91,7 +91,8 @@ impl Member {
         if raft.state != StateRole::Leader {
             return Vec::new();
         }
-        let others = raft.prs().iter().filter(|(id, _)| **id != self.group.own);
+        let is_other = |id: u64| id != self.group.own && !self.group.is_former(id);
+        let others = raft.prs().iter().filter(|(id, _)| is_other(**id));
         others
             .filter_map(|(id, progress)| {
                 Some(MemberState {

@@ -3,7 +3,7 @@ use super::{
     *,
 };
 use crate::{
-    conformance::{self, Dice, NODES, Rules},
+    conformance::{self, Cluster, Dice, NODES, Rules},
     consensus::{Body, Message, ReadContext},
     protocol::Election,
 };
@@ -34,11 +34,18 @@ impl Rules for Voters {
         vec![node]
     }
 
-    fn office(&self, _node: usize, all: &[NodeId]) -> Office {
-        assert_eq!(all.len(), NODES);
+    fn office(&self, _node: usize, cluster: &Cluster) -> Office {
+        assert_eq!(cluster.disks.len(), NODES);
         Office::Consensus(Election {
             preferred: self.preferred.clone(),
+            founding: cluster.founding,
+            wanted: cluster.disks.clone(),
+            wish: (cluster.version, 0),
         })
+    }
+
+    fn disks_go(&self) -> bool {
+        true
     }
 }
 
@@ -50,7 +57,7 @@ fn conforms() {
         preferred: preferred[seed as usize % 3].clone(),
     });
     let enough = happened.reads > 500 && happened.epochs > 1000 && happened.acknowledged > 100_000;
-    assert!(enough, "{happened:?}");
+    assert!(enough && happened.members > 500, "{happened:?}");
 }
 
 // ---- one member, told by hand what others say ------------------------------------------------
@@ -99,6 +106,11 @@ impl Alone {
                 .collect(),
             office: Office::Consensus(Election {
                 preferred: Some(us),
+                founding: true,
+                wish: (0, 0),
+                wanted: (1..=3)
+                    .map(|n| (name(n), conformance::disk(&name(n))))
+                    .collect(),
             }),
         };
         alone.replica.assign(assignment, Now::at_ms(1));
@@ -275,9 +287,15 @@ fn what_was_acknowledged_and_given_up_for_a_copy_is_owed() {
     history.note(Position::new(5, 1));
     let at = Position::new(5, 8);
     alone.entries.truncate(8);
-    alone
-        .replica
-        .installed(at, history, Stamp(8), Now::at_ms(1));
+    alone.replica.installed(
+        Copied {
+            at,
+            history,
+            stamp: Stamp(8),
+            ..Copied::default()
+        },
+        Now::at_ms(1),
+    );
     let mut again = alone.restarted();
     again.synced();
     again.told(2, 8, asks_for_vote((5, 8)));
@@ -355,9 +373,15 @@ fn what_a_damaged_store_had_acknowledged_is_owed() {
     let mut history = EpochHistory::default();
     history.note(Position::new(5, 1));
     let at = Position::new(5, 8);
-    alone
-        .replica
-        .installed(at, history, Stamp(8), Now::at_ms(1));
+    alone.replica.installed(
+        Copied {
+            at,
+            history,
+            stamp: Stamp(8),
+            ..Copied::default()
+        },
+        Now::at_ms(1),
+    );
     alone.told(2, 8, asks_for_vote((5, 8)));
     assert_eq!(votes(&alone.synced().0), [], "it had 9");
     alone.appended(3, 8, (5, 8), &entries(8, 9..=9));
