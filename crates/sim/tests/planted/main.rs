@@ -28,7 +28,7 @@ enum Primary {
 }
 use Primary::{Elected, Named};
 
-const TABLE: [Row; 22] = [
+const TABLE: [Row; 21] = [
     Row(Bug::AckBeforeSync, Trouble::Power, Named, 100),
     Row(Bug::ResumeInOldEpoch, Trouble::Any, Named, 60),
     Row(Bug::PromoteWithoutSealing, Trouble::Takeover, Named, 20),
@@ -49,7 +49,6 @@ const TABLE: [Row; 22] = [
     Row(Bug::ExpireBelowTip, Trouble::Any, Named, 60),
     Row(Bug::RestOnThoughWoken, Trouble::Any, Named, 100),
     Row(Bug::PromiseBeforeSync, Trouble::Power, Elected, 200),
-    Row(Bug::ReadWithoutRound, Trouble::Flapping, Elected, 300),
     Row(Bug::CopyWithoutMembers, Trouble::Rare, Elected, 100),
 ];
 

@@ -18,10 +18,8 @@ use crate::{
 };
 use bytes::Bytes;
 use model::{
-    Entry, EntryKind, HybridClock, NodeId, Now, Position, ShardId,
-    catalog::Replica,
+    Entry, EntryKind, HybridClock, NodeId, Now, Position, ShardId, catalog::Replica,
     codec::Malformed,
-    planted::{self, Bug},
 };
 use raft::{
     INVALID_ID, ProgressState, RawNode, StateRole,
@@ -471,9 +469,6 @@ impl Member {
         let is_known = self.raw.raft.leader_id != INVALID_ID;
         if !is_known || leads && !self.is_active() || self.is_filling() || !self.votes() {
             return Reading::Elsewhere;
-        }
-        if leads && planted::is(Bug::ReadWithoutRound) {
-            return Reading::Now;
         }
         match self.reads.take_ticket() {
             Some(ticket) => Reading::Wait(ticket),
