@@ -5,8 +5,8 @@
 //! 0  version  u8   5
 //! 1  catalog  postcard of model::Catalog
 //! ```
-//! Version 3 had no feature level, version 4 did not say when a replica was added. A version that once was released stays readable
-//! (`testdata/catalog-v*.bin`).
+//! Version 3 had no feature level, version 4 did not say when a replica was added. A version that
+//! once was released stays readable (`testdata/catalog-v*.bin`).
 
 use crate::check::{self, Unsound};
 use model::Catalog;

@@ -172,7 +172,8 @@ pub struct Shard {
     pub replicas: Vec<Replica>,
     /// Who takes writes.
     pub primary: NodeId,
-    /// The epoch in which `primary` writes; 0 until it first took up its office.
+    /// The epoch in which `primary` writes; 0 until it first took up its office. Where the replicas
+    /// elect it: how often its members have changed.
     pub epoch: Epoch,
     /// Which process of `primary` took up the office in `epoch`. A later process of the same
     /// node must take a new epoch first (soundness: no process resumes writing in an epoch

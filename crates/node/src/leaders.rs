@@ -72,26 +72,19 @@ impl<S: Stores> Node<S> {
     pub(crate) fn catalog_adopted(&mut self, catalog: Arc<Catalog>) {
         let me = (&self.config.id, self.shards.disk());
         self.leaders.follow(catalog, me);
-        self.ask_replicas();
         let shown = self.leaders.shown();
         self.follow_catalog(shown);
     }
 
-    /// The replicas here know best, also while they are no members yet: what somebody said of a node
-    /// that has been replaced since is forgotten.
-    fn ask_replicas(&mut self) {
-        for (id, leader) in self.shards.leaders() {
-            self.leaders.elsewhere.remove(&id);
-            self.leaders.saw(id, leader.clone());
-        }
-    }
-
     /// Who leads is looked for where nobody here knows, and the rooms are told of whom is new.
     pub(crate) fn leaders_tick(&mut self) {
-        if !self.leaders.elsewhere.is_empty() {
-            self.ask_replicas();
-        }
         for id in self.leaders.elsewhere.clone() {
+            // A replica here knows best, also while it is no member yet: the last report of a node
+            // that was replaced says that it leads.
+            if let Some(leader) = self.shards.leader(id) {
+                self.leaders.saw(id, leader.clone());
+                continue;
+            }
             let Some(facts) = self.catalog.shards.get(&id) else {
                 continue;
             };

@@ -24,10 +24,10 @@ impl<S: Stores, T> Shards<S, T> {
         }
     }
 
-    /// Whom the replicas here follow of shards that elect their primary, or lead.
-    pub fn leaders(&self) -> impl Iterator<Item = (ShardId, &NodeId)> {
-        let elected = self.all.iter().filter(|(_, shard)| shard.is_elected);
-        elected.filter_map(|(id, shard)| Some((*id, shard.protocol.as_ref()?.leader()?)))
+    /// Who leads a shard that elects its primary, if the replica here knows.
+    pub fn leader(&self, id: ShardId) -> Option<&NodeId> {
+        let shard = self.all.get(&id).filter(|shard| shard.is_elected)?;
+        shard.protocol.as_ref()?.leader()
     }
 
     /// The shards whose elected primary is here, and who of the others that are there has most of each.

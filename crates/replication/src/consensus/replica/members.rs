@@ -38,7 +38,7 @@ pub(super) struct Group {
     pub(super) preferred: Option<Region>,
     /// Who is to vote.
     pub(super) seats: Vec<Seat>,
-    /// The same by their disks, in order.
+    /// The same by their numbers, in order.
     pub(super) wanted: Vec<u64>,
     /// By which wish.
     pub(super) wish: (u64, u64),
@@ -125,13 +125,13 @@ impl Group {
         }
     }
 
-    /// All that a node was in the group: on each disk it was somebody else.
+    /// All that a node was in the group: on each disk, and each time that it was added, somebody else.
     pub(super) fn ids_of(&self, node: &NodeId) -> impl Iterator<Item = u64> {
         let all = self.nodes.iter();
         all.filter(move |(_, n)| *n == node).map(|(id, _)| *id)
     }
 
-    /// Whether the node of this disk is on another one now.
+    /// Whether the node of this member is another one now.
     pub(super) fn is_former(&self, id: u64) -> bool {
         let node = self.nodes.get(&id);
         let mut seats = self.seats.iter();

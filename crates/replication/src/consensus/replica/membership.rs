@@ -24,7 +24,7 @@ const VERSION: u8 = 1;
 /// Members of one kind, at most: what is longer is no membership.
 const MEMBERS_MAX: usize = 255;
 
-/// Who is in a group, by the numbers of their disks, in order.
+/// Who is in a group, by the numbers of its members (`members::id`), in order.
 ///
 /// # Bytes (little-endian)
 /// ```text
